@@ -1,0 +1,200 @@
+"""What every composite shares: modalities, nested parameters, present rows, the HTML diagram.
+
+Think twice before adding anything.
+"""
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch, get_tags
+
+from ._missing import missing_rows
+from ._validation import (
+    BaseComposition,
+    ItemError,
+    VisualBlock,
+    check_block_name,
+    check_method_params,
+    check_X,
+    columns_by_name,
+    is_data_frame,
+    resolve_columns,
+    safe_indexing,
+)
+
+
+class ModalityComposition(BaseComposition):
+    """Base of the estimators with ``modalities=[(name, member, columns), ...]`` as first parameter."""
+
+    # Methods that a member must have, and strings that may stand in its place.
+    _member_methods = ("fit", "transform")
+    _member_strings = ("passthrough", "drop")
+
+    @property
+    def _modalities(self):
+        # Pairs, as scikit-learn's nested parameters want them.
+        try:
+            return [(name, member) for name, member, _ in self.modalities]
+        except (TypeError, ValueError):
+            return self.modalities
+
+    @_modalities.setter
+    def _modalities(self, pairs):
+        self.modalities = [
+            (name, member, columns) for (name, member), (_, _, columns) in zip(pairs, self.modalities, strict=True)
+        ]
+
+    def get_params(self, deep=True):
+        """Get the parameters of this estimator and of the members of its modalities.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the members and their parameters, as ``name`` and ``name__parameter``.
+
+        Returns
+        -------
+        params : dict
+            Parameter names mapped to their values.
+        """
+        return self._get_params("_modalities", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters of this estimator or of its members.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters as ``get_params`` names them; ``name="drop"`` leaves a modality out.
+
+        Returns
+        -------
+        self : estimator
+            This estimator.
+        """
+        self._set_params("_modalities", **params)
+        return self
+
+    def _check_modalities(self):
+        """Check the list of modalities and everything in it that does not depend on X."""
+        owner = type(self).__name__
+        for entry in self.modalities:
+            if not isinstance(entry, (tuple, list)) or len(entry) != 3:
+                raise ValueError(f"{owner}: each modality is a tuple (name, estimator, columns), got {entry!r}.")
+        names = [name for name, _, _ in self.modalities]
+        parameters = self._get_param_names()
+        for name, member, _ in self.modalities:
+            check_block_name(name)
+            if names.count(name) > 1:
+                raise ValueError(f"{owner}: names of modalities must be unique, got {name!r} {names.count(name)} times.")
+            if name in parameters:
+                raise ValueError(f"{owner}: a modality cannot be named {name!r}, which is one of its parameters.")
+            if isinstance(member, str):
+                if member not in self._member_strings:
+                    raise ValueError(
+                        f"{owner}: modality {name!r} is the string {member!r}; the strings known here are "
+                        f"{list(self._member_strings)}."
+                    )
+            elif isinstance(member, type):
+                raise TypeError(f"{owner}: modality {name!r} is the class {member.__name__}; pass {member.__name__}().")
+            else:
+                absent = [method for method in self._member_methods if not hasattr(member, method)]
+                if absent:
+                    raise TypeError(
+                        f"{owner}: modality {name!r} needs an estimator with the methods "
+                        f"{list(self._member_methods)}, got {type(member).__name__} without {absent}."
+                    )
+        if all(isinstance(member, str) and member == "drop" for _, member, _ in self.modalities):
+            raise ValueError(f"{owner} has no modality to work on: modalities={self.modalities!r}.")
+
+    def _fit_columns(self, X):
+        """Check X, resolve each modality's columns in it, and give X back."""
+        X = check_X(self, X, reset=True)
+        self._columns = {name: resolve_columns(X, columns, name) for name, _, columns in self.modalities}
+        return X
+
+    def _select(self, X, name):
+        """Give the columns of one modality: 1-D if a scalar selected them, else 2-D."""
+        positions, single = self._columns[name]
+        if is_data_frame(X) and hasattr(self, "feature_names_in_"):
+            positions = columns_by_name(X, self.feature_names_in_[positions], name)
+        return safe_indexing(X, positions[0] if single else positions, axis=1)
+
+    def _input_names(self, name):
+        """Names of the columns of one modality."""
+        positions, _ = self._columns[name]
+        if hasattr(self, "feature_names_in_"):
+            return self.feature_names_in_[positions]
+        return np.array([f"x{position}" for position in positions], dtype=object)
+
+    def _active(self):
+        """Names of the modalities that are not dropped, in order."""
+        return [name for name, member, _ in self.modalities if not (isinstance(member, str) and member == "drop")]
+
+    def _member_block(self):
+        """Diagram of the modalities side by side."""
+        names, members, columns = zip(*self.modalities, strict=True)
+        return VisualBlock("parallel", members, names=names, name_details=columns)
+
+
+class PresentRows:
+    """The rows in which one modality is present, and the way back to all rows.
+
+    Parameters
+    ----------
+    X : Series, DataFrame or ndarray with n_samples rows
+        The columns of the modality.
+
+    name : str
+        Name of the modality, for messages.
+    """
+
+    def __init__(self, X, name):
+        self.name = name
+        self.n_samples = X.shape[0]
+        missing = missing_rows(X)
+        self.rows = None if not missing.any() else np.flatnonzero(~missing)
+
+    def __len__(self):
+        return self.n_samples if self.rows is None else len(self.rows)
+
+    def take(self, data):
+        """Give the present rows of X or y; ``data`` itself if all rows are present."""
+        if data is None or self.rows is None:
+            return data
+        return safe_indexing(data, self.rows, axis=0)
+
+    def take_params(self, X, params):
+        """Give the present rows of each parameter that has one entry per row of X."""
+        return params if self.rows is None else check_method_params(X, params, indices=self.rows)
+
+    def scatter(self, values):
+        """Put rows back to their places in a float matrix, NaN elsewhere."""
+        if self.rows is None:
+            return values
+        full = np.full((self.n_samples, values.shape[1]), np.nan, dtype=values.dtype)
+        full[self.rows] = values
+        return full
+
+    def call(self, function, *args, **kwargs):
+        """Call a member's method on present rows; an error says which modality and which row of X."""
+        try:
+            return function(*args, **kwargs)
+        except ItemError as error:
+            row = error.row if self.rows is None else int(self.rows[error.row])
+            raise ItemError(row, error.item, error.reason, f"modality {self.name!r}, {error.owner}") from error
+        except Exception as error:
+            error.add_note(f"This happened in modality {self.name!r}.")
+            raise
+
+
+def named(modalities):
+    """Give the fitted members by name, as attributes and keys."""
+    return Bunch(**{name: member for name, member, *_ in modalities})
+
+
+def member_tags(member):
+    """Give a member's tags; a pipeline accepts NaN if its first step does, which its own tags leave out."""
+    tags = get_tags(member)
+    if isinstance(member, Pipeline):
+        tags.input_tags.allow_nan = member_tags(member.steps[0][1]).input_tags.allow_nan
+    return tags

@@ -1,0 +1,117 @@
+"""What "missing" means in skmm: for an item, for a row of a modality, for a row of a block."""
+
+import os
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from scipy import sparse
+
+
+def is_missing_item(item):
+    """Tell whether one item is missing: None, NaN, ``pd.NA``, or an empty string or path.
+
+    Parameters
+    ----------
+    item : object
+        One cell of a modality.
+
+    Returns
+    -------
+    missing : bool
+        True if there is nothing to encode.
+    """
+    if item is None:
+        return True
+    if isinstance(item, str):
+        return item == ""
+    if isinstance(item, os.PathLike):
+        # Path("") is Path("."): a folder is no item, so both read as the empty path.
+        return os.fspath(item) in ("", ".", b"", b".")
+    if isinstance(item, (float, np.floating)):
+        return bool(np.isnan(item))
+    if isinstance(item, (np.datetime64, np.timedelta64)):
+        return bool(np.isnat(item))
+    # By name, so that nobody needs pandas for this question.
+    return type(item).__name__ in ("NAType", "NaTType")
+
+
+def _missing_in_column(column):
+    """Mask of the missing items in one column: a series of any kind, or a 1-D array."""
+    if nw.dependencies.is_into_series(column):
+        column = nw.from_native(column, series_only=True)
+        if column.dtype.is_numeric():
+            missing = column.is_null().to_numpy()
+            return missing | column.is_nan().fill_null(True).to_numpy() if column.dtype.is_float() else missing
+        return np.fromiter((is_missing_item(item) for item in column), dtype=bool, count=len(column))
+    if column.dtype.kind == "f":
+        return np.isnan(column)
+    if column.dtype.kind in "biu":
+        return np.zeros(column.shape[0], dtype=bool)
+    return np.fromiter((is_missing_item(item) for item in column), dtype=bool, count=len(column))
+
+
+def missing_rows(X):
+    """Mask of the rows in which a modality is missing.
+
+    Parameters
+    ----------
+    X : Series, DataFrame, ndarray or sparse matrix with n_samples rows
+        The columns of one modality.
+
+    Returns
+    -------
+    mask : ndarray of shape (n_samples,), dtype bool
+        True where every column of the row is missing. Rows of sparse matrices, and items of
+        arrays with more than two dimensions, are always present.
+    """
+    if sparse.issparse(X):
+        return np.zeros(X.shape[0], dtype=bool)
+    if nw.dependencies.is_into_dataframe(X):
+        columns = nw.from_native(X, eager_only=True).iter_columns()
+        return np.logical_and.reduce([_missing_in_column(column.to_native()) for column in columns])
+    if nw.dependencies.is_into_series(X) or X.ndim == 1:
+        return _missing_in_column(X)
+    if X.ndim > 2:
+        return np.zeros(X.shape[0], dtype=bool)
+    return np.logical_and.reduce([_missing_in_column(column) for column in X.T])
+
+
+def column_means(X):
+    """Mean of each column over its finite cells; 0 for a column without any.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Data, with NaN in missing cells.
+
+    Returns
+    -------
+    means : ndarray of shape (n_features,), dtype float64
+        What :func:`fill_missing` puts into missing cells.
+    """
+    present = ~np.isnan(X)
+    count = present.sum(axis=0)
+    total = np.sum(X, axis=0, dtype=np.float64, where=present)
+    return np.divide(total, count, out=np.zeros(X.shape[1]), where=count > 0)
+
+
+def fill_missing(X, means):
+    """Replace each NaN by its column's mean; X itself is returned if it has no NaN.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Data, with NaN in missing cells. Never changed.
+
+    means : ndarray of shape (n_features,)
+        The value for the missing cells of each column.
+
+    Returns
+    -------
+    X_filled : ndarray of shape (n_samples, n_features)
+        Data without NaN, in the dtype of X.
+    """
+    missing = np.isnan(X)
+    if not missing.any():
+        return X
+    return np.where(missing, means.astype(X.dtype), X)

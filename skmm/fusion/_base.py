@@ -1,0 +1,189 @@
+"""What all fusion strategies share: a matrix whose columns fall into blocks, one per modality.
+
+A concrete strategy writes ``_fit_blocks`` and ``_transform_blocks``. The matrix arrives there
+scaled as ``scaling`` says, still with NaN where something is missing; a filled cell is the mean of
+its column.
+"""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .._missing import column_means, fill_missing
+from .._validation import Interval, StrOptions, check_feature_names_in, fit_context, resolve_blocks
+
+N_COMPONENTS = [Interval(Integral, 1, None, closed="left")]
+SCALING = [StrOptions({"std", "norm"}), None]
+LEVEL = [StrOptions({"modality", "joint"})]
+
+
+class BlockTransformer(TransformerMixin, BaseEstimator):
+    """Base of the transformers of a matrix that knows its blocks."""
+
+    _parameter_constraints: dict = {"blocks": [dict, StrOptions({"prefix"}), None]}
+    _min_blocks = 1
+    _min_samples = 1
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn how to join the blocks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Blocks side by side. NaN marks missing cells; a block is missing in a row in which all
+            of its columns are NaN.
+
+        y : array-like of shape (n_samples,), default=None
+            Target, for the strategies that use one.
+
+        Returns
+        -------
+        self : estimator
+            The fitted strategy.
+        """
+        self._fit(X, y)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None):
+        """Learn how to join the blocks, and join them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Blocks side by side, with NaN in missing cells.
+
+        y : array-like of shape (n_samples,), default=None
+            Target, for the strategies that use one.
+
+        Returns
+        -------
+        X_out : ndarray of shape (n_samples, n_features_out)
+            Joined features, without NaN.
+        """
+        return self._transform_blocks(self._fit(X, y))
+
+    def transform(self, X):
+        """Join the blocks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Blocks side by side, with NaN in missing cells.
+
+        Returns
+        -------
+        X_out : ndarray of shape (n_samples, n_features_out)
+            Joined features, without NaN.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False)
+        return self._transform_blocks(self._scale(X))
+
+    def _fit(self, X, y):
+        X, y = self._validate_fit(X, y)
+        self.blocks_ = resolve_blocks(
+            self.blocks,
+            X.shape[1],
+            getattr(self, "feature_names_in_", None),
+            owner=type(self).__name__,
+            min_blocks=self._min_blocks,
+        )
+        self._fit_scale(X)
+        X = self._scale(X)
+        self._fit_blocks(X, y)
+        return X
+
+    def _validate_fit(self, X, y):
+        X = validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=self._min_samples,
+        )
+        return X, None
+
+    def _fit_scale(self, X):
+        """Learn mean and scale of every column from the cells that are there."""
+        self._means = column_means(X)
+        self._scales = None
+        if getattr(self, "scaling", None) is None:
+            return
+        scaler = StandardScaler().fit(X)
+        variances = scaler.var_
+        share = X.shape[1] / len(self.blocks_)
+        self._scales = np.ones(X.shape[1])
+        for columns in self.blocks_.values():
+            if self.scaling == "std":
+                scales = scaler.scale_[columns]
+                total = np.count_nonzero(variances[columns] > 0)
+            else:
+                scales = 1.0
+                total = np.nansum(variances[columns])
+            self._scales[columns] = scales * (np.sqrt(total / share) if total > 0 else 1.0)
+
+    def _scale(self, X):
+        """Centre and scale; NaN stays. Without ``scaling`` X itself."""
+        if self._scales is None:
+            return X
+        return (X - self._means.astype(X.dtype)) / self._scales.astype(X.dtype)
+
+    def _fill(self, X):
+        """Put the mean of its column into each missing cell of a scaled matrix."""
+        means = self._means if self._scales is None else np.zeros(X.shape[1])
+        return fill_missing(X, means)
+
+    def _fit_blocks(self, X, y):
+        """Learn from the scaled matrix."""
+        raise NotImplementedError
+
+    def _transform_blocks(self, X):
+        """Join the blocks of the scaled matrix."""
+        raise NotImplementedError
+
+    def _block_names(self, count_by_block):
+        """Names ``text__pcafusion0`` ... for columns that belong to a block each."""
+        suffix = type(self).__name__.lower()
+        return np.array(
+            [
+                f"{name}__{suffix}{i}" if name else f"{suffix}{i}"
+                for name, count in count_by_block.items()
+                for i in range(count)
+            ],
+            dtype=object,
+        )
+
+    def _joint_names(self, count):
+        """Names ``pcafusion0`` ... for columns that belong to all blocks."""
+        return self._block_names({"": count})
+
+    def get_feature_names_out(self, input_features=None):
+        """Get the names of the output columns.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the input columns.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            ``text__pcafusion0`` for a column made of one block, ``pcafusion0`` for one made of all.
+        """
+        check_is_fitted(self)
+        input_features = check_feature_names_in(self, input_features)
+        return self._names_out(input_features)
+
+    def _names_out(self, input_features):
+        raise NotImplementedError
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,407 @@
+"""The composite that applies a transformer to each modality and fuses what they give."""
+
+from numbers import Integral
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import TransformerMixin, clone
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import Bunch
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.validation import check_is_fitted
+
+from .._base import ModalityComposition, PresentRows, member_tags, named
+from .._validation import (
+    HasMethods,
+    StrOptions,
+    VisualBlock,
+    check_feature_names_in,
+    check_X,
+    dense_block,
+    fit_context,
+    log_elapsed_time,
+    raise_for_params,
+)
+from ._cca import CCAFusion
+from ._concat import ConcatFusion
+from ._projection import LDAFusion, PCAFusion
+
+STRATEGIES = {"concat": ConcatFusion, "pca": PCAFusion, "lda": LDAFusion, "cca": CCAFusion}
+
+
+class ModalityFuser(TransformerMixin, ModalityComposition):
+    """Apply a transformer to each modality and fuse what they give into one matrix.
+
+    It is to modalities what :class:`~sklearn.compose.ColumnTransformer` is to columns, with two
+    differences: the joined matrix goes through a fusion strategy that knows which columns belong to
+    which modality, and rows in which a modality is missing never reach its transformer.
+
+    Parameters
+    ----------
+    modalities : list of (str, transformer, columns)
+        - name: unique, without ``__``;
+        - transformer: an estimator with ``fit`` and ``transform``, ``"passthrough"`` for columns that
+          are numbers already, or ``"drop"``;
+        - columns: name, position, list of these, slice, mask or callable, as in
+          :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
+          transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
+
+    fusion : transformer or {"concat", "pca", "lda", "cca"}, default="concat"
+        Strategy that joins the blocks. The strings stand for :class:`ConcatFusion`,
+        :class:`PCAFusion`, :class:`LDAFusion` and :class:`CCAFusion` at their defaults. If it has a
+        parameter ``blocks`` (in a Pipeline: if its first step has), the fuser sets that on its clone;
+        any other transformer is applied to the concatenated matrix.
+
+    n_jobs : int or None, default=None
+        Number of modalities fitted and applied at the same time, by joblib. None means 1.
+
+    verbose : bool, default=False
+        Whether to say which modality is being fitted, and how long it took.
+
+    Attributes
+    ----------
+    modalities_ : list of (str, transformer, columns)
+        The fitted transformers, without what is dropped.
+
+    named_modalities_ : Bunch
+        The fitted transformers by name.
+
+    fusion_ : transformer
+        The fitted strategy.
+
+    blocks_ : dict of str to slice
+        Columns that each modality has in the matrix that enters the fusion.
+
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if X had names that are all strings.
+
+    See Also
+    --------
+    ConcatFusion : The default strategy.
+    sklearn.compose.ColumnTransformer : Columns without fusion.
+
+    Notes
+    -----
+    **Missing modalities.** A modality is missing in a row in which all of its columns are (None, NaN,
+    an empty string). Its transformer is fitted on, and applied to, the other rows; the missing rows
+    of its block are NaN, and so are those that an encoder could not read. What happens to them is up
+    to the strategy, and stands in its docstring. A modality that is missing in every row raises an
+    error at ``fit`` and is an all-NaN block at ``transform``.
+
+    **Types.** The result is float32 if all blocks are, else float64. Sparse blocks are made dense up
+    to 2 GiB.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skmm import ModalityFuser
+    >>> X = pd.DataFrame(
+    ...     {
+    ...         "caption": ["red fox", "grey fox", None, "red hen"],
+    ...         "weight": [6.0, 4.5, 2.0, 1.5],
+    ...     }
+    ... )
+    >>> fuser = ModalityFuser(
+    ...     [
+    ...         ("text", TfidfVectorizer(), "caption"),
+    ...         ("table", StandardScaler(), ["weight"]),
+    ...     ]
+    ... )
+    >>> fuser.fit_transform(X).shape
+    (4, 5)
+    >>> fuser.get_feature_names_out().tolist()
+    ['text__fox', 'text__grey', 'text__hen', 'text__red', 'table__weight']
+    >>> fuser.blocks_
+    {'text': slice(0, 4, None), 'table': slice(4, 5, None)}
+    """
+
+    _parameter_constraints: dict = {
+        "modalities": [list, tuple],
+        "fusion": [StrOptions(set(STRATEGIES)), HasMethods(["fit", "transform"])],
+        "n_jobs": [Integral, None],
+        "verbose": ["boolean"],
+    }
+
+    def __init__(self, modalities, fusion="concat", *, n_jobs=None, verbose=False):
+        self.modalities = modalities
+        self.fusion = fusion
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def set_params(self, **params):
+        """Set parameters of this fuser, of its transformers or of its strategy.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters as ``get_params`` names them.
+
+        Returns
+        -------
+        self : ModalityFuser
+            This fuser.
+        """
+        fusion = params.get("fusion", self.fusion)
+        nested = [key for key in params if key.startswith("fusion__")]
+        if nested and isinstance(fusion, str):
+            strategy = STRATEGIES.get(fusion)
+            remedy = f"fusion={strategy.__name__}()" if strategy else f"an estimator from {sorted(STRATEGIES)}"
+            raise ValueError(
+                f"fusion={fusion!r} is a shorthand without parameters, so {nested[0]!r} cannot be set; use {remedy}."
+            )
+        return super().set_params(**params)
+
+    def fit(self, X, y=None, **params):
+        """Fit the transformers of all modalities, then the strategy.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Target, for the transformers and strategies that use one.
+
+        **params : dict
+            Metadata that the transformers or the strategy request; needs
+            ``sklearn.set_config(enable_metadata_routing=True)``.
+
+        Returns
+        -------
+        self : ModalityFuser
+            The fitted fuser.
+        """
+        raise_for_params(params, self, "fit")
+        self.fit_transform(X, y, **params)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit_transform(self, X, y=None, **params):
+        """Fit all transformers and the strategy, and give the fused features.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Target, for the transformers and strategies that use one.
+
+        **params : dict
+            Metadata that the transformers or the strategy request; needs
+            ``sklearn.set_config(enable_metadata_routing=True)``.
+
+        Returns
+        -------
+        X_fused : ndarray of shape (n_samples, n_features_out)
+            Fused features, float32 if all blocks are, else float64.
+        """
+        raise_for_params(params, self, "fit_transform")
+        self._check_modalities()
+        fusion = self._make_fusion()
+        X = self._fit_columns(X)
+        routed = process_routing(self, "fit_transform", **params)
+
+        active = [(name, member, columns) for name, member, columns in self.modalities if name in self._active()]
+        fitted = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fit_transform_modality)(
+                name, _as_transformer(member), self._select(X, name), y, routed[name], self.verbose
+            )
+            for name, member, _ in active
+        )
+        self.modalities_ = [
+            (name, transformer, columns) for (name, _, columns), (transformer, _) in zip(active, fitted, strict=True)
+        ]
+        blocks = [block for _, block in fitted]
+        ends = np.cumsum([block.shape[1] for block in blocks]).tolist()
+        self.blocks_ = {
+            name: slice(end - block.shape[1], end)
+            for (name, *_), block, end in zip(active, blocks, ends, strict=True)
+        }
+        key = _blocks_key(fusion)
+        if key is not None:
+            fusion.set_params(**{key: self.blocks_})
+        self.fusion_ = fusion
+        return self._dense(_fit_transform(fusion, _join(blocks), y, routed["fusion"]))
+
+    def transform(self, X, **params):
+        """Apply all transformers and the strategy.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``. Of a data frame, the columns of the modalities are
+            found by name; others are ignored.
+
+        **params : dict
+            Metadata that the transformers or the strategy request; needs
+            ``sklearn.set_config(enable_metadata_routing=True)``.
+
+        Returns
+        -------
+        X_fused : ndarray of shape (n_samples, n_features_out)
+            Fused features, float32 if all blocks are, else float64.
+        """
+        raise_for_params(params, self, "transform")
+        check_is_fitted(self)
+        X = check_X(self, X, reset=False)
+        routed = process_routing(self, "transform", **params)
+        blocks = Parallel(n_jobs=self.n_jobs)(
+            delayed(_transform_modality)(
+                name,
+                transformer,
+                self._select(X, name),
+                self.blocks_[name].stop - self.blocks_[name].start,
+                routed[name].transform,
+            )
+            for name, transformer, _ in self.modalities_
+        )
+        return self._dense(self.fusion_.transform(_join(blocks), **routed["fusion"].transform))
+
+    @property
+    def named_modalities_(self):
+        """Bunch of the fitted transformers by name."""
+        return named(self.modalities_)
+
+    def get_feature_names_out(self, input_features=None):
+        """Get the names of the fused features.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the input columns; they must be those seen in ``fit``.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            ``text__0`` for a column of one modality, ``ccafusion0`` for one made of several.
+        """
+        check_is_fitted(self)
+        check_feature_names_in(self, input_features)
+        names = []
+        for name, transformer, _ in self.modalities_:
+            if not hasattr(transformer, "get_feature_names_out"):
+                raise AttributeError(
+                    f"Modality {name!r}: {type(transformer).__name__} does not provide get_feature_names_out."
+                )
+            own = transformer.get_feature_names_out(self._input_names(name))
+            names.extend(f"{name}__{feature}" for feature in own)
+        return self.fusion_.get_feature_names_out(np.array(names, dtype=object))
+
+    def get_metadata_routing(self):
+        """Get the routing of metadata to the transformers and the strategy.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            Routing information.
+        """
+        router = MetadataRouter(owner=self)
+        parts = {name: _as_transformer(member) for name, member, _ in self.modalities if name in self._active()}
+        for name, part in {**parts, "fusion": self._make_fusion()}.items():
+            mapping = MethodMapping().add(caller="transform", callee="transform")
+            for caller in ("fit", "fit_transform"):
+                if hasattr(part, "fit_transform"):
+                    mapping.add(caller=caller, callee="fit_transform")
+                else:
+                    mapping.add(caller=caller, callee="fit").add(caller=caller, callee="transform")
+            router.add(method_mapping=mapping, **{name: part})
+        return router
+
+    def _make_fusion(self):
+        """Clone the strategy, or make the one that a string stands for."""
+        if isinstance(self.fusion, str):
+            return STRATEGIES[self.fusion]()
+        fusion = clone(self.fusion)
+        key = _blocks_key(fusion)
+        if key is not None and fusion.get_params()[key] is not None:
+            raise ValueError(
+                f"The fuser sets {key!r} of its fusion from its modalities; leave it at None, "
+                f"got {fusion.get_params()[key]!r}."
+            )
+        # What leaves the fuser is decided by the fuser's own set_output.
+        return fusion
+
+    def _dense(self, fused):
+        return dense_block(fused, "fusion")
+
+    def _sk_visual_block_(self):
+        fusion = STRATEGIES[self.fusion]() if self.fusion in list(STRATEGIES) else self.fusion
+        joined = VisualBlock("parallel", [fusion], names=["fusion"], dash_wrapped=False)
+        return VisualBlock("serial", (self._member_block(), joined), dash_wrapped=False)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            members = [member for _, member, _ in self.modalities if not isinstance(member, str)]
+            parts = [member_tags(part) for part in [*members, self._make_fusion()]]
+        except Exception:
+            # Tags are read before fit has said what is wrong with the parameters.
+            return tags
+        tags.input_tags.allow_nan = all(part.input_tags.allow_nan for part in parts)
+        tags.input_tags.string = any(part.input_tags.string for part in parts)
+        tags.target_tags.required = any(part.target_tags.required for part in parts)
+        kept = set.intersection(*(set(part.transformer_tags.preserves_dtype) for part in parts))
+        tags.transformer_tags.preserves_dtype = sorted(kept)
+        return tags
+
+
+def _as_transformer(member):
+    """Give the transformer that a member stands for."""
+    if isinstance(member, str):
+        return FunctionTransformer(feature_names_out="one-to-one", accept_sparse=True)
+    return member
+
+
+def _blocks_key(fusion):
+    """Give the name of the parameter of a strategy that takes the blocks, or None."""
+    if isinstance(fusion, Pipeline):
+        inner = _blocks_key(fusion.steps[0][1])
+        return None if inner is None else f"{fusion.steps[0][0]}__{inner}"
+    if not hasattr(fusion, "get_params"):
+        return None
+    return "blocks" if "blocks" in fusion.get_params(deep=False) else None
+
+
+def _fit_transform(transformer, X, y, routed):
+    if hasattr(transformer, "fit_transform"):
+        return transformer.fit_transform(X, y, **routed.fit_transform)
+    return transformer.fit(X, y, **routed.fit).transform(X, **routed.transform)
+
+
+def _fit_transform_modality(name, member, X, y, routed, verbose):
+    """Fit a clone of one transformer on the rows that have its modality; give it and its block."""
+    present = PresentRows(X, name)
+    if len(present) == 0:
+        raise ValueError(
+            f"Modality {name!r} is missing in all {present.n_samples} rows, so there is nothing to fit its transformer "
+            "on; drop the modality, or fit on rows that have it."
+        )
+    transformer = clone(member)
+    routed = {method: present.take_params(X, params) for method, params in routed.items()}
+    with log_elapsed_time("ModalityFuser", f"modality {name}" if verbose else None):
+        output = present.call(
+            _fit_transform, transformer, present.take(X), present.take(y), Bunch(**routed)
+        )
+    return transformer, present.call(lambda: present.scatter(dense_block(output, name)))
+
+
+def _transform_modality(name, transformer, X, width, params):
+    """Apply one fitted transformer to the rows that have its modality."""
+    present = PresentRows(X, name)
+    if len(present) == 0:
+        # float32 does not raise the type of the joined matrix.
+        return np.full((present.n_samples, width), np.nan, dtype=np.float32)
+    output = present.call(transformer.transform, present.take(X), **present.take_params(X, params))
+    return present.call(lambda: present.scatter(dense_block(output, name)))
+
+
+def _join(blocks):
+    """Put blocks side by side: float32 if all are, else float64."""
+    return blocks[0] if len(blocks) == 1 else np.hstack(blocks)

@@ -1,0 +1,271 @@
+"""Feature-level fusion by linear projections: principal components and discriminants."""
+
+from numbers import Real
+
+import numpy as np
+from scipy import linalg
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from .._validation import Interval, StrOptions
+from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer
+
+
+class _ProjectionFusion(BlockTransformer):
+    """One projection per block, or one for all blocks together, as ``level`` says."""
+
+    def _fit_blocks(self, X, y):
+        filled = self._fill(X)
+        self.projections_ = {}
+        for name, columns in self._parts().items():
+            present = ~np.isnan(X[:, columns]).all(axis=1)
+            if not present.any():
+                raise ValueError(
+                    f"{type(self).__name__}: block {name!r} is missing in every row of X; there is nothing to learn "
+                    "a projection from. Drop the modality, or fit on rows that have it."
+                )
+            self.projections_[name] = self._fit_projection(
+                filled[present, columns], None if y is None else y[present], name
+            )
+        self.n_components_ = {name: self._width(projection) for name, projection in self.projections_.items()}
+
+    def _transform_blocks(self, X):
+        filled = self._fill(X)
+        parts = []
+        for name, columns in self._parts().items():
+            parts.append(self.projections_[name].transform(filled[:, columns]).astype(X.dtype, copy=False))
+        return np.hstack(parts)
+
+    def _parts(self):
+        """The slices that get a projection each."""
+        return self.blocks_ if self.level == "modality" else {"": slice(0, self.n_features_in_)}
+
+    def _names_out(self, input_features):
+        return self._block_names(self.n_components_)
+
+
+class PCAFusion(_ProjectionFusion):
+    r"""Reduce the blocks to their principal components, each alone or all together.
+
+    The projection of a centred matrix :math:`Z` (one block, or all blocks side by side) is
+    :math:`Z W` with
+
+    .. math:: W = \arg\max_{W^\top W = I} \operatorname{tr}(W^\top Z^\top Z W).
+
+    Parameters
+    ----------
+    n_components : int, float or None, default=64
+        Upper bound of the number of components per projection; it is clipped to what the rows and
+        columns of a block allow. A float in (0, 1): as many as explain this share of the variance.
+        None: as many as possible.
+
+    level : {"modality", "joint"}, default="modality"
+        One projection per block, or one of the concatenated blocks.
+
+    scaling : {"std", "norm"} or None, default="std"
+        How the blocks are scaled before the projection, as in :class:`ConcatFusion`.
+
+    whiten : bool, default=False
+        Give every component unit variance.
+
+    blocks : dict of str to slice, "prefix" or None, default=None
+        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
+        by the fuser.
+
+    random_state : int, RandomState instance or None, default=None
+        Used where :class:`~sklearn.decomposition.PCA` picks its randomised solver, that is for
+        blocks with more than 1,000 rows and columns of which fewer than 80 % are kept.
+
+    Attributes
+    ----------
+    projections_ : dict of str to PCA
+        The fitted projections by block; for ``level="joint"`` one, named "".
+
+    n_components_ : dict of str to int
+        Number of components of each projection.
+
+    blocks_ : dict of str to slice
+        Columns of each block, closed.
+
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if X had names that are all strings.
+
+    See Also
+    --------
+    LDAFusion : Supervised counterpart.
+    CCAFusion : Keeps what the blocks have in common.
+
+    Notes
+    -----
+    **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that
+    have the block. With ``level="joint"`` all rows count, and each missing cell is the mean of its
+    column. A block that is missing at ``transform`` counts as the mean of its columns, so that its
+    own scores are their mean. A block that is missing in every row at ``fit`` raises an error.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skmm.fusion import PCAFusion
+    >>> X, y = load_iris(return_X_y=True)
+    >>> fusion = PCAFusion(1, blocks={"sepal": slice(0, 2), "petal": slice(2, 4)})
+    >>> fusion.fit_transform(X).shape
+    (150, 2)
+    >>> fusion.get_feature_names_out().tolist()
+    ['sepal__pcafusion0', 'petal__pcafusion0']
+    """
+
+    _parameter_constraints: dict = {
+        **BlockTransformer._parameter_constraints,
+        "n_components": [*N_COMPONENTS, Interval(Real, 0, 1, closed="neither"), None],
+        "level": LEVEL,
+        "scaling": SCALING,
+        "whiten": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, n_components=64, *, level="modality", scaling="std", whiten=False, blocks=None, random_state=None
+    ):
+        self.n_components = n_components
+        self.level = level
+        self.scaling = scaling
+        self.whiten = whiten
+        self.blocks = blocks
+        self.random_state = random_state
+
+    def _fit_projection(self, X, y, name):
+        n_components = self.n_components
+        if isinstance(n_components, (int, np.integer)):
+            n_components = min(n_components, *X.shape)
+        return PCA(n_components, whiten=self.whiten, random_state=self.random_state).fit(X)
+
+    @staticmethod
+    def _width(projection):
+        return projection.n_components_
+
+
+class LDAFusion(_ProjectionFusion):
+    r"""Reduce the blocks to the directions that separate the classes.
+
+    With the scatter between classes :math:`S_b` and within classes :math:`S_w` of a block, or of
+    all blocks side by side, the projection is
+
+    .. math:: W = \arg\max_{W^\top S_w W = I} \operatorname{tr}(W^\top S_b W).
+
+    Parameters
+    ----------
+    n_components : int or None, default=None
+        Upper bound of the number of components per projection; it is clipped to the number of
+        classes less one and to the columns of the block. None: as many as possible.
+
+    level : {"modality", "joint"}, default="modality"
+        One projection per block, or one of the concatenated blocks.
+
+    shrinkage : "auto", float in [0, 1] or None, default="auto"
+        Shrinkage of :math:`S_w`, without which a projection of many columns fits noise. "auto" is
+        the Ledoit-Wolf estimate, None is none (the singular value decomposition then handles
+        collinear columns).
+
+    blocks : dict of str to slice, "prefix" or None, default=None
+        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
+        by the fuser.
+
+    Attributes
+    ----------
+    projections_ : dict of str to LinearDiscriminantAnalysis
+        The fitted projections by block; for ``level="joint"`` one, named "".
+
+    n_components_ : dict of str to int
+        Number of components of each projection.
+
+    blocks_ : dict of str to slice
+        Columns of each block, closed.
+
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if X had names that are all strings.
+
+    See Also
+    --------
+    PCAFusion : Unsupervised counterpart.
+
+    Notes
+    -----
+    The labels are learned by heart where rows are few and columns many; score with cross-validation,
+    as a pipeline does, never on the rows that the projection was learned from.
+
+    **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that
+    have the block. With ``level="joint"`` all rows count, and each missing cell is the mean of its
+    column. A block that is missing at ``transform`` counts as the mean of its columns, so that its
+    own scores are their mean. A block that is missing at ``fit`` in every row, or in all rows but
+    those of one class, raises an error.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skmm.fusion import LDAFusion
+    >>> X, y = load_iris(return_X_y=True)
+    >>> fusion = LDAFusion(blocks={"sepal": slice(0, 2), "petal": slice(2, 4)})
+    >>> fusion.fit_transform(X, y).shape
+    (150, 4)
+    >>> fusion.n_components_
+    {'sepal': 2, 'petal': 2}
+    """
+
+    _parameter_constraints: dict = {
+        **BlockTransformer._parameter_constraints,
+        "n_components": [*N_COMPONENTS, None],
+        "level": LEVEL,
+        "shrinkage": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), None],
+    }
+
+    def __init__(self, n_components=None, *, level="modality", shrinkage="auto", blocks=None):
+        self.n_components = n_components
+        self.level = level
+        self.shrinkage = shrinkage
+        self.blocks = blocks
+
+    def _validate_fit(self, X, y):
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
+        check_classification_targets(y)
+        return X, y
+
+    def _fit_projection(self, X, y, name):
+        n_classes = len(np.unique(y))
+        where = f" in the rows that have block {name!r}" if name else ""
+        if n_classes < 2:
+            raise ValueError(f"LDAFusion needs at least 2 classes{where}, got 1 class: {y[0]!r}.")
+        if len(y) <= n_classes:
+            raise ValueError(
+                f"LDAFusion needs more rows than classes{where}, got {len(y)} rows of {n_classes} classes; "
+                "is y a continuous target?"
+            )
+        bound = min(n_classes - 1, X.shape[1])
+        lda = LinearDiscriminantAnalysis(
+            solver="svd" if self.shrinkage is None else "eigen",
+            shrinkage=self.shrinkage,
+            n_components=bound if self.n_components is None else min(self.n_components, bound),
+        )
+        try:
+            return lda.fit(X, y)
+        except linalg.LinAlgError as error:
+            raise ValueError(
+                f"LDAFusion cannot invert the scatter within classes{where} (some direction does not vary within "
+                f"any class) at shrinkage={self.shrinkage!r}; use shrinkage=None, which leaves such directions out."
+            ) from error
+
+    @staticmethod
+    def _width(projection):
+        return projection._max_components
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
