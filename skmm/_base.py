@@ -85,7 +85,7 @@ class ModalityComposition(BaseComposition):
         for name, member, _ in self.modalities:
             check_block_name(name)
             if names.count(name) > 1:
-                raise ValueError(f"{owner}: names of modalities must be unique, got {name!r} {names.count(name)} times.")
+                raise ValueError(f"{owner}: names of modalities are unique, got {name!r} {names.count(name)} times.")
             if name in parameters:
                 raise ValueError(f"{owner}: a modality cannot be named {name!r}, which is one of its parameters.")
             if isinstance(member, str):
@@ -109,7 +109,11 @@ class ModalityComposition(BaseComposition):
     def _fit_columns(self, X):
         """Check X, resolve each modality's columns in it, and give X back."""
         X = check_X(self, X, reset=True)
-        self._columns = {name: resolve_columns(X, columns, name) for name, _, columns in self.modalities}
+        self._columns = {}
+        for name, member, columns in self.modalities:
+            positions, single = resolve_columns(X, columns, name)
+            # Only an estimator may want a 1-D column; what passes through is a matrix.
+            self._columns[name] = positions, single and not isinstance(member, str)
         return X
 
     def _select(self, X, name):

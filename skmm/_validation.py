@@ -3,24 +3,28 @@
 This is the only module that imports private names of scikit-learn; the others take them from here.
 """
 
-
 import narwhals.stable.v2 as nw
 import numpy as np
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils import _safe_indexing as safe_indexing, check_array
+from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils import check_array
 from sklearn.utils._indexing import _get_column_indices
+from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
 from sklearn.utils._param_validation import HasMethods, Hidden, Interval, Options, StrOptions
 from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
-from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
 from sklearn.utils._user_interface import _print_elapsed_time as log_elapsed_time
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 from sklearn.utils.validation import (
     _check_feature_names,
-    _check_feature_names_in as check_feature_names_in,
-    _check_method_params as check_method_params,
     _check_n_features,
     _get_feature_names,
+)
+from sklearn.utils.validation import (
+    _check_feature_names_in as check_feature_names_in,
+)
+from sklearn.utils.validation import (
+    _check_method_params as check_method_params,
 )
 
 __all__ = [
@@ -224,7 +228,9 @@ def _blocks_from_prefixes(feature_names, owner):
         elif slices[name].stop == position:
             slices[name] = slice(slices[name].start, position + 1)
         else:
-            raise ValueError(f"{owner}: blocks='prefix' needs contiguous columns, but {name!r} comes back at {feature!r}.")
+            raise ValueError(
+                f"{owner}: blocks='prefix' needs contiguous columns, but {name!r} comes back at {feature!r}."
+            )
     return slices
 
 

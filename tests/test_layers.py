@@ -74,7 +74,9 @@ def test_private_scikit_learn_enters_at_one_place(path):
     for module, names, _ in imports(path):
         if module.split(".")[0] == "sklearn":
             private = [part for part in [*module.split("."), *names] if part.startswith("_")]
-            assert not private, f"{path.relative_to(ROOT)} imports {private} of scikit-learn; take them from _validation"
+            assert not private, (
+                f"{path.relative_to(ROOT)} imports {private} of scikit-learn; take them from _validation"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

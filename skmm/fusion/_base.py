@@ -114,7 +114,9 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         self._scales = None
         if getattr(self, "scaling", None) is None:
             return
-        scaler = StandardScaler().fit(X)
+        # A column without any value has no variance, and is filled with zeros later.
+        with np.errstate(invalid="ignore"):
+            scaler = StandardScaler().fit(X)
         variances = scaler.var_
         share = X.shape[1] / len(self.blocks_)
         self._scales = np.ones(X.shape[1])

@@ -221,8 +221,7 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
         blocks = [block for _, block in fitted]
         ends = np.cumsum([block.shape[1] for block in blocks]).tolist()
         self.blocks_ = {
-            name: slice(end - block.shape[1], end)
-            for (name, *_), block, end in zip(active, blocks, ends, strict=True)
+            name: slice(end - block.shape[1], end) for (name, *_), block, end in zip(active, blocks, ends, strict=True)
         }
         key = _blocks_key(fusion)
         if key is not None:
@@ -347,7 +346,7 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
         tags.input_tags.allow_nan = all(part.input_tags.allow_nan for part in parts)
         tags.input_tags.string = any(part.input_tags.string for part in parts)
         tags.target_tags.required = any(part.target_tags.required for part in parts)
-        kept = set.intersection(*(set(part.transformer_tags.preserves_dtype) for part in parts))
+        kept = set.intersection(*(set(getattr(part.transformer_tags, "preserves_dtype", ())) for part in parts))
         tags.transformer_tags.preserves_dtype = sorted(kept)
         return tags
 
@@ -386,10 +385,8 @@ def _fit_transform_modality(name, member, X, y, routed, verbose):
     transformer = clone(member)
     routed = {method: present.take_params(X, params) for method, params in routed.items()}
     with log_elapsed_time("ModalityFuser", f"modality {name}" if verbose else None):
-        output = present.call(
-            _fit_transform, transformer, present.take(X), present.take(y), Bunch(**routed)
-        )
-    return transformer, present.call(lambda: present.scatter(dense_block(output, name)))
+        output = present.call(_fit_transform, transformer, present.take(X), present.take(y), Bunch(**routed))
+    return transformer, present.scatter(dense_block(output, name))
 
 
 def _transform_modality(name, transformer, X, width, params):
@@ -399,7 +396,7 @@ def _transform_modality(name, transformer, X, width, params):
         # float32 does not raise the type of the joined matrix.
         return np.full((present.n_samples, width), np.nan, dtype=np.float32)
     output = present.call(transformer.transform, present.take(X), **present.take_params(X, params))
-    return present.call(lambda: present.scatter(dense_block(output, name)))
+    return present.scatter(dense_block(output, name))
 
 
 def _join(blocks):

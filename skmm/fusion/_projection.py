@@ -241,7 +241,7 @@ class LDAFusion(_ProjectionFusion):
         n_classes = len(np.unique(y))
         where = f" in the rows that have block {name!r}" if name else ""
         if n_classes < 2:
-            raise ValueError(f"LDAFusion needs at least 2 classes{where}, got 1 class: {y[0]!r}.")
+            raise ValueError(f"LDAFusion needs at least 2 classes{where}, got 1 class: {y[0]}.")
         if len(y) <= n_classes:
             raise ValueError(
                 f"LDAFusion needs more rows than classes{where}, got {len(y)} rows of {n_classes} classes; "
