@@ -67,13 +67,23 @@ def missing_rows(X):
     if sparse.issparse(X):
         return np.zeros(X.shape[0], dtype=bool)
     if nw.dependencies.is_into_dataframe(X):
-        columns = nw.from_native(X, eager_only=True).iter_columns()
-        return np.logical_and.reduce([_missing_in_column(column.to_native()) for column in columns])
+        columns = (column.to_native() for column in nw.from_native(X, eager_only=True).iter_columns())
+        return _missing_in_all(columns, len(X))
     if nw.dependencies.is_into_series(X) or X.ndim == 1:
         return _missing_in_column(X)
     if X.ndim > 2:
         return np.zeros(X.shape[0], dtype=bool)
-    return np.logical_and.reduce([_missing_in_column(column) for column in X.T])
+    return _missing_in_all(X.T, X.shape[0])
+
+
+def _missing_in_all(columns, n_samples):
+    """Mask of the rows that are missing in every column; most often the first column settles it."""
+    missing = np.ones(n_samples, dtype=bool)
+    for column in columns:
+        missing &= _missing_in_column(column)
+        if not missing.any():
+            break
+    return missing
 
 
 def column_means(X):

@@ -111,6 +111,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     def _fit_scale(self, X):
         """Learn mean and scale of every column from the cells that are there."""
         self._means = column_means(X)
+        self._empty = np.isnan(X).all(axis=0)
         self._scales = None
         if getattr(self, "scaling", None) is None:
             return
@@ -131,6 +132,9 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
 
     def _scale(self, X):
         """Centre and scale; NaN stays. Without ``scaling`` X itself."""
+        if self._empty.any():
+            # What fit never saw has no meaning later.
+            X = np.where(self._empty, np.asarray(np.nan, dtype=X.dtype), X)
         if self._scales is None:
             return X
         return (X - self._means.astype(X.dtype)) / self._scales.astype(X.dtype)

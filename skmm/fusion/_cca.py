@@ -37,9 +37,9 @@ class CCAFusion(BlockTransformer):
         (partial least squares by singular value decomposition). "auto" is the Ledoit-Wolf estimate
         of each block.
 
-    scaling : {"std", "norm"} or None, default="std"
+    scaling : {"norm", "std"} or None, default="std"
         How the columns are scaled before, as in :class:`ConcatFusion`. Plain CCA does not depend on
-        it, the ridge does.
+        it; the ridge pulls columns of small variance down, hence unit variance for all.
 
     output : {"concat", "mean"}, default="concat"
         The variates of all blocks side by side, or their mean over the blocks.

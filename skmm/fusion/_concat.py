@@ -17,9 +17,10 @@ class ConcatFusion(BlockTransformer):
 
     Parameters
     ----------
-    scaling : {"std", "norm"} or None, default="std"
+    scaling : {"norm", "std"} or None, default="norm"
+        - ``"norm"``: one factor per block, which keeps the columns' relative variances. Embeddings
+          carry meaning in these; columns of a table in different units want a StandardScaler first.
         - ``"std"``: every column to unit variance, then one factor per block.
-        - ``"norm"``: one factor per block, which keeps the columns' relative variances.
         - ``None``: the blocks as they come.
 
     blocks : dict of str to slice, "prefix" or None, default=None
@@ -46,6 +47,7 @@ class ConcatFusion(BlockTransformer):
     -----
     **Missing blocks.** Means and variances come from the cells that are there. A missing cell, and
     so each cell of a missing block, becomes the mean of its column, at ``fit`` and at ``transform``.
+    A column without any value at ``fit`` becomes zeros.
 
     Examples
     --------
@@ -61,7 +63,7 @@ class ConcatFusion(BlockTransformer):
 
     _parameter_constraints: dict = {**BlockTransformer._parameter_constraints, "scaling": SCALING}
 
-    def __init__(self, *, scaling="std", blocks=None):
+    def __init__(self, *, scaling="norm", blocks=None):
         self.scaling = scaling
         self.blocks = blocks
 

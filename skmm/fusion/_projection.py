@@ -64,7 +64,7 @@ class PCAFusion(_ProjectionFusion):
     level : {"modality", "joint"}, default="modality"
         One projection per block, or one of the concatenated blocks.
 
-    scaling : {"std", "norm"} or None, default="std"
+    scaling : {"norm", "std"} or None, default="norm"
         How the blocks are scaled before the projection, as in :class:`ConcatFusion`.
 
     whiten : bool, default=False
@@ -129,7 +129,7 @@ class PCAFusion(_ProjectionFusion):
     }
 
     def __init__(
-        self, n_components=64, *, level="modality", scaling="std", whiten=False, blocks=None, random_state=None
+        self, n_components=64, *, level="modality", scaling="norm", whiten=False, blocks=None, random_state=None
     ):
         self.n_components = n_components
         self.level = level

@@ -28,14 +28,14 @@ def test_blocks_share_the_variance_equally(scaling):
 
 def test_one_block_or_equal_widths_are_standard_scaling():
     expected = StandardScaler().fit_transform(X)
-    assert_allclose(ConcatFusion().fit_transform(X), expected)
-    assert_allclose(ConcatFusion(blocks={"a": slice(0, 3), "b": slice(3, 6)}).fit_transform(X), expected)
+    assert_allclose(ConcatFusion(scaling="std").fit_transform(X), expected)
+    assert_allclose(ConcatFusion(scaling="std", blocks={"a": slice(0, 3), "b": slice(3, 6)}).fit_transform(X), expected)
 
 
 def test_constant_columns_get_no_share():
     data = X.copy()
     data[:, 1] = 7.0
-    out = ConcatFusion(blocks=BLOCKS).fit_transform(data)
+    out = ConcatFusion(scaling="std", blocks=BLOCKS).fit_transform(data)
     assert_allclose(out[:, :5].var(axis=0), [3 / 4, 0, 3 / 4, 3 / 4, 3 / 4], atol=1e-12)
     assert np.isfinite(ConcatFusion(scaling="norm", blocks=BLOCKS).fit_transform(np.ones((5, 6)))).all()
 
@@ -61,10 +61,12 @@ def test_without_scaling_complete_data_comes_back_unchanged():
     assert_array_equal(ConcatFusion(scaling=None, blocks=BLOCKS).fit_transform(X), X)
 
 
-def test_a_column_without_any_value_becomes_zero():
+@pytest.mark.parametrize("scaling", ["std", "norm", None])
+def test_a_column_without_any_value_becomes_zero(scaling):
     data = X.copy()
     data[:, 2] = np.nan
-    fusion = ConcatFusion(blocks=BLOCKS).fit(data)
+    fusion = ConcatFusion(scaling=scaling, blocks=BLOCKS).fit(data)
+    assert_array_equal(fusion.transform(data)[:, 2], 0)
     assert_array_equal(fusion.transform(X)[:, 2], 0)
 
 

