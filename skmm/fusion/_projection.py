@@ -1,5 +1,6 @@
 """Feature-level fusion by linear projections: principal components and discriminants."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -254,7 +255,10 @@ class LDAFusion(_ProjectionFusion):
             n_components=bound if self.n_components is None else min(self.n_components, bound),
         )
         try:
-            return lda.fit(X, y)
+            with warnings.catch_warnings():
+                # Of a class with one row; it adds nothing to the scatter, and there is nothing to reshape.
+                warnings.filterwarnings("ignore", message="Only one sample available")
+                return lda.fit(X, y)
         except linalg.LinAlgError as error:
             raise ValueError(
                 f"LDAFusion cannot invert the scatter within classes{where} (some direction does not vary within "

@@ -101,6 +101,12 @@ def test_a_block_that_is_never_there():
         LDAFusion(blocks=BLOCKS).fit(data, Y)
 
 
+@pytest.mark.filterwarnings("error")
+def test_lda_of_a_class_with_one_row():
+    rows = np.flatnonzero((Y != 2) | (np.arange(len(Y)) == len(Y) - 1))
+    assert LDAFusion(blocks=BLOCKS).fit_transform(X[rows], Y[rows]).shape == (len(rows), 4)
+
+
 def test_lda_says_what_is_wrong_with_y():
     with pytest.raises(ValueError, match="Unknown label type"):
         LDAFusion().fit(X, X[:, 0])
