@@ -112,8 +112,8 @@ def main():
     arguments = parser.parse_args()
     start = time.perf_counter()
 
-    glyphs, y = load_glyphs(return_X_y=True)
-    target_names = load_glyphs().target_names
+    bunch = load_glyphs()
+    glyphs, y, target_names = bunch.data, bunch.target, bunch.target_names
     print(f"{len(glyphs)} characters of {len(target_names)} scripts, each with a picture and a name.")
     print(glyphs[["text"]].assign(script=[target_names[label] for label in y]).sample(4, random_state=1).to_string())
 

@@ -6,6 +6,7 @@ Think twice before adding anything.
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, get_tags
+from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ._missing import missing_rows
 from ._validation import (
@@ -58,6 +59,19 @@ class ModalityComposition(BaseComposition):
         """
         return self._get_params("_modalities", deep=deep)
 
+    def _check_shorthands(self, params):
+        """Raise if a parameter is to be set on a string, such as "drop"."""
+        nested = [key for key in params if "__" in key]
+        if not nested:
+            # Nothing is to be looked at, which may not be what it should be before fit has checked it.
+            return
+        members = dict(self._modalities)
+        for key in nested:
+            name = key.partition("__")[0]
+            member = params.get(name, members.get(name))
+            if isinstance(member, str):
+                raise ValueError(f"{name}={member!r} has no parameters, so {key!r} cannot be set; set {name!r} first.")
+
     def set_params(self, **params):
         """Set parameters of this estimator or of its members.
 
@@ -71,6 +85,7 @@ class ModalityComposition(BaseComposition):
         self : estimator
             This estimator.
         """
+        self._check_shorthands(params)
         self._set_params("_modalities", **params)
         return self
 
@@ -161,6 +176,14 @@ class PresentRows:
     def __len__(self):
         return self.n_samples if self.rows is None else len(self.rows)
 
+    def require_some(self):
+        """Raise if the modality is missing in every row."""
+        if len(self) == 0:
+            raise ValueError(
+                f"Modality {self.name!r} is missing in all {self.n_samples} rows, so there is nothing to fit its "
+                "estimator on; drop the modality, or fit on rows that have it."
+            )
+
     def take(self, data):
         """Give the present rows of X or y; ``data`` itself if all rows are present."""
         if data is None or self.rows is None:
@@ -171,8 +194,19 @@ class PresentRows:
         """Give the present rows of each parameter that has one entry per row of X."""
         return params if self.rows is None else check_method_params(X, params, indices=self.rows)
 
+    def narrow(self, outputs):
+        """Leave out the rows that a member turned into missing ones, here and in what it gave."""
+        missing = missing_rows(outputs)
+        if not missing.any():
+            return outputs
+        rows = np.arange(self.n_samples) if self.rows is None else self.rows
+        self.rows = rows[~missing]
+        return safe_indexing(outputs, np.flatnonzero(~missing), axis=0)
+
     def scatter(self, values):
         """Put rows back to their places in a float matrix, NaN elsewhere."""
+        if values.shape[0] != len(self):
+            raise ValueError(f"Modality {self.name!r}: its transformer gave {values.shape[0]} rows for {len(self)}.")
         if self.rows is None:
             return values
         full = np.full((self.n_samples, values.shape[1]), np.nan, dtype=values.dtype)
@@ -202,3 +236,28 @@ def member_tags(member):
     if isinstance(member, Pipeline):
         tags.input_tags.allow_nan = member_tags(member.steps[0][1]).input_tags.allow_nan
     return tags
+
+
+def split_lenient(member):
+    """Split a pipeline after each step that may turn items into missing rows; these end there for later steps."""
+    if isinstance(member, Pipeline) and len(member.steps) > 1:
+        first = member.steps[0][1]
+        params = first.get_params() if hasattr(first, "get_params") else {}
+        if any(key.split("__")[-1] == "on_error" and value == "missing" for key, value in params.items()):
+            return [member[:1], *split_lenient(member[1:])]
+    return [member]
+
+
+def join_lenient(member, parts):
+    """Give the pipeline of which ``parts`` were fitted one by one."""
+    if len(parts) > 1:
+        member.steps = [step for part in parts for step in part.steps]
+    return member
+
+
+def consumed(part, method, params):
+    """Give those of a pipeline's parameters that one part of it asks for."""
+    if not params:
+        return params
+    names = get_routing_for_object(part).consumes(method, params.keys())
+    return {name: params[name] for name in names}

@@ -5,6 +5,7 @@ This is the only module that imports private names of scikit-learn; the others t
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from joblib import effective_n_jobs
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import _safe_indexing as safe_indexing
@@ -91,7 +92,12 @@ def check_X(estimator, X, *, reset):
     Sets or compares ``n_features_in_`` and ``feature_names_in_``. Fitted and applied to data
     frames, a composite finds its columns by name, so it is not compared with the whole header then.
     """
-    if not is_data_frame(X):
+    if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
+        if nw.dependencies.is_into_dataframe(X) or nw.dependencies.is_polars_lazyframe(X):
+            raise TypeError(
+                f"X must be a pandas or polars DataFrame, or a 2-D array, got {type(X).__module__}.{type(X).__name__}; "
+                "collect or convert it first."
+            )
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
     elif len(X) == 0:
         raise ValueError(f"Found 0 sample(s) in the data frame, while {type(estimator).__name__} needs at least 1.")
@@ -99,6 +105,17 @@ def check_X(estimator, X, *, reset):
         _check_feature_names(estimator, X, reset=reset)
         _check_n_features(estimator, X, reset=reset)
     return X
+
+
+def check_can_be_sent(X, n_jobs):
+    """Raise if worker processes could not get X: polars cannot pickle columns of Python objects."""
+    if nw.dependencies.is_polars_dataframe(X) and effective_n_jobs(n_jobs) > 1:
+        names = [name for name, dtype in nw.from_native(X).schema.items() if dtype == nw.Object]
+        if names:
+            raise ValueError(
+                f"n_jobs={n_jobs} needs columns that can be sent to other processes, polars cannot pickle its Object "
+                f"columns {names}; use n_jobs=1, or columns of type String, Binary, Array or List."
+            )
 
 
 def resolve_columns(X, columns, name):
@@ -126,8 +143,10 @@ def resolve_columns(X, columns, name):
     if callable(columns):
         columns = columns(X)
     try:
+        if columns is None:
+            raise TypeError("None selects nothing")
         positions = _get_column_indices(X, columns)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         known = f"; X has the columns {list(_get_feature_names(X))}" if is_data_frame(X) else ""
         raise ValueError(
             f"Modality {name!r}: columns={columns!r} cannot be selected from X with n_features = {X.shape[1]}"
@@ -256,6 +275,8 @@ def dense_block(output, name, max_bytes=2**31):
         raise ValueError(
             f"Modality {name!r}: its transformer must return a 2-D matrix, got an array of shape {output.shape}."
         )
+    if output.dtype.kind in "mM":
+        raise ValueError(f"Modality {name!r} holds dates or times, not numbers; give it a transformer.")
     if np.iscomplexobj(output):
         raise ValueError(f"Complex data not supported: modality {name!r} holds complex numbers.")
     if output.dtype == np.float32:

@@ -4,12 +4,14 @@ import pickle
 import re
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from skmm import CCAFusion, ImageDescriptor, LDAFusion, ModalityFuser, PCAFusion, TextEncoder
 from skmm.datasets import load_glyphs
@@ -47,8 +49,10 @@ def as_polars(frame):
 def test_grid_search_over_fusions(glyphs, pipe, container):
     X, y = glyphs
     X = X if container == "pandas" else as_polars(X)
-    search = GridSearchCV(pipe, {"fuse__fusion": FUSIONS}, cv=2, n_jobs=2, error_score="raise").fit(X, y)
-    assert (search.cv_results_["mean_test_score"] > 0.2).all()
+    grid = {"fuse__fusion": FUSIONS}
+    search = GridSearchCV(pipe, grid, cv=2, scoring="balanced_accuracy", n_jobs=2, error_score="raise").fit(X, y)
+    # Every strategy, on two halves of 75 characters of 12 scripts; always saying the same scores 1/12.
+    assert (search.cv_results_["mean_test_score"] > 0.25).all()
     packed = pickle.dumps(search.best_estimator_)
     assert len(packed) < 5_000_000
     assert (pickle.loads(packed).predict(X[:20]) == search.predict(X[:20])).all()
@@ -66,7 +70,7 @@ def test_missing_texts_and_images(glyphs, pipe, fusion):
     pipe.set_params(fuse__fusion=fusion).fit(X[:100], y[:100])
     assert pipe.predict_proba(X[100:]).shape == (50, len(np.unique(y[:100])))
     # What was learned from rows with gaps is of use in rows without.
-    assert cross_val_score(clone(pipe), X, y, cv=2).mean() > 0.2
+    assert cross_val_score(clone(pipe), X, y, cv=2, scoring="balanced_accuracy").mean() > 0.2
 
 
 def test_two_modalities_know_more_than_one(glyphs):
@@ -146,3 +150,55 @@ def test_rows_do_not_depend_on_each_other(glyphs, pipe):
     # Floats are added up in other orders, so their last bits may differ.
     np.testing.assert_allclose(fuse.transform(X.iloc[order]), whole[order], atol=1e-5)
     np.testing.assert_allclose(fuse.transform(X[:7]), whole[:7], atol=1e-5)
+
+
+def test_pandas_and_polars_give_the_same(glyphs, pipe):
+    X, y = glyphs
+    for fusion in FUSIONS:
+        fuse = pipe.set_params(fuse__fusion=fusion)[:-1]
+        np.testing.assert_allclose(fuse.fit_transform(as_polars(X), y), fuse.fit_transform(X, y), atol=1e-5)
+
+
+def test_items_that_an_encoder_refuses_are_missing_for_what_follows_it(glyphs, text_model):
+    X, y = glyphs
+    X = X.astype(object)
+    X.iloc[[1, 4], 0] = [7.5, None]
+    member = make_pipeline(TextEncoder(text_model, on_error="missing"), PCA(3))
+    image = ("image", ImageDescriptor("hog", size=32), "image")
+    fuser = ModalityFuser([("text", member, "text"), image])
+    with pytest.warns(UserWarning, match="1 of 149 items"):
+        out = fuser.fit_transform(X, y)
+    assert np.isfinite(out).all()
+    kept = np.setdiff1d(np.arange(len(X)), [1, 4])
+    alone = clone(member).fit(X["text"].iloc[kept])
+    fitted = fuser.named_modalities_.text
+    np.testing.assert_allclose(fitted[1].components_, alone[1].components_, atol=1e-6)
+    assert isinstance(fitted, Pipeline)
+    with pytest.warns(UserWarning, match="1 of 149 items"):
+        np.testing.assert_allclose(fuser.transform(X), out, rtol=1e-5, atol=1e-5)
+    # The two rows have no text, and share its mean.
+    np.testing.assert_allclose(out[1, :3], out[4, :3], atol=1e-6)
+
+
+class Skip(TransformerMixin, BaseEstimator):
+    """Turns the word "skip" into a missing item, for the encoder after it."""
+
+    def __init__(self, on_error="missing"):
+        self.on_error = on_error
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return np.array([None if item == "skip" else item for item in X], dtype=object)
+
+
+def test_rows_are_named_as_in_x_after_steps_that_leave_some_out(text_model):
+    X = pd.DataFrame({"text": ["skip", "yes", "skip", "yes", 5, "yes"]}, dtype=object)
+    fuser = ModalityFuser([("text", make_pipeline(Skip(), TextEncoder(text_model)), "text")])
+    with pytest.raises(ValueError, match="modality 'text', TextEncoder: row 4: int 5: expected text"):
+        fuser.fit(X)
+    fuser.set_params(text__textencoder__on_error="missing")
+    with pytest.warns(UserWarning, match="1 of 4 items"):
+        out = fuser.fit_transform(X)
+    np.testing.assert_allclose(out[[0, 2, 4]], np.broadcast_to(out[[1, 3, 5]].mean(axis=0), (3, 16)), atol=1e-6)

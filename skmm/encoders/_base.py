@@ -158,6 +158,7 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
             The fitted encoder; ``errors_`` is empty.
         """
         self._check_column(X, reset=True)
+        self._check_parameters()
         self._fit_width()
         self.errors_ = []
         return self
@@ -216,6 +217,8 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         errors : list of ItemError
             One per bad item in row order, each with ``row``, ``item`` and ``reason``.
         """
+        self._validate_params()
+        self._check_parameters()
         items = column_items(X, type(self).__name__)
         errors = []
         for row, item in enumerate(items):
@@ -242,6 +245,9 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return np.array([str(i) for i in range(self.n_features_out_)], dtype=object)
+
+    def _check_parameters(self):
+        """Raise if parameters are wrong, or do not go together, in a way that their constraints cannot say."""
 
     def _fit_width(self):
         """Set ``n_features_out_``."""

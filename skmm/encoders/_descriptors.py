@@ -171,7 +171,7 @@ class ImageDescriptor(ItemEncoder):
                 names += [f"{feature}{i}" for i in range(self._width(feature))]
         return np.array(names, dtype=object)
 
-    def _fit_width(self):
+    def _check_parameters(self):
         features = self._feature_list()
         known = self._describers()
         unknown = [feature for feature in features if not (isinstance(feature, str) and feature in known)]
@@ -201,7 +201,9 @@ class ImageDescriptor(ItemEncoder):
                 f"{self.cells_per_block * self.pixels_per_cell} pixels, which do not fit into images of "
                 f"size={self.size!r}; make the cells or blocks smaller or the size larger."
             )
-        self.n_features_out_ = sum(self._width(feature) for feature in features)
+
+    def _fit_width(self):
+        self.n_features_out_ = sum(self._width(feature) for feature in self._feature_list())
 
     def _prepare_item(self, item):
         image = load_image(item, self.background)

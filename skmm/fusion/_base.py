@@ -118,16 +118,18 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         # A column without any value has no variance, and is filled with zeros later.
         with np.errstate(invalid="ignore"):
             scaler = StandardScaler().fit(X)
-        variances = scaler.var_
+        # What summing up a constant leaves is no variance.
+        rounding = 10 * np.finfo(np.float64).eps * np.sqrt(len(X)) * np.abs(self._means)
+        variances = np.where(np.sqrt(scaler.var_) > rounding, scaler.var_, 0)
         share = X.shape[1] / len(self.blocks_)
         self._scales = np.ones(X.shape[1])
         for columns in self.blocks_.values():
             if self.scaling == "std":
-                scales = scaler.scale_[columns]
+                scales = np.sqrt(np.where(variances[columns] > 0, variances[columns], 1))
                 total = np.count_nonzero(variances[columns] > 0)
             else:
                 scales = 1.0
-                total = np.nansum(variances[columns])
+                total = variances[columns].sum()
             self._scales[columns] = scales * (np.sqrt(total / share) if total > 0 else 1.0)
 
     def _scale(self, X):
@@ -137,7 +139,11 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             X = np.where(self._empty, np.asarray(np.nan, dtype=X.dtype), X)
         if self._scales is None:
             return X
-        return (X - self._means.astype(X.dtype)) / self._scales.astype(X.dtype)
+        scaled = np.empty_like(X)
+        for columns in self.blocks_.values():
+            # In float64, block by block: a large mean leaves float32 few digits for what varies.
+            scaled[:, columns] = (X[:, columns] - self._means[columns]) / self._scales[columns]
+        return scaled
 
     def _fill(self, X):
         """Put the mean of its column into each missing cell of a scaled matrix."""

@@ -8,7 +8,7 @@ from scipy import linalg
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from .._validation import Interval, StrOptions
-from ._base import N_COMPONENTS, SCALING, BlockTransformer
+from ._base import N_COMPONENTS, BlockTransformer
 
 
 class CCAFusion(BlockTransformer):
@@ -37,9 +37,10 @@ class CCAFusion(BlockTransformer):
         (partial least squares by singular value decomposition). "auto" is the Ledoit-Wolf estimate
         of each block.
 
-    scaling : {"norm", "std"} or None, default="std"
-        How the columns are scaled before, as in :class:`ConcatFusion`. Plain CCA does not depend on
-        it; the ridge pulls columns of small variance down, hence unit variance for all.
+    scaling : {"std"} or None, default="std"
+        Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge
+        pulls columns of small variance down, hence unit variance for all. Factors of whole blocks have
+        no influence either way.
 
     output : {"concat", "mean"}, default="concat"
         The variates of all blocks side by side, or their mean over the blocks.
@@ -112,7 +113,7 @@ class CCAFusion(BlockTransformer):
         **BlockTransformer._parameter_constraints,
         "n_components": N_COMPONENTS,
         "regularization": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), dict],
-        "scaling": SCALING,
+        "scaling": [StrOptions({"std"}), None],
         "output": [StrOptions({"concat", "mean"})],
     }
     _min_blocks = 2
@@ -135,11 +136,18 @@ class CCAFusion(BlockTransformer):
             )
         Z = self._fill(X)[complete].astype(np.float64, copy=False)
         self._centers = Z.mean(axis=0)
+        # What rounding of the input can make of a column that is constant, or a sum of others.
+        noise = 4 * np.finfo(X.dtype).eps * np.abs(Z)
+        noise = {name: noise[:, columns].max() for name, columns in self.blocks_.items()}
         Z = Z - self._centers
+        # Once more for the rounding of the mean, which would make a constant column vary.
+        rest = Z.mean(axis=0)
+        Z -= rest
+        self._centers += rest
 
         self.regularization_ = self._resolve_regularization(Z)
         bases = {
-            name: _whiten(Z[:, columns], self.regularization_[name], n_complete)
+            name: _whiten(Z[:, columns], self.regularization_[name], noise[name])
             for name, columns in self.blocks_.items()
         }
         ranks = {name: to_weights.shape[1] for name, (_, to_weights) in bases.items()}
@@ -236,14 +244,15 @@ class CCAFusion(BlockTransformer):
         return self._block_names(dict.fromkeys(self.blocks_, self.n_components_))
 
 
-def _whiten(Z, regularization, n_samples):
+def _whiten(Z, regularization, noise):
     """Give orthogonal coordinates of a centred block and the map from them to column weights.
 
     The coordinates are the left singular vectors, shrunk by the ridge; directions of no variance
-    are left out, where the best weights have no part.
+    beyond what ``noise`` in every entry makes are left out, where the best weights have no part.
     """
+    n_samples, n_features = Z.shape
     U, s, Vt = linalg.svd(Z, full_matrices=False)
-    kept = s > s[0] * max(Z.shape) * np.finfo(np.float64).eps if s[0] > 0 else np.zeros(len(s), dtype=bool)
+    kept = s > noise * (np.sqrt(n_samples) + np.sqrt(n_features))
     U, s, Vt = U[:, kept], s[kept], Vt[kept]
     variances = s**2 / (n_samples - 1)
     ridged = (1 - regularization) * variances + regularization * variances.sum() / Z.shape[1]

@@ -7,15 +7,16 @@ from joblib import Parallel, delayed
 from sklearn.base import TransformerMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import ModalityComposition, PresentRows, member_tags, named
+from .._base import ModalityComposition, PresentRows, consumed, join_lenient, member_tags, named, split_lenient
 from .._validation import (
     HasMethods,
     StrOptions,
     VisualBlock,
+    check_can_be_sent,
     check_feature_names_in,
     check_X,
     dense_block,
@@ -203,9 +204,14 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
             Fused features, float32 if all blocks are, else float64.
         """
         raise_for_params(params, self, "fit_transform")
+        # After a fit that fails, a fuser is not fitted.
+        self.__dict__.pop("fusion_", None)
         self._check_modalities()
         fusion = self._make_fusion()
         X = self._fit_columns(X)
+        if y is not None:
+            check_consistent_length(X, y)
+        check_can_be_sent(X, self.n_jobs)
         routed = process_routing(self, "fit_transform", **params)
 
         active = [(name, member, columns) for name, member, columns in self.modalities if name in self._active()]
@@ -223,11 +229,13 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
         self.blocks_ = {
             name: slice(end - block.shape[1], end) for (name, *_), block, end in zip(active, blocks, ends, strict=True)
         }
+        self._dtypes = {name: block.dtype for (name, *_), block in zip(active, blocks, strict=True)}
         key = _blocks_key(fusion)
         if key is not None:
             fusion.set_params(**{key: self.blocks_})
+        fused = dense_block(_fit_transform(fusion, _join(blocks), y, routed["fusion"]), "fusion")
         self.fusion_ = fusion
-        return self._dense(_fit_transform(fusion, _join(blocks), y, routed["fusion"]))
+        return fused
 
     def transform(self, X, **params):
         """Apply all transformers and the strategy.
@@ -248,20 +256,21 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
             Fused features, float32 if all blocks are, else float64.
         """
         raise_for_params(params, self, "transform")
-        check_is_fitted(self)
+        check_is_fitted(self, "fusion_")
         X = check_X(self, X, reset=False)
+        check_can_be_sent(X, self.n_jobs)
         routed = process_routing(self, "transform", **params)
         blocks = Parallel(n_jobs=self.n_jobs)(
             delayed(_transform_modality)(
                 name,
                 transformer,
                 self._select(X, name),
-                self.blocks_[name].stop - self.blocks_[name].start,
+                (self.blocks_[name].stop - self.blocks_[name].start, self._dtypes[name]),
                 routed[name].transform,
             )
             for name, transformer, _ in self.modalities_
         )
-        return self._dense(self.fusion_.transform(_join(blocks), **routed["fusion"].transform))
+        return dense_block(self.fusion_.transform(_join(blocks), **routed["fusion"].transform), "fusion")
 
     @property
     def named_modalities_(self):
@@ -281,7 +290,7 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
         feature_names_out : ndarray of str objects
             ``text__0`` for a column of one modality, ``ccafusion0`` for one made of several.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "fusion_")
         check_feature_names_in(self, input_features)
         names = []
         for name, transformer, _ in self.modalities_:
@@ -324,11 +333,7 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
                 f"The fuser sets {key!r} of its fusion from its modalities; leave it at None, "
                 f"got {fusion.get_params()[key]!r}."
             )
-        # What leaves the fuser is decided by the fuser's own set_output.
         return fusion
-
-    def _dense(self, fused):
-        return dense_block(fused, "fusion")
 
     def _sk_visual_block_(self):
         fusion = STRATEGIES[self.fusion]() if self.fusion in list(STRATEGIES) else self.fusion
@@ -377,26 +382,36 @@ def _fit_transform(transformer, X, y, routed):
 def _fit_transform_modality(name, member, X, y, routed, verbose):
     """Fit a clone of one transformer on the rows that have its modality; give it and its block."""
     present = PresentRows(X, name)
-    if len(present) == 0:
-        raise ValueError(
-            f"Modality {name!r} is missing in all {present.n_samples} rows, so there is nothing to fit its transformer "
-            "on; drop the modality, or fit on rows that have it."
-        )
     transformer = clone(member)
-    routed = {method: present.take_params(X, params) for method, params in routed.items()}
     with log_elapsed_time("ModalityFuser", f"modality {name}" if verbose else None):
-        output = present.call(_fit_transform, transformer, present.take(X), present.take(y), Bunch(**routed))
-    return transformer, present.scatter(dense_block(output, name))
+        parts = split_lenient(transformer)
+        outputs = present.take(X)
+        for part in parts:
+            present.require_some()
+            params = {method: consumed(part, method, present.take_params(X, routed[method])) for method in routed}
+            outputs = present.call(_fit_transform, part, outputs, present.take(y), Bunch(**params))
+            outputs = present.narrow(outputs) if len(parts) > 1 else outputs
+    return join_lenient(transformer, parts), present.scatter(dense_block(outputs, name))
 
 
-def _transform_modality(name, transformer, X, width, params):
-    """Apply one fitted transformer to the rows that have its modality."""
+def _transform_modality(name, transformer, X, shape, params):
+    """Apply one fitted transformer to the rows that have its modality; give a block of known width and dtype."""
     present = PresentRows(X, name)
-    if len(present) == 0:
-        # float32 does not raise the type of the joined matrix.
-        return np.full((present.n_samples, width), np.nan, dtype=np.float32)
-    output = present.call(transformer.transform, present.take(X), **present.take_params(X, params))
-    return present.scatter(dense_block(output, name))
+    width, dtype = shape
+    parts = split_lenient(transformer)
+    outputs = present.take(X)
+    for part in parts:
+        if len(present) == 0:
+            return np.full((present.n_samples, width), np.nan, dtype=dtype)
+        own = consumed(part, "transform", present.take_params(X, params))
+        outputs = present.call(part.transform, outputs, **own)
+        outputs = present.narrow(outputs) if len(parts) > 1 else outputs
+    block = present.scatter(dense_block(outputs, name))
+    if block.shape[1] != width:
+        raise ValueError(
+            f"Modality {name!r}: {type(transformer).__name__} gave {width} columns in fit and {block.shape[1]} now."
+        )
+    return block
 
 
 def _join(blocks):

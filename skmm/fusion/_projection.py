@@ -1,10 +1,11 @@
 """Feature-level fusion by linear projections: principal components and discriminants."""
 
 import warnings
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from scipy import linalg
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils.multiclass import check_classification_targets
@@ -58,8 +59,8 @@ class PCAFusion(_ProjectionFusion):
     Parameters
     ----------
     n_components : int, float or None, default=64
-        Upper bound of the number of components per projection; it is clipped to what the rows and
-        columns of a block allow. A float in (0, 1): as many as explain this share of the variance.
+        Upper bound of the number of components per projection; it is clipped to the numerical rank
+        of the block, but not below 1. A float in (0, 1): as many as explain this share of the variance.
         None: as many as possible.
 
     level : {"modality", "joint"}, default="modality"
@@ -141,13 +142,33 @@ class PCAFusion(_ProjectionFusion):
 
     def _fit_projection(self, X, y, name):
         n_components = self.n_components
-        if isinstance(n_components, (int, np.integer)):
+        if isinstance(n_components, Integral):
             n_components = min(n_components, *X.shape)
-        return PCA(n_components, whiten=self.whiten, random_state=self.random_state).fit(X)
+        varies = not np.allclose(X, X[0], rtol=1e-7, atol=0)
+        if not varies:
+            # Shares of no variance are undefined; one component that is always zero is not.
+            n_components = 1
+        # Whatever the global configuration says, what is computed on here are arrays.
+        pca = PCA(n_components, random_state=self.random_state).set_output(transform="default")
+        with np.errstate(invalid="warn" if varies else "ignore"):
+            pca.fit(X)
+        rank = max(1, _numerical_rank(pca.explained_variance_, X))
+        if rank < pca.n_components_:
+            # What is beyond the rank is rounding noise, which whitening would blow up.
+            pca.set_params(n_components=rank).fit(X)
+        # The components do not depend on it.
+        return pca.set_params(whiten=self.whiten and varies)
 
     @staticmethod
     def _width(projection):
         return projection.n_components_
+
+
+def _numerical_rank(variances, X):
+    """Number of directions whose variance is more than what rounding of the entries of X makes."""
+    n_samples, n_features = X.shape
+    noise = np.finfo(X.dtype).eps * np.abs(X).max() * (np.sqrt(n_samples) + np.sqrt(n_features))
+    return int(np.count_nonzero(np.sqrt(variances * max(n_samples - 1, 1)) > 4 * noise))
 
 
 class LDAFusion(_ProjectionFusion):
@@ -171,6 +192,10 @@ class LDAFusion(_ProjectionFusion):
         Shrinkage of :math:`S_w`, without which a projection of many columns fits noise. "auto" is
         the Ledoit-Wolf estimate, None is none (the singular value decomposition then handles
         collinear columns).
+
+    scaling : {"norm", "std"} or None, default="std"
+        How the columns are scaled before the projection, as in :class:`ConcatFusion`. Shrinkage by a
+        number depends on it, the rest does not.
 
     blocks : dict of str to slice, "prefix" or None, default=None
         Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
@@ -200,7 +225,9 @@ class LDAFusion(_ProjectionFusion):
     Notes
     -----
     The labels are learned by heart where rows are few and columns many; score with cross-validation,
-    as a pipeline does, never on the rows that the projection was learned from.
+    as a pipeline does, never on the rows that the projection was learned from. Where the scatter within
+    classes is singular (a column that is constant within each class, say), a ten-thousandth of the mean
+    variance of the columns is added to its diagonal.
 
     **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that
     have the block. With ``level="joint"`` all rows count, and each missing cell is the mean of its
@@ -225,12 +252,14 @@ class LDAFusion(_ProjectionFusion):
         "n_components": [*N_COMPONENTS, None],
         "level": LEVEL,
         "shrinkage": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), None],
+        "scaling": SCALING,
     }
 
-    def __init__(self, n_components=None, *, level="modality", shrinkage="auto", blocks=None):
+    def __init__(self, n_components=None, *, level="modality", shrinkage="auto", scaling="std", blocks=None):
         self.n_components = n_components
         self.level = level
         self.shrinkage = shrinkage
+        self.scaling = scaling
         self.blocks = blocks
 
     def _validate_fit(self, X, y):
@@ -253,17 +282,20 @@ class LDAFusion(_ProjectionFusion):
             solver="svd" if self.shrinkage is None else "eigen",
             shrinkage=self.shrinkage,
             n_components=bound if self.n_components is None else min(self.n_components, bound),
-        )
+        ).set_output(transform="default")
         try:
+            if not _varies_within_classes(X, y):
+                raise linalg.LinAlgError
             with warnings.catch_warnings():
                 # Of a class with one row; it adds nothing to the scatter, and there is nothing to reshape.
                 warnings.filterwarnings("ignore", message="Only one sample available")
                 return lda.fit(X, y)
-        except linalg.LinAlgError as error:
-            raise ValueError(
-                f"LDAFusion cannot invert the scatter within classes{where} (some direction does not vary within "
-                f"any class) at shrinkage={self.shrinkage!r}; use shrinkage=None, which leaves such directions out."
-            ) from error
+        except linalg.LinAlgError:
+            floor = _FLOOR * max(X.var(axis=0).mean(), np.finfo(X.dtype).tiny)
+            lda.set_params(solver="eigen", shrinkage=None, covariance_estimator=_FlooredCovariance(floor))
+            # Without any scatter between classes their shares are undefined; nobody reads these.
+            with np.errstate(invalid="ignore"):
+                return lda.fit(X, y)
 
     @staticmethod
     def _width(projection):
@@ -273,3 +305,24 @@ class LDAFusion(_ProjectionFusion):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
+
+
+# Share of the mean variance of the columns that the scatter within classes is raised by where it is singular.
+_FLOOR = 1e-4
+
+
+def _varies_within_classes(X, y):
+    """Tell whether any class has rows that differ by more than rounding."""
+    tolerance = 8 * np.finfo(X.dtype).eps * np.abs(X).max()
+    return any(np.ptp(X[y == label], axis=0).max() > tolerance for label in np.unique(y))
+
+
+class _FlooredCovariance(BaseEstimator):
+    """Covariance of the rows with a constant added to its diagonal, so that it can be inverted."""
+
+    def __init__(self, floor):
+        self.floor = floor
+
+    def fit(self, X, y=None):
+        self.covariance_ = np.cov(X, rowvar=False, bias=True).reshape(X.shape[1], -1) + self.floor * np.eye(X.shape[1])
+        return self

@@ -359,3 +359,16 @@ def test_bad_parameters(grey, params, message):
 
 def test_cells_matter_only_to_what_has_cells(grey):
     assert ImageDescriptor(("color", "lbp"), pixels_per_cell=65).fit_transform(grey).shape == (5, 34)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": (0, 1)}, "size must be"),
+        ({"background": "nope"}, "background must be"),
+        ({"features": "x"}, "features"),
+    ],
+)
+def test_find_errors_checks_parameters_too(options, message):
+    with pytest.raises(ValueError, match=message):
+        ImageDescriptor(**options).find_errors(["nowhere.png"])

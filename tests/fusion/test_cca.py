@@ -105,7 +105,7 @@ def test_two_blocks_by_the_general_path_are_the_same():
 
     X = linked()
     A, B = (X[:, c] - X[:, c].mean(axis=0) for c in BLOCKS.values())
-    two = [_whiten(A, 0.1, len(A))[0], _whiten(B, 0.1, len(B))[0]]
+    two = [_whiten(A, 0.1, 1e-12)[0], _whiten(B, 0.1, 1e-12)[0]]
     # A third block that agrees with nothing takes the general path.
     idle = np.zeros((len(A), 1))
     direct, general = _leading_directions(two, 2), _leading_directions([*two, idle], 2)
@@ -144,6 +144,30 @@ def test_collinear_and_constant_columns():
     assert_allclose(fusion.correlations_, analytic(X[:, :5], X[:, 5:])[0][:4], atol=1e-10)
     with pytest.raises(ValueError, match="block 'a' does not vary"):
         CCAFusion(blocks=BLOCKS).fit(np.hstack([np.ones((9, 5)), np.eye(9, 4)]))
+
+
+@pytest.mark.parametrize("scaling", ["std", None])
+@pytest.mark.parametrize("offset", [0.0, 10.0])
+def test_rounding_of_float32_is_no_rank(scaling, offset):
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(200, 2))
+    A, B = (latent + 0.5 * rng.normal(size=(200, 2)) + offset for _ in range(2))
+    X = np.hstack([A, 2 * A[:, [0]] - A[:, [1]], B, B.sum(axis=1, keepdims=True)])
+    blocks = {"a": slice(0, 3), "b": slice(3, None)}
+    new = rng.normal(size=(100, 6)) + offset
+    for dtype in (np.float64, np.float32):
+        fusion = CCAFusion(3, regularization=0, scaling=scaling, blocks=blocks).fit(X.astype(dtype))
+        assert fusion.n_components_ == 2
+        assert np.abs(fusion.transform(new.astype(dtype))).max() < 20
+
+
+@pytest.mark.parametrize("scaling", ["std", None])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e9 + 0.1])
+def test_constant_blocks_are_named(scaling, value):
+    X = linked()
+    X[:, :5] = value
+    with pytest.raises(ValueError, match="block 'a' does not vary"):
+        CCAFusion(scaling=scaling, blocks=BLOCKS).fit(X)
 
 
 def test_a_missing_block_gets_its_conditional_expectation():

@@ -394,3 +394,96 @@ def test_sparse_x_and_too_large_sparse_blocks_are_refused(frame):
 def test_unfitted(frame):
     with pytest.raises(sklearn.exceptions.NotFittedError):
         fuser().transform(frame)
+
+
+class Shortens(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return np.asarray(X, dtype=float)[:-1]
+
+
+class Widens(TransformerMixin, BaseEstimator):
+    def fit_transform(self, X, y=None):
+        return np.zeros((len(X), 2))
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return np.zeros((len(X), 3))
+
+
+def test_members_must_keep_rows_and_width(frame):
+    with pytest.raises(ValueError, match=f"Modality 'a': its transformer gave {N - 1} rows for {N}"):
+        ModalityFuser([("a", Shortens(), ["price"])]).fit(frame)
+    with pytest.raises(ValueError, match="Modality 'a': Widens gave 2 columns in fit and 3 now"):
+        ModalityFuser([("a", Widens(), ["price"])]).fit(frame).transform(frame)
+
+
+def test_y_of_another_length(frame, y):
+    frame.loc[frame.index[0], "caption"] = None
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        fuser().fit(frame, y[:-3])
+
+
+def test_after_a_fit_that_fails_it_is_not_fitted(frame):
+    ours = fuser().fit(frame)
+    with pytest.raises(ValueError, match="requires y"):
+        ours.set_params(fusion="lda").fit(frame)
+    with pytest.raises(sklearn.exceptions.NotFittedError):
+        ours.transform(frame)
+
+
+def test_the_type_of_the_result_does_not_depend_on_what_is_missing(frame):
+    frame = frame[["price", "weight"]].astype({"price": "float32"})
+    members = [("a", "passthrough", ["price"]), ("b", "passthrough", ["weight"])]
+    ours = ModalityFuser(members).fit(frame)
+    assert ours.transform(frame[:1] * np.nan).dtype == np.float64
+    assert ours.transform(frame[:1].assign(weight=np.nan)).dtype == np.float64
+
+
+def test_metadata_of_transform_is_routed(frame):
+    class Shifts(Recorder):
+        def transform(self, X, shift=None):
+            return super().transform(X) + (0 if shift is None else np.asarray(shift)[:, None])
+
+    frame.loc[frame.index[1], "price"] = np.nan
+    shift = np.arange(N, dtype=float)
+    with sklearn.config_context(enable_metadata_routing=True):
+        member = Shifts().set_transform_request(shift=True)
+        ours = ModalityFuser([("price", member, ["price"])], fusion=ConcatFusion(scaling=None)).fit(frame)
+        moved = ours.transform(frame, shift=shift) - ours.transform(frame)
+    expected = shift.copy()
+    expected[1] = 0
+    assert_allclose(moved[:, 0], expected)
+
+
+def test_strings_have_no_parameters(frame):
+    ours = fuser().set_params(text="drop")
+    with pytest.raises(ValueError, match="text='drop' has no parameters, so 'text__truncatedsvd__n_components'"):
+        ours.set_params(text__truncatedsvd__n_components=2)
+
+
+def test_object_columns_of_polars_and_worker_processes():
+    X = pl.DataFrame({"image": pl.Series([object(), object()], dtype=pl.Object), "price": [1.0, 2.0]})
+    ours = ModalityFuser([("price", StandardScaler(), ["price"])], n_jobs=2)
+    with pytest.raises(ValueError, match=r"polars cannot pickle its Object columns \['image'\]; use n_jobs=1"):
+        ours.fit(X)
+    assert ours.set_params(n_jobs=1).fit_transform(X).shape == (2, 1)
+
+
+@pytest.mark.parametrize("convert", [lambda frame: frame.lazy(), lambda frame: frame.to_arrow()])
+def test_other_frames_are_refused(convert):
+    X = convert(pl.DataFrame({"price": [1.0, 2.0]}))
+    with pytest.raises(TypeError, match=r"X must be a pandas or polars DataFrame, or a 2-D array, got .*collect or"):
+        ModalityFuser([("price", StandardScaler(), ["price"])]).fit(X)
+
+
+def test_columns_none_and_dates():
+    X = pd.DataFrame({"day": pd.to_datetime(["2024-01-01", "2024-01-02"])})
+    with pytest.raises(ValueError, match="Modality 'a': columns=None cannot be selected"):
+        ModalityFuser([("a", "passthrough", None)]).fit(X)
+    with pytest.raises(ValueError, match="Modality 'a' holds dates or times"):
+        ModalityFuser([("a", "passthrough", ["day"])]).fit(X)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
@@ -40,20 +41,21 @@ def test_pca_share_of_variance_and_whitening():
 def test_number_of_components_is_an_upper_bound():
     fusion = PCAFusion(6, blocks=BLOCKS).fit(X)
     assert fusion.n_components_ == {"a": 6, "b": 5}
-    assert PCAFusion(64, blocks=BLOCKS).fit(X[:4]).n_components_ == {"a": 4, "b": 4}
+    # Four rows differ in three directions.
+    assert PCAFusion(64, blocks=BLOCKS).fit(X[:4]).n_components_ == {"a": 3, "b": 3}
     assert PCAFusion(None, blocks=BLOCKS).fit(X).n_components_ == {"a": 8, "b": 5}
 
 
 @pytest.mark.parametrize(("shrinkage", "solver"), [(None, "svd"), ("auto", "eigen"), (0.3, "eigen")])
 def test_lda_of_each_block_is_scikit_learns(shrinkage, solver):
-    out = LDAFusion(shrinkage=shrinkage, blocks=BLOCKS).fit_transform(X, Y)
+    out = LDAFusion(shrinkage=shrinkage, scaling=None, blocks=BLOCKS).fit_transform(X, Y)
     stock = LinearDiscriminantAnalysis(solver=solver, shrinkage=shrinkage)
     assert_allclose(out[:, :2], stock.fit(X[:, :8], Y).transform(X[:, :8]), atol=1e-9)
     assert_allclose(out[:, 2:], stock.fit(X[:, 8:], Y).transform(X[:, 8:]), atol=1e-9)
 
 
 def test_joint_lda_is_scikit_learns():
-    fusion = LDAFusion(1, level="joint", blocks=BLOCKS)
+    fusion = LDAFusion(1, level="joint", scaling=None, blocks=BLOCKS)
     stock = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=1)
     assert_allclose(fusion.fit_transform(X, Y), stock.fit(X, Y).transform(X), atol=1e-9)
     assert_array_equal(fusion.get_feature_names_out(), ["ldafusion0"])
@@ -112,9 +114,70 @@ def test_lda_says_what_is_wrong_with_y():
         LDAFusion().fit(X, X[:, 0])
     with pytest.raises(ValueError, match="more rows than classes"):
         LDAFusion().fit(X[:5], np.arange(5))
-    with pytest.raises(ValueError, match="use shrinkage=None"):
-        LDAFusion(shrinkage=0.0).fit(np.column_stack([X, np.ones(len(X))]), Y)
-    assert LDAFusion(shrinkage=None).fit_transform(np.column_stack([X, X[:, 0]]), Y).shape == (len(X), 2)
+
+
+@pytest.mark.parametrize("shrinkage", [None, "auto", 0.0, 0.5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lda_where_nothing_varies_within_classes(shrinkage, dtype):
+    rng = np.random.default_rng(0)
+    y = np.arange(30) % 3
+    noise = rng.normal(size=(30, 2))
+    for block in [np.eye(3)[y], np.full((30, 3), 0.1) * [1, 10, 1e6], np.column_stack([np.eye(3)[y], y])]:
+        k = block.shape[1]
+        fusion = LDAFusion(shrinkage=shrinkage, blocks={"k": slice(0, k), "t": slice(k, None)})
+        out = fusion.fit_transform(np.hstack([block, noise]).astype(dtype), y)
+        assert out.shape == (30, 4)
+        assert np.isfinite(out).all()
+        assert np.abs(out).max() < 1e4
+    # The one-hot block tells the classes apart, and still does in one column each.
+    centers = np.array([out[y == label, :2].mean(axis=0) for label in range(3)])
+    assert (np.linalg.norm(centers - np.roll(centers, 1, axis=0), axis=1) > 1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whitened_components_stay_small_on_new_rows(dtype):
+    rng = np.random.default_rng(0)
+    blocks = {"a": slice(0, 40), "b": slice(40, None)}
+    fusion = PCAFusion(whiten=True, blocks=blocks).fit(rng.normal(size=(30, 80)).astype(dtype))
+    assert fusion.n_components_ == {"a": 29, "b": 29}
+    assert np.abs(fusion.transform(rng.normal(size=(50, 80)).astype(dtype))).max() < 100
+    X = rng.normal(size=(50, 6))
+    doubled = np.hstack([X, X[:, :3] * 2]).astype(dtype)
+    fusion = PCAFusion(whiten=True).fit(doubled)
+    assert fusion.n_components_ == {"": 6}
+    assert_allclose(fusion.transform(doubled).var(axis=0, ddof=1), 1, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_components", [5, 0.9, None])
+@pytest.mark.parametrize("whiten", [False, True])
+def test_pca_of_a_block_that_does_not_vary(n_components, whiten):
+    data = np.hstack([np.full((20, 3), 0.1), np.random.default_rng(0).normal(size=(20, 3))]).astype(np.float32)
+    one_row = data.copy()
+    one_row[1:, :3] = np.nan
+    for X in (data, one_row):
+        fusion = PCAFusion(n_components, whiten=whiten, blocks={"a": slice(0, 3), "b": slice(3, None)})
+        out = fusion.fit_transform(X)
+        assert fusion.n_components_["a"] == 1
+        assert np.isfinite(out).all()
+        assert_allclose(out[:, 0], 0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_global_output_configuration(container):
+    for fusion in [PCAFusion(2, blocks=BLOCKS), LDAFusion(blocks=BLOCKS), ConcatFusion(blocks=BLOCKS)]:
+        expected = fusion.fit_transform(X, Y)
+        with sklearn.config_context(transform_output=container):
+            out = fusion.fit_transform(X, Y)
+        assert list(out.columns) == list(fusion.get_feature_names_out())
+        assert_allclose(out.to_numpy(), expected)
+
+
+def test_lda_shrunk_by_a_number_does_not_depend_on_units():
+    wide = X * np.where(np.arange(X.shape[1]) < 8, 1000, 1)
+    fusion = LDAFusion(level="joint", shrinkage=0.5, blocks=BLOCKS)
+    assert_allclose(fusion.fit_transform(wide, Y), fusion.fit_transform(X, Y), rtol=1e-6)
 
 
 @pytest.mark.parametrize("cls", [PCAFusion, LDAFusion])
