@@ -8,6 +8,7 @@ _HOMES = {
     "CCAFusion": "fusion",
     "ConcatFusion": "fusion",
     "ImageDescriptor": "encoders",
+    "ImageEncoder": "encoders",
     "LDAFusion": "fusion",
     "ModalityFuser": "fusion",
     "PCAFusion": "fusion",

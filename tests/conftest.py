@@ -1,5 +1,6 @@
 """Fixtures of several test modules: tiny models that stand for real ones."""
 
+import json
 import os
 import string
 
@@ -57,3 +58,45 @@ def make_text_model():
 def tiny_text_model(make_text_model, tmp_path_factory):
     """Path of a tiny random text model, with the prompt "query"; 16 features, texts of 30 tokens at most."""
     return str(make_text_model(tmp_path_factory.mktemp("models") / "tiny_text", prompts={"query": "the cat: "}))
+
+
+@pytest.fixture(scope="session")
+def tiny_image_model(tmp_path_factory):
+    """Path of a small random timm model in the hub's format: 32 pixels, 512 features."""
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("timm")
+    folder = tmp_path_factory.mktemp("models") / "tiny_image"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("resnet10t", pretrained=False, num_classes=3)
+    data = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "crop_pct": 0.8}
+    timm.models.save_for_hf(network, folder, model_config={"pretrained_cfg": data}, safe_serialization=True)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_model(tmp_path_factory):
+    """Path of a tiny random CLIP in transformers' format: 32 pixels, texts of 16 tokens, 12 features."""
+    torch = pytest.importorskip("torch")
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "tiny_clip"
+    folder.mkdir()
+    symbols = ["<|startoftext|>", "<|endoftext|>", *(c + end for c in string.ascii_lowercase for end in ("", "</w>"))]
+    (folder / "vocab.json").write_text(json.dumps({symbol: i for i, symbol in enumerate(symbols)}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = CLIPConfig(
+        text_config={**size, **ends, "vocab_size": len(symbols), "max_position_embeddings": 16},
+        vision_config={**size, "image_size": 32, "patch_size": 8},
+        projection_dim=12,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = CLIPModel(config)
+    network.save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    return str(folder)

@@ -1,6 +1,7 @@
 """Encoders: transformers from a column of items to a matrix of features."""
 
 from ._descriptors import ImageDescriptor
+from ._image import ImageEncoder
 from ._text import TextEncoder
 
-__all__ = ["ImageDescriptor", "TextEncoder"]
+__all__ = ["ImageDescriptor", "ImageEncoder", "TextEncoder"]

@@ -1,17 +1,21 @@
 """What all encoders share: from a column of items to one float32 row per item.
 
-A concrete encoder writes two hooks, ``_prepare_item`` (one item, on the CPU, may refuse it) and
-``_encode_batch`` (a list of prepared items to rows). Everything else stands here once: the forms in
+A concrete encoder writes two hooks, ``_prepare_item`` (one item, on the CPU, may refuse it; it may run
+in threads) and ``_encode_batch`` (a list of prepared items to rows). Everything else stands here once: the forms in
 which a column may arrive, missing items, bad items, duplicates, progress, names and tags.
 """
 
 import hashlib
 import os
 import warnings
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from joblib import cpu_count
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
@@ -128,6 +132,13 @@ def content_key(item):
     return None
 
 
+def available_cpus():
+    """Give the number of threads that this process may keep busy: in joblib's workers their share of the cores."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    cores = cpu_count()
+    return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
+
+
 class ItemEncoder(TransformerMixin, BaseEstimator):
     """Base of the transformers from a column of items to a float32 matrix.
 
@@ -137,8 +148,9 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict = {"on_error": [StrOptions({"raise", "missing"})], "verbose": ["boolean"]}
 
-    # Prepared items held at a time: memory is bounded by a window, not by X.
+    # Prepared items held at a time (twice that with threads): memory is bounded by a window, not by X.
     _window = 256
+    _prepare_in_threads = False
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -257,11 +269,14 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         """Turn one item that is not missing into what ``_encode_batch`` takes, or raise RejectedItem."""
         raise NotImplementedError
 
-    def _encode_batch(self, batch):
+    def _get_model(self):
+        """Give what ``_batches`` and ``_encode_batch`` work with during one call; None if they need nothing."""
+
+    def _encode_batch(self, batch, model):
         """Turn a list of prepared items into an array of shape (len(batch), n_features_out_)."""
         raise NotImplementedError
 
-    def _batches(self, prepared):
+    def _batches(self, prepared, model):
         """Yield lists of positions in ``prepared`` that are encoded together."""
         yield list(range(len(prepared)))
 
@@ -295,9 +310,10 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         X_out = np.full((len(items), self.n_features_out_), np.nan, dtype=np.float32)
         errors = []
         groups = list(rows_of.values())
+        model = self._get_model()
         with tqdm(total=len(groups), desc=type(self).__name__, unit="item", disable=not self.verbose) as bar:
-            for start in range(0, len(groups), self._window):
-                self._encode_window(items, groups[start : start + self._window], X_out, errors, bar)
+            for window in self._prepared_windows(items, groups):
+                self._encode_window(items, window, model, X_out, errors, bar)
         errors.sort(key=lambda error: error.row)
         if errors:
             first = errors[0]
@@ -309,8 +325,36 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
             )
         return X_out, errors
 
-    def _encode_window(self, items, groups, X_out, errors, bar):
-        """Encode distinct items, each at all its rows, into ``X_out``; what fails goes to ``errors``."""
+    def _prepared_windows(self, items, groups):
+        """Yield lists of (rows, prepared item or RejectedItem); threads prepare one window ahead."""
+
+        def prepare(rows):
+            try:
+                return rows, self._prepare_item(items[rows[0]])
+            except RejectedItem as rejected:
+                return rows, rejected
+
+        windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]
+        if not self._prepare_in_threads or len(groups) == 1:
+            for window in windows:
+                yield [prepare(rows) for rows in window]
+            return
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            ahead = deque()
+            try:
+                for window in windows:
+                    ahead.append([pool.submit(prepare, rows) for rows in window])
+                    if len(ahead) > 1:
+                        yield [future.result() for future in ahead.popleft()]
+                while ahead:
+                    yield [future.result() for future in ahead.popleft()]
+            finally:
+                # Whoever stops early does not wait for what is not needed any more.
+                for future in chain.from_iterable(ahead):
+                    future.cancel()
+
+    def _encode_window(self, items, window, model, X_out, errors, bar):
+        """Encode prepared items, each at all its rows, into ``X_out``; what fails goes to ``errors``."""
 
         def reject(rows, reason):
             found = [self._error(row, items[row], reason) for row in rows]
@@ -319,16 +363,15 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
             errors.extend(found)
 
         prepared, rows_of_prepared = [], []
-        for rows in groups:
-            try:
-                prepared.append(self._prepare_item(items[rows[0]]))
-            except RejectedItem as rejected:
-                reject(rows, rejected)
+        for rows, item in window:
+            if isinstance(item, RejectedItem):
+                reject(rows, item)
                 bar.update()
             else:
+                prepared.append(item)
                 rows_of_prepared.append(rows)
-        for positions in self._batches(prepared) if prepared else ():
-            vectors = self._encode_batch([prepared[position] for position in positions])
+        for positions in self._batches(prepared, model) if prepared else ():
+            vectors = self._encode_batch([prepared[position] for position in positions], model)
             finite = np.isfinite(vectors).all(axis=1)
             for position, vector, is_finite in zip(positions, vectors, finite, strict=True):
                 if is_finite:

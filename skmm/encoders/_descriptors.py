@@ -8,7 +8,7 @@ from skimage.feature import hog, local_binary_pattern
 
 from .._validation import Interval, StrOptions
 from ._base import ItemEncoder
-from ._media import load_image, parse_color
+from ._media import check_background, load_image
 
 _LBP_NEIGHBORS = 8
 _LBP_RADIUS = 1
@@ -182,13 +182,7 @@ class ImageDescriptor(ItemEncoder):
         size = self._shape()
         if len(size) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in size):
             raise ValueError(f"size must be a height and a width of at least 1 pixel, got {self.size!r}.")
-        try:
-            parse_color(self.background)
-        except ValueError as error:
-            raise ValueError(
-                "background must be a color that Pillow knows, or red, green and blue from 0 to 255, "
-                f"got {self.background!r}."
-            ) from error
+        check_background(self.background)
         cells = min(size) // self.pixels_per_cell
         if "pixels" in features and cells < 1:
             raise ValueError(
@@ -212,7 +206,7 @@ class ImageDescriptor(ItemEncoder):
             return image
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
-    def _encode_batch(self, batch):
+    def _encode_batch(self, batch, model):
         images = np.stack(batch)
         describers = self._describers()
         return np.hstack([describers[feature](images) for feature in self._feature_list()]).astype(np.float32)

@@ -72,16 +72,18 @@ class ModelEncoder(ItemEncoder):
     def _fit_width(self):
         self.n_features_out_ = int(self._model_width(self._get_model()))
 
-    def _encode_batch(self, batch):
+    def _encode_prepared(self, batch, model):
+        """Run the network on prepared items, in float32 out of it, in as many pieces as memory asks for."""
         import torch
-
-        model = self._get_model()
 
         def encode(piece):
             with torch.inference_mode():
                 return self._forward(model, piece).to(device="cpu", dtype=torch.float32).numpy()
 
-        vectors = run_with_backoff(encode, batch)
+        return run_with_backoff(encode, batch)
+
+    def _encode_batch(self, batch, model):
+        vectors = self._encode_prepared(batch, model)
         if vectors.shape[1] != self.n_features_out_:
             raise ValueError(
                 f"{type(self).__name__}: the model {os.fspath(self.model)!r} gives {vectors.shape[1]} features, "

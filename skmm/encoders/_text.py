@@ -1,19 +1,12 @@
 """Texts to vectors, with the networks of sentence-transformers."""
 
-import os
-import threading
-from contextlib import suppress
 from itertools import groupby
-
-import numpy as np
 
 from .._torch import resolve_device
 from .._validation import RejectedItem
 from ._base import describe_item
 from ._model import ModelEncoder
-
-# Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
-_TOKENIZE_ROWS = 512
+from ._sentence import SentenceModel, Text, load_sentence_transformer
 
 # Padded tokens per batch with batch_size="auto": a CPU loses speed beyond what its caches hold.
 _TOKENS_PER_BATCH = {"cpu": 1_500}
@@ -21,109 +14,6 @@ _TOKENS_PER_BATCH_ELSEWHERE = 32_768
 
 # What a text is taken to measure where the model tokenizes on its own.
 _GUESSED_WIDTH = 64
-
-_TOKEN_COLUMNS = {"input_ids", "attention_mask", "token_type_ids"}
-
-
-class _Text:
-    """A text on its way through the encoder."""
-
-    __slots__ = ("settings", "text", "tokens")
-
-    def __init__(self, text):
-        self.text = text
-        # Filled by _TextModel.tokenize: column name -> integers, and what holds for the whole call.
-        self.tokens = None
-        self.settings = None
-
-
-class _TextModel:
-    """A loaded network, with what it takes to feed it from several threads.
-
-    Parameters
-    ----------
-    network : SentenceTransformer
-        The network, in eval mode.
-
-    Attributes
-    ----------
-    takes_tokens : bool
-        Whether texts can be tokenized without padding, and padded here. Static embeddings, bags of
-        words and the like tokenize in their own way, and know no padding.
-    """
-
-    def __init__(self, network):
-        self.network = network
-        self.tokenizer = getattr(network[0], "tokenizer", None)
-        # A tokenizer keeps its settings for truncation and padding as state, which threads would share.
-        self.lock = threading.Lock()
-        self.takes_tokens = False
-        if getattr(self.tokenizer, "pad_token_id", None) is not None:
-            try:
-                features = self._tokens(["a"], None)
-            except (TypeError, ValueError):
-                # Its first module cannot be told to leave the padding out.
-                return
-            columns = {name for name, values in features.items() if not isinstance(values, (str, int))}
-            has_known_columns = "input_ids" in columns and columns <= _TOKEN_COLUMNS
-            self.takes_tokens = has_known_columns and isinstance(features["input_ids"][0], list)
-
-    def _tokens(self, texts, prompt):
-        options = {"text": {"padding": False}, "common": {"return_tensors": None}}
-        with self.lock:
-            return dict(self.network.preprocess(texts, prompt=prompt, processing_kwargs=options))
-
-    def prompt_text(self, prompt):
-        """Give what stands before each text: the prompt of that name, else the text itself; the default for None."""
-        if prompt is None:
-            prompt = self.network.default_prompt_name
-        return self.network.prompts.get(prompt, prompt)
-
-    def tokenize(self, items, prompt):
-        """Fill in the tokens of texts, truncated to what the network reads, not padded."""
-        for start in range(0, len(items), _TOKENIZE_ROWS):
-            chunk = items[start : start + _TOKENIZE_ROWS]
-            features = self._tokens([item.text for item in chunk], prompt)
-            columns = {name: features.pop(name) for name in _TOKEN_COLUMNS & features.keys()}
-            for row, item in enumerate(chunk):
-                item.tokens = {name: np.array(values[row], dtype=np.int32) for name, values in columns.items()}
-                item.tokens.setdefault("attention_mask", np.ones_like(item.tokens["input_ids"]))
-                item.settings = features
-
-    def padded_width(self, item):
-        """Give the width a text is padded to: a function of this text alone, so a row depends on no other."""
-        n_tokens = len(item.tokens["input_ids"])
-        width = -(-n_tokens // 8) * 8
-        # Beyond its limit the network may have no position embeddings.
-        limit = self.network.max_seq_length
-        return width if limit is None else max(n_tokens, min(width, limit))
-
-    def features(self, batch, prompt):
-        """Give the input of the network for texts of one padded width."""
-        import torch
-
-        if not self.takes_tokens:
-            with self.lock:
-                return self.network.preprocess([item.text for item in batch], prompt=prompt)
-        width = self.padded_width(batch[0])
-        fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
-        is_left = self.tokenizer.padding_side == "left"
-        features = dict(batch[0].settings)
-        for name in batch[0].tokens:
-            padded = np.full((len(batch), width), fill.get(name, 0), dtype=np.int64)
-            for row, item in zip(padded, batch, strict=True):
-                n_tokens = len(item.tokens[name])
-                row[width - n_tokens if is_left else 0 :][:n_tokens] = item.tokens[name]
-            features[name] = torch.from_numpy(padded)
-        return features
-
-    def embed(self, features):
-        """Run the network; give a tensor with one row per text."""
-        import torch
-
-        device = self.network.device
-        features = {name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in features.items()}
-        return self.network(features)["sentence_embedding"][:, : self.network.truncate_dim]
 
 
 class TextEncoder(ModelEncoder):
@@ -265,32 +155,7 @@ class TextEncoder(ModelEncoder):
         self.verbose = verbose
 
     def _load_model(self, source, is_folder, device, dtype):
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
-
-        shows_bar = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-
-        def load(local_files_only):
-            return SentenceTransformer(
-                source,
-                device=str(device),
-                revision=None if is_folder else self.revision,
-                local_files_only=local_files_only,
-                trust_remote_code=False,
-                model_kwargs={"dtype": dtype, "use_safetensors": True},
-            )
-
-        try:
-            network = load(local_files_only=True) if is_folder else _load_from_hub(source, self.revision, load)
-        finally:
-            if shows_bar:
-                logging.enable_progress_bar()
-        weights = next(network.parameters(), None)
-        if weights is not None and weights.dtype != dtype:
-            # Networks without a transformer take no dtype when they load.
-            network.to(dtype)
-        return _TextModel(network.eval().requires_grad_(False))
+        return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
 
     def _model_width(self, model):
         width = model.network.get_embedding_dimension()
@@ -305,10 +170,9 @@ class TextEncoder(ModelEncoder):
             item.encode()
         except UnicodeEncodeError as error:
             raise RejectedItem(f"not valid Unicode: a lone surrogate at position {error.start}") from error
-        return _Text(str(item))
+        return Text(str(item))
 
-    def _batches(self, prepared):
-        model = self._get_model()
+    def _batches(self, prepared, model):
         widths = [_GUESSED_WIDTH] * len(prepared)
         if model.takes_tokens:
             model.tokenize(prepared, model.prompt_text(self.prompt))
@@ -324,22 +188,3 @@ class TextEncoder(ModelEncoder):
 
     def _forward(self, model, batch):
         return model.embed(model.features(batch, model.prompt_text(self.prompt)))
-
-
-def _load_from_hub(name, revision, load):
-    """Load from the local cache if the model is there, else from the hub if that answers at all."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
-
-    names = [name] if "/" in name else [name, f"sentence-transformers/{name}"]
-    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    # Where it is unknown whether there is this file, the rest could load as a model with another pooling.
-    if any(try_to_load_from_cache(name, "modules.json", cache_dir=cache, revision=revision) for name in names):
-        # An error here is an incomplete download, to be completed.
-        with suppress(OSError, ValueError):
-            return load(local_files_only=True)
-    # One request: left to itself the library tries for more than a minute to reach a network that is not there.
-    # An error status is an answer too: the loader may know other names, and has the better message if not.
-    with suppress(HfHubHTTPError):
-        HfApi().model_info(name, revision=revision, timeout=10)
-    return load(local_files_only=False)

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 import skmm._torch as skmm_torch
 from skmm._torch import clear_models
 from skmm.encoders import TextEncoder
-from skmm.encoders._text import _TextModel
+from skmm.encoders._sentence import SentenceModel
 
 torch = pytest.importorskip("torch")
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -73,13 +73,13 @@ def loads(monkeypatch):
 def batches(monkeypatch):
     """List of the (rows, padded width) of all forward passes from here on."""
     shapes = []
-    embed = _TextModel.embed
+    embed = SentenceModel.embed
 
     def embed_and_note(self, features):
         shapes.append(tuple(features["input_ids"].shape))
         return embed(self, features)
 
-    monkeypatch.setattr(_TextModel, "embed", embed_and_note)
+    monkeypatch.setattr(SentenceModel, "embed", embed_and_note)
     return shapes
 
 
@@ -162,7 +162,7 @@ class TestRows:
     def test_windows_do_not_show(self, encoder, monkeypatch):
         X = encoder.fit_transform(TEXTS)
         monkeypatch.setattr(TextEncoder, "_window", 3)
-        monkeypatch.setattr("skmm.encoders._text._TOKENIZE_ROWS", 2)
+        monkeypatch.setattr("skmm.encoders._sentence._TOKENIZE_ROWS", 2)
         np.testing.assert_allclose(encoder.transform(TEXTS), X, atol=1e-6)
 
     def test_equal_texts_are_encoded_once(self, encoder, batches):
@@ -262,7 +262,7 @@ class TestLoading:
 
     def test_eval_and_inference_mode(self, encoder, monkeypatch):
         seen = []
-        embed = _TextModel.embed
+        embed = SentenceModel.embed
 
         def embed_and_look(self, features):
             vectors = embed(self, features)
@@ -270,7 +270,7 @@ class TestLoading:
             seen.append((any(modes), vectors.is_inference(), torch.is_inference_mode_enabled()))
             return vectors
 
-        monkeypatch.setattr(_TextModel, "embed", embed_and_look)
+        monkeypatch.setattr(SentenceModel, "embed", embed_and_look)
         encoder.fit_transform(TEXTS)
         assert set(seen) == {(False, True, True)}
         assert not torch.is_inference_mode_enabled()
@@ -294,7 +294,7 @@ class TestLoading:
     def test_out_of_memory_halves_the_batch(self, encoder, monkeypatch):
         texts = [f"cat {i}" for i in range(9)]
         X = encoder.fit_transform(texts)
-        embed, sizes = _TextModel.embed, []
+        embed, sizes = SentenceModel.embed, []
 
         def embed_two_at_most(self, features):
             sizes.append(len(features["input_ids"]))
@@ -302,7 +302,7 @@ class TestLoading:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
             return embed(self, features)
 
-        monkeypatch.setattr(_TextModel, "embed", embed_two_at_most)
+        monkeypatch.setattr(SentenceModel, "embed", embed_two_at_most)
         np.testing.assert_allclose(encoder.transform(texts), X, atol=1e-6)
         assert max(sizes) == 9
 

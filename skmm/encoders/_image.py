@@ -1,0 +1,379 @@
+"""Images to vectors, with the networks of timm, CLIP-like networks, or any module."""
+
+import copy
+import functools
+import json
+import os
+
+from PIL import Image
+
+from .._torch import resolve_device, resolve_precision
+from .._validation import HasMethods
+from ._media import check_background, load_image
+from ._model import ModelEncoder
+from ._sentence import SentenceModel, load_sentence_transformer
+
+# Pixels per batch with batch_size="auto": 32 images of 224 x 224 on a CPU, which gains nothing from more.
+_PIXELS_PER_BATCH = {"cpu": 32 * 224**2}
+_PIXELS_PER_BATCH_ELSEWHERE = 256 * 224**2
+
+# What an image is taken to measure where the model resizes on its own.
+_GUESSED_SIDE = 224
+
+
+class ImageEncoder(ModelEncoder):
+    """Encode images as vectors with a pretrained network.
+
+    Nothing is trained, and nothing is loaded before ``fit``; all encoders of a process share one copy of
+    a named model. Files are decoded in threads while the network computes.
+
+    Parameters
+    ----------
+    model : str, path-like or torch.nn.Module, default="timm/mobilenetv3_large_100.ra_in1k"
+        - a model of `timm <https://huggingface.co/timm>`_ by its hub name ("timm/..."), its short name
+          ("resnet18"), or the local folder of a checkpoint in timm's format: the features before
+          the classifier, pooled over positions;
+        - a CLIP-like model that sentence-transformers loads, by hub name or local folder ("clip-ViT-B-32"):
+          its :class:`TextEncoder` then puts texts into the same space;
+        - a module in memory, which maps a float tensor (n, 3, height, width) to (n, n_features). It is
+          never changed: a copy runs where it is in training mode, or on another device or in
+          another precision.
+
+        Weights of named models load from safetensors files, and code that a checkpoint brings along
+        never runs.
+
+    preprocess : callable or dict, default=None
+        For a module in memory, and only there. A callable maps an RGB PIL image to a tensor
+        (3, height, width). A dict is read like timm's data configuration: "input_size" (3, height,
+        width), "mean", "std", "interpolation", "crop_pct", "crop_mode"; what is left out is
+        ImageNet's usual. None is that for 224 x 224 pixels.
+
+    device : str, default="auto"
+        "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as
+        "cuda:1".
+
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of the weights and the computation. "auto" takes half precision where the hardware
+        computes it natively, else "float32". The output is float32 always.
+
+    batch_size : int or "auto", default="auto"
+        Images per batch at most. "auto" goes by their pixels: 32 of 224 x 224 on CPU, 256 elsewhere.
+        Where a batch does not fit into memory it is halved.
+
+    normalize : bool, default=False
+        Whether to scale each row to unit length.
+
+    background : str or sequence of 3 int, default="white"
+        Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue
+        from 0 to 255.
+
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with an item that is no image or cannot be decoded: raise an error that names its
+        row, or give a row of NaN and one warning.
+
+    revision : str, default=None
+        Branch, tag or commit of a model on the hub; None is its main branch.
+
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        1, the column of images.
+
+    feature_names_in_ : ndarray of shape (1,), dtype object
+        Name of the column, if ``fit`` saw a data frame.
+
+    n_features_out_ : int
+        Width of the model's vectors.
+
+    errors_ : list of ItemError
+        Items that the last ``fit_transform`` could not encode, each with ``row``, ``item`` and
+        ``reason``; empty after ``fit``.
+
+    Raises
+    ------
+    OSError
+        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be had. It names
+        the model and the ways to provide it.
+
+    ValueError
+        By ``fit`` if the device cannot be used or parameters do not go together; by ``transform`` and
+        ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
+
+    See Also
+    --------
+    ImageDescriptor : Classical features, without weights.
+    TextEncoder : Texts, with a CLIP-like model into the same space.
+
+    Notes
+    -----
+    Missing images (None, NaN, ``pd.NA``, an empty path) give rows of NaN. Equal images are encoded once per
+    call. JPEG files much larger than the network's input are decoded at a reduced scale.
+
+    Images are resized and cropped by timm, as its evaluation does, and normalised per batch on the device.
+    A row depends on its image alone up to rounding (1e-5 in float32 on CPU).
+
+    Pickles hold the parameters, not the weights of named models; a module in memory travels with its
+    encoder, and clones share it.
+
+    References
+    ----------
+    .. [1] Wightman, R. (2019). "PyTorch Image Models." https://github.com/huggingface/pytorch-image-models
+    .. [2] Radford, A. et al. (2021). "Learning Transferable Visual Models From Natural Language
+       Supervision." Proceedings of ICML, 8748-8763.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skmm.encoders import ImageEncoder
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> encoder = ImageEncoder(network, preprocess={"input_size": (3, 32, 32)})
+    >>> images = np.random.default_rng(0).integers(256, size=(5, 48, 64, 3), dtype=np.uint8)
+    >>> encoder.fit_transform(images).shape
+    (5, 8)
+    """
+
+    _parameter_constraints: dict = {
+        **ModelEncoder._parameter_constraints,
+        "model": [str, os.PathLike, HasMethods(["forward", "parameters"])],
+        "preprocess": [callable, dict, None],
+        "background": [str, list, tuple],
+    }
+
+    _prepare_in_threads = True
+
+    def __init__(
+        self,
+        model="timm/mobilenetv3_large_100.ra_in1k",
+        *,
+        preprocess=None,
+        device="auto",
+        precision="auto",
+        batch_size="auto",
+        normalize=False,
+        background="white",
+        on_error="raise",
+        revision=None,
+        verbose=False,
+    ):
+        self.model = model
+        self.preprocess = preprocess
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+        self.normalize = normalize
+        self.background = background
+        self.on_error = on_error
+        self.revision = revision
+        self.verbose = verbose
+
+    def __sklearn_clone__(self):
+        """Share a module in memory with the clone; a plain clone would copy its weights."""
+        twin = type(self)(**self.get_params(deep=False))
+        for name in ("_metadata_request", "_sklearn_output_config"):
+            if hasattr(self, name):
+                setattr(twin, name, copy.deepcopy(getattr(self, name)))
+        return twin
+
+    @property
+    def _window(self):
+        return max(64, 0 if self.batch_size == "auto" else self.batch_size)
+
+    @property
+    def _loader(self):
+        source, is_folder = self._find_source()
+        return "timm" if _is_timm(source, is_folder) else "sentence-transformers"
+
+    def _fit_width(self):
+        check_background(self.background)
+        is_named = isinstance(self.model, (str, os.PathLike))
+        if is_named and self.preprocess is not None:
+            raise ValueError(
+                "ImageEncoder: preprocess goes with a module in memory; leave it at None, the model "
+                f"{os.fspath(self.model)!r} brings its own."
+            )
+        model = self._get_model()
+        # Data or the user's own callable, for the threads that prepare images and for pickles; never weights.
+        self._recipe = model.recipe
+        probe = self._prepare_item(Image.new("RGB", (_GUESSED_SIDE, _GUESSED_SIDE)))
+        self.n_features_out_ = int(self._encode_prepared([probe], model).shape[1])
+
+    def _get_model(self):
+        if not isinstance(self.model, (str, os.PathLike)):
+            device = resolve_device(self.device)
+            dtype = resolve_precision(self.precision, device)
+            recipe = self.preprocess if callable(self.preprocess) else _data_config(self.preprocess or {})
+            return _ImageModel(_ready(self.model, device, dtype), recipe)
+        model = super()._get_model()
+        return _ClipModel(model) if isinstance(model, SentenceModel) else model
+
+    def _load_model(self, source, is_folder, device, dtype):
+        if self._loader == "sentence-transformers":
+            return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
+        return _load_timm(source, is_folder, self.revision, device, dtype)
+
+    def _prepare_item(self, item):
+        recipe = getattr(self, "_recipe", None)
+        enough = max(recipe["input_size"][1:]) if isinstance(recipe, dict) else None
+        image = Image.fromarray(load_image(item, self.background, enough))
+        if recipe is None:
+            return image
+        return recipe(image) if callable(recipe) else _geometry(json.dumps(recipe))(image)
+
+    def _batches(self, prepared, model):
+        n_rows = self.batch_size
+        if n_rows == "auto":
+            pixels = getattr(prepared[0], "shape", (_GUESSED_SIDE, _GUESSED_SIDE))[-2:]
+            budget = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
+            n_rows = max(1, budget // (pixels[0] * pixels[1]))
+        for start in range(0, len(prepared), n_rows):
+            yield list(range(start, min(start + n_rows, len(prepared))))
+
+    def _forward(self, model, batch):
+        return model.embed(batch)
+
+
+class _ImageModel:
+    """A network that takes a tensor of images, and how these are made.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps (n, 3, height, width) to (n, n_features).
+
+    recipe : dict or callable
+        timm's data configuration, for images prepared as uint8 tensors and normalised here; or what turns
+        a PIL image into the network's own input.
+    """
+
+    def __init__(self, network, recipe):
+        self.network = network
+        self.recipe = recipe
+        weights = next(network.parameters(), None)
+        self.device, self.dtype = _place_of(weights)
+
+    def embed(self, batch):
+        """Give a tensor with one row per prepared image."""
+        import torch
+
+        shapes = {tuple(image.shape) for image in batch}
+        if len(shapes) > 1:
+            raise ValueError(f"ImageEncoder: preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
+        images = torch.stack(batch)
+        if self.device.type == "cuda":
+            images = images.pin_memory()
+        images = images.to(self.device, non_blocking=True)
+        if isinstance(self.recipe, dict):
+            # In float32 for its digits, on the device for its speed.
+            mean, std = (
+                torch.tensor(self.recipe[name], device=self.device).view(1, -1, 1, 1) for name in ("mean", "std")
+            )
+            images = (images.float() / 255 - mean) / std
+        images = images.to(self.dtype, memory_format=torch.channels_last)
+        rows = self.network(images)
+        if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
+            got = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__
+            raise ValueError(
+                f"ImageEncoder: the module must map {tuple(images.shape)} to a tensor (n, n_features), got {got}; "
+                "pool over positions inside the module."
+            )
+        return rows
+
+
+class _ClipModel:
+    """A network of sentence-transformers, fed with images."""
+
+    # Its own processor resizes, so images arrive as they are.
+    recipe = None
+
+    def __init__(self, model):
+        self._model = model
+        self.device = model.network.device
+
+    def embed(self, batch):
+        """Give a tensor with one row per PIL image."""
+        return self._model.embed(self._model.image_features(batch))
+
+
+def _place_of(weights):
+    """Give device and dtype of a tensor; those of plain torch for a module without weights."""
+    import torch
+
+    return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
+
+
+def _ready(module, device, dtype):
+    """Give the module itself if it is in eval mode where and as it should run, else a copy that is."""
+    tensors = [*module.parameters(), *module.buffers()]
+    fits = all(x.device == device and (x.dtype == dtype or not x.is_floating_point()) for x in tensors)
+    if fits and not any(part.training for part in module.modules()):
+        return module
+    return copy.deepcopy(module).to(device, dtype).eval()
+
+
+def _is_timm(source, is_folder):
+    """Tell whether a folder or a hub name is a model of timm; everything else is for sentence-transformers."""
+    if is_folder:
+        try:
+            with open(os.path.join(source, "config.json"), encoding="utf-8") as file:
+                return "architecture" in json.load(file)
+        except (OSError, ValueError):
+            return False
+    if source.startswith(("timm/", "hf-hub:", "hf_hub:")):
+        return True
+    if "/" in source:
+        return False
+    import timm
+
+    return timm.is_model(source.partition(".")[0])
+
+
+def _load_timm(source, is_folder, revision, device, dtype):
+    """Load a network of timm without its classifier."""
+    import timm
+    import torch
+    from timm.data import resolve_model_data_config
+
+    name = source.removeprefix("hf-hub:").removeprefix("hf_hub:")
+    if is_folder:
+        if not any(name.endswith(".safetensors") for name in os.listdir(source)):
+            raise FileNotFoundError("no weights in safetensors format")
+        name = f"local-dir:{source}"
+    elif "/" in name:
+        name = f"hf-hub:{name}" + (f"@{revision}" if revision else "")
+    network = timm.create_model(name, pretrained=True, num_classes=0)
+    recipe = _data_config(resolve_model_data_config(network))
+    network = network.to(device, dtype, memory_format=torch.channels_last)
+    return _ImageModel(network.eval().requires_grad_(False), recipe)
+
+
+def _data_config(given):
+    """Give timm's data configuration as plain data, with ImageNet's usual values for what is left out."""
+    usual = {
+        "input_size": (3, _GUESSED_SIDE, _GUESSED_SIDE),
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "interpolation": "bicubic",
+        "crop_pct": 0.875,
+        "crop_mode": "center",
+    }
+    config = {name: given.get(name, value) for name, value in usual.items()}
+    unknown = sorted(set(given) - set(usual))
+    if unknown:
+        raise ValueError(f"ImageEncoder: preprocess knows the keys {sorted(usual)}, got {unknown}.")
+    if len(config["input_size"]) != 3 or config["input_size"][0] != 3:
+        raise ValueError(
+            f"ImageEncoder: images have 3 channels, so input_size is (3, height, width), got {config['input_size']!r}."
+        )
+    return config
+
+
+@functools.lru_cache(maxsize=16)
+def _geometry(config):
+    """Give timm's evaluation transform up to normalisation: PIL image to uint8 tensor."""
+    from timm.data import create_transform
+
+    return create_transform(**json.loads(config), is_training=False, use_prefetcher=True)
