@@ -3,7 +3,10 @@
 Think twice before adding anything.
 """
 
+from contextlib import contextmanager, nullcontext
+
 import numpy as np
+from sklearn.callback import CallbackSupportMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
@@ -23,7 +26,7 @@ from ._validation import (
 )
 
 
-class ModalityComposition(BaseComposition):
+class ModalityComposition(CallbackSupportMixin, BaseComposition):
     """Base of the estimators with ``modalities=[(name, member, columns), ...]`` as first parameter."""
 
     # Methods that a member must have, and strings that may stand in its place.
@@ -261,3 +264,12 @@ def consumed(part, method, params):
         return params
     names = get_routing_for_object(part).consumes(method, params.keys())
     return {name: params[name] for name in names}
+
+
+@contextmanager
+def propagated(step, owner, member):
+    """Report the fit of a member to the owner's callbacks, and hand them on to a member that supports them."""
+    with step.propagate_callback_context(member) if hasattr(member, "set_callbacks") else nullcontext():
+        step.call_on_fit_task_begin(estimator=owner)
+        yield
+        step.call_on_fit_task_end(estimator=owner)

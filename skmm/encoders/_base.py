@@ -17,11 +17,15 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from joblib import cpu_count
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from .._missing import is_missing_item
 from .._validation import ItemError, RejectedItem, StrOptions, fit_context
+
+# Steps in which callbacks hear of an encoding's progress.
+_TICKS = 100
 
 
 def column_items(X, owner):
@@ -139,7 +143,26 @@ def available_cpus():
     return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
 
 
-class ItemEncoder(TransformerMixin, BaseEstimator):
+class _Bar(tqdm):
+    """Progress bar that also tells scikit-learn's callbacks how far the encoding is, in ``_TICKS`` steps."""
+
+    def __init__(self, encoder, n_items, progress):
+        super().__init__(total=n_items, desc=type(encoder).__name__, unit="item", disable=not encoder.verbose)
+        self._encoder, self._progress = encoder, progress
+        self._n_items, self._n_done, self._n_ticks = n_items, 0, 0
+
+    def update(self, n=1):
+        """Count ``n`` more items as done."""
+        self._n_done += n
+        while self._progress is not None and self._n_ticks * self._n_items < self._n_done * _TICKS:
+            self._n_ticks += 1
+            step = self._progress.subcontext(task_name="encode")
+            step.call_on_fit_task_begin(estimator=self._encoder)
+            step.call_on_fit_task_end(estimator=self._encoder)
+        return super().update(n)
+
+
+class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Base of the transformers from a column of items to a float32 matrix.
 
     Subclasses set ``n_features_out_`` in ``_fit_width`` and write ``_prepare_item`` and
@@ -169,12 +192,13 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         self : estimator
             The fitted encoder; ``errors_`` is empty.
         """
-        self._check_column(X, reset=True)
-        self._check_parameters()
-        self._fit_width()
+        progress = self._init_callback_context().call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self._learn(X)
         self.errors_ = []
+        progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None):
         """Fit, then encode. Unlike ``transform`` it records what it could not encode in ``errors_``.
 
@@ -191,8 +215,10 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         X_out : ndarray of shape (n_samples, n_features_out_), dtype float32
             One row per item, NaN for missing ones.
         """
-        self.fit(X)
-        X_out, self.errors_ = self._encode(column_items(X, type(self).__name__))
+        progress = self._init_callback_context(max_subtasks=_TICKS)
+        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        X_out, self.errors_ = self._encode(self._learn(X), progress)
+        progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return X_out
 
     def transform(self, X):
@@ -258,6 +284,13 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array([str(i) for i in range(self.n_features_out_)], dtype=object)
 
+    def _learn(self, X):
+        """Check the column and the parameters, learn the width, and give the items."""
+        items = self._check_column(X, reset=True)
+        self._check_parameters()
+        self._fit_width()
+        return items
+
     def _check_parameters(self):
         """Raise if parameters are wrong, or do not go together, in a way that their constraints cannot say."""
 
@@ -301,8 +334,11 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
     def _error(self, row, item, reason):
         return ItemError(row, describe_item(item), str(reason), type(self).__name__)
 
-    def _encode(self, items):
-        """Encode all items; give the matrix and the errors, in row order."""
+    def _encode(self, items, progress=None):
+        """Encode all items; give the matrix and the errors, in row order.
+
+        Every item becomes a row here and nowhere else, so this is where a store of embeddings belongs.
+        """
         rows_of = {}
         for row, item in enumerate(items):
             if not is_missing_item(item):
@@ -311,7 +347,7 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         errors = []
         groups = list(rows_of.values())
         model = self._get_model()
-        with tqdm(total=len(groups), desc=type(self).__name__, unit="item", disable=not self.verbose) as bar:
+        with _Bar(self, len(groups), progress) as bar:
             for window in self._prepared_windows(items, groups):
                 self._encode_window(items, window, model, X_out, errors, bar)
         errors.sort(key=lambda error: error.row)

@@ -11,7 +11,16 @@ from sklearn.utils import Bunch, check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import ModalityComposition, PresentRows, consumed, join_lenient, member_tags, named, split_lenient
+from .._base import (
+    ModalityComposition,
+    PresentRows,
+    consumed,
+    join_lenient,
+    member_tags,
+    named,
+    propagated,
+    split_lenient,
+)
 from .._validation import (
     HasMethods,
     StrOptions,
@@ -215,11 +224,15 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
         routed = process_routing(self, "fit_transform", **params)
 
         active = [(name, member, columns) for name, member, columns in self.modalities if name in self._active()]
+        progress = self._init_callback_context(max_subtasks=len(active) + 1)
+        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(_fit_transform_modality)(
-                name, _as_transformer(member), self._select(X, name), y, routed[name], self.verbose
+                self, name, _as_transformer(member), self._select(X, name), y, routed[name], step
             )
-            for name, member, _ in active
+            for name, member, step in [
+                (name, member, progress.subcontext(task_name=f"modality {name}")) for name, member, _ in active
+            ]
         )
         self.modalities_ = [
             (name, transformer, columns) for (name, _, columns), (transformer, _) in zip(active, fitted, strict=True)
@@ -233,8 +246,11 @@ class ModalityFuser(TransformerMixin, ModalityComposition):
         key = _blocks_key(fusion)
         if key is not None:
             fusion.set_params(**{key: self.blocks_})
-        fused = dense_block(_fit_transform(fusion, _join(blocks), y, routed["fusion"]), "fusion")
+        step = progress.subcontext(task_name="fusion")
+        with propagated(step, self, fusion):
+            fused = dense_block(_fit_transform(fusion, _join(blocks), y, routed["fusion"]), "fusion")
         self.fusion_ = fusion
+        progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return fused
 
     def transform(self, X, **params):
@@ -379,11 +395,12 @@ def _fit_transform(transformer, X, y, routed):
     return transformer.fit(X, y, **routed.fit).transform(X, **routed.transform)
 
 
-def _fit_transform_modality(name, member, X, y, routed, verbose):
+def _fit_transform_modality(fuser, name, member, X, y, routed, step):
     """Fit a clone of one transformer on the rows that have its modality; give it and its block."""
     present = PresentRows(X, name)
     transformer = clone(member)
-    with log_elapsed_time("ModalityFuser", f"modality {name}" if verbose else None):
+    message = f"modality {name}" if fuser.verbose else None
+    with log_elapsed_time("ModalityFuser", message), propagated(step, fuser, transformer):
         parts = split_lenient(transformer)
         outputs = present.take(X)
         for part in parts:
