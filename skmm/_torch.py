@@ -238,7 +238,13 @@ def clear_models():
     """Let go of all models that encoders keep in this process.
 
     Encoders stay usable: they load their model again when they next need it. Memory is free once no
-    running ``transform`` uses the models any more.
+    running ``transform`` uses the models any more. Without a call the least recently used models go
+    when a process holds more than eight.
+
+    Examples
+    --------
+    >>> from skmm.encoders import clear_models
+    >>> clear_models()
     """
     with _entries_lock:
         _entries.clear()

@@ -10,7 +10,16 @@ from numpydoc.validate import validate
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import CCAFusion, ConcatFusion, ImageDescriptor, LDAFusion, ModalityFuser, PCAFusion, TextEncoder
+from skmm import (
+    CCAFusion,
+    ConcatFusion,
+    ImageDescriptor,
+    ImageEncoder,
+    LDAFusion,
+    ModalityFuser,
+    PCAFusion,
+    TextEncoder,
+)
 
 PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.fusion"]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
@@ -78,6 +87,10 @@ def test_documented_attributes_of_text_encoders(tiny_text_model):
     check_attributes(TextEncoder(str(tiny_text_model)).fit(["a"]))
 
 
+def test_documented_attributes_of_image_encoders(tiny_image_model):
+    check_attributes(ImageEncoder(tiny_image_model).fit(np.zeros((1, 8, 8), np.uint8)))
+
+
 def test_every_public_class_is_covered_here():
-    covered = {type(estimator) for estimator in fitted()} | {TextEncoder}
+    covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder}
     assert {thing for _, thing in OBJECTS if inspect.isclass(thing)} == covered

@@ -55,8 +55,11 @@ class SentenceModel:
             has_known_columns = "input_ids" in columns and columns <= _TOKEN_COLUMNS
             self.takes_tokens = has_known_columns and isinstance(features["input_ids"][0], list)
 
-    def _tokens(self, texts, prompt):
+    def _tokens(self, texts, prompt, max_length=None):
         options = {"text": {"padding": False}, "common": {"return_tensors": None}}
+        if max_length is not None:
+            limit = self.network.max_seq_length
+            options["text"] |= {"truncation": True, "max_length": min(max_length, limit or max_length)}
         with self.lock:
             return dict(self.network.preprocess(texts, prompt=prompt, processing_kwargs=options))
 
@@ -66,11 +69,11 @@ class SentenceModel:
             prompt = self.network.default_prompt_name
         return self.network.prompts.get(prompt, prompt)
 
-    def tokenize(self, items, prompt):
+    def tokenize(self, items, prompt, max_length=None):
         """Fill in the tokens of texts, truncated to what the network reads, not padded."""
         for start in range(0, len(items), _TOKENIZE_ROWS):
             chunk = items[start : start + _TOKENIZE_ROWS]
-            features = self._tokens([item.text for item in chunk], prompt)
+            features = self._tokens([item.text for item in chunk], prompt, max_length)
             columns = {name: features.pop(name) for name in _TOKEN_COLUMNS & features.keys()}
             for row, item in enumerate(chunk):
                 item.tokens = {name: np.array(values[row], dtype=np.int32) for name, values in columns.items()}

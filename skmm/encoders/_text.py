@@ -1,9 +1,11 @@
 """Texts to vectors, with the networks of sentence-transformers."""
 
+import os
 from itertools import groupby
+from numbers import Integral
 
 from .._torch import resolve_device
-from .._validation import RejectedItem
+from .._validation import Interval, RejectedItem
 from ._base import describe_item
 from ._model import ModelEncoder
 from ._sentence import SentenceModel, Text, load_sentence_transformer
@@ -33,6 +35,14 @@ class TextEncoder(ModelEncoder):
     prompt : str, default=None
         Name of a prompt that the model declares ("query", "passage", ...), else the literal text to
         put before each text. None uses the model's own default prompt if it declares one.
+
+    max_length : int, default=None
+        Tokens of a text that count, special ones and the prompt included; what is beyond is cut off. None
+        is the model's own limit, which a larger number does not raise.
+
+    truncate_dim : int, default=None
+        Number of leading features to keep, for models trained to be cut ("Matryoshka" models). None
+        keeps all, and so does a number beyond their width.
 
     device : str, default="auto"
         "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as
@@ -92,7 +102,7 @@ class TextEncoder(ModelEncoder):
     Notes
     -----
     Missing texts (None, NaN, ``pd.NA``, the empty string) give rows of NaN. Equal texts are encoded once
-    per call. Texts beyond the model's limit are cut off there.
+    per call. Texts beyond ``max_length`` or the model's limit are cut off there.
 
     A row depends on its text alone, not on its neighbours, their order or the batch size: each text is
     padded to a multiple of 8 tokens, and only texts of one padded width share a batch. What remains is
@@ -121,7 +131,12 @@ class TextEncoder(ModelEncoder):
     True
     """
 
-    _parameter_constraints: dict = {**ModelEncoder._parameter_constraints, "prompt": [str, None]}
+    _parameter_constraints: dict = {
+        **ModelEncoder._parameter_constraints,
+        "prompt": [str, None],
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
+        "truncate_dim": [Interval(Integral, 1, None, closed="left"), None],
+    }
 
     _loader = "sentence-transformers"
     _bundled = dict.fromkeys(
@@ -136,6 +151,8 @@ class TextEncoder(ModelEncoder):
         model="sentence-transformers/all-MiniLM-L6-v2",
         *,
         prompt=None,
+        max_length=None,
+        truncate_dim=None,
         device="auto",
         precision="auto",
         batch_size="auto",
@@ -146,6 +163,8 @@ class TextEncoder(ModelEncoder):
     ):
         self.model = model
         self.prompt = prompt
+        self.max_length = max_length
+        self.truncate_dim = truncate_dim
         self.device = device
         self.precision = precision
         self.batch_size = batch_size
@@ -158,8 +177,14 @@ class TextEncoder(ModelEncoder):
         return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
 
     def _model_width(self, model):
+        if self.max_length is not None and not model.takes_tokens:
+            raise ValueError(
+                f"TextEncoder: the model {os.fspath(self.model)!r} does not read tokens in a row, so max_length="
+                f"{self.max_length} has no meaning; leave it at None."
+            )
         width = model.network.get_embedding_dimension()
-        return model.network.encode(["a"]).shape[1] if width is None else width
+        width = model.network.encode(["a"]).shape[1] if width is None else width
+        return width if self.truncate_dim is None else min(width, self.truncate_dim)
 
     def _prepare_item(self, item):
         if isinstance(item, (bytes, bytearray)):
@@ -175,7 +200,7 @@ class TextEncoder(ModelEncoder):
     def _batches(self, prepared, model):
         widths = [_GUESSED_WIDTH] * len(prepared)
         if model.takes_tokens:
-            model.tokenize(prepared, model.prompt_text(self.prompt))
+            model.tokenize(prepared, model.prompt_text(self.prompt), self.max_length)
             widths = [model.padded_width(item) for item in prepared]
         budget = _TOKENS_PER_BATCH.get(resolve_device(self.device).type, _TOKENS_PER_BATCH_ELSEWHERE)
         # The widest first, so that what does not fit into memory shows at once.
@@ -187,4 +212,5 @@ class TextEncoder(ModelEncoder):
                 yield same_width[start : start + n_rows]
 
     def _forward(self, model, batch):
-        return model.embed(model.features(batch, model.prompt_text(self.prompt)))
+        rows = model.embed(model.features(batch, model.prompt_text(self.prompt)))
+        return rows[:, : self.truncate_dim]

@@ -88,6 +88,22 @@ def reference(model, texts=TEXTS, **options):
     return network.encode(list(texts), show_progress_bar=False, **options)
 
 
+def static_model(folder):
+    """Save a model of word vectors, which knows no padding; give its folder."""
+    from sentence_transformers.sentence_transformer import modules
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = sorted({word for text in TEXTS for word in text.split()} | {"[UNK]"})
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    weights = np.random.default_rng(0).normal(size=(len(words), 6)).astype(np.float32)
+    static = modules.StaticEmbedding(tokenizer, embedding_weights=weights)
+    sentence_transformers.SentenceTransformer(modules=[static], device="cpu").save_pretrained(str(folder / "m"))
+    return folder / "m"
+
+
 class TestRows:
     @pytest.mark.parametrize("batch_size", ["auto", 1, 3])
     def test_equal_sentence_transformers(self, encoder, tiny_text_model, batch_size):
@@ -108,18 +124,7 @@ class TestRows:
         np.testing.assert_allclose(X, reference(str(folder)), atol=1e-5)
 
     def test_model_without_padding(self, tmp_path):
-        from sentence_transformers.sentence_transformer import modules
-        from tokenizers import Tokenizer
-        from tokenizers.models import WordLevel
-        from tokenizers.pre_tokenizers import Whitespace
-
-        words = sorted({word for text in TEXTS for word in text.split()} | {"[UNK]"})
-        tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = Whitespace()
-        weights = np.random.default_rng(0).normal(size=(len(words), 6)).astype(np.float32)
-        static = modules.StaticEmbedding(tokenizer, embedding_weights=weights)
-        sentence_transformers.SentenceTransformer(modules=[static], device="cpu").save_pretrained(str(tmp_path / "m"))
-        encoder = TextEncoder(tmp_path / "m", device="cpu", precision="float32")
+        encoder = TextEncoder(static_model(tmp_path), device="cpu", precision="float32")
         X = encoder.fit_transform(TEXTS)
         np.testing.assert_allclose(X, reference(str(tmp_path / "m")), atol=1e-6)
         np.testing.assert_allclose(encoder.set_params(batch_size=3).transform(TEXTS), X, atol=1e-6)
@@ -211,6 +216,39 @@ class TestPrompt:
         X = TextEncoder(folder, device="cpu", precision="float32", prompt="on the mat ").fit_transform(texts)
         np.testing.assert_allclose(X, reference(folder, texts, prompt="on the mat "), atol=1e-5)
         assert not np.allclose(X, encoder.set_params(prompt="on the mat ").fit_transform(texts), atol=1e-3)
+
+
+class TestCutting:
+    def test_truncate_dim_keeps_leading_features(self, encoder):
+        whole = clone(encoder).fit_transform(["the cat", "a dog"])
+        cut = clone(encoder).set_params(truncate_dim=5).fit(["the cat"])
+        assert cut.n_features_out_ == 5
+        np.testing.assert_array_equal(cut.transform(["the cat", "a dog"]), whole[:, :5])
+        assert clone(encoder).set_params(truncate_dim=500).fit(["a"]).n_features_out_ == 16
+        unit = clone(encoder).set_params(truncate_dim=5, normalize=True).fit_transform(["the cat"])
+        np.testing.assert_allclose(np.linalg.norm(unit), 1, rtol=1e-6)
+
+    def test_max_length_counts_tokens(self, encoder):
+        # [CLS] and [SEP] are two of the five.
+        cut = clone(encoder).set_params(max_length=5).fit_transform(["the cat on the mat", "the cat on"])
+        np.testing.assert_allclose(cut[0], cut[1], atol=1e-6)
+        whole = clone(encoder).fit_transform(["the cat on the mat", "the cat on"])
+        np.testing.assert_allclose(cut[1], whole[1], atol=1e-6)
+        assert not np.allclose(cut[0], whole[0], atol=1e-3)
+        long = ["the cat sat on the mat " * 20]
+        np.testing.assert_array_equal(
+            clone(encoder).set_params(max_length=10_000).fit_transform(long), clone(encoder).fit_transform(long)
+        )
+
+    def test_max_length_leaves_the_shared_model_as_it_was(self, encoder):
+        before = clone(encoder).fit_transform(["the cat on the mat"])
+        clone(encoder).set_params(max_length=3).fit_transform(["the cat on the mat"])
+        np.testing.assert_array_equal(clone(encoder).fit_transform(["the cat on the mat "]), before)
+
+    def test_max_length_of_a_model_that_reads_no_tokens(self, tmp_path):
+        encoder = TextEncoder(static_model(tmp_path), max_length=5)
+        with pytest.raises(ValueError, match="max_length=5 has no meaning; leave it at None"):
+            encoder.fit(["a"])
 
 
 class TestLoading:

@@ -1,0 +1,91 @@
+"""Callbacks of scikit-learn hear of what composites and encoders do inside a fit."""
+
+import pandas as pd
+import pytest
+from sklearn.callback import ProgressBar
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from skmm import ImageDescriptor, ModalityFuser, PCAFusion, TextEncoder
+from skmm.datasets import load_glyphs
+
+
+class Listener:
+    """Notes what it hears, at every depth."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.begun, self.ended, self.begun_for = [], [], set()
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.begun.append((type(estimator).__name__, context.task_name))
+        # A task that is an estimator's whole fit is told by that estimator, and names where it came from.
+        self.begun_for.add((context.source_estimator_name, context.source_task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.ended.append((type(estimator).__name__, context.task_name))
+
+
+@pytest.fixture(scope="module")
+def glyphs():
+    bunch = load_glyphs(n_samples=60)
+    return bunch.data[["text", "image"]], bunch.target
+
+
+@pytest.fixture
+def pipe(tiny_text_model):
+    text = ("text", make_pipeline(TextEncoder(tiny_text_model), PCA(3)), "text")
+    image = ("image", ImageDescriptor("hog", size=32), "image")
+    return Pipeline([("fuse", ModalityFuser([text, image])), ("clf", LogisticRegression(max_iter=1000))])
+
+
+def test_encoding_inside_a_fit_is_heard(glyphs, pipe):
+    listener = Listener()
+    pipe.set_callbacks(listener).fit(*glyphs)
+    assert sorted(listener.begun) == sorted(listener.ended)
+    assert ("ModalityFuser", "modality text") in listener.begun_for
+    assert ("ModalityFuser", "modality image") in listener.begun_for
+    assert ("ModalityFuser", "fusion") in listener.begun
+    assert listener.begun.count(("TextEncoder", "encode")) == 100
+    assert listener.begun.count(("ImageDescriptor", "encode")) == 100
+
+
+@pytest.mark.parametrize("n_items", [1, 7, 100, 250])
+def test_steps_add_up_whatever_the_number_of_items(n_items):
+    listener = Listener()
+    encoder = ImageDescriptor("pixels", size=8, on_error="missing").set_callbacks(listener)
+    items = pd.Series([bytes([i]) for i in range(n_items)])
+    with pytest.warns(UserWarning, match="could not be encoded"):
+        encoder.fit_transform(items)
+    assert listener.begun.count(("ImageDescriptor", "encode")) == 100
+    assert listener.ended.count(("ImageDescriptor", "encode")) == 100
+
+
+def test_nothing_is_left_behind(glyphs, pipe):
+    pipe.set_callbacks(Listener()).fit(*glyphs)
+    for part in [pipe[0], pipe[0].named_modalities_.image, pipe[0].named_modalities_.text[0], pipe[0].fusion_]:
+        assert not {name for name in vars(part) if "callback" in name}
+
+
+def test_strategies_and_callbacks(glyphs, pipe):
+    listener = Listener()
+    pipe.set_params(fuse__fusion=make_pipeline(PCAFusion(3))).set_callbacks(listener).fit(*glyphs)
+    assert ("Pipeline", "fit-transform") in listener.begun
+
+
+def test_progress_bar_of_a_search_reaches_the_encoders(glyphs, pipe, capsys):
+    pytest.importorskip("rich")
+    search = GridSearchCV(pipe, {"clf__C": [0.1, 1]}, cv=2, error_score="raise")
+    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(*glyphs)
+    printed = capsys.readouterr().out
+    assert "TextEncoder" in printed
+    assert "ImageDescriptor" in printed
