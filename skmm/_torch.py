@@ -7,6 +7,7 @@ import functools
 import sys
 import threading
 from collections import OrderedDict
+from contextlib import contextmanager
 
 # Models that stay in memory. Enough for one model per modality in two variants; the least recently
 # used one goes first, and whoever still works with it keeps it alive.
@@ -182,6 +183,30 @@ def _free_cached_memory():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+@contextmanager
+def divided_threads(n_workers):
+    """Share torch's threads among workers, which are threads themselves.
+
+    Parameters
+    ----------
+    n_workers : int
+        Number of workers.
+
+    Yields
+    ------
+    divide : callable
+        To be called once in each worker. The caller's own number of threads is as before in the end.
+    """
+    import torch
+
+    n_threads = torch.get_num_threads()
+    try:
+        yield lambda: torch.set_num_threads(max(1, n_threads // n_workers))
+    finally:
+        # What a worker sets is also what threads start with that come later.
+        torch.set_num_threads(n_threads)
 
 
 class _Entry:

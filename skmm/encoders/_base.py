@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import islice
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from .._missing import is_missing_item
+from .._torch import divided_threads
 from .._validation import ItemError, RejectedItem, StrOptions, fit_context
 
 # Steps in which callbacks hear of an encoding's progress.
@@ -141,6 +142,48 @@ def available_cpus():
     limit = os.environ.get("OMP_NUM_THREADS", "")
     cores = cpu_count()
     return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
+
+
+def in_order(function, tasks, n_threads, ahead=None, initializer=None):
+    """Yield (task, function(task)) in the order of the tasks, computed in threads at most ``ahead`` tasks early.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a task.
+
+    tasks : iterable
+        Tasks.
+
+    n_threads : int
+        Threads; 0 computes in the caller's.
+
+    ahead : int or None, default=None
+        Results and tasks that wait at most; None is twice the threads.
+
+    initializer : callable or None, default=None
+        Called once in each thread.
+    """
+    if n_threads == 0:
+        for task in tasks:
+            yield task, function(task)
+        return
+    ahead = 2 * n_threads if ahead is None else ahead
+    with ThreadPoolExecutor(n_threads, initializer=initializer) as pool:
+        waiting = deque()
+        try:
+            for task in tasks:
+                waiting.append((task, pool.submit(function, task)))
+                if len(waiting) > ahead:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            # Whoever stops early does not wait for what is not needed any more.
+            for _, future in waiting:
+                future.cancel()
 
 
 class _Bar(tqdm):
@@ -305,6 +348,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _get_model(self):
         """Give what ``_batches`` and ``_encode_batch`` work with during one call; None if they need nothing."""
 
+    def _n_workers(self, model):
+        """Give the number of threads that prepare and encode windows side by side; 1 for none but the caller's."""
+        return 1
+
     def _encode_batch(self, batch, model):
         """Turn a list of prepared items into an array of shape (len(batch), n_features_out_)."""
         raise NotImplementedError
@@ -346,10 +393,32 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         X_out = np.full((len(items), self.n_features_out_), np.nan, dtype=np.float32)
         errors = []
         groups = list(rows_of.values())
+        windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]
         model = self._get_model()
+        n_workers = min(self._n_workers(model), len(windows))
+
+        def prepare(rows):
+            try:
+                return rows, self._prepare_item(items[rows[0]])
+            except RejectedItem as rejected:
+                return rows, rejected
+
+        def work(window):
+            return self._encode_window(items, map(prepare, window), model, X_out)
+
         with _Bar(self, len(groups), progress) as bar:
-            for window in self._prepared_windows(items, groups):
-                self._encode_window(items, window, model, X_out, errors, bar)
+            if n_workers > 1:
+                with divided_threads(n_workers) as divide:
+                    for window, found in in_order(work, windows, n_workers, initializer=divide):
+                        errors += found
+                        bar.update(len(window))
+            else:
+                n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0
+                prepared = in_order(prepare, groups, n_threads, ahead=2 * self._window)
+                for window in windows:
+                    ready = [result for _, result in islice(prepared, len(window))]
+                    errors += self._encode_window(items, ready, model, X_out, bar.update)
+                prepared.close()
         errors.sort(key=lambda error: error.row)
         if errors:
             first = errors[0]
@@ -361,36 +430,12 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             )
         return X_out, errors
 
-    def _prepared_windows(self, items, groups):
-        """Yield lists of (rows, prepared item or RejectedItem); threads prepare one window ahead."""
+    def _encode_window(self, items, window, model, X_out, report=None):
+        """Encode (rows, prepared item or RejectedItem) pairs, each at all its rows, into ``X_out``.
 
-        def prepare(rows):
-            try:
-                return rows, self._prepare_item(items[rows[0]])
-            except RejectedItem as rejected:
-                return rows, rejected
-
-        windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]
-        if not self._prepare_in_threads or len(groups) == 1:
-            for window in windows:
-                yield [prepare(rows) for rows in window]
-            return
-        with ThreadPoolExecutor(available_cpus()) as pool:
-            ahead = deque()
-            try:
-                for window in windows:
-                    ahead.append([pool.submit(prepare, rows) for rows in window])
-                    if len(ahead) > 1:
-                        yield [future.result() for future in ahead.popleft()]
-                while ahead:
-                    yield [future.result() for future in ahead.popleft()]
-            finally:
-                # Whoever stops early does not wait for what is not needed any more.
-                for future in chain.from_iterable(ahead):
-                    future.cancel()
-
-    def _encode_window(self, items, window, model, X_out, errors, bar):
-        """Encode prepared items, each at all its rows, into ``X_out``; what fails goes to ``errors``."""
+        Gives the errors; with ``on_error="raise"`` raises the first.
+        """
+        errors = []
 
         def reject(rows, reason):
             found = [self._error(row, items[row], reason) for row in rows]
@@ -398,14 +443,16 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 raise found[0] from (reason if isinstance(reason, Exception) else None)
             errors.extend(found)
 
-        prepared, rows_of_prepared = [], []
+        prepared, rows_of_prepared, n_rejected = [], [], 0
         for rows, item in window:
             if isinstance(item, RejectedItem):
                 reject(rows, item)
-                bar.update()
+                n_rejected += 1
             else:
                 prepared.append(item)
                 rows_of_prepared.append(rows)
+        if report is not None:
+            report(n_rejected)
         for positions in self._batches(prepared, model) if prepared else ():
             vectors = self._encode_batch([prepared[position] for position in positions], model)
             finite = np.isfinite(vectors).all(axis=1)
@@ -414,7 +461,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                     X_out[rows_of_prepared[position]] = vector
                 else:
                     reject(rows_of_prepared[position], "the encoder gave values that are not finite")
-            bar.update(len(positions))
+            if report is not None:
+                report(len(positions))
+        return errors
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

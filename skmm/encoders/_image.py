@@ -9,6 +9,7 @@ from PIL import Image
 
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods
+from ._base import available_cpus
 from ._media import check_background, load_image
 from ._model import ModelEncoder
 from ._sentence import SentenceModel, load_sentence_transformer
@@ -16,6 +17,9 @@ from ._sentence import SentenceModel, load_sentence_transformer
 # Pixels per batch with batch_size="auto": 32 images of 224 x 224 on a CPU, which gains nothing from more.
 _PIXELS_PER_BATCH = {"cpu": 32 * 224**2}
 _PIXELS_PER_BATCH_ELSEWHERE = 256 * 224**2
+
+# Batches on their way at the same time on a CPU; each worker holds one.
+_MAX_WORKERS = 4
 
 # What an image is taken to measure where the model resizes on its own.
 _GUESSED_SIDE = 224
@@ -186,6 +190,10 @@ class ImageEncoder(ModelEncoder):
     def _loader(self):
         source, is_folder = self._find_source()
         return "timm" if _is_timm(source, is_folder) else "sentence-transformers"
+
+    def _n_workers(self, model):
+        # Whole batches side by side waste less of a CPU than many threads on one, and decoding overlaps on its own.
+        return min(_MAX_WORKERS, available_cpus()) if model.device.type == "cpu" else 1
 
     def _fit_width(self):
         check_background(self.background)
