@@ -10,7 +10,18 @@ from numpydoc.validate import validate
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import CCAFusion, ConcatFusion, ImageDescriptor, LDAFusion, ModalityFuser, PCAFusion, TextEncoder
+from skmm import (
+    CCAFusion,
+    ConcatFusion,
+    ImageDescriptor,
+    ImageEncoder,
+    LDAFusion,
+    ModalityFuser,
+    PCAFusion,
+    TextEncoder,
+    VideoAudio,
+    VideoEncoder,
+)
 
 PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.fusion"]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
@@ -54,6 +65,7 @@ def fitted():
     yield CCAFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
+    yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
 
 
 def check_attributes(estimator):
@@ -78,6 +90,11 @@ def test_documented_attributes_of_text_encoders(tiny_text_model):
     check_attributes(TextEncoder(str(tiny_text_model)).fit(["a"]))
 
 
+@pytest.mark.parametrize("encoder", [ImageEncoder, VideoEncoder])
+def test_documented_attributes_of_encoders_of_images(encoder, tiny_image_model):
+    check_attributes(encoder(tiny_image_model).fit([None]))
+
+
 def test_every_public_class_is_covered_here():
-    covered = {type(estimator) for estimator in fitted()} | {TextEncoder}
+    covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder, VideoEncoder}
     assert {thing for _, thing in OBJECTS if inspect.isclass(thing)} == covered

@@ -3,5 +3,7 @@
 from ._descriptors import ImageDescriptor
 from ._image import ImageEncoder
 from ._text import TextEncoder
+from ._video import VideoEncoder
+from ._video_audio import VideoAudio
 
-__all__ = ["ImageDescriptor", "ImageEncoder", "TextEncoder"]
+__all__ = ["ImageDescriptor", "ImageEncoder", "TextEncoder", "VideoAudio", "VideoEncoder"]

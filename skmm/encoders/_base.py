@@ -274,6 +274,10 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         """Yield lists of positions in ``prepared`` that are encoded together."""
         yield list(range(len(prepared)))
 
+    def _missing_output(self, n_samples):
+        """Give an output in which all items are missing."""
+        return np.full((n_samples, self.n_features_out_), np.nan, dtype=np.float32)
+
     def _check_column(self, X, reset):
         items = column_items(X, type(self).__name__)
         name = None
@@ -295,13 +299,20 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
     def _error(self, row, item, reason):
         return ItemError(row, describe_item(item), str(reason), type(self).__name__)
 
+    def _reject(self, items, rows, reason, errors):
+        """Raise an error for a bad item, or note it at all its rows."""
+        found = [self._error(row, items[row], reason) for row in rows]
+        if self.on_error == "raise":
+            raise found[0] from (reason if isinstance(reason, Exception) else None)
+        errors.extend(found)
+
     def _encode(self, items):
         """Encode all items; give the matrix and the errors, in row order."""
         rows_of = {}
         for row, item in enumerate(items):
             if not is_missing_item(item):
                 rows_of.setdefault(content_key(item) or row, []).append(row)
-        X_out = np.full((len(items), self.n_features_out_), np.nan, dtype=np.float32)
+        X_out = self._missing_output(len(items))
         errors = []
         groups = list(rows_of.values())
         model = self._get_model()
@@ -349,17 +360,10 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
 
     def _encode_window(self, items, window, model, X_out, errors, bar):
         """Encode prepared items, each at all its rows, into ``X_out``; what fails goes to ``errors``."""
-
-        def reject(rows, reason):
-            found = [self._error(row, items[row], reason) for row in rows]
-            if self.on_error == "raise":
-                raise found[0] from (reason if isinstance(reason, Exception) else None)
-            errors.extend(found)
-
         prepared, rows_of_prepared = [], []
         for rows, item in window:
             if isinstance(item, RejectedItem):
-                reject(rows, item)
+                self._reject(items, rows, item, errors)
                 bar.update()
             else:
                 prepared.append(item)
@@ -371,7 +375,8 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
                 if is_finite:
                     X_out[rows_of_prepared[position]] = vector
                 else:
-                    reject(rows_of_prepared[position], "the encoder gave values that are not finite")
+                    reason = "the encoder gave values that are not finite"
+                    self._reject(items, rows_of_prepared[position], reason, errors)
             bar.update(len(positions))
 
     def __sklearn_tags__(self):
