@@ -263,7 +263,7 @@ def _frames_in_memory(item):
                 f"an array of shape {item.shape} looks like a single image; a video of one frame has a leading axis "
                 "of 1, and grey frames this narrow a trailing one"
             )
-    elif not isinstance(item, (list, tuple, np.ndarray)) or np.ndim(item) == 0:
+    elif not isinstance(item, (list, tuple, np.ndarray)) or getattr(item, "ndim", 1) == 0:
         raise RejectedItem(
             "a video is a path, the bytes of a file, an array (frames, height, width, channels), a list of images, or "
             f"(frame_rate, frames), got an object of type {type(item).__name__}"
@@ -310,17 +310,23 @@ def _video_stream(container):
     from av.stream import Disposition
 
     for stream in [container.streams.best("video"), *container.streams.video]:
-        is_cover = stream is not None and stream.disposition & Disposition.attached_pic
-        if stream is not None and not is_cover and stream.codec_context.name not in _TEXT_CODECS:
+        if not _has_decoder(stream) or stream.disposition & Disposition.attached_pic:
+            continue
+        if stream.codec_context.name not in _TEXT_CODECS:
             return stream
     return None
+
+
+def _has_decoder(stream):
+    """Tell whether there is a stream, and its codec is known here."""
+    return stream is not None and stream.codec_context is not None
 
 
 def _opened_video(container):
     """Give the video stream, ready to be decoded, or refuse the file."""
     stream = _video_stream(container)
     if stream is None:
-        raise RejectedItem("the file has no video stream")
+        raise RejectedItem("the file has no video stream, or none that can be decoded")
     context = stream.codec_context
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None:
@@ -477,6 +483,8 @@ def _decode_sound(container, track, sampling_rate, mono):
     """Decode a sound track as far as it can be decoded."""
     import av
 
+    if not _has_decoder(track):
+        raise RejectedItem("the codec of the sound track is not known")
     rate = sampling_rate or track.codec_context.sample_rate
     if not rate:
         raise RejectedItem("the sound track does not state its sampling rate")
