@@ -266,7 +266,7 @@ class VideoEncoder(ImageEncoder):
         return super()._load_model(source, is_folder, device, dtype)
 
     def _blank_item(self):
-        return [super()._blank_item()]
+        return self.fps, [super()._blank_item()]
 
     def _prepare_item(self, item):
         frames, samples = sample_frames(

@@ -125,12 +125,17 @@ def choose_frames(timeline, sampling, n_frames, fps):
             raise RejectedItem(
                 'these frames have no rate, which sampling="fps" needs; pass (frame_rate, frames) instead of frames'
             )
-        step = 1 / (Fraction(fps).limit_denominator(10**6) * timeline.tick)
+        step = 1 / (_rate(fps) * timeline.tick)
         n_moments = max(1, -(-(span - timeline.slack) // step))
         order = range(n_moments) if n_moments <= n_frames else _middles(n_moments, n_frames)
         moments = [start + timeline.slack + int(k) * step for k in order]
     # Times are integers: what has begun at a moment has begun at its whole part.
     return np.searchsorted(times, [moment.__floor__() for moment in moments], side="right") - 1
+
+
+def _rate(fps):
+    """Give frames per second as a fraction: the simple one that a float stands for."""
+    return Fraction(float(fps)).limit_denominator(10**6) or Fraction(float(fps))
 
 
 def _middles(total, n_parts):
@@ -249,9 +254,7 @@ def _frames_in_memory(item):
         rate, item = item
         if not np.isfinite(rate) or rate <= 0:
             raise RejectedItem(f"frames per second must be positive and finite, got {rate!r}")
-        rate = Fraction(float(rate)).limit_denominator(10**6)
-        if rate == 0:
-            raise RejectedItem("less than a frame in a million seconds is no rate")
+        rate = _rate(rate)
     if isinstance(item, np.ndarray) and item.dtype != object:
         if item.ndim not in (3, 4):
             raise RejectedItem(
@@ -474,7 +477,12 @@ def _seek(container, stream, stamp):
 def _to_rgb(frame, background):
     """Turn a decoded frame upright and into red, green and blue."""
     has_alpha = frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
-    pixels = frame.to_ndarray(format="rgba" if has_alpha else "rgb24")
+    try:
+        pixels = frame.to_ndarray(format="rgba" if has_alpha else "rgb24")
+    except MemoryError:
+        raise
+    except (OSError, ValueError) as error:
+        raise RejectedItem(f"frames of format {frame.format.name} cannot be converted ({_reason(error)})") from error
     quarters = round(frame.rotation / 90) % 4
     return load_image(np.rot90(pixels, quarters) if quarters else pixels, background)
 
