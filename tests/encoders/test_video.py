@@ -490,12 +490,13 @@ class Loudness(ItemEncoder):
         return np.array(batch)
 
 
-class TestVideoAudio:
-    @pytest.fixture(scope="class")
-    def sounding(self, make_video):
-        """Videos with sound of one level each."""
-        return [make_video(5 + i, sound=np.full((1, 800), 3000 * (i + 1), np.int16)) for i in range(4)]
+@pytest.fixture(scope="module")
+def sounding(make_video):
+    """Videos with sound of one level each."""
+    return [make_video(5 + i, sound=np.full((1, 800), 3000 * (i + 1), np.int16)) for i in range(4)]
 
+
+class TestVideoAudio:
     def test_a_column_of_audio_items(self, sounding, make_video):
         out = VideoAudio().fit_transform([sounding[0], make_video(5), None, CLIPS[0], sounding[1], sounding[0]])
         assert out.shape == (6,)

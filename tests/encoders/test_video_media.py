@@ -137,9 +137,6 @@ class TestSeeking:
         found, samples = sample_frames(video, sampling, 3, 0.2)
         with monkeypatch.context() as patch:
             patch.setattr(_video_media, "_scan", lambda stream: (None, None))
-            if sampling == "keyframes":
-                # Packets and frames agree on what a keyframe is in all of these formats.
-                patch.setattr(_video_media, "_seek", None)
             expected, expected_samples = sample_frames(video, sampling, 3, 0.2)
         assert_array_equal(samples, expected_samples)
         assert_array_equal(found, expected)
@@ -344,11 +341,33 @@ class TestRejected:
         monkeypatch.setattr("builtins.open", refuse)
         assert "no permission" in reason_of(path)
 
-    def test_sound_alone_and_covers_of_albums_are_no_video(self, make_video):
+    def test_sound_alone_is_no_video(self, make_video):
         sound = np.zeros((1, 4000), np.int16)
         assert reason_of(make_video(0, sound=sound, container="wav")) == (
             "the file has no video stream, or none that can be decoded"
         )
+
+    def test_covers_of_albums_are_no_video(self, make_video):
+        import av
+        from av.stream import Disposition
+
+        stream = io.BytesIO()
+        with av.open(stream, "w", format="mp4") as file:
+            cover = file.add_stream("mjpeg", rate=1)
+            cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+            cover.disposition = Disposition.attached_pic
+            track = file.add_stream("aac", rate=8000, layout="mono")
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            picture = picture.reformat(format="yuvj420p")
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.float32), format="fltp", layout="mono")
+            picture.pts, sound.pts, sound.sample_rate = 0, 0, 8000
+            for part, frame in ((cover, picture), (track, sound)):
+                file.mux(part.encode(frame))
+                file.mux(part.encode())
+        assert "no video stream" in reason_of(stream.getvalue())
+        rate, wave = load_sound(stream.getvalue())
+        assert rate == 8000
+        assert len(wave) >= 4000
 
     def test_nothing_but_the_item_is_read(self, make_video, tmp_path):
         other = tmp_path / "other.mp4"
