@@ -13,6 +13,8 @@ _HOMES = {
     "ModalityFuser": "fusion",
     "PCAFusion": "fusion",
     "TextEncoder": "encoders",
+    "VideoAudio": "encoders",
+    "VideoEncoder": "encoders",
 }
 _SUBPACKAGES = ("datasets", "encoders", "fusion")
 

@@ -246,7 +246,8 @@ def split_lenient(member):
     if isinstance(member, Pipeline) and len(member.steps) > 1:
         first = member.steps[0][1]
         params = first.get_params() if hasattr(first, "get_params") else {}
-        if any(key.split("__")[-1] == "on_error" and value == "missing" for key, value in params.items()):
+        lenient = any(key.split("__")[-1] == "on_error" and value == "missing" for key, value in params.items())
+        if lenient or getattr(first, "_may_lose_items", False):
             return [member[:1], *split_lenient(member[1:])]
     return [member]
 

@@ -1,9 +1,11 @@
 """Fixtures of several test modules: tiny models that stand for real ones."""
 
+import io
 import json
 import os
 import string
 
+import numpy as np
 import pytest
 
 # Before anything imports the hub's library, which reads it once: tests never touch a network.
@@ -99,4 +101,87 @@ def tiny_clip_model(tmp_path_factory):
     network.save_pretrained(folder)
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def make_video():
+    """Give a function that writes a video of plain grey frames, frame i of the value 5 * i; it gives the bytes."""
+    av = pytest.importorskip("av")
+
+    def make(
+        n_frames=25,
+        *,
+        codec="ffv1",
+        container="matroska",
+        pixels="bgr0",
+        rate=10,
+        gop=10,
+        size=(48, 64),
+        stamps=None,
+        frames=None,
+        sound=None,
+        sampling_rate=8000,
+        sound_codec="pcm_s16le",
+        options=None,
+        path=None,
+    ):
+        stream = io.BytesIO()
+        if frames is None:
+            frames = [np.full((*size, 3), 5 * i, dtype=np.uint8) for i in range(n_frames)]
+        with av.open(stream if path is None else str(path), "w", format=container, options=options or {}) as file:
+            video = track = None
+            if len(frames):
+                video = file.add_stream(codec, rate=rate)
+                video.height, video.width = frames[0].shape[:2]
+                video.pix_fmt = pixels
+                video.codec_context.gop_size = gop
+                # Enough that each frame keeps its grey.
+                video.bit_rate = 4_000_000
+            if sound is not None:
+                layout = "stereo" if len(sound) == 2 else "mono"
+                track = file.add_stream(sound_codec, rate=sampling_rate, layout=layout)
+            for i, pixels_of_frame in enumerate(frames):
+                form = "rgba" if pixels_of_frame.shape[2] == 4 else "rgb24"
+                frame = av.VideoFrame.from_ndarray(pixels_of_frame, format=form).reformat(format=pixels)
+                frame.pts = i if stamps is None else stamps[i]
+                file.mux(video.encode(frame))
+            if sound is not None:
+                samples = np.ascontiguousarray(np.asarray(sound).T.reshape(1, -1))
+                frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+                frame.sample_rate = sampling_rate
+                frame.pts = 0
+                file.mux(track.encode(frame))
+            for part in (video, track):
+                if part is not None:
+                    file.mux(part.encode())
+        return stream.getvalue() if path is None else path.read_bytes()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_video_model(tmp_path_factory):
+    """Path of a tiny random VideoMAE in the hub's format: clips of 4 frames of 32 pixels, 16 features."""
+    torch = pytest.importorskip("torch")
+    from transformers import VideoMAEConfig, VideoMAEImageProcessor, VideoMAEModel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny_video"
+    config = VideoMAEConfig(
+        image_size=32,
+        patch_size=16,
+        num_frames=4,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        # Large enough that different clips get clearly different vectors.
+        initializer_range=0.3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = VideoMAEModel(config)
+    network.save_pretrained(folder)
+    processor = VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor.save_pretrained(folder)
     return str(folder)

@@ -19,6 +19,8 @@ from skmm import (
     ModalityFuser,
     PCAFusion,
     TextEncoder,
+    VideoAudio,
+    VideoEncoder,
 )
 
 PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.fusion"]
@@ -63,6 +65,7 @@ def fitted():
     yield CCAFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
+    yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
 
 
 def check_attributes(estimator):
@@ -87,10 +90,11 @@ def test_documented_attributes_of_text_encoders(tiny_text_model):
     check_attributes(TextEncoder(str(tiny_text_model)).fit(["a"]))
 
 
-def test_documented_attributes_of_image_encoders(tiny_image_model):
-    check_attributes(ImageEncoder(tiny_image_model).fit(np.zeros((1, 8, 8), np.uint8)))
+@pytest.mark.parametrize("encoder", [ImageEncoder, VideoEncoder])
+def test_documented_attributes_of_encoders_of_images(encoder, tiny_image_model):
+    check_attributes(encoder(tiny_image_model).fit([None]))
 
 
 def test_every_public_class_is_covered_here():
-    covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder}
+    covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder, VideoEncoder}
     assert {thing for _, thing in OBJECTS if inspect.isclass(thing)} == covered

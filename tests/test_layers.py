@@ -83,7 +83,7 @@ def test_private_scikit_learn_enters_at_one_place(path):
 def test_torch_is_imported_at_the_point_of_use(path):
     if path.relative_to(ROOT) in TORCH_AT_TOP:
         return
-    heavy = {"torch", "timm", "transformers", "sentence_transformers"}
+    heavy = {"av", "torch", "timm", "transformers", "sentence_transformers"}
     at_top = [module for module, _, top in imports(path) if top and module.split(".")[0] in heavy]
     assert not at_top
 

@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 
 import narwhals.stable.v2 as nw
@@ -360,6 +361,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Yield lists of positions in ``prepared`` that are encoded together."""
         yield list(range(len(prepared)))
 
+    def _missing_output(self, n_samples):
+        """Give an output in which all items are missing."""
+        return np.full((n_samples, self.n_features_out_), np.nan, dtype=np.float32)
+
     def _check_column(self, X, reset):
         items = column_items(X, type(self).__name__)
         name = None
@@ -381,6 +386,13 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _error(self, row, item, reason):
         return ItemError(row, describe_item(item), str(reason), type(self).__name__)
 
+    def _reject(self, items, rows, reason, errors):
+        """Raise an error for a bad item, or note it at all its rows."""
+        found = [self._error(row, items[row], reason) for row in rows]
+        if self.on_error == "raise":
+            raise found[0] from (reason if isinstance(reason, Exception) else None)
+        errors.extend(found)
+
     def _encode(self, items, progress=None):
         """Encode all items; give the matrix and the errors, in row order.
 
@@ -390,7 +402,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         for row, item in enumerate(items):
             if not is_missing_item(item):
                 rows_of.setdefault(content_key(item) or row, []).append(row)
-        X_out = np.full((len(items), self.n_features_out_), np.nan, dtype=np.float32)
+        X_out = self._missing_output(len(items))
         errors = []
         groups = list(rows_of.values())
         windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]
@@ -414,11 +426,11 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                         bar.update(len(window))
             else:
                 n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0
-                prepared = in_order(prepare, groups, n_threads, ahead=2 * self._window)
-                for window in windows:
-                    ready = [result for _, result in islice(prepared, len(window))]
-                    errors += self._encode_window(items, ready, model, X_out, bar.update)
-                prepared.close()
+                # Closed at once if an error ends the loop early, and its threads with it.
+                with closing(in_order(prepare, groups, n_threads, ahead=2 * self._window)) as prepared:
+                    for window in windows:
+                        ready = [result for _, result in islice(prepared, len(window))]
+                        errors += self._encode_window(items, ready, model, X_out, bar.update)
         errors.sort(key=lambda error: error.row)
         if errors:
             first = errors[0]
@@ -437,16 +449,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         errors = []
 
-        def reject(rows, reason):
-            found = [self._error(row, items[row], reason) for row in rows]
-            if self.on_error == "raise":
-                raise found[0] from (reason if isinstance(reason, Exception) else None)
-            errors.extend(found)
-
         prepared, rows_of_prepared, n_rejected = [], [], 0
         for rows, item in window:
             if isinstance(item, RejectedItem):
-                reject(rows, item)
+                self._reject(items, rows, item, errors)
                 n_rejected += 1
             else:
                 prepared.append(item)
@@ -460,7 +466,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 if is_finite:
                     X_out[rows_of_prepared[position]] = vector
                 else:
-                    reject(rows_of_prepared[position], "the encoder gave values that are not finite")
+                    reason = "the encoder gave values that are not finite"
+                    self._reject(items, rows_of_prepared[position], reason, errors)
             if report is not None:
                 report(len(positions))
         return errors

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import math
 import os
 
 from PIL import Image
@@ -200,14 +201,18 @@ class ImageEncoder(ModelEncoder):
         is_named = isinstance(self.model, (str, os.PathLike))
         if is_named and self.preprocess is not None:
             raise ValueError(
-                "ImageEncoder: preprocess goes with a module in memory; leave it at None, the model "
+                f"{type(self).__name__}: preprocess goes with a module in memory; leave it at None, the model "
                 f"{os.fspath(self.model)!r} brings its own."
             )
         model = self._get_model()
         # Data or the user's own callable, for the threads that prepare images and for pickles; never weights.
         self._recipe = model.recipe
-        probe = self._prepare_item(Image.new("RGB", (_GUESSED_SIDE, _GUESSED_SIDE)))
+        probe = self._prepare_item(self._blank_item())
         self.n_features_out_ = int(self._encode_prepared([probe], model).shape[1])
+
+    def _blank_item(self):
+        """Give an item that is always there, from which the width of the output is read."""
+        return Image.new("RGB", (_GUESSED_SIDE, _GUESSED_SIDE))
 
     def _get_model(self):
         if not isinstance(self.model, (str, os.PathLike)):
@@ -232,13 +237,17 @@ class ImageEncoder(ModelEncoder):
         return recipe(image) if callable(recipe) else _geometry(json.dumps(recipe))(image)
 
     def _batches(self, prepared, model):
-        n_rows = self.batch_size
-        if n_rows == "auto":
-            pixels = getattr(prepared[0], "shape", (_GUESSED_SIDE, _GUESSED_SIDE))[-2:]
-            budget = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
-            n_rows = max(1, budget // (pixels[0] * pixels[1]))
+        n_rows = self._rows_per_batch(prepared[0], model)
         for start in range(0, len(prepared), n_rows):
             yield list(range(start, min(start + n_rows, len(prepared))))
+
+    def _rows_per_batch(self, prepared_item, model):
+        """Give how many inputs like this one the network takes at a time."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        shape = getattr(prepared_item, "shape", (3, _GUESSED_SIDE, _GUESSED_SIDE))
+        budget = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
+        return max(1, 3 * budget // math.prod(shape))
 
     def _forward(self, model, batch):
         return model.embed(batch)
@@ -269,7 +278,7 @@ class _ImageModel:
 
         shapes = {tuple(image.shape) for image in batch}
         if len(shapes) > 1:
-            raise ValueError(f"ImageEncoder: preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
+            raise ValueError(f"preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
         images = torch.stack(batch)
         if self.device.type == "cuda":
             images = images.pin_memory()
@@ -285,7 +294,7 @@ class _ImageModel:
         if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
             got = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__
             raise ValueError(
-                f"ImageEncoder: the module must map {tuple(images.shape)} to a tensor (n, n_features), got {got}; "
+                f"the module must map {tuple(images.shape)} to a tensor (n, n_features), got {got}; "
                 "pool over positions inside the module."
             )
         return rows
@@ -371,10 +380,10 @@ def _data_config(given):
     config = {name: given.get(name, value) for name, value in usual.items()}
     unknown = sorted(set(given) - set(usual))
     if unknown:
-        raise ValueError(f"ImageEncoder: preprocess knows the keys {sorted(usual)}, got {unknown}.")
+        raise ValueError(f"preprocess knows the keys {sorted(usual)}, got {unknown}.")
     if len(config["input_size"]) != 3 or config["input_size"][0] != 3:
         raise ValueError(
-            f"ImageEncoder: images have 3 channels, so input_size is (3, height, width), got {config['input_size']!r}."
+            f"preprocess: images have 3 channels, so input_size is (3, height, width), got {config['input_size']!r}."
         )
     return config
 

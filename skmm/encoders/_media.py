@@ -107,26 +107,46 @@ def load_image(item, background="white", enough=None):
             raise RejectedItem("no bytes at all, expected those of an image file")
         return _decode(io.BytesIO(item), background, enough)
     if isinstance(item, (str, os.PathLike)):
-        return _read_file(item, background, enough)
+        with open_file(item, "an image file") as stream:
+            return _decode(stream, background, enough)
     raise RejectedItem(
         f"an image is a path, the bytes of a file, a PIL image or a numpy array, got an object of type "
         f"{type(item).__name__}"
     )
 
 
-def _read_file(path, background, enough):
+def open_file(path, kind):
+    """Open a file for reading, or say why that cannot be.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Path of a plain file.
+
+    kind : str
+        What the file should be, for the messages: "an image file".
+
+    Returns
+    -------
+    stream : binary file
+        The open file; the caller closes it.
+
+    Raises
+    ------
+    RejectedItem
+        If there is no such file, it is empty, or it cannot be read.
+    """
     if isinstance(path, str) and path.lower().startswith(("http://", "https://")):
         raise RejectedItem("this is a web address and nothing is fetched; download the file and pass its path")
     try:
         status = os.stat(path)
         # Only plain files: to open a pipe or a device could wait for ever.
         if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise RejectedItem(f"this is {kind}, pass the path of an image file")
+            found = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise RejectedItem(f"this is {found}, pass the path of {kind}")
         if status.st_size == 0:
             raise RejectedItem("the file is empty (0 bytes)")
-        with open(path, "rb") as stream:
-            return _decode(stream, background, enough)
+        return open(path, "rb")
     except FileNotFoundError:
         where = "" if os.path.isabs(path) else f" (looked for in {os.getcwd()})"
         raise RejectedItem(f"the file does not exist{where}") from None

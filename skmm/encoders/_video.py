@@ -1,0 +1,334 @@
+"""Videos to vectors: an image model on each frame, or a video model on clips, pooled over time."""
+
+from numbers import Integral, Real
+
+import numpy as np
+
+from .._validation import Interval, StrOptions
+from ._base import available_cpus
+from ._image import ImageEncoder, _is_timm
+from ._video_media import sample_frames
+from ._video_model import VideoRecipe, is_video_model, load_video_model
+
+# Prepared frames held at a time: the network's input size, or full size where the network resizes on its own.
+_FRAMES_HELD = 128
+_FULL_FRAMES_HELD = 32
+
+_UNIFORM_FRAMES = 8
+_MOST_FRAMES = 64
+
+# Into how many equal parts each level of the pyramid cuts the time.
+_PYRAMID = (1, 2, 4)
+
+
+def _mean_std(vectors):
+    return np.concatenate([vectors.mean(axis=0), vectors.std(axis=0)])
+
+
+def _pyramid(vectors):
+    n = len(vectors)
+    # Outward rounded, so that no part is empty.
+    parts = [vectors[j * n // k : -(-(j + 1) * n // k)] for k in _PYRAMID for j in range(k)]
+    return np.concatenate([part.mean(axis=0) for part in parts])
+
+
+_POOLINGS = {
+    "mean": lambda vectors: vectors.mean(axis=0),
+    "max": lambda vectors: vectors.max(axis=0),
+    "mean_std": _mean_std,
+    "pyramid": _pyramid,
+}
+
+
+class VideoEncoder(ImageEncoder):
+    """Encode videos as vectors with a pretrained network for images or for videos.
+
+    A few frames of each video are decoded. An image model encodes each of them, a video model clips of
+    several; the vectors are pooled over time. Nothing is trained, and nothing is loaded before ``fit``.
+    Videos are decoded in threads while the network computes.
+
+    Parameters
+    ----------
+    model : str, path-like or torch.nn.Module, default="timm/mobilenetv3_large_100.ra_in1k"
+        - an image model, in any form that :class:`ImageEncoder` takes; both share one copy of it;
+        - a video model of transformers (VideoMAE, TimeSformer, ViViT), by its hub name
+          ("MCG-NJU/videomae-base") or the local folder of a checkpoint. Its vector of a clip is the mean
+          of the last layer's tokens for VideoMAE, the class token for the other two.
+
+        Weights of named models load from safetensors files, and code that a checkpoint brings along
+        never runs.
+
+    preprocess : callable or dict, default=None
+        For an image model in memory, and only there, as for :class:`ImageEncoder`.
+
+    sampling : {"uniform", "keyframes", "fps"}, default="uniform"
+        Which frames are decoded.
+
+        - "uniform": those on screen in the middle of each of ``n_frames`` equal parts of the time. A frame
+          that is on screen in several of them counts as often, and is encoded once.
+        - "keyframes": those that the codec stored whole, at scene cuts and at intervals. All frames of
+          arrays and lists are.
+        - "fps": those on screen every 1 / ``fps`` seconds, from the start. Frames in memory need a rate,
+          see Notes.
+
+    n_frames : int or "auto", default="auto"
+        With "uniform" the number of frames; "auto" is 8, or one clip of a video model. Otherwise the
+        most frames, "auto" being 64: of more, as many remain at equal distances.
+
+    fps : float, default=1.0
+        Frames per second, for ``sampling="fps"`` only.
+
+    pooling : {"mean", "max", "mean_std", "pyramid"}, default="mean"
+        How the vectors of the frames, or of the clips, become one.
+
+        - "mean": their mean;
+        - "max": the largest value of each feature;
+        - "mean_std": mean and standard deviation, twice as many features;
+        - "pyramid": the means over the whole time, over its halves and over its quarters, in
+          order: seven times as many features, which tell before from after.
+
+    device : str, default="auto"
+        "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as
+        "cuda:1".
+
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of the weights and the computation. "auto" takes half precision where the hardware
+        computes it natively, else "float32". The output is float32 always.
+
+    batch_size : int or "auto", default="auto"
+        Frames, or clips of a video model, per batch at most. "auto" goes by their pixels: 32 frames of
+        224 x 224 on CPU, 256 elsewhere. Where a batch does not fit into memory it is halved.
+
+    normalize : bool, default=False
+        Whether to scale each row to unit length.
+
+    background : str or sequence of 3 int, default="white"
+        Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue
+        from 0 to 255.
+
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with an item that is no video or of which no frame can be decoded: raise an error
+        that names its row, or give a row of NaN and one warning.
+
+    revision : str, default=None
+        Branch, tag or commit of a model on the hub; None is its main branch.
+
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        1, the column of videos.
+
+    feature_names_in_ : ndarray of shape (1,), dtype object
+        Name of the column, if ``fit`` saw a data frame.
+
+    n_features_out_ : int
+        Width of the pooled vectors.
+
+    errors_ : list of ItemError
+        Items that the last ``fit_transform`` could not encode, each with ``row``, ``item`` and
+        ``reason``; empty after ``fit``.
+
+    Raises
+    ------
+    ImportError
+        If a video file is to be decoded and PyAV is not installed: ``pip install "skmm[video]"``.
+
+    OSError
+        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be had. It names
+        the model and the ways to provide it.
+
+    ValueError
+        By ``fit`` if the device cannot be used or parameters do not go together; by ``transform`` and
+        ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
+
+    See Also
+    --------
+    VideoAudio : The sound tracks of videos, for an encoder of audio.
+    ImageEncoder : Single images.
+
+    Notes
+    -----
+    An item is a path or the bytes of a file, an array (frames, height, width) or (frames, height, width,
+    channels), a list of images in any form that :class:`ImageEncoder` takes, or ``(frame_rate, frames)`` with
+    such an array or list. Missing videos (None, NaN, ``pd.NA``, an empty path) give rows of NaN.
+
+    Frames are counted by reading the file, not believed from its header, and turned as its rotation asks.
+    Of a damaged or truncated file, what can be decoded counts; it is an error only if that is not a single
+    frame. A file that names others, such as a playlist, is refused: nothing but the item itself is read.
+    Frames of more than ``PIL.Image.MAX_IMAGE_PIXELS`` are refused before they are decoded.
+
+    A video model reads clips of a fixed number of frames. Where more are chosen, they are cut into clips
+    one after the other, of which the last one ends with the last frame; where fewer, they are repeated.
+
+    Memory holds the chosen frames of a few videos at the network's input size. A row depends on its
+    video alone up to rounding (1e-5 in float32 on CPU).
+
+    Pickles hold the parameters, not the weights of named models; a module in memory travels with its
+    encoder, and clones share it.
+
+    References
+    ----------
+    .. [1] Tong, Z. et al. (2022). "VideoMAE: Masked Autoencoders are Data-Efficient Learners for
+       Self-Supervised Video Pre-Training." Advances in Neural Information Processing Systems 35.
+    .. [2] Wang, L. et al. (2016). "Temporal Segment Networks: Towards Good Practices for Deep Action
+       Recognition." Proceedings of ECCV, 20-36.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skmm.encoders import VideoEncoder
+    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> encoder = VideoEncoder(network, preprocess={"input_size": (3, 32, 32)}, pooling="pyramid")
+    >>> clip = np.random.default_rng(0).integers(256, size=(20, 48, 64, 3), dtype=np.uint8)
+    >>> encoder.fit_transform([clip, clip[::-1]]).shape
+    (2, 56)
+    """
+
+    _parameter_constraints: dict = {
+        **ImageEncoder._parameter_constraints,
+        "sampling": [StrOptions({"uniform", "keyframes", "fps"})],
+        "n_frames": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "fps": [Interval(Real, 0, None, closed="neither")],
+        "pooling": [StrOptions(set(_POOLINGS))],
+    }
+
+    def __init__(
+        self,
+        model="timm/mobilenetv3_large_100.ra_in1k",
+        *,
+        preprocess=None,
+        sampling="uniform",
+        n_frames="auto",
+        fps=1.0,
+        pooling="mean",
+        device="auto",
+        precision="auto",
+        batch_size="auto",
+        normalize=False,
+        background="white",
+        on_error="raise",
+        revision=None,
+        verbose=False,
+    ):
+        super().__init__(
+            model,
+            preprocess=preprocess,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            normalize=normalize,
+            background=background,
+            on_error=on_error,
+            revision=revision,
+            verbose=verbose,
+        )
+        self.sampling = sampling
+        self.n_frames = n_frames
+        self.fps = fps
+        self.pooling = pooling
+
+    @property
+    def _clip_length(self):
+        """Frames that a video model reads at a time; None for an image model."""
+        recipe = getattr(self, "_recipe", None)
+        return recipe.clip_length if isinstance(recipe, VideoRecipe) else None
+
+    @property
+    def _n_frames(self):
+        if self.n_frames != "auto":
+            return self.n_frames
+        return (self._clip_length or _UNIFORM_FRAMES) if self.sampling == "uniform" else _MOST_FRAMES
+
+    @property
+    def _window(self):
+        recipe = getattr(self, "_recipe", None)
+        held = _FRAMES_HELD if isinstance(recipe, (dict, VideoRecipe)) else _FULL_FRAMES_HELD
+        per_batch = 0 if self.batch_size == "auto" else self.batch_size
+        return max(available_cpus(), max(held, per_batch) // self._n_frames)
+
+    @property
+    def _loader(self):
+        return "transformers-video" if self._is_video_model() else super()._loader
+
+    def _is_video_model(self):
+        source, is_folder = self._find_source()
+        if not is_folder and ("/" not in source or _is_timm(source, is_folder)):
+            return False
+        return is_video_model(source, is_folder, self.revision)
+
+    def _load_model(self, source, is_folder, device, dtype):
+        if self._is_video_model():
+            return load_video_model(source, is_folder, self.revision, device, dtype)
+        return super()._load_model(source, is_folder, device, dtype)
+
+    def _blank_item(self):
+        return self.fps, [super()._blank_item()]
+
+    def _prepare_item(self, item):
+        frames, samples = sample_frames(
+            item, self.sampling, self._n_frames, self.fps, self.background, super()._prepare_item
+        )
+        if self._clip_length is None:
+            return _Prepared(frames, samples)
+        clips = [_stack(frames, samples[places]) for places in _clips(len(samples), self._clip_length)]
+        return _Prepared(clips, np.arange(len(clips)))
+
+    def _batches(self, prepared, model):
+        n_inputs = self._rows_per_batch(prepared[0].inputs[0], model)
+        together, size = [], 0
+        for position, video in enumerate(prepared):
+            if together and size + len(video.inputs) > n_inputs:
+                yield together
+                together, size = [], 0
+            together.append(position)
+            size += len(video.inputs)
+        yield together
+
+    def _encode_prepared(self, batch, model):
+        inputs = [frame for video in batch for frame in video.inputs]
+        n_inputs = self._rows_per_batch(inputs[0], model)
+        vectors = []
+        for start in range(0, len(inputs), n_inputs):
+            vectors.extend(super()._encode_prepared(inputs[start : start + n_inputs], model))
+        rows, end = [], 0
+        for video in batch:
+            start, end = end, end + len(video.inputs)
+            rows.append(_POOLINGS[self.pooling](np.stack(vectors[start:end])[video.samples]))
+        return np.stack(rows)
+
+
+class _Prepared:
+    """What the network takes of one video, and in which order and how often it counts.
+
+    Parameters
+    ----------
+    inputs : list
+        Distinct frames, or clips.
+
+    samples : ndarray of int
+        Positions in ``inputs``, in the order of time.
+    """
+
+    __slots__ = ("inputs", "samples")
+
+    def __init__(self, inputs, samples):
+        self.inputs = inputs
+        self.samples = samples
+
+
+def _clips(n_samples, length):
+    """Give the positions of clips of one length in a list of samples."""
+    if n_samples < length:
+        return [np.array([(2 * i + 1) * n_samples // (2 * length) for i in range(length)])]
+    starts = [min(start, n_samples - length) for start in range(0, n_samples, length)]
+    return [np.arange(start, start + length) for start in starts]
+
+
+def _stack(frames, positions):
+    import torch
+
+    return torch.stack([frames[position] for position in positions])

@@ -1,0 +1,188 @@
+"""The sound tracks of a column of videos, so that one column can feed two modalities."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .._validation import Interval, RejectedItem
+from ._base import ItemEncoder
+from ._video_media import load_sound
+
+
+class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
+    """Take the sound tracks out of videos, as audio items for an encoder of audio.
+
+    The first step of a pipeline whose next one encodes audio: the same column of videos then feeds
+    one modality with frames and another with sound. Nothing is learned.
+
+    Parameters
+    ----------
+    sampling_rate : int or None, default=None
+        Samples per second of the result. None keeps those of each file, which encoders of audio
+        convert themselves.
+
+    mono : bool, default=True
+        Whether to give the mean of the channels, rather than all of them.
+
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with an item that is no video or whose sound cannot be decoded: raise an error that
+        names its row, or give None and one warning.
+
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        1, the column of videos.
+
+    feature_names_in_ : ndarray of shape (1,), dtype object
+        Name of the column, if ``fit`` saw a data frame.
+
+    n_features_out_ : int
+        1, the column of sounds.
+
+    errors_ : list of ItemError
+        Items whose sound the last ``fit_transform`` could not decode, each with ``row``, ``item`` and
+        ``reason``; empty after ``fit``.
+
+    Raises
+    ------
+    ImportError
+        If a file is to be decoded and PyAV is not installed: ``pip install "skmm[video]"``.
+
+    ValueError
+        By ``transform`` and ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
+
+    See Also
+    --------
+    VideoEncoder : The frames of videos as vectors.
+
+    Notes
+    -----
+    The output is one column of Python objects and no matrix, so ``set_output`` changes nothing; it is there so
+    that a pipeline can pass it on to the steps that give one. An item is ``(sampling_rate, waveform)`` with a
+    float32 waveform of shape (n_samples,), or (n_samples, n_channels) if there are several. It is None where the
+    video is missing, has no sound track, or is given as frames in memory.
+
+    Items are those of :class:`VideoEncoder`, and files with nothing but sound. Of a damaged or truncated
+    file, what can be decoded counts. All waveforms of a call are in memory together: at 16 kHz, mono,
+    that is 230 MB per hour.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.encoders import VideoAudio
+    >>> silent_film = np.zeros((20, 48, 64), dtype=np.uint8)
+    >>> VideoAudio().fit_transform([silent_film, None])
+    array([None, None], dtype=object)
+    """
+
+    _parameter_constraints: dict = {
+        **ItemEncoder._parameter_constraints,
+        "sampling_rate": [Interval(Integral, 1, None, closed="left"), None],
+        "mono": ["boolean"],
+    }
+
+    _prepare_in_threads = True
+    _window = 32
+    # A video without sound is a missing item for the step after this one.
+    _may_lose_items = True
+
+    def __init__(self, *, sampling_rate=None, mono=True, on_error="raise", verbose=False):
+        self.sampling_rate = sampling_rate
+        self.mono = mono
+        self.on_error = on_error
+        self.verbose = verbose
+
+    def fit_transform(self, X, y=None):
+        """Take out the sound. Unlike ``transform`` it records what it could not decode in ``errors_``.
+
+        Parameters
+        ----------
+        X : Series, one-column DataFrame, array-like or list of n_samples items
+            Column of videos.
+
+        y : ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        sounds : ndarray of shape (n_samples,), dtype object
+            Tuples (sampling_rate, waveform), None where there is no sound.
+        """
+        return super().fit_transform(X)
+
+    def transform(self, X):
+        """Take out the sound.
+
+        Parameters
+        ----------
+        X : Series, one-column DataFrame, array-like or list of n_samples items
+            Column of videos.
+
+        Returns
+        -------
+        sounds : ndarray of shape (n_samples,), dtype object
+            Tuples (sampling_rate, waveform), None where there is no sound.
+
+        Raises
+        ------
+        ValueError
+            If an item cannot be decoded and ``on_error="raise"``; it names the row.
+        """
+        return super().transform(X)
+
+    def set_output(self, *, transform=None):
+        """Accept any container and change nothing: the output is a column of objects.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"} or None, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : VideoAudio
+            This transformer.
+        """
+        return self
+
+    def get_feature_names_out(self, input_features=None):
+        """Get the name of the output column: that of the input.
+
+        Parameters
+        ----------
+        input_features : array-like of str of shape (1,) or None, default=None
+            Name of the column; None is that seen in ``fit``, or "x0".
+
+        Returns
+        -------
+        feature_names_out : ndarray of shape (1,), dtype object
+            The name.
+        """
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", ["x0"]) if input_features is None else input_features
+        return np.array(names, dtype=object)
+
+    def _fit_width(self):
+        self.n_features_out_ = 1
+
+    def _prepare_item(self, item):
+        return load_sound(item, self.sampling_rate, self.mono)
+
+    def _missing_output(self, n_samples):
+        return np.full(n_samples, None, dtype=object)
+
+    def _encode_window(self, items, window, model, X_out, report=None):
+        errors = []
+        for rows, sound in window:
+            if isinstance(sound, RejectedItem):
+                self._reject(items, rows, sound, errors)
+            else:
+                for row in rows:
+                    X_out[row] = sound
+            if report is not None:
+                report(1)
+        return errors
