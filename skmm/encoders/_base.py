@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
 
 import narwhals.stable.v2 as nw
@@ -84,11 +85,31 @@ def _series_items(series):
         if isinstance(series.dtype, nw.Array):
             values = series.drop_nulls().to_numpy() if len(present) else ()
         else:
-            values = (np.asarray(value) for value in series.drop_nulls().to_list())
+            dtype = _number_type(series.dtype)
+            values = (_nested_array(value, dtype) for value in series.drop_nulls().to_list())
         for row, value in zip(present, values, strict=True):
             items[row] = value
         return items
     return series.to_list()
+
+
+def _number_type(dtype):
+    """Give numpy's type for the numbers in a nested column, None if they are none that numpy knows."""
+    while isinstance(dtype, (nw.Array, nw.List)):
+        dtype = dtype.inner
+    try:
+        return np.dtype(str(dtype).lower()) if dtype.is_integer() or dtype.is_float() else None
+    except TypeError:
+        return None
+
+
+def _nested_array(values, dtype):
+    """Turn a list of lists into an array; a ragged one becomes an array of objects, for the encoder to judge."""
+    for kind in (dtype, None, object):
+        # Integers with a null between them fit no integer type.
+        with suppress(ValueError, TypeError):
+            return np.asarray(values, dtype=kind)
+    return values
 
 
 def describe_item(item):
@@ -100,6 +121,8 @@ def describe_item(item):
         return f"{len(item)} bytes"
     if isinstance(item, np.ndarray):
         return f"array of shape {item.shape} and dtype {item.dtype}"
+    if isinstance(item, tuple) and len(item) == 2:
+        return f"pair of {describe_item(item[0])} and {describe_item(item[1])}"
     if np.isscalar(item):
         return f"{type(item).__name__} {item!r}"
     return f"{type(item).__module__}.{type(item).__name__} object"
@@ -108,8 +131,8 @@ def describe_item(item):
 def content_key(item):
     """Give a hashable value that two items share only if they are the same content, or None.
 
-    Strings and paths stand for themselves, arrays and PIL images for their pixels, shape and type.
-    None says that nothing is known of the item's content.
+    Strings and paths stand for themselves, arrays and PIL images for their pixels, shape and type; pairs such
+    as (sampling rate, waveform) for what they hold. None says that nothing is known of the item's content.
     """
     if isinstance(item, (str, bytes)):
         return type(item).__name__, item
@@ -119,6 +142,9 @@ def content_key(item):
         # As bytes: dates offer no buffer.
         digest = hashlib.sha256(item.tobytes()).digest()
         return "array", item.shape, item.dtype.str, digest
+    if isinstance(item, tuple) and len(item) == 2:
+        parts = [("number", part) if isinstance(part, (int, float)) else content_key(part) for part in item]
+        return None if None in parts else ("pair", *parts)
     if hasattr(item, "tobytes") and hasattr(item, "mode") and hasattr(item, "size"):
         try:
             pixels = hashlib.sha256(item.tobytes()).digest()

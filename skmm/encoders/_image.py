@@ -1,6 +1,5 @@
 """Images to vectors, with the networks of timm, CLIP-like networks, or any module."""
 
-import copy
 import functools
 import json
 import os
@@ -10,7 +9,7 @@ from PIL import Image
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods
 from ._media import check_background, load_image
-from ._model import ModelEncoder
+from ._model import ModelEncoder, place_of, ready_module
 from ._sentence import SentenceModel, load_sentence_transformer
 
 # Pixels per batch with batch_size="auto": 32 images of 224 x 224 on a CPU, which gains nothing from more.
@@ -170,14 +169,6 @@ class ImageEncoder(ModelEncoder):
         self.revision = revision
         self.verbose = verbose
 
-    def __sklearn_clone__(self):
-        """Share a module in memory with the clone; a plain clone would copy its weights."""
-        twin = type(self)(**self.get_params(deep=False))
-        for name in ("_metadata_request", "_sklearn_output_config"):
-            if hasattr(self, name):
-                setattr(twin, name, copy.deepcopy(getattr(self, name)))
-        return twin
-
     @property
     def _window(self):
         return max(64, 0 if self.batch_size == "auto" else self.batch_size)
@@ -206,7 +197,7 @@ class ImageEncoder(ModelEncoder):
             device = resolve_device(self.device)
             dtype = resolve_precision(self.precision, device)
             recipe = self.preprocess if callable(self.preprocess) else _data_config(self.preprocess or {})
-            return _ImageModel(_ready(self.model, device, dtype), recipe)
+            return _ImageModel(ready_module(self.model, device, dtype), recipe)
         model = super()._get_model()
         return _ClipModel(model) if isinstance(model, SentenceModel) else model
 
@@ -253,7 +244,7 @@ class _ImageModel:
         self.network = network
         self.recipe = recipe
         weights = next(network.parameters(), None)
-        self.device, self.dtype = _place_of(weights)
+        self.device, self.dtype = place_of(weights)
 
     def embed(self, batch):
         """Give a tensor with one row per prepared image."""
@@ -296,22 +287,6 @@ class _ClipModel:
     def embed(self, batch):
         """Give a tensor with one row per PIL image."""
         return self._model.embed(self._model.image_features(batch))
-
-
-def _place_of(weights):
-    """Give device and dtype of a tensor; those of plain torch for a module without weights."""
-    import torch
-
-    return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
-
-
-def _ready(module, device, dtype):
-    """Give the module itself if it is in eval mode where and as it should run, else a copy that is."""
-    tensors = [*module.parameters(), *module.buffers()]
-    fits = all(x.device == device and (x.dtype == dtype or not x.is_floating_point()) for x in tensors)
-    if fits and not any(part.training for part in module.modules()):
-        return module
-    return copy.deepcopy(module).to(device, dtype).eval()
 
 
 def _is_timm(source, is_folder):

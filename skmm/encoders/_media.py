@@ -7,6 +7,7 @@ which item it was: the encoder that asked adds that.
 import io
 import os
 import stat
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
@@ -107,14 +108,31 @@ def load_image(item, background="white", enough=None):
             raise RejectedItem("no bytes at all, expected those of an image file")
         return _decode(io.BytesIO(item), background, enough)
     if isinstance(item, (str, os.PathLike)):
-        return _read_file(item, background, enough)
+        with open_file(item, "an image") as stream:
+            return _decode(stream, background, enough)
     raise RejectedItem(
         f"an image is a path, the bytes of a file, a PIL image or a numpy array, got an object of type "
         f"{type(item).__name__}"
     )
 
 
-def _read_file(path, background, enough):
+@contextmanager
+def open_file(path, what):
+    """Open a file for reading, or raise RejectedItem if it is none, absent, empty or closed to us.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The item.
+
+    what : str
+        What the file should hold, with its article, for the messages.
+
+    Yields
+    ------
+    stream : binary file
+        The open file.
+    """
     if isinstance(path, str) and path.lower().startswith(("http://", "https://")):
         raise RejectedItem("this is a web address and nothing is fetched; download the file and pass its path")
     try:
@@ -122,11 +140,10 @@ def _read_file(path, background, enough):
         # Only plain files: to open a pipe or a device could wait for ever.
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise RejectedItem(f"this is {kind}, pass the path of an image file")
+            raise RejectedItem(f"this is {kind}, pass the path of {what} file")
         if status.st_size == 0:
             raise RejectedItem("the file is empty (0 bytes)")
-        with open(path, "rb") as stream:
-            return _decode(stream, background, enough)
+        stream = open(path, "rb")  # noqa: SIM115 - closed below, where errors are no longer those of opening
     except FileNotFoundError:
         where = "" if os.path.isabs(path) else f" (looked for in {os.getcwd()})"
         raise RejectedItem(f"the file does not exist{where}") from None
@@ -137,6 +154,8 @@ def _read_file(path, background, enough):
     # A ValueError here means a null character in the path.
     except (OSError, ValueError) as error:
         raise RejectedItem(f"this cannot be opened as a path ({error})") from error
+    with stream:
+        yield stream
 
 
 def _decode(stream, background, enough):
