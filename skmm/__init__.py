@@ -5,6 +5,7 @@ import importlib
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "AudioEncoder": "encoders",
     "CCAFusion": "fusion",
     "ConcatFusion": "fusion",
     "ImageDescriptor": "encoders",

@@ -1,7 +1,8 @@
 """Encoders: transformers from a column of items to a matrix of features."""
 
+from ._audio import AudioEncoder
 from ._descriptors import ImageDescriptor
 from ._image import ImageEncoder
 from ._text import TextEncoder
 
-__all__ = ["ImageDescriptor", "ImageEncoder", "TextEncoder"]
+__all__ = ["AudioEncoder", "ImageDescriptor", "ImageEncoder", "TextEncoder"]

@@ -115,12 +115,14 @@ def _read(item, array_rate):
             return _decode(stream)
     if isinstance(item, Mapping):
         return _read_mapping(item)
-    if isinstance(item, (tuple, list)) and len(item) == 2 and _dimensions(item[1]) > _dimensions(item[0]):
-        return _to_mono(item[1]), _check_rate(item[0])
-    if isinstance(item, (tuple, list)) and len(item) == 2 and _dimensions(item[0]) > _dimensions(item[1]):
-        raise RejectedItem(
-            "this looks like (waveform, sampling_rate); the pair is (sampling_rate, waveform), swap them"
-        )
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        first, second = map(_dimensions, item)
+        if second > first:
+            return _to_mono(item[1]), _check_rate(item[0])
+        if first > second:
+            raise RejectedItem("this looks like (waveform, sampling_rate); pass (sampling_rate, waveform)")
+    if isinstance(item, tuple):
+        raise RejectedItem(f"a tuple must be a pair (sampling_rate, waveform), got {describe_item(item)}")
     if _dimensions(item) > 0:
         if array_rate is None:
             raise RejectedItem(
