@@ -5,12 +5,24 @@ import inspect
 
 import numpy as np
 import pytest
+import torch
 from numpydoc.docscrape import ClassDoc, FunctionDoc
 from numpydoc.validate import validate
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import CCAFusion, ConcatFusion, ImageDescriptor, LDAFusion, ModalityFuser, PCAFusion, TextEncoder
+from skmm import (
+    AudioDescriptor,
+    AudioEncoder,
+    CCAFusion,
+    ConcatFusion,
+    ImageDescriptor,
+    ImageEncoder,
+    LDAFusion,
+    ModalityFuser,
+    PCAFusion,
+    TextEncoder,
+)
 
 PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.fusion"]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
@@ -54,6 +66,9 @@ def fitted():
     yield CCAFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
+    yield AudioDescriptor().fit(["a.wav"])
+    yield ImageEncoder(torch.nn.Flatten(), preprocess={"input_size": (3, 4, 4)}).fit(["a.png"])
+    yield AudioEncoder(torch.nn.Identity()).fit(["a.wav"])
 
 
 def check_attributes(estimator):

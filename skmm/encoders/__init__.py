@@ -1,8 +1,9 @@
 """Encoders: transformers from a column of items to a matrix of features."""
 
 from ._audio import AudioEncoder
+from ._audio_descriptors import AudioDescriptor
 from ._descriptors import ImageDescriptor
 from ._image import ImageEncoder
 from ._text import TextEncoder
 
-__all__ = ["AudioEncoder", "ImageDescriptor", "ImageEncoder", "TextEncoder"]
+__all__ = ["AudioDescriptor", "AudioEncoder", "ImageDescriptor", "ImageEncoder", "TextEncoder"]

@@ -478,6 +478,11 @@ class _AudioModel:
             return getattr(output, "pooler_output", output)
         output = self.network(**inputs)
         pooled = getattr(output, "pooler_output", None)
+        if pooled is None and not hasattr(output, "last_hidden_state"):
+            raise ValueError(
+                f"AudioEncoder: a {type(self.network).__name__} gives no hidden states to pool; pass the network that "
+                "encodes sound as a module in memory."
+            )
         return output.last_hidden_state if pooled is None else pooled
 
     def _pool(self, frames, batch, pooling):
@@ -561,4 +566,7 @@ def _recipe_for(extractor, config):
             and not getattr(config, "add_adapter", False)
         ):
             step = max(1, int(_PADDING_STEP * rate))
-    return _Recipe(rate, shortest, longest, longest is not None, step, extractor.to_json_string())
+    extractor = extractor.to_json_string()
+    # Now, while what cannot be built again is still the model's fault.
+    _feature_extractor(extractor)
+    return _Recipe(rate, shortest, longest, longest is not None, step, extractor)

@@ -26,7 +26,7 @@ _MAX_CHANNELS = 64
 _FRAMES_PER_READ = 2**20
 
 # Lines in which libsndfile notes that a header promises more bytes than the file has.
-_SHORT_OF = re.compile(r"(\d+) \(should be (\d+)\)")
+_SHORT_OF = re.compile(r"^ *(?:riff|riff size|data|data size|form|ssnd) *: (\d+) \(should be (\d+)\)", re.I | re.M)
 # Recorders that write to a pipe put about the largest 31-bit or 32-bit number where they do not know the size.
 _UNKNOWN_SIZE = 0x7F000000
 # Files that lack a byte of padding at their end are common, and sound all right.
