@@ -136,12 +136,15 @@ class AudioEncoder(ModelEncoder):
     Notes
     -----
     An item is a path or the bytes of a file in a format that libsndfile reads (WAV, FLAC, OGG, MP3, ...), a
-    pair ``(sampling_rate, waveform)``, a dict with "sampling_rate" and "array", or a bare waveform. A
-    waveform has the shape (n_times,), or a second, longer or shorter, axis: the shorter one holds the
-    channels, the last one if both are equal, and their mean is taken. Integers of 8, 16 and 32 bits are
-    divided by their full scale, floats are taken as they are. A file that ends before its header says is an item
-    that cannot be decoded. Silence and recordings of a single sample are ordinary items; what is
-    shorter than the network's first frame (25 ms at least) is filled up with zeros.
+    pair ``(sampling_rate, waveform)``, a dict with "sampling_rate" and "array", or a bare waveform; an
+    array of two dimensions is a column of bare waveforms, one per row. The waveform of one item has the
+    shape (n_times,), or two axes, the shorter of which holds the channels (the last one if both are
+    equal): their mean is taken. Integers of 8, 16 and 32 bits are divided by their full scale, floats are
+    taken as they are.
+
+    A file that ends before its header says is an item that cannot be decoded, as are values that are NaN or
+    infinite. Silence and recordings of a single sample are ordinary items; what is shorter than the
+    network's first frame (25 ms at least) is filled up with zeros.
 
     Missing items (None, NaN, ``pd.NA``, an empty path) give rows of NaN. Equal items are encoded once per
     call. At most 64 recordings, twice that while others are decoded ahead, are in memory at a time.
@@ -189,6 +192,7 @@ class AudioEncoder(ModelEncoder):
     }
 
     _prepare_in_threads = True
+    _rows_are_items = True
     _loader = "transformers-audio"
     _window = 64
 

@@ -158,6 +158,7 @@ class AudioDescriptor(ItemEncoder):
     }
 
     _prepare_in_threads = True
+    _rows_are_items = True
     _window = 64
 
     def __init__(

@@ -25,7 +25,7 @@ from .._missing import is_missing_item
 from .._validation import ItemError, RejectedItem, StrOptions, fit_context
 
 
-def column_items(X, owner):
+def column_items(X, owner, rows_are_items=False):
     """Give the items of a column as a sequence, whatever container holds them.
 
     Parameters
@@ -35,6 +35,9 @@ def column_items(X, owner):
 
     owner : str
         Who asks, for the error messages.
+
+    rows_are_items : bool, default=False
+        Whether each row of a numeric array with two dimensions is an item.
 
     Returns
     -------
@@ -59,12 +62,12 @@ def column_items(X, owner):
     elif isinstance(X, np.ndarray):
         if X.ndim == 0:
             raise ValueError(f"{owner} encodes a column of items, got a single {X.dtype} value; wrap it in a list.")
-        if X.ndim == 2 and X.shape[1] != 1:
+        if X.ndim == 2 and X.shape[1] != 1 and not (rows_are_items and X.dtype.kind in "iuf"):
             raise ValueError(
                 f"{owner} encodes one column of items, got an array of shape {X.shape}; "
                 "select one column, or pass an array with one item per entry of its first dimension."
             )
-        items = X[:, 0] if X.ndim == 2 else X
+        items = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X
     elif isinstance(X, Sequence) and not isinstance(X, (str, bytes)):
         items = X
     else:
@@ -177,6 +180,8 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
     # Prepared items held at a time (twice that with threads): memory is bounded by a window, not by X.
     _window = 256
     _prepare_in_threads = False
+    # Whether a row of numbers can be an item, as a waveform can.
+    _rows_are_items = False
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -217,7 +222,7 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
             One row per item, NaN for missing ones.
         """
         self.fit(X)
-        X_out, self.errors_ = self._encode(column_items(X, type(self).__name__))
+        X_out, self.errors_ = self._encode(self._items(X))
         return X_out
 
     def transform(self, X):
@@ -254,7 +259,7 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         errors : list of ItemError
             One per bad item in row order, each with ``row``, ``item`` and ``reason``.
         """
-        items = column_items(X, type(self).__name__)
+        items = self._items(X)
         errors = []
         for row, item in enumerate(items):
             if is_missing_item(item):
@@ -300,8 +305,11 @@ class ItemEncoder(TransformerMixin, BaseEstimator):
         """Yield lists of positions in ``prepared`` that are encoded together."""
         yield list(range(len(prepared)))
 
+    def _items(self, X):
+        return column_items(X, type(self).__name__, self._rows_are_items)
+
     def _check_column(self, X, reset):
-        items = column_items(X, type(self).__name__)
+        items = self._items(X)
         name = None
         if nw.dependencies.is_into_dataframe(X):
             name = nw.from_native(X, eager_only=True).columns[0]

@@ -446,6 +446,8 @@ class TestContract:
             list(waves),
             list(pcm),
             pd.Series(list(pcm)),
+            waves,
+            pcm,
             waves[:, None, :],
             pl.Series(waves),
             pl.Series(pcm),

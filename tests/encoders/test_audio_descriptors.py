@@ -155,6 +155,8 @@ def test_columns(items, tmp_path):
         pl.Series(waves, dtype=pl.List(pl.Float32)),
     ]:
         assert_array_equal(descriptor.fit_transform(column), expected)
+    rows = np.stack([waveform[:8000] for waveform in waves])
+    assert_array_equal(descriptor.fit_transform(rows), descriptor.fit_transform(list(rows)))
 
 
 def test_missing_items_are_rows_of_nan(items):
