@@ -134,12 +134,12 @@ class TestModels:
 
     def test_masked_windows_share_batches(self, make_audio_model, monkeypatch):
         """Lengths within half a second of each other; without a mask only equal lengths go together."""
-        from skmm.encoders._audio import _AudioModel
+        from skmm.encoders._audio_networks import AudioModel
 
         sizes = []
-        embed = _AudioModel.embed
+        embed = AudioModel.embed
         monkeypatch.setattr(
-            _AudioModel, "embed", lambda self, batch, pooling: sizes.append(len(batch)) or embed(self, batch, pooling)
+            AudioModel, "embed", lambda self, batch, pooling: sizes.append(len(batch)) or embed(self, batch, pooling)
         )
         for kind, expected in {"wav2vec2_layer": [5, 5], "wavlm": [2, 2, 1, 1, 1, 1, 1, 1]}.items():
             fitted = AudioEncoder(make_audio_model(kind), batch_size=100).fit(ITEMS)

@@ -1,7 +1,6 @@
 """Every form in which a recording may come decodes to the same waveform; every bad one says what is wrong."""
 
 import io
-import os
 import struct
 
 import numpy as np
@@ -232,13 +231,18 @@ def test_bad_paths(tmp_path):
     assert "sound cannot be decoded" in reason_of(as_path(bytes(100), tmp_path, "sound.raw"))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything is permitted to root")
-def test_no_permission(tmp_path):
+def test_no_permission(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
     path = as_path(encoded(tone()), tmp_path)
-    path.chmod(0)
+    # Everything is permitted to root, as whom tests may run.
+    monkeypatch.setattr("skmm.encoders._media.open", refuse, raising=False)
     assert "no permission" in reason_of(path)
 
 
+# Where almost nothing is left, soundfile itself stumbles over a seek.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "AU", "W64", "RF64"])
 def test_truncated_files(format, share):
