@@ -5,6 +5,8 @@ import importlib
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "AudioDescriptor": "encoders",
+    "AudioEncoder": "encoders",
     "CCAFusion": "fusion",
     "ConcatFusion": "fusion",
     "ImageDescriptor": "encoders",

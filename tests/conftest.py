@@ -185,3 +185,69 @@ def tiny_video_model(tmp_path_factory):
     processor = VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     processor.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def make_audio_model(tmp_path_factory):
+    """Give a function that saves a tiny random audio model and its feature extractor, and gives its path."""
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    waves = {
+        **size,
+        "conv_dim": (8, 8, 8),
+        "conv_kernel": (10, 8, 4),
+        "conv_stride": (5, 4, 4),
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        "initializer_range": 0.3,
+    }
+    layer = {"feat_extract_norm": "layer"}
+    whisper = {
+        **dict.fromkeys(("encoder_layers", "decoder_layers"), 2),
+        **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
+        **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 32),
+        **{"d_model": 16, "vocab_size": 9, "num_mel_bins": 8, "max_source_positions": 100, "init_std": 0.3},
+        **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
+    }
+    clap_audio = {
+        **{"spec_size": 64, "num_mel_bins": 16, "patch_size": 4, "patch_stride": [4, 4], "window_size": 4},
+        **{"patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [2, 2], "num_hidden_layers": 2},
+        **{"hidden_size": 16, "projection_dim": 12},
+    }
+    clap = {
+        "text_config": {**size, "vocab_size": 20, "max_position_embeddings": 16},
+        "audio_config": clap_audio,
+        "projection_dim": 12,
+    }
+    clap_hears = {
+        **{"feature_size": 16, "sampling_rate": 16000, "hop_length": 160, "max_length_s": 2},
+        **{"truncation": "rand_trunc", "frequency_max": 8000},
+    }
+    ast_hears = {"max_length": 64, "num_mel_bins": 32}
+    # Kind -> family, configuration, feature extractor, its settings.
+    kinds = {
+        "wav2vec2": ("Wav2Vec2", waves, "Wav2Vec2", {"return_attention_mask": False}),
+        "wav2vec2_layer": ("Wav2Vec2", {**waves, **layer}, "Wav2Vec2", {"return_attention_mask": True}),
+        "hubert": ("Hubert", waves, "Wav2Vec2", {"return_attention_mask": False}),
+        "wavlm": ("WavLM", waves, "Wav2Vec2", {"return_attention_mask": True, "do_normalize": False}),
+        "whisper": ("Whisper", whisper, "Whisper", {"feature_size": 8, "chunk_length": 2}),
+        "ast": ("AST", {**size, **ast_hears, "initializer_range": 0.3}, "AST", ast_hears),
+        "clap": ("Clap", clap, "Clap", clap_hears),
+    }
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            family, config, hears, settings = kinds[kind]
+            folder = tmp_path_factory.mktemp("models") / kind
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                network = getattr(transformers, f"{family}Model")(getattr(transformers, f"{family}Config")(**config))
+            network.save_pretrained(folder)
+            getattr(transformers, f"{hears}FeatureExtractor")(**settings).save_pretrained(folder)
+            made[kind] = str(folder)
+        return made[kind]
+
+    return make

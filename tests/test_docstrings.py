@@ -5,12 +5,15 @@ import inspect
 
 import numpy as np
 import pytest
+import torch
 from numpydoc.docscrape import ClassDoc, FunctionDoc
 from numpydoc.validate import validate
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skmm import (
+    AudioDescriptor,
+    AudioEncoder,
     CCAFusion,
     ConcatFusion,
     ImageDescriptor,
@@ -66,6 +69,8 @@ def fitted():
     yield ModalityFuser(modalities).fit(X)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
+    yield AudioDescriptor().fit(["a.wav"])
+    yield AudioEncoder(torch.nn.Identity()).fit(["a.wav"])
 
 
 def check_attributes(estimator):

@@ -20,13 +20,16 @@ def run(code):
 
 
 def test_import_is_light():
-    heavy = "{'torch', 'sentence_transformers', 'transformers', 'sklearn', 'pandas', 'matplotlib'}"
+    heavy = (
+        "{'torch', 'sentence_transformers', 'transformers', 'sklearn', 'pandas', 'matplotlib', 'librosa', 'soundfile'}"
+    )
     assert run(f"import sys, skmm; print(sorted({heavy} & set(sys.modules)))") == "[]\n"
 
 
 def test_everything_but_encoding_works_without_torch():
     code = (
-        "import sys, skmm; from skmm import *; TextEncoder(); ImageDescriptor(); skmm.datasets.load_glyphs\n"
+        "import sys, skmm; from skmm import *; skmm.datasets.load_glyphs\n"
+        "TextEncoder(); ImageEncoder(); ImageDescriptor(); AudioEncoder(); AudioDescriptor()\n"
         "print(sorted({'torch', 'sentence_transformers', 'transformers'} & set(sys.modules)))"
     )
     assert run(code) == "[]\n"

@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 
 import narwhals.stable.v2 as nw
@@ -30,7 +30,7 @@ from .._validation import ItemError, RejectedItem, StrOptions, fit_context
 _TICKS = 100
 
 
-def column_items(X, owner):
+def column_items(X, owner, rows_are_items=False):
     """Give the items of a column as a sequence, whatever container holds them.
 
     Parameters
@@ -40,6 +40,9 @@ def column_items(X, owner):
 
     owner : str
         Who asks, for the error messages.
+
+    rows_are_items : bool, default=False
+        Whether each row of a numeric array with two dimensions is an item.
 
     Returns
     -------
@@ -64,12 +67,12 @@ def column_items(X, owner):
     elif isinstance(X, np.ndarray):
         if X.ndim == 0:
             raise ValueError(f"{owner} encodes a column of items, got a single {X.dtype} value; wrap it in a list.")
-        if X.ndim == 2 and X.shape[1] != 1:
+        if X.ndim == 2 and X.shape[1] != 1 and not (rows_are_items and X.dtype.kind in "iuf"):
             raise ValueError(
                 f"{owner} encodes one column of items, got an array of shape {X.shape}; "
                 "select one column, or pass an array with one item per entry of its first dimension."
             )
-        items = X[:, 0] if X.ndim == 2 else X
+        items = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X
     elif isinstance(X, Sequence) and not isinstance(X, (str, bytes)):
         items = X
     else:
@@ -90,11 +93,31 @@ def _series_items(series):
         if isinstance(series.dtype, nw.Array):
             values = series.drop_nulls().to_numpy() if len(present) else ()
         else:
-            values = (np.asarray(value) for value in series.drop_nulls().to_list())
+            dtype = _number_type(series.dtype)
+            values = (_nested_array(value, dtype) for value in series.drop_nulls().to_list())
         for row, value in zip(present, values, strict=True):
             items[row] = value
         return items
     return series.to_list()
+
+
+def _number_type(dtype):
+    """Give numpy's type for the numbers in a nested column, None if they are none that numpy knows."""
+    while isinstance(dtype, (nw.Array, nw.List)):
+        dtype = dtype.inner
+    try:
+        return np.dtype(str(dtype).lower()) if dtype.is_integer() or dtype.is_float() else None
+    except TypeError:
+        return None
+
+
+def _nested_array(values, dtype):
+    """Turn a list of lists into an array; a ragged one becomes an array of objects, for the encoder to judge."""
+    for kind in (dtype, None, object):
+        # Integers with a null between them fit no integer type.
+        with suppress(ValueError, TypeError):
+            return np.asarray(values, dtype=kind)
+    return values
 
 
 def describe_item(item):
@@ -106,6 +129,8 @@ def describe_item(item):
         return f"{len(item)} bytes"
     if isinstance(item, np.ndarray):
         return f"array of shape {item.shape} and dtype {item.dtype}"
+    if isinstance(item, tuple) and len(item) == 2:
+        return f"pair of {describe_item(item[0])} and {describe_item(item[1])}"
     if np.isscalar(item):
         return f"{type(item).__name__} {item!r}"
     return f"{type(item).__module__}.{type(item).__name__} object"
@@ -114,8 +139,8 @@ def describe_item(item):
 def content_key(item):
     """Give a hashable value that two items share only if they are the same content, or None.
 
-    Strings and paths stand for themselves, arrays and PIL images for their pixels, shape and type.
-    None says that nothing is known of the item's content.
+    Strings and paths stand for themselves, arrays and PIL images for their pixels, shape and type; pairs such
+    as (sampling rate, waveform) for what they hold. None says that nothing is known of the item's content.
     """
     if isinstance(item, (str, bytes)):
         return type(item).__name__, item
@@ -125,6 +150,9 @@ def content_key(item):
         # As bytes: dates offer no buffer.
         digest = hashlib.sha256(item.tobytes()).digest()
         return "array", item.shape, item.dtype.str, digest
+    if isinstance(item, tuple) and len(item) == 2:
+        parts = [("number", part) if isinstance(part, (int, float)) else content_key(part) for part in item]
+        return None if None in parts else ("pair", *parts)
     if hasattr(item, "tobytes") and hasattr(item, "mode") and hasattr(item, "size"):
         try:
             pixels = hashlib.sha256(item.tobytes()).digest()
@@ -218,6 +246,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     # Prepared items held at a time (twice that with threads): memory is bounded by a window, not by X.
     _window = 256
     _prepare_in_threads = False
+    # Whether a row of numbers can be an item, as a waveform can.
+    _rows_are_items = False
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -301,7 +331,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         self._validate_params()
         self._check_parameters()
-        items = column_items(X, type(self).__name__)
+        items = self._items(X)
         errors = []
         for row, item in enumerate(items):
             if is_missing_item(item):
@@ -365,8 +395,11 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Give an output in which all items are missing."""
         return np.full((n_samples, self.n_features_out_), np.nan, dtype=np.float32)
 
+    def _items(self, X):
+        return column_items(X, type(self).__name__, self._rows_are_items)
+
     def _check_column(self, X, reset):
-        items = column_items(X, type(self).__name__)
+        items = self._items(X)
         name = None
         if nw.dependencies.is_into_dataframe(X):
             name = nw.from_native(X, eager_only=True).columns[0]

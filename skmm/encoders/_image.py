@@ -1,6 +1,5 @@
 """Images to vectors, with the networks of timm, CLIP-like networks, or any module."""
 
-import copy
 import functools
 import json
 import math
@@ -12,7 +11,7 @@ from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods
 from ._base import available_cpus
 from ._media import check_background, load_image
-from ._model import ModelEncoder
+from ._model import ModelEncoder, place_of, ready_module
 from ._sentence import SentenceModel, load_sentence_transformer
 
 # Pixels per batch with batch_size="auto": 32 images of 224 x 224 on a CPU, which gains nothing from more.
@@ -175,14 +174,6 @@ class ImageEncoder(ModelEncoder):
         self.revision = revision
         self.verbose = verbose
 
-    def __sklearn_clone__(self):
-        """Share a module in memory with the clone; a plain clone would copy its weights."""
-        twin = type(self)(**self.get_params(deep=False))
-        for name in ("_metadata_request", "_sklearn_output_config"):
-            if hasattr(self, name):
-                setattr(twin, name, copy.deepcopy(getattr(self, name)))
-        return twin
-
     @property
     def _window(self):
         return max(64, 0 if self.batch_size == "auto" else self.batch_size)
@@ -219,7 +210,7 @@ class ImageEncoder(ModelEncoder):
             device = resolve_device(self.device)
             dtype = resolve_precision(self.precision, device)
             recipe = self.preprocess if callable(self.preprocess) else _data_config(self.preprocess or {})
-            return _ImageModel(_ready(self.model, device, dtype), recipe)
+            return _ImageModel(ready_module(self.model, device, dtype), recipe)
         model = super()._get_model()
         return _ClipModel(model) if isinstance(model, SentenceModel) else model
 
@@ -270,7 +261,7 @@ class _ImageModel:
         self.network = network
         self.recipe = recipe
         weights = next(network.parameters(), None)
-        self.device, self.dtype = _place_of(weights)
+        self.device, self.dtype = place_of(weights)
 
     def embed(self, batch):
         """Give a tensor with one row per prepared image."""
@@ -315,22 +306,6 @@ class _ClipModel:
         return self._model.embed(self._model.image_features(batch))
 
 
-def _place_of(weights):
-    """Give device and dtype of a tensor; those of plain torch for a module without weights."""
-    import torch
-
-    return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
-
-
-def _ready(module, device, dtype):
-    """Give the module itself if it is in eval mode where and as it should run, else a copy that is."""
-    tensors = [*module.parameters(), *module.buffers()]
-    fits = all(x.device == device and (x.dtype == dtype or not x.is_floating_point()) for x in tensors)
-    if fits and not any(part.training for part in module.modules()):
-        return module
-    return copy.deepcopy(module).to(device, dtype).eval()
-
-
 def _is_timm(source, is_folder):
     """Tell whether a folder or a hub name is a model of timm; everything else is for sentence-transformers."""
     if is_folder:
@@ -354,17 +329,32 @@ def _load_timm(source, is_folder, revision, device, dtype):
     import torch
     from timm.data import resolve_model_data_config
 
-    name = source.removeprefix("hf-hub:").removeprefix("hf_hub:")
     if is_folder:
-        if not any(name.endswith(".safetensors") for name in os.listdir(source)):
-            raise FileNotFoundError("no weights in safetensors format")
-        name = f"local-dir:{source}"
-    elif "/" in name:
-        name = f"hf-hub:{name}" + (f"@{revision}" if revision else "")
-    network = timm.create_model(name, pretrained=True, num_classes=0)
+        network = _create_from_folder(source)
+    else:
+        name = source.removeprefix("hf-hub:").removeprefix("hf_hub:")
+        if "/" in name:
+            name = f"hf-hub:{name}" + (f"@{revision}" if revision else "")
+        network = timm.create_model(name, pretrained=True, num_classes=0)
     recipe = _data_config(resolve_model_data_config(network))
     network = network.to(device, dtype, memory_format=torch.channels_last)
     return _ImageModel(network.eval().requires_grad_(False), recipe)
+
+
+def _create_from_folder(folder):
+    """Create a network from timm's own files; its "local-dir:" reads safetensors only in newer versions."""
+    import timm
+
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    weights = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
+    if not weights:
+        raise FileNotFoundError("no weights in safetensors format")
+    given = {**config.get("pretrained_cfg", config), "file": os.path.join(folder, weights[0])}
+    options = {name: value for name, value in config.get("model_args", {}).items() if name != "num_classes"}
+    return timm.create_model(
+        config["architecture"], pretrained=True, num_classes=0, pretrained_cfg_overlay=given, **options
+    )
 
 
 def _data_config(given):

@@ -1,7 +1,9 @@
 """What the encoders that run a pretrained network share: where its weights come from, and how it runs."""
 
+import copy
 import importlib.util
 import os
+from contextlib import contextmanager, suppress
 from numbers import Integral
 from pathlib import Path
 
@@ -33,6 +35,75 @@ def _folder_signature(folder):
     return tuple(signature)
 
 
+def place_of(weights):
+    """Give device and dtype of a tensor; those of plain torch for a module without weights."""
+    import torch
+
+    return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
+
+
+def ready_module(module, device, dtype):
+    """Give the module itself if it is in eval mode where and as it should run, else a copy that is."""
+    tensors = [*module.parameters(), *module.buffers()]
+    fits = all(x.device == device and (x.dtype == dtype or not x.is_floating_point()) for x in tensors)
+    if fits and not any(part.training for part in module.modules()):
+        return module
+    return copy.deepcopy(module).to(device, dtype).eval()
+
+
+def load_from_hub(names, revision, load, marker, cache=None):
+    """Load from the local cache if the model is there, else from the hub if that answers at all.
+
+    Parameters
+    ----------
+    names : list of str
+        Names that the loader tries for the model, its own first.
+
+    revision : str or None
+        Branch, tag or commit.
+
+    load : callable
+        Takes ``local_files_only`` and gives the model.
+
+    marker : str
+        File without which a model in the cache is incomplete in a way that the loader would not notice.
+
+    cache : str or None, default=None
+        Folder of the cache; None is that of the hub's library.
+
+    Returns
+    -------
+    model : object
+        What ``load`` gave.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if any(try_to_load_from_cache(name, marker, cache_dir=cache, revision=revision) for name in names):
+        # An error here is an incomplete download, to be completed.
+        with suppress(OSError, ValueError):
+            return load(local_files_only=True)
+    # One request: left to itself the library tries for more than a minute to reach a network that is not there.
+    # An error status is an answer too: the loader may know other names, and has the better message if not.
+    with suppress(HfHubHTTPError):
+        HfApi().model_info(names[0], revision=revision, timeout=10)
+    return load(local_files_only=False)
+
+
+@contextmanager
+def without_progress_bar():
+    """Keep transformers from showing bars of its own while a model loads."""
+    from transformers.utils import logging
+
+    shows_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shows_bar:
+            logging.enable_progress_bar()
+
+
 class ModelEncoder(ItemEncoder):
     """Base of the encoders that run a pretrained network.
 
@@ -56,6 +127,14 @@ class ModelEncoder(ItemEncoder):
 
     # Names of models that a package brings along: name -> (module, folder beside its __init__).
     _bundled: dict = {}
+
+    def __sklearn_clone__(self):
+        """Share a module in memory with the clone; a plain clone would copy its weights."""
+        twin = type(self)(**self.get_params(deep=False))
+        for name in ("_metadata_request", "_sklearn_output_config"):
+            if hasattr(self, name):
+                setattr(twin, name, copy.deepcopy(getattr(self, name)))
+        return twin
 
     def _load_model(self, source, is_folder, device, dtype):
         """Load the network of a folder or a hub name, in eval mode, on a device and in a dtype."""

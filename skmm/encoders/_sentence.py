@@ -2,9 +2,10 @@
 
 import os
 import threading
-from contextlib import suppress
 
 import numpy as np
+
+from ._model import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
 _TOKENIZE_ROWS = 512
@@ -130,10 +131,6 @@ class SentenceModel:
 def load_sentence_transformer(source, is_folder, revision, device, dtype):
     """Load a network from a folder or by its hub name, in eval mode, on a device and in a dtype."""
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
-    shows_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
 
     def load(local_files_only):
         return SentenceTransformer(
@@ -145,32 +142,16 @@ def load_sentence_transformer(source, is_folder, revision, device, dtype):
             model_kwargs={"dtype": dtype, "use_safetensors": True},
         )
 
-    try:
-        network = load(local_files_only=True) if is_folder else _load_from_hub(source, revision, load)
-    finally:
-        if shows_bar:
-            logging.enable_progress_bar()
+    with without_progress_bar():
+        if is_folder:
+            network = load(local_files_only=True)
+        else:
+            names = [source] if "/" in source else [source, f"sentence-transformers/{source}"]
+            # Where it is unknown whether there is the marker, the rest could load as a model with another pooling.
+            cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+            network = load_from_hub(names, revision, load, "modules.json", cache)
     weights = next(network.parameters(), None)
     if weights is not None and weights.dtype != dtype:
         # Networks without a transformer take no dtype when they load.
         network.to(dtype)
     return network.eval().requires_grad_(False)
-
-
-def _load_from_hub(name, revision, load):
-    """Load from the local cache if the model is there, else from the hub if that answers at all."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
-
-    names = [name] if "/" in name else [name, f"sentence-transformers/{name}"]
-    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    # Where it is unknown whether there is this file, the rest could load as a model with another pooling.
-    if any(try_to_load_from_cache(name, "modules.json", cache_dir=cache, revision=revision) for name in names):
-        # An error here is an incomplete download, to be completed.
-        with suppress(OSError, ValueError):
-            return load(local_files_only=True)
-    # One request: left to itself the library tries for more than a minute to reach a network that is not there.
-    # An error status is an answer too: the loader may know other names, and has the better message if not.
-    with suppress(HfHubHTTPError):
-        HfApi().model_info(name, revision=revision, timeout=10)
-    return load(local_files_only=False)

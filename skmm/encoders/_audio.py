@@ -1,0 +1,317 @@
+"""Sound to vectors, with the audio networks of transformers, or any module."""
+
+import os
+from itertools import groupby
+from math import ceil
+from numbers import Real
+
+import numpy as np
+
+from .._torch import resolve_device, resolve_precision
+from .._validation import HasMethods, Interval, StrOptions
+from ._audio_networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
+from ._model import ModelEncoder, ready_module
+from ._sound import load_audio
+
+# Seconds of sound per batch with batch_size="auto".
+_SECONDS_PER_BATCH = {"cpu": 30}
+_SECONDS_PER_BATCH_ELSEWHERE = 600
+
+# What a module in memory takes unless told otherwise: the rate of nearly all speech models.
+_USUAL_RATE = 16_000
+
+
+class AudioEncoder(ModelEncoder):
+    """Encode recordings as vectors with a pretrained network.
+
+    Nothing is trained, and nothing is loaded before ``fit``; all encoders of a process share one copy of
+    a named model. Recordings are decoded, mixed down to one channel and resampled to the network's rate in threads;
+    long ones are cut into windows, whose vectors are pooled. Files need
+    ``pip install "skmm[audio]"``.
+
+    Parameters
+    ----------
+    model : str, path-like or torch.nn.Module, default="facebook/wav2vec2-base-960h"
+        - an audio model of transformers by its name on the Hugging Face hub, or the local folder of its
+          checkpoint: wav2vec 2.0, HuBERT, WavLM and others that hear the waveform, Whisper (its encoder),
+          AST, CLAP (the audio half of a space shared with texts);
+        - a module in memory, which maps a float tensor of waveforms (n, n_times), or of what ``preprocess``
+          makes of them, to (n, n_features), or to (n, n_frames, n_features), which is then
+          pooled. It is never changed: a copy runs where it is in training mode, or on another
+          device or in another precision.
+
+        Weights of named models load from safetensors files, and code that a checkpoint brings along
+        never runs.
+
+    preprocess : callable, default=None
+        For a module in memory, and only there. Maps the waveform of a window, a float32 array
+        (n_times,) at ``target_rate``, to a tensor such as a log-mel spectrogram. None hands over the
+        waveform itself.
+
+    target_rate : float, default=None
+        For a module in memory, and only there: the rate in Hz that it was made for, to which
+        recordings are resampled. None is 16,000. Named models state theirs.
+
+    sampling_rate : float, default=None
+        Rate in Hz of items that are bare arrays, which do not say it themselves. None refuses such
+        items. It has no say for files and for pairs (sampling_rate, waveform).
+
+    pooling : {"mean", "max", "first"}, default="mean"
+        How the frames of a recording become one row: their mean, their maximum, or the first one.
+        Frames that are nothing but padding do not count. AST and CLAP give one vector per
+        window of their own accord, and only windows are pooled.
+
+    window : float, default=30.0
+        Longest stretch in seconds that is encoded at once. Longer recordings are cut into windows of that
+        length; the mean weighs each by its length, the maximum runs over all of them, the first is
+        that of the first window. None cuts where the model demands it only: Whisper at 30 s,
+        AST at 10.24 s, CLAP at 10 s.
+
+    device : str, default="auto"
+        "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as
+        "cuda:1".
+
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of the weights and the computation. "auto" takes half precision where the hardware
+        computes it natively, else "float32". The output is float32 always.
+
+    batch_size : int or "auto", default="auto"
+        Windows per batch at most. "auto" goes by their length: 30 s on CPU, 600 s elsewhere. Where
+        a batch does not fit into memory it is halved.
+
+    normalize : bool, default=False
+        Whether to scale each row to unit length.
+
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with an item that is no sound or cannot be decoded: raise an error that names its
+        row, or give a row of NaN and one warning.
+
+    revision : str, default=None
+        Branch, tag or commit of a model on the hub; None is its main branch.
+
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        1, the column of recordings.
+
+    feature_names_in_ : ndarray of shape (1,), dtype object
+        Name of the column, if ``fit`` saw a data frame.
+
+    n_features_out_ : int
+        Width of the model's vectors.
+
+    errors_ : list of ItemError
+        Items that the last ``fit_transform`` could not encode, each with ``row``, ``item`` and
+        ``reason``; empty after ``fit``.
+
+    Raises
+    ------
+    OSError
+        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be had. It names
+        the model and the ways to provide it.
+
+    ValueError
+        By ``fit`` if the device cannot be used or parameters do not go together; by ``transform`` and
+        ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
+
+    ImportError
+        If an item is a file, or is to be resampled, and the extra "audio" is not installed.
+
+    See Also
+    --------
+    AudioDescriptor : Classical features, without weights.
+    TextEncoder : Texts.
+
+    Notes
+    -----
+    An item is a path or the bytes of a file in a format that libsndfile reads (WAV, FLAC, OGG, MP3, ...), a
+    pair ``(sampling_rate, waveform)``, a dict with "sampling_rate" and "array", or a bare waveform; an
+    array of two dimensions is a column of bare waveforms, one per row. The waveform of one item has the
+    shape (n_times,), or two axes, the shorter of which holds the channels (the last one if both are
+    equal): their mean is taken. Integers of 8, 16 and 32 bits are divided by their full scale, floats are
+    taken as they are.
+
+    A file that ends before its header says is an item that cannot be decoded, as are values that are NaN or
+    infinite. Silence and recordings of a single sample are ordinary items; what is shorter than the
+    network's first frame (25 ms at least) is filled up with zeros.
+
+    Missing items (None, NaN, ``pd.NA``, an empty path) give rows of NaN. Equal items are encoded once per
+    call. At most 64 recordings, twice that while others are decoded ahead, are in memory at a time.
+
+    A row depends on its recording alone up to rounding (1e-5 in float32 on CPU): windows of one shape
+    share a batch, and only networks that were trained with an attention mask and whose convolutions
+    see no padding (those with ``feat_extract_norm="layer"``) are given padded ones, with their mask. In float32
+    rows equal what transformers computes from the same waveform alone.
+
+    Pickles hold the parameters, not the weights of named models; a module in memory travels with its
+    encoder, and clones share it.
+
+    References
+    ----------
+    .. [1] Baevski, A. et al. (2020). "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech
+       Representations." Advances in Neural Information Processing Systems 33, 12449-12460.
+    .. [2] Radford, A. et al. (2023). "Robust Speech Recognition via Large-Scale Weak Supervision."
+       Proceedings of ICML, 28492-28518.
+    .. [3] Gong, Y., Chung, Y.-A. and Glass, J. (2021). "AST: Audio Spectrogram Transformer." Proceedings of
+       Interspeech, 571-575.
+    .. [4] Wu, Y. et al. (2023). "Large-Scale Contrastive Language-Audio Pretraining with Feature Fusion and
+       Keyword-to-Caption Augmentation." Proceedings of ICASSP, 1-5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skmm.encoders import AudioEncoder
+    >>> network = nn.Sequential(nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 8, 80, 40), nn.Flatten())
+    >>> encoder = AudioEncoder(network, target_rate=8000)
+    >>> times = np.arange(8000) / 8000
+    >>> recordings = [(8000, np.sin(2 * np.pi * pitch * times)) for pitch in (110, 220, 440)]
+    >>> encoder.fit_transform(recordings).shape
+    (3, 1592)
+    """
+
+    _parameter_constraints: dict = {
+        **ModelEncoder._parameter_constraints,
+        "model": [str, os.PathLike, HasMethods(["forward", "parameters"])],
+        "preprocess": [callable, None],
+        "target_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "sampling_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "pooling": [StrOptions({"mean", "max", "first"})],
+        "window": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    _prepare_in_threads = True
+    _rows_are_items = True
+    _loader = "transformers-audio"
+    _window = 64
+
+    def __init__(
+        self,
+        model="facebook/wav2vec2-base-960h",
+        *,
+        preprocess=None,
+        target_rate=None,
+        sampling_rate=None,
+        pooling="mean",
+        window=30.0,
+        device="auto",
+        precision="auto",
+        batch_size="auto",
+        normalize=False,
+        on_error="raise",
+        revision=None,
+        verbose=False,
+    ):
+        self.model = model
+        self.preprocess = preprocess
+        self.target_rate = target_rate
+        self.sampling_rate = sampling_rate
+        self.pooling = pooling
+        self.window = window
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+        self.normalize = normalize
+        self.on_error = on_error
+        self.revision = revision
+        self.verbose = verbose
+
+    def _fit_width(self):
+        if self._is_named():
+            for name in ("preprocess", "target_rate"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"AudioEncoder: {name} goes with a module in memory; leave it at None, the model "
+                        f"{os.fspath(self.model)!r} brings its own."
+                    )
+        model = self._get_model()
+        # Plain data or the user's own callable, for the threads that prepare items and for pickles; never weights.
+        self._recipe = model.recipe
+        second = np.zeros(ceil(self._recipe.rate), dtype=np.float32)
+        self.n_features_out_ = int(self._encode_prepared([self._cut(second)], model).shape[1])
+
+    def _is_named(self):
+        return isinstance(self.model, (str, os.PathLike))
+
+    def _get_model(self):
+        if self._is_named():
+            return super()._get_model()
+        device = resolve_device(self.device)
+        dtype = resolve_precision(self.precision, device)
+        rate = _USUAL_RATE if self.target_rate is None else self.target_rate
+        shortest = ceil(SHORTEST_SECONDS * rate)
+        return AudioModel(ready_module(self.model, device, dtype), Recipe(rate, shortest, preprocess=self.preprocess))
+
+    def _load_model(self, source, is_folder, device, dtype):
+        return load_audio_model(source, is_folder, self.revision, device, dtype)
+
+    def _prepare_item(self, item):
+        recipe = getattr(self, "_recipe", None)
+        waveform, _ = load_audio(item, None if recipe is None else recipe.rate, self.sampling_rate)
+        return waveform if recipe is None else self._cut(waveform)
+
+    def _cut(self, waveform):
+        """Give the windows of a waveform, each as the network's input."""
+        recipe = self._recipe
+        limits = [recipe.longest, None if self.window is None else max(1, round(self.window * recipe.rate))]
+        length = max(min([limit for limit in limits if limit is not None], default=len(waveform)), recipe.shortest)
+        windows = [waveform[start : start + length] for start in range(0, len(waveform), length)]
+        # A remainder without a whole frame of its own says nothing that padding would not say louder.
+        if len(windows) > 1 and len(windows[-1]) < recipe.shortest:
+            windows.pop()
+        return [recipe.window_of(window) for window in windows]
+
+    def _batches(self, prepared, model):
+        def shape(position):
+            return prepared[position][0].shape
+
+        # The largest first, so that what does not fit into memory shows at once.
+        for _, group in groupby(sorted(range(len(prepared)), key=shape, reverse=True), key=shape):
+            batch, n_windows = [], 0
+            for position in group:
+                batch.append(position)
+                n_windows += len(prepared[position])
+                if n_windows >= self._rows_per_batch(prepared[position][0], model):
+                    yield batch
+                    batch, n_windows = [], 0
+            if batch:
+                yield batch
+
+    def _rows_per_batch(self, window, model):
+        if self.batch_size != "auto":
+            return self.batch_size
+        seconds = _SECONDS_PER_BATCH.get(model.device.type, _SECONDS_PER_BATCH_ELSEWHERE)
+        return max(1, int(seconds * self._recipe.rate / window.n_padded))
+
+    def _encode_prepared(self, batch, model):
+        windows = [window for recording in batch for window in recording]
+        rows = [None] * len(windows)
+        shapes = [window.shape for window in windows]
+        order = sorted(range(len(windows)), key=shapes.__getitem__)
+        for _, group in groupby(order, key=shapes.__getitem__):
+            same = list(group)
+            n_rows = self._rows_per_batch(windows[same[0]], model)
+            for start in range(0, len(same), n_rows):
+                part = same[start : start + n_rows]
+                vectors = super()._encode_prepared([windows[i] for i in part], model)
+                for i, vector in zip(part, vectors, strict=True):
+                    rows[i] = vector
+        pooled, start = [], 0
+        for recording in batch:
+            stop = start + len(recording)
+            pooled.append(self._pool_windows(np.stack(rows[start:stop]), [w.n_times for w in recording]))
+            start = stop
+        return np.stack(pooled)
+
+    def _pool_windows(self, rows, lengths):
+        if len(rows) == 1 or self.pooling == "first":
+            return rows[0]
+        if self.pooling == "max":
+            return rows.max(axis=0)
+        return np.average(rows, axis=0, weights=lengths).astype(np.float32)
+
+    def _forward(self, model, batch):
+        return model.embed(batch, self.pooling)
