@@ -10,10 +10,14 @@ _HOMES = {
     "ImageDescriptor": "encoders",
     "LDAFusion": "fusion",
     "ModalityFuser": "fusion",
+    "ModalityStackingClassifier": "ensemble",
+    "ModalityStackingRegressor": "ensemble",
+    "ModalityVotingClassifier": "ensemble",
+    "ModalityVotingRegressor": "ensemble",
     "PCAFusion": "fusion",
     "TextEncoder": "encoders",
 }
-_SUBPACKAGES = ("datasets", "encoders", "fusion")
+_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 
