@@ -4,10 +4,10 @@ import warnings
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import TransformerMixin, is_classifier, is_regressor
+from sklearn.base import ClassifierMixin, TransformerMixin, is_classifier, is_regressor
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
@@ -291,6 +291,16 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
                 stacklevel=4,
             )
 
+    def _takes_labels(self, *others):
+        """Say whether all members, and the other estimators given, take a target of several labels."""
+        try:
+            members = [member for _, member in self._active_members()]
+            kinds = [get_tags(estimator).classifier_tags for estimator in [*members, *others]]
+        except Exception:
+            # Tags are read before fit has said what is wrong with the parameters.
+            return False
+        return all(kind is None or kind.multi_label for kind in kinds)
+
     def _sk_visual_block_(self):
         return self._member_block()
 
@@ -303,10 +313,8 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
             return tags
         tags.input_tags.allow_nan = all(member.input_tags.allow_nan for member in members)
         tags.input_tags.string = any(member.input_tags.string for member in members)
-        if tags.classifier_tags is None:
-            tags.target_tags.multi_output = all(member.target_tags.multi_output for member in members)
-        else:
-            kinds = [member.classifier_tags for member in members]
-            tags.classifier_tags.multi_label = all(kind is None or kind.multi_label for kind in kinds)
+        # Of a classifier this would mean several targets of several classes each.
+        several = not isinstance(self, ClassifierMixin)
+        tags.target_tags.multi_output = several and all(member.target_tags.multi_output for member in members)
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -268,6 +268,12 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
             f"stack_method={self.stack_method!r}, which {type(member).__name__} does not have; use 'auto'."
         )
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        final = self._default_final() if self.final_estimator is None else self.final_estimator
+        tags.classifier_tags.multi_label = self._takes_labels(final)
+        return tags
+
 
 class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
     """Learn to combine one regressor per modality, each on its own columns.

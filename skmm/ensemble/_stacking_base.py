@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier
-from sklearn.utils import Bunch, get_tags
+from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
@@ -177,11 +177,3 @@ class ModalityStacking(DecisionComposition):
         final = self._default_final() if self.final_estimator is None else self.final_estimator
         last = VisualBlock("parallel", [final], names=["final_estimator"], dash_wrapped=False)
         return VisualBlock("serial", (self._member_block(), last), dash_wrapped=False)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        if tags.classifier_tags is not None:
-            final = get_tags(self._default_final() if self.final_estimator is None else self.final_estimator)
-            several = final.classifier_tags is not None and final.classifier_tags.multi_label
-            tags.classifier_tags.multi_label = tags.classifier_tags.multi_label and several
-        return tags

@@ -289,6 +289,11 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
                     f"{type(member).__name__} does not have; set calibration={{{name!r}: 'sigmoid'}}, or voting='hard'."
                 )
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = self._takes_labels()
+        return tags
+
 
 class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
     """Predict numbers by the weighted mean or median of one regressor per modality, each on its own columns.
