@@ -67,11 +67,15 @@ def log_ratios(P, present, member_priors):
     return np.where(_spread(present, P) & (member_priors[:, None] > 0), ratios, 0)
 
 
-def product(ratios, shares, present, prior):
-    """Log of the product of experts: log prior + sum of exponent times log ratio; exponents have mean 1."""
-    exponents = shares * present.sum(axis=0)
-    scores = np.log(np.maximum(prior, _EPS)) + (_spread(exponents, ratios) * ratios).sum(axis=0)
-    return scores
+def product(ratios, shares, prior):
+    """Log of the product of experts: log prior + sum of exponent times log ratio.
+
+    Shares of sum 1 become exponents by their effective number 1 / sum(share^2): 1 for members that count
+    equally, whatever their number, and the same with a member of share 0 as without it.
+    """
+    squares = (shares**2).sum(axis=0)
+    exponents = np.divide(shares, squares, out=np.zeros(shares.shape), where=squares > 0)
+    return np.log(np.maximum(prior, _EPS)) + (_spread(exponents, ratios) * ratios).sum(axis=0)
 
 
 def normalise(scores, prior):
@@ -112,7 +116,7 @@ def combine(rule, P, present, weights, member_priors, prior):
     if rule in ("soft", "hard"):
         combined = mean(P, shares)
     elif rule == "product":
-        combined = softmax(product(log_ratios(P, present, member_priors), shares, present, prior), axis=-1)
+        combined = softmax(product(log_ratios(P, present, member_priors), shares, prior), axis=-1)
     else:
         combined = normalise({"max": largest, "median": _safe_median, "rank": borda}[rule](P, shares), prior)
     combined[~present.any(axis=0)] = prior
@@ -218,20 +222,21 @@ def log_loss_of_mean(P, codes, present, sample_weight):
 
 
 def log_loss_of_product(ratios, codes, present, prior, sample_weight):
-    """Log loss of the product of experts, as a function of the weights; convex if all are present."""
+    """Log loss of the product of experts, as a function of the weights."""
     true = np.take_along_axis(ratios, codes[None, :, :, None], axis=-1)[..., 0]
-    count = present.sum(axis=0)
     total = sample_weight.sum()
 
     def loss_and_gradient(weights):
         shares = row_weights(weights, present)
-        raw = np.maximum((weights[:, None] * present).sum(axis=0), 1e-12)
-        scores = product(ratios, shares, present, prior)
+        scores = product(ratios, shares, prior)
         at_true = np.take_along_axis(scores, codes[:, :, None], axis=-1)[..., 0]
         loss = (sample_weight[:, None] * (logsumexp(scores, axis=-1) - at_true)).sum()
-        # Slope in the exponents, then through the renormalisation of the weights.
+        # Slope in the exponents v S / Q, with S the sum and Q the sum of squares of the weights v present.
         slope = ((softmax(scores, axis=-1) * ratios).sum(axis=-1) - true).sum(axis=-1)
-        slope = present * (slope - (shares * slope).sum(axis=0))
-        return loss / total, (sample_weight * count / raw * slope).sum(axis=1) / total
+        v = weights[:, None] * present
+        S, Q = np.maximum(v.sum(axis=0), 1e-12), np.maximum((v**2).sum(axis=0), 1e-24)
+        G = (slope * v).sum(axis=0)
+        gradient = present * (slope * S + G - 2 * S * v * G / Q) / Q
+        return loss / total, (sample_weight * gradient).sum(axis=1) / total
 
     return loss_and_gradient

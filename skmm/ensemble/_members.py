@@ -105,7 +105,7 @@ def fit_member(spec, y, weights, present, rows, target):
         y_fit = y_fit[:, labels[0]] if len(labels) == 1 else y_fit[:, labels]
     estimator = clone(spec.estimator)
     if spec.calibration is not None:
-        estimator = calibrated(estimator, spec.calibration, y_fit)
+        estimator = present.call(calibrated, estimator, spec.calibration, y_fit)
     params = present.take_params(spec.X, spec.params)
     with log_elapsed_time(spec.owner, f"modality {spec.name}" if spec.verbose else None):
         present.call(estimator.fit, present.take(spec.X), y_fit, **params)
@@ -122,9 +122,14 @@ def calibrated(estimator, method, y=None):
     """Wrap a member for calibration on its own rows: five folds, or as many as the rarest class has rows."""
     cv = 5
     if y is not None:
-        rarest = int(np.unique(y, return_counts=True)[1].min())
-        cv = min(5, rarest)
-        if rarest < 2:
+        classes, counts = np.unique(y, return_counts=True)
+        cv = min(5, int(counts.min()))
+        if cv < 2:
+            if method == "temperature":
+                raise ValueError(
+                    f"calibration='temperature' needs at least 2 rows of each class, got 1 of "
+                    f"{classes[counts == 1].tolist()}; use 'sigmoid' or 'isotonic'."
+                )
             # A plain number is refused by CalibratedClassifierCV if a class cannot be in every fold.
             cv = list(StratifiedKFold(2).split(np.zeros(len(y)), y))
     return CalibratedClassifierCV(estimator, method=method, cv=cv)

@@ -215,10 +215,11 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 
         Returns
         -------
-        proba : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
-            Probabilities in the order of ``classes_``; for several labels, the probability of each.
+        proba : ndarray of shape (n_samples, n_classes) or list of ndarray of shape (n_samples, 2)
+            Probabilities in the order of ``classes_``; for several labels, one array per label.
         """
-        return self._final_answer(X, "predict_proba")
+        proba = self._final_answer(X, "predict_proba")
+        return self._target.public_proba(self._target.cube(proba, "predict_proba"))
 
     @available_if(final_has("decision_function"))
     def decision_function(self, X):

@@ -118,9 +118,9 @@ class ClassTarget:
             return np.stack([1 - answers, answers], axis=-1)
         return answers[:, None, :]
 
-    def flat(self, cube):
-        """Undo ``cube`` for probabilities."""
-        return cube[:, :, 1] if self.multilabel else cube[:, 0, :]
+    def public_proba(self, cube):
+        """Give probabilities as ``predict_proba`` does: a matrix, or for several labels a list of matrices."""
+        return [cube[:, label] for label in range(cube.shape[1])] if self.multilabel else cube[:, 0]
 
     def suffixes(self, method, numeric=False):
         """Give what distinguishes the columns of one member; None if there is one without a class of its own."""

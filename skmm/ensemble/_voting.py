@@ -24,13 +24,14 @@ _CALIBRATIONS = ("sigmoid", "isotonic", "temperature")
 class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
     """Classify by the votes of one classifier per modality, each on its own columns.
 
-    With probabilities :math:`p_m(c)` of member m, weights :math:`w_m` that sum to 1 over the M members
+    With probabilities :math:`p_m(c)` of member m, weights :math:`w_m` that sum to 1 over the members
     present in the row, and class frequencies :math:`\\pi(c)`, the rules are
 
     - ``"soft"``: :math:`\\sum_m w_m p_m(c)`;
     - ``"hard"``: :math:`\\sum_m w_m [c = \\arg\\max p_m]`, the share of votes;
-    - ``"product"``: :math:`\\pi(c) \\prod_m (p_m(c) / \\pi_m(c))^{M w_m}`, a product of experts. With
-      equal weights it is Bayes' rule for modalities that are independent given the class;
+    - ``"product"``: :math:`\\pi(c) \\prod_m (p_m(c) / \\pi_m(c))^{e_m}` with :math:`e_m = w_m / \\sum_k w_k^2`, a
+      product of experts. With equal weights every :math:`e_m` is 1, and it is Bayes' rule for modalities
+      that are independent given the class;
     - ``"max"``: :math:`\\max_m w_m p_m(c)`;
     - ``"median"``: the weighted median of :math:`p_m(c)`;
     - ``"rank"``: :math:`\\sum_m w_m r_m(c)`, with the rank of the class in the member's order, 0 for the last
@@ -54,7 +55,8 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         Weight of each modality, by position or by name; None means equal ones. ``"auto"`` learns
         them from out-of-fold answers by minimising, over non-negative weights of sum 1, the log loss
         of the product for ``"product"``, the squared error of the shares of votes for ``"hard"``, and
-        the log loss of the weighted mean for the other rules.
+        the log loss of the weighted mean for the other rules. The product hardly depends on the weight of a member
+        that knows nothing, so there such a member is not found out.
 
     calibration : {"sigmoid", "isotonic", "temperature"}, dict or None, default=None
         Method of :class:`~sklearn.calibration.CalibratedClassifierCV` for all members, or by name for some of
@@ -111,8 +113,8 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
     in its rows always votes for it, one without any row for the prior, with one warning.
 
     **Several labels.** y may be a matrix of 0 and 1. The rules then apply to each label, and
-    ``predict_proba`` has one column per label, the probability of 1. Members take such a y or are
-    wrapped in :class:`~sklearn.multioutput.MultiOutputClassifier`; calibration is not possible.
+    ``predict_proba`` gives a list with one array per label, as trees do. Members take such a y or are wrapped in
+    :class:`~sklearn.multioutput.MultiOutputClassifier`; calibration is not possible.
 
     Probabilities are floored at 2e-16 in the product. ``"rank"`` shares are no calibrated probabilities.
 
@@ -225,11 +227,11 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
 
         Returns
         -------
-        proba : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
-            Probabilities in the order of ``classes_``; for several labels, the probability of each.
+        proba : ndarray of shape (n_samples, n_classes) or list of ndarray of shape (n_samples, 2)
+            Probabilities in the order of ``classes_``; for several labels, one array per label.
         """
         combined = self._combined(X)
-        return self._target.flat(combined)
+        return self._target.public_proba(combined)
 
     def _combined(self, X):
         _, answers, present = self._respond(X)
