@@ -109,7 +109,10 @@ def corrected_t_test(difference, test_share):
     """
     k = len(difference)
     spread = np.sqrt((1 / k + test_share) * difference.var(ddof=1))
-    statistic = difference.mean() / spread if spread else np.inf * np.sign(difference.mean())
+    if spread == 0:
+        # The same in every fold: nothing to test, unless by a constant.
+        return (0.0, 1.0) if difference.mean() == 0 else (np.inf * np.sign(difference.mean()), 0.0)
+    statistic = difference.mean() / spread
     return statistic, 2 * student.sf(abs(statistic), k - 1)
 
 
