@@ -61,7 +61,7 @@ def strategies(columns):
     for rule in ("soft", "hard", "product"):
         found[f"vote {rule}, weights auto"] = ModalityVotingClassifier(members, rule, weights="auto")
     final = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    found["stack"] = ModalityStackingClassifier(members, final)
+    found["stack"] = ModalityStackingClassifier(members)
     found["stack + columns"] = ModalityStackingClassifier(members, final, passthrough=True)
     fused = ModalityFuser(blocks, PCAFusion(64))
     found["stack + fused pca"] = ModalityStackingClassifier(members, final, passthrough=fused)

@@ -67,14 +67,19 @@ def log_ratios(P, present, member_priors):
     return np.where(_spread(present, P) & (member_priors[:, None] > 0), ratios, 0)
 
 
-def product(ratios, shares, prior):
+def product(ratios, shares, prior, sharpness=1.0):
     """Log of the product of experts: log prior + sum of exponent times log ratio.
 
     Shares of sum 1 become exponents by their effective number 1 / sum(share^2): 1 for members that count
-    equally, whatever their number, and the same with a member of share 0 as without it.
+    equally, whatever their number, and the same with a member of share 0 as without it. ``sharpness``
+    multiplies them all.
     """
     squares = (shares**2).sum(axis=0)
     exponents = np.divide(shares, squares, out=np.zeros(shares.shape), where=squares > 0)
+    return _pool(ratios, sharpness * exponents, prior)
+
+
+def _pool(ratios, exponents, prior):
     return np.log(np.maximum(prior, _EPS)) + (_spread(exponents, ratios) * ratios).sum(axis=0)
 
 
@@ -84,7 +89,7 @@ def normalise(scores, prior):
     return np.where(total > 0, scores / np.where(total > 0, total, 1), prior)
 
 
-def combine(rule, P, present, weights, member_priors, prior):
+def combine(rule, P, present, weights, member_priors, prior, sharpness=1.0):
     """Combine members' probabilities into one distribution per row and label.
 
     Parameters
@@ -107,6 +112,9 @@ def combine(rule, P, present, weights, member_priors, prior):
     prior : ndarray of shape (n_labels, n_classes)
         Frequencies of classes in all rows.
 
+    sharpness : float, default=1.0
+        Factor on the exponents of ``"product"``.
+
     Returns
     -------
     combined : ndarray of shape (n_samples, n_labels, n_classes)
@@ -116,7 +124,8 @@ def combine(rule, P, present, weights, member_priors, prior):
     if rule in ("soft", "hard"):
         combined = mean(P, shares)
     elif rule == "product":
-        combined = softmax(product(log_ratios(P, present, member_priors), shares, prior), axis=-1)
+        ratios = log_ratios(P, present, member_priors)
+        combined = softmax(product(ratios, shares, prior, sharpness), axis=-1)
     else:
         combined = normalise({"max": largest, "median": _safe_median, "rank": borda}[rule](P, shares), prior)
     combined[~present.any(axis=0)] = prior
@@ -221,22 +230,44 @@ def log_loss_of_mean(P, codes, present, sample_weight):
     return loss_and_gradient
 
 
-def log_loss_of_product(ratios, codes, present, prior, sample_weight):
-    """Log loss of the product of experts, as a function of the weights."""
+def log_loss_of_product(ratios, codes, prior, sample_weight):
+    """Log loss of the product of experts, as a convex function of the exponents.
+
+    Parameters
+    ----------
+    ratios : ndarray of shape (n_members, n_samples, n_labels, n_classes)
+        What ``log_ratios`` gives.
+
+    codes : ndarray of int of shape (n_samples, n_labels)
+        Positions of the true classes.
+
+    prior : ndarray of shape (n_labels, n_classes)
+        Frequencies of classes in all rows.
+
+    sample_weight : ndarray of shape (n_samples,)
+        Weights of the rows; 0 where nobody answers.
+    """
     true = np.take_along_axis(ratios, codes[None, :, :, None], axis=-1)[..., 0]
     total = sample_weight.sum()
 
-    def loss_and_gradient(weights):
-        shares = row_weights(weights, present)
-        scores = product(ratios, shares, prior)
+    def loss_and_gradient(exponents):
+        scores = _pool(ratios, exponents[:, None], prior)
         at_true = np.take_along_axis(scores, codes[:, :, None], axis=-1)[..., 0]
         loss = (sample_weight[:, None] * (logsumexp(scores, axis=-1) - at_true)).sum()
-        # Slope in the exponents v S / Q, with S the sum and Q the sum of squares of the weights v present.
         slope = ((softmax(scores, axis=-1) * ratios).sum(axis=-1) - true).sum(axis=-1)
-        v = weights[:, None] * present
-        S, Q = np.maximum(v.sum(axis=0), 1e-12), np.maximum((v**2).sum(axis=0), 1e-24)
-        G = (slope * v).sum(axis=0)
-        gradient = present * (slope * S + G - 2 * S * v * G / Q) / Q
-        return loss / total, (sample_weight * gradient).sum(axis=1) / total
+        return loss / total, (sample_weight * slope).sum(axis=1) / total
 
     return loss_and_gradient
+
+
+def learn_exponents(loss_and_gradient, n_members):
+    """Minimise a loss over exponents from 0 to 100; give weights of sum 1, and the sharpness.
+
+    The experts of a product may be too sure of themselves, or repeat each other, so that the sum
+    of their exponents has to be learned like the proportions.
+    """
+    found = minimize(loss_and_gradient, np.ones(n_members), jac=True, method="L-BFGS-B", bounds=[(0, 100)] * n_members)
+    exponents = found.x
+    if not exponents.any():
+        return np.full(n_members, 1 / n_members), 0.0
+    return exponents / exponents.sum(), (exponents**2).sum() / exponents.sum()

@@ -7,6 +7,7 @@ from sklearn.utils.metaestimators import available_if
 from .._validation import StrOptions, fit_context
 from ._combine import (
     combine,
+    learn_exponents,
     learn_weights,
     log_loss_of_mean,
     log_loss_of_product,
@@ -29,9 +30,9 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
 
     - ``"soft"``: :math:`\\sum_m w_m p_m(c)`;
     - ``"hard"``: :math:`\\sum_m w_m [c = \\arg\\max p_m]`, the share of votes;
-    - ``"product"``: :math:`\\pi(c) \\prod_m (p_m(c) / \\pi_m(c))^{e_m}` with :math:`e_m = w_m / \\sum_k w_k^2`, a
-      product of experts. With equal weights every :math:`e_m` is 1, and it is Bayes' rule for modalities
-      that are independent given the class;
+    - ``"product"``: :math:`\\pi(c) \\prod_m (p_m(c) / \\pi_m(c))^{e_m}` with :math:`e_m = s w_m / \\sum_k w_k^2`, a
+      product of experts. With equal weights and :math:`s = 1` every :math:`e_m` is 1, and it is Bayes' rule for
+      modalities that are independent given the class;
     - ``"max"``: :math:`\\max_m w_m p_m(c)`;
     - ``"median"``: the weighted median of :math:`p_m(c)`;
     - ``"rank"``: :math:`\\sum_m w_m r_m(c)`, with the rank of the class in the member's order, 0 for the last
@@ -53,10 +54,10 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
 
     weights : list of float, dict of str to float, "auto" or None, default=None
         Weight of each modality, by position or by name; None means equal ones. ``"auto"`` learns
-        them from out-of-fold answers by minimising, over non-negative weights of sum 1, the log loss
-        of the product for ``"product"``, the squared error of the shares of votes for ``"hard"``, and
-        the log loss of the weighted mean for the other rules. The product hardly depends on the weight of a member
-        that knows nothing, so there such a member is not found out.
+        them from out-of-fold answers by minimising, over non-negative weights of sum 1, the squared error of the
+        shares of votes for ``"hard"`` and the log loss of the weighted mean for the other rules. For
+        ``"product"`` it learns the exponents, by the log loss of the product; it hardly depends on the
+        exponent of a member that knows nothing, so such a member is not always found out there.
 
     calibration : {"sigmoid", "isotonic", "temperature"}, dict or None, default=None
         Method of :class:`~sklearn.calibration.CalibratedClassifierCV` for all members, or by name for some of
@@ -80,6 +81,10 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
 
     weights_ : ndarray of shape (n_members,)
         Weights of the members, of sum 1.
+
+    sharpness_ : float
+        Factor s on the exponents of the product: below 1 if members are too sure of themselves, or repeat each
+        other. Learned by ``weights="auto"`` for ``voting="product"``, else 1.
 
     estimators_ : list of classifiers
         The fitted members, without what is dropped.
@@ -198,6 +203,7 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         self : ModalityVotingClassifier
             The fitted voter.
         """
+        self.sharpness_ = 1.0
         return self._fit(X, y, sample_weight, params)
 
     def predict(self, X):
@@ -237,7 +243,7 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         _, answers, present = self._respond(X)
         self._warn_absent(present)
         priors = np.array([member.prior for member in self._members])
-        return combine(self.voting, self._cubes(answers), present, self.weights_, priors, self._prior)
+        return combine(self.voting, self._cubes(answers), present, self.weights_, priors, self._prior, self.sharpness_)
 
     def _cubes(self, answers):
         method = self._method_of(None, None)
@@ -252,8 +258,9 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
             loss = squared_error(P, self._target.one_hot(codes), present, rows)
         elif self.voting == "product":
             priors = np.array([member.prior for member in self._members])
-            ratios = log_ratios(P, present, priors)
-            loss = log_loss_of_product(ratios, codes, present, self._prior, rows)
+            loss = log_loss_of_product(log_ratios(P, present, priors), codes, self._prior, rows)
+            weights, self.sharpness_ = learn_exponents(loss, len(P))
+            return weights
         else:
             loss = log_loss_of_mean(P, codes, present, rows)
         return learn_weights(loss, len(P), present.any(axis=1))
