@@ -1,8 +1,8 @@
 """Does joining the picture and the name of an emoji beat the better of them?
 
 Noto emoji, 1,600 pictures in 8 groups (Flags are left out): the text is MiniLM's embedding of the name, the image
-SqueezeNet's 512 features. Standardised blocks and logistic regression throughout; balanced accuracy over 5
-folds, four times, once stratified (easy: many near-duplicates such as man, woman, person) and once by subgroup (hard); each
+SqueezeNet's 512 features. Standardised blocks and logistic regression throughout; balanced accuracy over 5 folds, four
+times, once stratified (easy: many near-duplicates such as man, woman, person) and once by subgroup (hard); each
 strategy against the better single modality by the corrected resampled t-test, two-sided, with Holm's correction.
 
     OMP_NUM_THREADS=1 python benchmarks/accuracy_emoji.py --text-model FOLDER_OR_NAME
@@ -10,6 +10,7 @@ strategy against the better single modality by the corrected resampled t-test, t
 
 import argparse
 import time
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -96,18 +97,10 @@ def main():
     X, y = np.hstack([text, image]).astype(float), emoji["group"].to_numpy(dtype=object)
     columns = {"text": slice(0, text.shape[1]), "image": slice(text.shape[1], X.shape[1])}
 
-    splits = {
-        "stratified": [
-            split
-            for seed in range(REPEATS)
-            for split in StratifiedKFold(5, shuffle=True, random_state=seed).split(X, y)
-        ],
-        "by subgroup": [
-            split
-            for seed in range(REPEATS)
-            for split in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(X, y, emoji["subgroup"])
-        ],
-    }
+    seeds, groups = range(REPEATS), emoji["subgroup"]
+    easy = (StratifiedKFold(5, shuffle=True, random_state=seed).split(X, y) for seed in seeds)
+    hard = (StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(X, y, groups) for seed in seeds)
+    splits = {"stratified": chain.from_iterable(easy), "by subgroup": chain.from_iterable(hard)}
     parts = {}
     for name, folds in splits.items():
         rows, best = compare(columns, X, y, folds, balanced_accuracy_score)

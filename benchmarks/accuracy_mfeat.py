@@ -2,8 +2,8 @@
 
 UCI multiple features: 2,000 digits in 10 classes, as Fourier coefficients (fou, 76), profile correlations (fac, 216),
 Karhunen-Loeve coefficients (kar, 64), pixel averages (pix, 240), Zernike moments (zer, 47) and morphology (mor, 6).
-Standardised views and logistic regression throughout; accuracy over 10 stratified folds, twice; each strategy against the
-best single view by the corrected resampled t-test, two-sided, with Holm's correction over the strategies.
+Standardised views and logistic regression throughout; accuracy over 10 stratified folds, twice; each strategy against
+the best single view by the corrected resampled t-test, two-sided, with Holm's correction over the strategies.
 
     OMP_NUM_THREADS=1 python benchmarks/accuracy_mfeat.py
 """
