@@ -5,8 +5,9 @@ data. Then more and more test samples lose their picture, or their name. In such
 modality abstains: a voter gives its weight to the other, a stacker sees the class frequencies in its place. A stacker
 that has met missing rows at fit has an indicator for them as well, and knows how to do without.
 
-All of these fall smoothly towards the accuracy of the modality that remains, and none of them below it by more than
-TOLERANCE, here 0.03; only the stacker that has never met a gap comes near that.
+All of these go smoothly towards the accuracy of the modality that remains, and none of them below it by more than
+TOLERANCE, here 0.03. Two go below it at all: the stacker that has never met a gap, when most names are missing, and
+the plain mean, which trusts the picture as much as the name, by up to 0.015 beside the name alone.
 
     python examples/plot_missing_modalities.py
 """

@@ -203,8 +203,10 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         self : ModalityVotingClassifier
             The fitted voter.
         """
-        self.sharpness_ = 1.0
-        return self._fit(X, y, sample_weight, params)
+        self._fit(X, y, sample_weight, params)
+        if not (self.voting == "product" and isinstance(self.weights, str)):
+            self.sharpness_ = 1.0
+        return self
 
     def predict(self, X):
         """Predict classes.
