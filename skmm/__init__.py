@@ -13,12 +13,16 @@ _HOMES = {
     "ImageEncoder": "encoders",
     "LDAFusion": "fusion",
     "ModalityFuser": "fusion",
+    "ModalityStackingClassifier": "ensemble",
+    "ModalityStackingRegressor": "ensemble",
+    "ModalityVotingClassifier": "ensemble",
+    "ModalityVotingRegressor": "ensemble",
     "PCAFusion": "fusion",
     "TextEncoder": "encoders",
     "VideoAudio": "encoders",
     "VideoEncoder": "encoders",
 }
-_SUBPACKAGES = ("datasets", "encoders", "fusion")
+_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

@@ -4,6 +4,7 @@ Think twice before adding anything.
 """
 
 from contextlib import contextmanager, nullcontext
+from copy import copy
 
 import numpy as np
 from sklearn.callback import CallbackSupportMixin
@@ -139,7 +140,12 @@ class ModalityComposition(CallbackSupportMixin, BaseComposition):
         positions, single = self._columns[name]
         if is_data_frame(X) and hasattr(self, "feature_names_in_"):
             positions = columns_by_name(X, self.feature_names_in_[positions], name)
-        return safe_indexing(X, positions[0] if single else positions, axis=1)
+        if single:
+            return safe_indexing(X, positions[0], axis=1)
+        first, last = positions[0], positions[-1]
+        # Of neighbouring columns an array gives a view, which costs no memory and keeps the order in memory.
+        together = positions == list(range(first, last + 1))
+        return safe_indexing(X, slice(first, last + 1) if together else positions, axis=1)
 
     def _input_names(self, name):
         """Names of the columns of one modality."""
@@ -186,6 +192,20 @@ class PresentRows:
                 f"Modality {self.name!r} is missing in all {self.n_samples} rows, so there is nothing to fit its "
                 "estimator on; drop the modality, or fit on rows that have it."
             )
+
+    @property
+    def mask(self):
+        """Mask of the rows, of shape (n_samples,)."""
+        mask = np.full(self.n_samples, self.rows is None)
+        if self.rows is not None:
+            mask[self.rows] = True
+        return mask
+
+    def within(self, indices):
+        """Give the present rows among those at ``indices``, in their order."""
+        part = copy(self)
+        part.rows = np.asarray(indices)[self.mask[indices]]
+        return part
 
     def take(self, data):
         """Give the present rows of X or y; ``data`` itself if all rows are present."""

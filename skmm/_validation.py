@@ -27,6 +27,9 @@ from sklearn.utils.validation import (
 from sklearn.utils.validation import (
     _check_method_params as check_method_params,
 )
+from sklearn.utils.validation import (
+    _check_sample_weight as check_sample_weight,
+)
 
 __all__ = [
     "BaseComposition",
@@ -38,6 +41,7 @@ __all__ = [
     "VisualBlock",
     "check_feature_names_in",
     "check_method_params",
+    "check_sample_weight",
     "fit_context",
     "log_elapsed_time",
     "raise_for_params",

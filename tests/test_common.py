@@ -3,9 +3,20 @@
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skmm import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, PCAFusion
+from skmm import (
+    CCAFusion,
+    ConcatFusion,
+    LDAFusion,
+    ModalityFuser,
+    ModalityStackingClassifier,
+    ModalityStackingRegressor,
+    ModalityVotingClassifier,
+    ModalityVotingRegressor,
+    PCAFusion,
+)
 
 # Open slices, so that the instances fit whatever number of columns a check comes with.
 BLOCKS = {"a": slice(0, 1), "b": slice(1, None)}
@@ -38,8 +49,37 @@ FUSERS = [
     ModalityFuser(modalities("passthrough"), fusion=StandardScaler()),
     ModalityFuser(modalities("passthrough", StandardScaler()), fusion="concat", n_jobs=2),
 ]
+# Members take NaN: a single NaN cell makes the first modality missing, and is a cell of the second. No
+# boosting, calibration or scaling here, whose weights are not equivalent to repeated rows in scikit-learn either.
+TREE = DecisionTreeClassifier(max_depth=3, random_state=0)
+TREES = modalities(TREE)
+# Two votes tie too often for the accuracy that a check wants.
+THREE_TREES = [*TREES, ("c", TREE, slice(0, None))]
+REGRESSION_TREES = modalities(DecisionTreeRegressor(max_depth=3, random_state=0))
+UNSCALED = ModalityFuser(modalities("passthrough"), fusion=ConcatFusion(scaling=None))
+VOTERS = [
+    ModalityVotingClassifier(TREES),
+    ModalityVotingClassifier(THREE_TREES, voting="hard"),
+    ModalityVotingClassifier(TREES, voting="product", n_jobs=2),
+    ModalityVotingClassifier(TREES, voting="max"),
+    ModalityVotingClassifier(THREE_TREES, voting="median"),
+    ModalityVotingClassifier(TREES, voting="rank", weights=[0.4, 0.6]),
+    ModalityVotingClassifier(TREES, weights="auto", cv=3),
+    ModalityVotingClassifier(THREE_TREES, weights="auto", voting="hard", cv=3),
+    ModalityVotingClassifier(TREES, weights="auto", voting="product", cv=3),
+    ModalityVotingRegressor(REGRESSION_TREES, weights={"a": 1, "b": 2}),
+    ModalityVotingRegressor(REGRESSION_TREES, voting="median", weights="auto", cv=3),
+]
+STACKERS = [
+    ModalityStackingClassifier(TREES, cv=3),
+    ModalityStackingClassifier(THREE_TREES, TREE, cv=3),
+    ModalityStackingClassifier(THREE_TREES, TREE, cv=3, stack_method="predict", n_jobs=2),
+    ModalityStackingClassifier(TREES, cv=3, passthrough=UNSCALED),
+    ModalityStackingRegressor(REGRESSION_TREES, cv=3),
+    ModalityStackingRegressor(REGRESSION_TREES, DecisionTreeRegressor(random_state=0), cv=3, passthrough=True),
+]
 
 
-@parametrize_with_checks([*STRATEGIES, *FUSERS])
+@parametrize_with_checks([*STRATEGIES, *FUSERS, *VOTERS, *STACKERS])
 def test_sklearn_checks(estimator, check):
     check(estimator)

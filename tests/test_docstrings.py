@@ -9,6 +9,7 @@ import torch
 from numpydoc.docscrape import ClassDoc, FunctionDoc
 from numpydoc.validate import validate
 from sklearn.base import clone
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from skmm import (
@@ -20,13 +21,17 @@ from skmm import (
     ImageEncoder,
     LDAFusion,
     ModalityFuser,
+    ModalityStackingClassifier,
+    ModalityStackingRegressor,
+    ModalityVotingClassifier,
+    ModalityVotingRegressor,
     PCAFusion,
     TextEncoder,
     VideoAudio,
     VideoEncoder,
 )
 
-PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.fusion"]
+PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion"]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
 # method, SA01 cross-references; GL08 is checked here by name; RT02 and YD01 concern styles not used here.
 IGNORED = {"ES01", "EX01", "SA01", "SA04", "GL01", "GL02", "RT02", "YD01", "GL08", "PR10"}
@@ -67,6 +72,12 @@ def fitted():
     yield LDAFusion(blocks=blocks).fit(X, y)
     yield CCAFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)
+    classifiers = [(name, LogisticRegression(), columns) for name, _, columns in modalities]
+    regressors = [(name, LinearRegression(), columns) for name, _, columns in modalities]
+    yield ModalityVotingClassifier(classifiers).fit(X, y)
+    yield ModalityVotingRegressor(regressors).fit(X, y)
+    yield ModalityStackingClassifier(classifiers).fit(X, y)
+    yield ModalityStackingRegressor(regressors).fit(X, y)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
     yield AudioDescriptor().fit(["a.wav"])

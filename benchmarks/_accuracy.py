@@ -1,0 +1,167 @@
+"""What the accuracy benchmarks share: data folders, strategies, folds, the test against the best single view."""
+
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import sklearn
+from joblib import Parallel, delayed
+from scipy.stats import t as student
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import skmm
+from skmm import CCAFusion, LDAFusion, ModalityFuser, ModalityStackingClassifier, ModalityVotingClassifier, PCAFusion
+
+ROOT = Path(__file__).resolve().parents[1]
+RULES = ("soft", "hard", "product", "max", "median", "rank")
+
+
+def data_folder(name):
+    """Give a folder of the shared data, or end with a message that says how to provide it."""
+    base = Path(os.environ.get("SKMM_DATA", ROOT.parent / "shared" / "data"))
+    folder = base / name
+    if not folder.is_dir():
+        sys.exit(
+            f"This benchmark needs the folder {name!r}, which is not at ../shared/data next to the project; "
+            "set the environment variable SKMM_DATA to the folder that holds it."
+        )
+    return folder
+
+
+def classifier():
+    """Give the one classifier of all rows."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def strategies(columns):
+    """Give every strategy over views with the given columns, by its label in the table.
+
+    Parameters
+    ----------
+    columns : dict of str to slice
+        Columns of each view.
+    """
+    members = [(view, classifier(), part) for view, part in columns.items()]
+    blocks = [(view, "passthrough", part) for view, part in columns.items()]
+    fusions = {"concat": "concat", "pca": PCAFusion(64), "lda": LDAFusion(), "cca": CCAFusion(32)}
+    found = {
+        f"fuse {label}": make_pipeline(ModalityFuser(blocks, fusion), classifier()) for label, fusion in fusions.items()
+    }
+    # The rules are applied to the members fitted for "vote soft", which do not depend on the rule.
+    found["vote soft"] = ModalityVotingClassifier(members)
+    found["vote soft, calibrated"] = ModalityVotingClassifier(members, calibration="temperature")
+    for rule in ("soft", "hard", "product"):
+        found[f"vote {rule}, weights auto"] = ModalityVotingClassifier(members, rule, weights="auto")
+    final = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    found["stack"] = ModalityStackingClassifier(members)
+    found["stack + columns"] = ModalityStackingClassifier(members, final, passthrough=True)
+    fused = ModalityFuser(blocks, PCAFusion(64))
+    found["stack + fused pca"] = ModalityStackingClassifier(members, final, passthrough=fused)
+    return found
+
+
+def score_fold(columns, X, y, train, test, score):
+    """Give the score of every strategy, and of every view alone, in one fold."""
+    scores = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for label, estimator in strategies(columns).items():
+            fitted = clone(estimator).fit(X[train], y[train])
+            if label == "vote soft":
+                alone = fitted.predict_by_modality(X[test])
+                scores.update({f"{view} alone": score(y[test], alone[view]) for view in columns})
+                for rule in RULES:
+                    fitted.set_params(voting=rule)
+                    scores[f"vote {rule}"] = score(y[test], fitted.predict(X[test]))
+            else:
+                scores[label] = score(y[test], fitted.predict(X[test]))
+    return scores
+
+
+def holm(p):
+    """Adjust p-values by Holm's step-down method."""
+    p = np.asarray(p)
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
+def corrected_t_test(difference, test_share):
+    """Paired t-test over folds whose training sets overlap (Nadeau and Bengio, 2003), two-sided.
+
+    Parameters
+    ----------
+    difference : ndarray of shape (n_folds,)
+        Differences of scores.
+
+    test_share : float
+        Size of a test set divided by that of its training set.
+    """
+    k = len(difference)
+    spread = np.sqrt((1 / k + test_share) * difference.var(ddof=1))
+    if spread == 0:
+        # The same in every fold: nothing to test, unless by a constant.
+        return (0.0, 1.0) if difference.mean() == 0 else (np.inf * np.sign(difference.mean()), 0.0)
+    statistic = difference.mean() / spread
+    return statistic, 2 * student.sf(abs(statistic), k - 1)
+
+
+def compare(columns, X, y, splits, score):
+    """Score all strategies on the same folds and test each against the best single view.
+
+    Returns
+    -------
+    rows : list of dict
+        One per strategy, best first.
+    """
+    splits = list(splits)
+    folds = Parallel(n_jobs=2)(delayed(score_fold)(columns, X, y, *split, score) for split in splits)
+    scores = {label: np.array([fold[label] for fold in folds]) for label in folds[0]}
+    singles = [label for label in scores if label.endswith(" alone")]
+    best = max(singles, key=lambda label: scores[label].mean())
+    test_share = np.mean([len(test) / len(train) for train, test in splits])
+    rows = [
+        {"strategy": label, "mean": values.mean(), "sd": values.std(ddof=1), "folds": values.tolist()}
+        for label, values in scores.items()
+    ]
+    joined = [row for row in rows if row["strategy"] not in singles]
+    for row in joined:
+        difference = scores[row["strategy"]] - scores[best]
+        row["gain"] = difference.mean()
+        row["t"], row["p"] = corrected_t_test(difference, test_share)
+    for row, p in zip(joined, holm([row["p"] for row in joined]), strict=True):
+        row["p_holm"] = p
+        row["verdict"] = "no difference shown" if p >= 0.05 else ("better" if row["gain"] > 0 else "worse")
+    return sorted(rows, key=lambda row: -row["mean"]), best
+
+
+def table(rows, best):
+    """Give the rows as text."""
+    lines = [f"{'strategy':26} {'mean':>6} {'sd':>6} {'gain':>7} {'p':>8} {'p Holm':>8}  against {best}"]
+    for row in rows:
+        line = f"{row['strategy']:26} {row['mean']:6.3f} {row['sd']:6.3f}"
+        if "p" in row:
+            line += f" {row['gain']:+7.3f} {row['p']:8.1e} {row['p_holm']:8.1e}  {row['verdict']}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def write(name, parts, seconds):
+    """Write the one JSON of a benchmark."""
+    versions = {"python": platform.python_version(), "skmm": skmm.__version__, "scikit-learn": sklearn.__version__}
+    content = {"benchmark": name, "versions": versions, "seconds": round(seconds), **parts}
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    rounded = json.loads(json.dumps(content, default=float), parse_float=lambda text: float(f"{float(text):.6g}"))
+    path.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+    print(f"\nWritten: {path.relative_to(ROOT)} ({time.strftime('%H:%M:%S', time.gmtime(seconds))} in all)")

@@ -1,0 +1,265 @@
+"""What y is (classes, several labels, numbers), and how answers of members line up with it.
+
+The answers of one member to one method are a matrix with one row per sample. Its columns depend on the
+target and the method alone, never on the classes that the member happened to see:
+
+=====================  ==============================  ============  ==============
+method                 classes                         labels        numbers
+=====================  ==============================  ============  ==============
+``predict_proba``      one per class                   P(label)
+``decision_function``  one per class, 1 if binary      one per label
+``predict``            1, position of the class        one per label  one per output
+=====================  ==============================  ============  ==============
+"""
+
+import numpy as np
+from sklearn.base import is_regressor
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+
+def check_target(X, y, owner, *, numeric):
+    """Check y against X and give it as an array: 1-D, or 2-D for several labels or outputs."""
+    if y is None:
+        raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
+    y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, input_name="y")
+    if y.ndim != 2 or y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    if not numeric:
+        check_classification_targets(y)
+        kind = type_of_target(y, input_name="y")
+        if kind not in ("binary", "multiclass", "multilabel-indicator"):
+            raise ValueError(
+                f"{owner} takes one class per row, or a matrix of 0 and 1 with one column per label, "
+                f"got y of shape {y.shape} that is {kind}."
+            )
+    return y
+
+
+def weighted_mean(values, sample_weight=None):
+    """Mean over rows; weights that are all zero count as none."""
+    if sample_weight is not None and not np.any(sample_weight):
+        sample_weight = None
+    return np.average(values, axis=0, weights=sample_weight)
+
+
+class ClassTarget:
+    """One class per row, or several labels that are 0 or 1.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        The target of all rows.
+    """
+
+    def __init__(self, y):
+        self.multilabel = y.ndim == 2
+        self.classes = [np.array([0, 1])] * y.shape[1] if self.multilabel else [np.unique(y)]
+
+    @property
+    def public_classes(self):
+        """Value for ``classes_``: an array, or a list with one array per label."""
+        return self.classes if self.multilabel else self.classes[0]
+
+    @property
+    def binary(self):
+        """Whether there is one class per row and two classes in all."""
+        return not self.multilabel and len(self.classes[0]) == 2
+
+    def encode(self, y):
+        """Give positions in the classes, of shape (n_samples, n_labels)."""
+        if self.multilabel:
+            return np.asarray(y).astype(int)
+        classes, y = self.classes[0], np.asarray(y)
+        codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        unknown = classes[codes] != y
+        if unknown.any():
+            raise ValueError(
+                f"A member predicted the class {y[unknown][0]!r}, which is not in y; its classes are "
+                f"{classes.tolist()}."
+            )
+        return codes[:, None]
+
+    def decode(self, codes):
+        """Give the classes at positions of shape (n_samples, n_labels)."""
+        return codes if self.multilabel else self.classes[0][codes[:, 0]]
+
+    def one_hot(self, codes):
+        """Give 1 at each position, of shape (n_samples, n_labels, n_classes)."""
+        return np.eye(len(self.classes[0]))[codes]
+
+    def prior(self, y, sample_weight=None):
+        """Give the frequencies of the classes, of shape (n_labels, n_classes)."""
+        return weighted_mean(self.one_hot(self.encode(y)), sample_weight)
+
+    def prior_answer(self, prior, method, numeric=False):
+        """Give the answer of one that knows the prior only, of shape (n_columns,)."""
+        if numeric:
+            return prior @ np.arange(prior.shape[1])
+        if method == "predict":
+            return np.argmax(prior, axis=1).astype(float)
+        answer = prior[:, 1] if self.multilabel else prior[0]
+        if method == "decision_function":
+            # The sign says what the prior says, at the scale of a margin.
+            answer = 2 * answer - 1
+            return answer[1:] if self.binary else answer
+        return answer
+
+    def cube(self, answers, method):
+        """Turn aligned answers into shape (n_samples, n_labels, n_classes); votes count 1."""
+        if method == "predict":
+            present = ~np.isnan(answers[:, 0])
+            votes = np.full((*answers.shape, len(self.classes[0])), np.nan)
+            votes[present] = self.one_hot(answers[present].astype(int))
+            return votes
+        if self.multilabel:
+            return np.stack([1 - answers, answers], axis=-1)
+        return answers[:, None, :]
+
+    def public_proba(self, cube):
+        """Give probabilities as ``predict_proba`` does: a matrix, or for several labels a list of matrices."""
+        return [cube[:, label] for label in range(cube.shape[1])] if self.multilabel else cube[:, 0]
+
+    def suffixes(self, method, numeric=False):
+        """Give what distinguishes the columns of one member; None if there is one without a class of its own."""
+        if self.multilabel:
+            return [str(label) for label in range(len(self.classes))]
+        if method == "predict" or numeric:
+            return [None]
+        classes = self.classes[0]
+        if method == "decision_function" and self.binary:
+            classes = classes[1:]
+        return [str(label) for label in classes]
+
+    def to_fit(self, y, member):
+        """Give y as a member wants it: a regressor gets the positions of the classes."""
+        return self.encode(y)[:, 0] if is_regressor(member) and not self.multilabel else y
+
+    def varying(self, y):
+        """Give the positions of the labels that have more than one class in these rows."""
+        if self.multilabel:
+            return np.flatnonzero(y.min(axis=0) != y.max(axis=0))
+        return np.flatnonzero([np.any(y != y[0])])
+
+    def stand_in(self, y):
+        """Give a fitted estimator that always answers with the prior of y."""
+        return DummyClassifier(strategy="prior").fit(np.zeros((len(y), 1)), y)
+
+    def align(self, answers, estimator, method, labels=None, prior=None):
+        """Line up what a fitted estimator answered with the classes of all rows.
+
+        Parameters
+        ----------
+        answers : ndarray or list of ndarray
+            Output of the estimator's method.
+
+        estimator : estimator
+            Fitted on ``y``, or on some of its labels.
+
+        method : {"predict_proba", "decision_function", "predict"}
+            What was called.
+
+        labels : ndarray of int or None, default=None
+            Labels that the estimator was fitted on; None means all.
+
+        prior : ndarray of shape (n_labels, n_classes) or None, default=None
+            Answers for the other labels.
+
+        Returns
+        -------
+        aligned : ndarray of shape (n_samples, n_columns)
+            Columns as the module's table says. A class that the estimator does not know has
+            probability 0, and the lowest score of the row.
+        """
+        if not self.multilabel:
+            if is_regressor(estimator):
+                return np.asarray(answers, dtype=float).reshape(len(answers), -1)
+            if method == "predict":
+                return self.encode(answers)
+            return self._align_classes(np.asarray(answers), estimator, method)
+        if labels is None:
+            return _label_columns(answers, estimator)
+        n_samples = len(answers[0]) if isinstance(answers, list) else len(answers)
+        aligned = np.tile(self.prior_answer(prior, method), (n_samples, 1))
+        aligned[:, labels] = _label_columns(answers, estimator, single=len(labels) == 1)
+        return aligned
+
+    def _align_classes(self, answers, estimator, method):
+        classes, known = self.classes[0], np.asarray(getattr(estimator, "classes_", self.classes[0]))
+        if method == "decision_function" and answers.ndim == 1:
+            if np.array_equal(known, classes):
+                return answers[:, None]
+            answers = np.column_stack([-answers, answers])
+        if np.array_equal(known, classes):
+            return answers
+        if answers.shape[1] != len(known):
+            raise ValueError(
+                f"{type(estimator).__name__}.{method} gave {answers.shape[1]} columns for {len(known)} classes, "
+                "so they cannot be told apart; for SVC use decision_function_shape='ovr'."
+            )
+        here = np.isin(known, classes)
+        lowest = answers.min(axis=1, keepdims=True) if method == "decision_function" else 0
+        aligned = np.zeros((len(answers), len(classes)), dtype=answers.dtype) + lowest
+        aligned[:, np.searchsorted(classes, known[here])] = answers[:, here]
+        return aligned[:, 1:] if method == "decision_function" and self.binary else aligned
+
+
+def _label_columns(answers, estimator, single=False):
+    """Give one column per label; an estimator of a single label was fitted on its 0 and 1 as two classes."""
+    if isinstance(answers, list):
+        columns = [
+            answer[:, list(classes).index(1)] if 1 in classes else np.zeros(len(answer))
+            for answer, classes in zip(answers, estimator.classes_, strict=True)
+        ]
+        return np.column_stack(columns)
+    answers = np.asarray(answers)
+    if single and answers.ndim == 2:
+        return answers[:, 1:]
+    return answers.reshape(len(answers), -1)
+
+
+class RealTarget:
+    """One number per row, or several.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        The target of all rows.
+    """
+
+    def __init__(self, y):
+        self.n_outputs = None if y.ndim == 1 else y.shape[1]
+
+    def prior(self, y, sample_weight=None):
+        """Give the mean of each output."""
+        return np.atleast_1d(weighted_mean(y, sample_weight))
+
+    def prior_answer(self, prior, method, numeric=True):
+        """Give the answer of one that knows the means only."""
+        return prior
+
+    def flat(self, values):
+        """Give predictions in the shape of y."""
+        return values[:, 0] if self.n_outputs is None else values
+
+    def suffixes(self, method, numeric=True):
+        """Give what distinguishes the columns of one member."""
+        return [None] if self.n_outputs is None else [str(output) for output in range(self.n_outputs)]
+
+    def to_fit(self, y, member):
+        """Give y as a member wants it."""
+        return y
+
+    def varying(self, y):
+        """Say that every output needs a fit."""
+        return np.arange(self.n_outputs or 1)
+
+    def stand_in(self, y):
+        """Give a fitted estimator that always answers with the mean of y."""
+        return DummyRegressor().fit(np.zeros((len(y), 1)), y)
+
+    def align(self, answers, estimator, method, labels=None, prior=None):
+        """Give predictions with one column per output."""
+        return np.asarray(answers, dtype=float).reshape(len(answers), -1)
