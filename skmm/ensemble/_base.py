@@ -62,7 +62,7 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
         )
         columns, index = {}, getattr(X, "index", None)
         for member, answer in zip(self._members, answers, strict=True):
-            mask = presents[member.name].mask
+            mask = answered(presents[member.name].mask, answer)
             for suffix, values in zip(self._target.suffixes("predict", member.numeric), answer.T, strict=True):
                 if isinstance(self._target, ClassTarget) and not member.numeric:
                     decoded = values[mask].astype(int)
@@ -195,8 +195,8 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
         answers : list of ndarray of shape (n_samples, n_columns)
             Out-of-fold answers of each member, NaN where it abstains; empty without splits.
 
-        presents : list of PresentRows
-            Where each member's modality is present.
+        present : ndarray of shape (n_members, n_samples), dtype bool
+            Where each member's modality is present and, given splits, its member answered.
         """
         # Threads share the data, and one copy of each encoder's weights; both would be copied to processes.
         parallel = Parallel(n_jobs=self.n_jobs, prefer="threads")
@@ -235,7 +235,10 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
                 full[test] = part
             answers.append(full)
         self._warn_constant([[reason for _, reason in done[i + 1 : i + step]] for i in range(0, len(done), step)])
-        return (answers if len(splits) else []), presents
+        masks = [present.mask for present in presents]
+        if not splits:
+            return [], np.array(masks)
+        return answers, np.array([answered(mask, answer) for mask, answer in zip(masks, answers, strict=True)])
 
     def _method_of_member(self, member):
         return self._method_of(member.name, dict(self._active_members())[member.name])
@@ -277,7 +280,8 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
             )
             for member in self._members
         )
-        return X, answers, np.array([present.mask for present in presents.values()])
+        masks = [present.mask for present in presents.values()]
+        return X, answers, np.array([answered(mask, answer) for mask, answer in zip(masks, answers, strict=True)])
 
     def _warn_absent(self, present):
         """Warn once of rows that have no modality at all."""
@@ -318,3 +322,8 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
         tags.target_tags.multi_output = several and all(member.target_tags.multi_output for member in members)
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def answered(mask, answer):
+    """Take out of a member's present rows those that its own encoder could not read: NaN throughout."""
+    return mask & ~np.isnan(answer).all(axis=1)

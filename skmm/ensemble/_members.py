@@ -1,11 +1,15 @@
 """Members: one estimator per modality, fitted on and asked about the rows that have its modality."""
 
+from copy import copy
+
 import numpy as np
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 
+from .._base import consumed, join_lenient, split_lenient
 from .._validation import log_elapsed_time
 
 
@@ -44,14 +48,19 @@ class Member:
     def respond(self, X, present, method, target):
         """Answer for present rows, aligned; NaN in the other rows."""
         width = len(target.suffixes(method, self.numeric))
-        if len(present) == 0:
-            return np.full((present.n_samples, width), np.nan)
         if self.constant:
             answers = np.tile(target.prior_answer(self.prior, method, self.numeric), (len(present), 1))
-        else:
-            answers = present.call(getattr(self.estimator, method), present.take(X))
-            answers = target.align(answers, self.estimator, method, self.labels, self.prior)
-        return present.scatter(np.asarray(answers, dtype=float))
+            return present.scatter(answers.reshape(len(present), width))
+        *lead, last = split_lenient(self.estimator)
+        own, inputs = copy(present), present.take(X)
+        for part in lead:
+            if len(own):
+                inputs = own.narrow(own.call(part.transform, inputs))
+        if len(own) == 0:
+            return np.full((present.n_samples, width), np.nan)
+        answers = own.call(getattr(last, method), inputs)
+        answers = target.align(answers, last, method, self.labels, self.prior)
+        return own.scatter(np.asarray(answers, dtype=float))
 
 
 class MemberSpec(Bunch):
@@ -89,6 +98,17 @@ def fit_member(spec, y, weights, present, rows, target):
     member : Member
         The fitted member.
     """
+    estimator = clone(spec.estimator)
+    *lead, last = split_lenient(estimator)
+    params = present.take_params(spec.X, spec.params)
+    # What an encoder cannot read is missing for what follows it, as if it had never been there.
+    present, inputs = copy(present), present.take(spec.X)
+    for part in lead:
+        if len(present):
+            own = consumed(part, "fit_transform", params)
+            inputs = present.narrow(present.call(part.fit_transform, inputs, present.take(y), **own))
+    if lead:
+        params = consumed(last, "fit", present.take_params(spec.X, spec.params))
     empty = len(present) == 0
     y_own = y[rows] if empty else present.take(y)
     w_own = None if weights is None else (weights[rows] if empty else present.take(weights))
@@ -103,12 +123,16 @@ def fit_member(spec, y, weights, present, rows, target):
         labels = None
     else:
         y_fit = y_fit[:, labels[0]] if len(labels) == 1 else y_fit[:, labels]
-    estimator = clone(spec.estimator)
     if spec.calibration is not None:
-        estimator = present.call(calibrated, estimator, spec.calibration, y_fit)
-    params = present.take_params(spec.X, spec.params)
+        last = present.call(calibrated, last, spec.calibration, y_fit)
     with log_elapsed_time(spec.owner, f"modality {spec.name}" if spec.verbose else None):
-        present.call(estimator.fit, present.take(spec.X), y_fit, **params)
+        present.call(last.fit, inputs, y_fit, **params)
+    if not lead:
+        estimator = last
+    elif spec.calibration is not None:
+        estimator = Pipeline([*(step for part in lead for step in part.steps), ("calibrated", last)])
+    else:
+        estimator = join_lenient(estimator, [*lead, last])
     return Member(spec.name, estimator, prior, labels, numeric=spec.numeric)
 
 

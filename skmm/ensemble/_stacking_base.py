@@ -52,8 +52,7 @@ class ModalityStacking(DecisionComposition):
             self._take_prefit(X, y, weights)
             _, answers, present = self._respond(X)
         else:
-            answers, presents = self._fit_members(X, y, weights, routed, splits)
-            present = np.array([rows.mask for rows in presents])
+            answers, present = self._fit_members(X, y, weights, routed, splits)
 
         self._fills = [self._fill(member, answer) for member, answer in zip(self._members, answers, strict=True)]
         # Fixed here: data without gaps at fit gets no indicator at predict.

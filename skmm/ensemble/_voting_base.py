@@ -53,9 +53,8 @@ class ModalityVoting(DecisionComposition):
         given = self._given_weights()
         routed = self._route(sample_weight if weights is None else weights, params)
         splits = self._splits(X, y, routed) if given is None else ()
-        answers, presents = self._fit_members(X, y, weights, routed, splits)
+        answers, present = self._fit_members(X, y, weights, routed, splits)
         if given is None:
-            present = np.array([rows.mask for rows in presents])
             # Rows without any member say nothing about the weights.
             rows = np.ones(len(y)) if weights is None else weights
             given = self._learn_weights(answers, present, y, rows * present.any(axis=0))

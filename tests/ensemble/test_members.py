@@ -7,17 +7,18 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from skmm import ModalityVotingClassifier, ModalityVotingRegressor
+from skmm import ModalityFuser, ModalityStackingClassifier, ModalityVotingClassifier, ModalityVotingRegressor
 
 RULES = ("soft", "hard", "product", "max", "median", "rank")
 ALL = slice(0, None)
@@ -268,3 +269,24 @@ class TestClasses:
                 single = ModalityVotingRegressor(members, voting).fit(X, Y[:, output])
                 assert_allclose(ours.predict(X)[:, output], single.predict(X))
         assert ours.get_feature_names_out().tolist() == ["a__0", "a__1", "b__0", "b__1"]
+
+
+def test_members_of_any_kind():
+    """Trees on gaps, a neural network, a fuser with a classifier, and a voter, each as one member."""
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 2
+    X = y[:, None] + rng.normal(size=(80, 4))
+    X[rng.random(X.shape) < 0.1] = np.nan
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    fused = make_pipeline(ModalityFuser([("a", "passthrough", ["a"]), ("b", "passthrough", ["b"])]), GaussianNB())
+    voter = ModalityVotingClassifier([("c", GaussianNB(), ["c"]), ("d", GaussianNB(), ["d"])])
+    members = [
+        ("trees", HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=5), ["a", "b"]),
+        ("net", MLPClassifier((8,), max_iter=500, random_state=0), ["c"]),
+        ("fused", fused, ["a", "b"]),
+        ("voter", voter, ["c", "d"]),
+    ]
+    for composite in (ModalityVotingClassifier(members), ModalityStackingClassifier(members, cv=3)):
+        composite.fit(frame, y)
+        assert composite.score(frame, y) > 0.75
+        assert list(composite.predict_by_modality(frame).columns) == ["trees", "net", "fused", "voter"]
