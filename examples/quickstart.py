@@ -44,7 +44,7 @@ def embed(glyphs, text_model):
 def search(X, y, names, fusions, cv, refit=True):
     """Search over fusions of the named modalities and the classifier's C."""
     modalities = [(name, "passthrough", make_column_selector(f"^{name}__")) for name in names]
-    pipe = Pipeline([("fuse", ModalityFuser(modalities)), ("clf", LogisticRegression(max_iter=1000))])
+    pipe = Pipeline([("fuse", ModalityFuser(modalities)), ("clf", LogisticRegression(tol=1e-3, max_iter=1000))])
     grid = {"fuse__fusion": fusions, "clf__C": [0.1, 1]}
     return GridSearchCV(pipe, grid, cv=cv, scoring=SCORING, refit=refit, n_jobs=2).fit(X, y)
 

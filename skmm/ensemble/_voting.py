@@ -56,8 +56,9 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         Weight of each modality, by position or by name; None means equal ones. ``"auto"`` learns
         them from out-of-fold answers by minimising, over non-negative weights of sum 1, the squared error of the
         shares of votes for ``"hard"`` (where a member that knows nothing keeps some weight, since shares gain from
-        hedging) and the log loss of the weighted mean for the other rules. For ``"product"`` it learns the exponents, by the log loss of the product; it hardly depends on the
-        exponent of a member that knows nothing, so such a member is not always found out there.
+        hedging) and the log loss of the weighted mean for the other rules. For ``"product"`` it learns the
+        exponents, by the log loss of the product; it hardly depends on the exponent of a member that knows
+        nothing, so such a member is not always found out there.
 
     calibration : {"sigmoid", "isotonic", "temperature"}, dict or None, default=None
         Method of :class:`~sklearn.calibration.CalibratedClassifierCV` for all members, or by name for some of
