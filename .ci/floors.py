@@ -6,6 +6,6 @@ from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-for requirement in [*project["dependencies"], *extras["audio"], *extras["offline"], *extras["plot"], *extras["test"]]:
+for requirement in [*project["dependencies"], *(each for extra in extras.values() for each in extra)]:
     if match := re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement):
         print(f"{match[1]}=={match[2]}")
