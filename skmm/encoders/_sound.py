@@ -13,7 +13,7 @@ import numpy as np
 
 from .._optional import import_optional_dependency
 from .._validation import RejectedItem
-from ._base import describe_item
+from ._items import describe_item
 from ._media import open_file
 
 # Rates from slow sensors to ultrasound; what lies beyond is a damaged header or another number.

@@ -6,7 +6,7 @@ from numbers import Integral
 
 from .._torch import resolve_device
 from .._validation import Interval, RejectedItem
-from ._base import describe_item
+from ._items import describe_item
 from ._model import ModelEncoder
 from ._sentence import SentenceModel, Text, load_sentence_transformer
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skmm._validation import RejectedItem
-from skmm.encoders._base import content_key
+from skmm.encoders._items import content_key
 from skmm.encoders._sound import load_audio, resample
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
+from sklearn.datasets import load_diabetes, make_multilabel_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -22,28 +22,6 @@ from skmm import ModalityFuser, ModalityStackingClassifier, ModalityVotingClassi
 
 RULES = ("soft", "hard", "product", "max", "median", "rank")
 ALL = slice(0, None)
-
-
-@pytest.fixture
-def iris():
-    X, y = load_iris(return_X_y=True)
-    return X, np.array(["setosa", "versicolor", "virginica"])[y]
-
-
-@pytest.fixture
-def frame():
-    rng = np.random.default_rng(0)
-    y = np.array(["cat", "dog", "owl"])[np.arange(90) % 3]
-    words = {"cat": ["meow", "fur", "red"], "dog": ["bark", "fur", "blue"], "owl": ["hoot", "wing", "red"]}
-    X = pd.DataFrame(
-        {
-            "caption": [" ".join(rng.choice(words[label], 3)) for label in y],
-            "price": rng.normal(size=90) + (y == "dog"),
-            "weight": rng.normal(size=90) + 2 * (y == "owl"),
-        },
-        index=np.arange(90) * 2 + 5,
-    )
-    return X, y
 
 
 def voter(**kwargs):

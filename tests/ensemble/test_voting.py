@@ -11,7 +11,7 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
+from sklearn.datasets import load_diabetes, make_multilabel_classification
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier, VotingRegressor
 from sklearn.exceptions import NotFittedError
@@ -30,28 +30,6 @@ from skmm import ModalityFuser, ModalityVotingClassifier, ModalityVotingRegresso
 
 RULES = ("soft", "hard", "product", "max", "median", "rank")
 ALL = slice(0, None)
-
-
-@pytest.fixture
-def iris():
-    X, y = load_iris(return_X_y=True)
-    return X, np.array(["setosa", "versicolor", "virginica"])[y]
-
-
-@pytest.fixture
-def frame():
-    rng = np.random.default_rng(0)
-    y = np.array(["cat", "dog", "owl"])[np.arange(90) % 3]
-    words = {"cat": ["meow", "fur", "red"], "dog": ["bark", "fur", "blue"], "owl": ["hoot", "wing", "red"]}
-    X = pd.DataFrame(
-        {
-            "caption": [" ".join(rng.choice(words[label], 3)) for label in y],
-            "price": rng.normal(size=90) + (y == "dog"),
-            "weight": rng.normal(size=90) + 2 * (y == "owl"),
-        },
-        index=np.arange(90) * 2 + 5,
-    )
-    return X, y
 
 
 def voter(**kwargs):

@@ -1,0 +1,145 @@
+"""Items: the forms in which a column of them may arrive, what tells two of them apart, and how to name one."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+import narwhals.stable.v2 as nw
+import numpy as np
+
+
+def column_items(X, owner, rows_are_items=False):
+    """Give the items of a column as a sequence, whatever container holds them.
+
+    Parameters
+    ----------
+    X : Series, DataFrame with one column, array-like or sequence
+        The column. An array with more than two dimensions holds one item per entry of its first.
+
+    owner : str
+        Who asks, for the error messages.
+
+    rows_are_items : bool, default=False
+        Whether each row of a numeric array with two dimensions is an item.
+
+    Returns
+    -------
+    items : sequence of length n_samples
+        Items; arrays for nested numeric columns.
+
+    Raises
+    ------
+    ValueError
+        If there is more than one column, or no row.
+    """
+    if nw.dependencies.is_into_dataframe(X):
+        frame = nw.from_native(X, eager_only=True)
+        if frame.shape[1] != 1:
+            raise ValueError(
+                f"{owner} encodes one column of items, got {frame.shape[1]} columns: {frame.columns[:5]}; "
+                "give each column a modality of its own."
+            )
+        X = frame[:, 0].to_native()
+    if nw.dependencies.is_into_series(X):
+        items = _series_items(nw.from_native(X, series_only=True))
+    elif isinstance(X, np.ndarray):
+        if X.ndim == 0:
+            raise ValueError(f"{owner} encodes a column of items, got a single {X.dtype} value; wrap it in a list.")
+        if X.ndim == 2 and X.shape[1] != 1 and not (rows_are_items and X.dtype.kind in "iuf"):
+            raise ValueError(
+                f"{owner} encodes one column of items, got an array of shape {X.shape}; "
+                "select one column, or pass an array with one item per entry of its first dimension."
+            )
+        items = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X
+    elif isinstance(X, Sequence) and not isinstance(X, (str, bytes)):
+        items = X
+    else:
+        raise ValueError(
+            f"{owner} encodes a column of items (series, one-column data frame, array or list), "
+            f"got {type(X).__name__}; wrap a single item in a list."
+        )
+    if len(items) == 0:
+        raise ValueError(f"{owner} got 0 items, while a minimum of 1 is required.")
+    return items
+
+
+def _series_items(series):
+    """Items of a narwhals series, nested numeric entries as arrays, nulls as None."""
+    if isinstance(series.dtype, (nw.Array, nw.List)):
+        items = np.full(len(series), None, dtype=object)
+        present = np.flatnonzero(~series.is_null().to_numpy())
+        if isinstance(series.dtype, nw.Array):
+            values = series.drop_nulls().to_numpy() if len(present) else ()
+        else:
+            dtype = _number_type(series.dtype)
+            values = (_nested_array(value, dtype) for value in series.drop_nulls().to_list())
+        for row, value in zip(present, values, strict=True):
+            items[row] = value
+        return items
+    return series.to_list()
+
+
+def _number_type(dtype):
+    """Give numpy's type for the numbers in a nested column, None if they are none that numpy knows."""
+    while isinstance(dtype, (nw.Array, nw.List)):
+        dtype = dtype.inner
+    try:
+        return np.dtype(str(dtype).lower()) if dtype.is_integer() or dtype.is_float() else None
+    except TypeError:
+        return None
+
+
+def _nested_array(values, dtype):
+    """Turn a list of lists into an array; a ragged one becomes an array of objects, for the encoder to judge."""
+    for kind in (dtype, None, object):
+        # Integers with a null between them fit no integer type.
+        with suppress(ValueError, TypeError):
+            return np.asarray(values, dtype=kind)
+    return values
+
+
+def describe_item(item):
+    """Give a short text that lets a reader find an item: the string or path itself, else its shape."""
+    if isinstance(item, (str, os.PathLike)):
+        text = repr(os.fspath(item))
+        return text if len(text) <= 120 else text[:117] + "..."
+    if isinstance(item, (bytes, bytearray)):
+        return f"{len(item)} bytes"
+    if isinstance(item, np.ndarray):
+        return f"array of shape {item.shape} and dtype {item.dtype}"
+    if isinstance(item, tuple) and len(item) == 2:
+        return f"pair of {describe_item(item[0])} and {describe_item(item[1])}"
+    if np.isscalar(item):
+        return f"{type(item).__name__} {item!r}"
+    return f"{type(item).__module__}.{type(item).__name__} object"
+
+
+def content_key(item):
+    """Give a hashable value that two items share only if they are the same content, or None.
+
+    Strings and paths stand for themselves, arrays and PIL images for their pixels, shape and type; pairs such
+    as (sampling rate, waveform) for what they hold. None says that nothing is known of the item's content.
+    """
+    if isinstance(item, (str, bytes)):
+        return type(item).__name__, item
+    if isinstance(item, os.PathLike):
+        return "path", os.fspath(item)
+    if isinstance(item, np.ndarray) and item.dtype != object:
+        # As bytes: dates offer no buffer.
+        digest = hashlib.sha256(item.tobytes()).digest()
+        return "array", item.shape, item.dtype.str, digest
+    if isinstance(item, tuple) and len(item) == 2:
+        parts = [("number", part) if isinstance(part, (int, float)) else content_key(part) for part in item]
+        return None if None in parts else ("pair", *parts)
+    if hasattr(item, "tobytes") and hasattr(item, "mode") and hasattr(item, "size"):
+        try:
+            pixels = hashlib.sha256(item.tobytes()).digest()
+            # Kept beside the pixels, and yet they decide how these look: palette, transparency, orientation.
+            palette = item.getpalette() if item.mode in ("P", "PA") else None
+            looks = repr((palette, item.info.get("transparency"), item.getexif().get(0x0112)))
+        # Not decoded before now, and damaged: that is for the encoder to refuse.
+        except Exception:
+            return None
+        return "image", item.size, item.mode, looks, pixels
+    return None
