@@ -225,6 +225,8 @@ class TestModels:
         shutil.copytree(folder, repo / "snapshots" / ("1" * 40))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+        # Where transformers 4 has it.
+        monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path), raising=False)
         out = AudioEncoder("somebody/tiny").fit_transform(ITEMS)
         assert_array_equal(out, AudioEncoder(folder).fit_transform(ITEMS))
 

@@ -1,11 +1,13 @@
 """ImageEncoder: timm's own evaluation, CLIP-like models, modules in memory, and the encoders' contract."""
 
 import io
+import json
 import pickle
 import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ import timm
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from safetensors.torch import load_file
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -62,9 +65,14 @@ def encoder(module=None, **options):
 
 class TestModels:
     def test_timm_models_give_timms_own_features(self, tiny_image_model):
-        network = timm.create_model(f"local-dir:{tiny_image_model}", pretrained=True, num_classes=0).eval()
-        config = timm.data.resolve_model_data_config(network)
-        assert config["input_size"] == (3, 32, 32)
+        network = timm.create_model("resnet10t", num_classes=0).eval()
+        weights = load_file(f"{tiny_image_model}/model.safetensors")
+        network.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
+        config = timm.data.resolve_data_config(
+            pretrained_cfg=json.loads(Path(tiny_image_model, "config.json").read_text())["pretrained_cfg"]
+        )
+        assert tuple(config["input_size"]) == (3, 32, 32)
+        assert config["crop_pct"] == 0.8
         transform = timm.data.create_transform(**config, is_training=False)
         with torch.inference_mode():
             expected = network(torch.stack([transform(Image.fromarray(image)) for image in IMAGES])).numpy()

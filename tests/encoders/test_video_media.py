@@ -355,7 +355,7 @@ class TestRejected:
         with av.open(stream, "w", format="mp4") as file:
             cover = file.add_stream("mjpeg", rate=1)
             cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
-            cover.disposition = Disposition.attached_pic
+            cover.disposition = Disposition.attached_pic.value
             track = file.add_stream("aac", rate=8000, layout="mono")
             picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
             picture = picture.reformat(format="yuvj420p")
