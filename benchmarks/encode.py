@@ -9,7 +9,7 @@ Items per second, medians of interleaved runs, model set-up outside the clock, e
   images, one image at a time as it does (needs ``pip install embetter``, left out where that is absent).
 
 Texts: all-MiniLM-L6-v2, 2,000 texts of 1 to 6 sentences of product descriptions. Images: 1,000 photos of 128 pixels,
-resized to 224 by the model's own configuration, in networks of timm with random weights, on which speed does not depend.
+resized to 224 by the model's own configuration, in timm networks with random weights, on which speed does not depend.
 
     python benchmarks/encode.py [--runs 3] [--texts 2000] [--images 1000]
 """
