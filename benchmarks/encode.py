@@ -136,7 +136,7 @@ def main():
             rows.append({"task": task, "what": name, "per_second": rate, "skmm_over_it": found["skmm"] / rate})
             print(f"{task:32} {name:28} {rate:9.1f} items/s   skmm / it {found['skmm'] / rate:5.2f}")
         rows.append({"task": task, "what": "limit", "per_second": limit, "skmm_over_it": found["skmm"] / limit})
-    found = {"threads": torch.get_num_threads(), "runs": arguments.runs, "rows": rows}
+    found = {"threads": torch.get_num_threads(), **vars(arguments), "rows": rows}
     write("encode", found, time.perf_counter() - start)
 
 
