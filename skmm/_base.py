@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from copy import copy
 
 import numpy as np
-from sklearn.callback import CallbackSupportMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
@@ -27,7 +26,7 @@ from ._validation import (
 )
 
 
-class ModalityComposition(CallbackSupportMixin, BaseComposition):
+class ModalityComposition(BaseComposition):
     """Base of the estimators with ``modalities=[(name, member, columns), ...]`` as first parameter."""
 
     # Methods that a member must have, and strings that may stand in its place.

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import TransformerMixin, clone
+from sklearn.callback import CallbackSupportMixin
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch, check_consistent_length
@@ -40,7 +41,7 @@ from ._projection import LDAFusion, PCAFusion
 STRATEGIES = {"concat": ConcatFusion, "pca": PCAFusion, "lda": LDAFusion, "cca": CCAFusion}
 
 
-class ModalityFuser(TransformerMixin, ModalityComposition):
+class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition):
     """Apply a transformer to each modality and fuse what they give into one matrix.
 
     It is to modalities what :class:`~sklearn.compose.ColumnTransformer` is to columns, with two
