@@ -16,6 +16,7 @@ from skmm import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     PCAFusion,
+    PLSFusion,
 )
 
 # Open slices, so that the instances fit whatever number of columns a check comes with.
@@ -38,12 +39,17 @@ STRATEGIES = [
     LDAFusion(1, level="joint", shrinkage=None, blocks=BLOCKS),
     CCAFusion(blocks=BLOCKS),
     CCAFusion(regularization=0.1, scaling=None, output="mean", blocks=BLOCKS),
+    CCAFusion(regularization="auto", output="sum", blocks=BLOCKS),
+    CCAFusion(objective="sumcor", regularization=0, blocks=BLOCKS),
+    PLSFusion(blocks=BLOCKS),
+    PLSFusion(scaling=None, output="sum", blocks=BLOCKS),
 ]
 FUSERS = [
     ModalityFuser(modalities("passthrough")),
     ModalityFuser(modalities("passthrough"), fusion="pca"),
     ModalityFuser(modalities("passthrough"), fusion="lda"),
     ModalityFuser(modalities("passthrough"), fusion="cca"),
+    ModalityFuser(modalities("passthrough"), fusion="pls"),
     ModalityFuser(modalities(StandardScaler(), make_pipeline(SimpleImputer(), StandardScaler()))),
     ModalityFuser(modalities("passthrough"), fusion=make_pipeline(PCAFusion(2), StandardScaler())),
     ModalityFuser(modalities("passthrough"), fusion=StandardScaler()),

@@ -26,6 +26,7 @@ from skmm import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     PCAFusion,
+    PLSFusion,
     TextEncoder,
     VideoAudio,
     VideoEncoder,
@@ -71,6 +72,7 @@ def fitted():
     yield PCAFusion(blocks=blocks).fit(X)
     yield LDAFusion(blocks=blocks).fit(X, y)
     yield CCAFusion(blocks=blocks).fit(X)
+    yield PLSFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)
     classifiers = [(name, LogisticRegression(), columns) for name, _, columns in modalities]
     regressors = [(name, LinearRegression(), columns) for name, _, columns in modalities]
