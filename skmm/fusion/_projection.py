@@ -11,8 +11,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from .._array_api import float_dtypes, like, namespace, take_rows, to_numpy
+from .._missing import missing_blocks
 from .._validation import Interval, StrOptions
-from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer
+from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer, signs_by_largest
 
 
 class _ProjectionFusion(BlockTransformer):
@@ -22,23 +24,24 @@ class _ProjectionFusion(BlockTransformer):
         filled = self._fill(X)
         self.projections_ = {}
         for name, columns in self._parts().items():
-            present = ~np.isnan(X[:, columns]).all(axis=1)
+            present = ~missing_blocks(X, {name: columns})[:, 0]
             if not present.any():
                 raise ValueError(
                     f"{type(self).__name__}: block {name!r} is missing in every row of X; there is nothing to learn "
                     "a projection from. Drop the modality, or fit on rows that have it."
                 )
             self.projections_[name] = self._fit_projection(
-                filled[present, columns], None if y is None else y[present], name
+                take_rows(filled[:, columns], present), None if y is None else take_rows(y, present), name
             )
         self.n_components_ = {name: self._width(projection) for name, projection in self.projections_.items()}
 
     def _transform_blocks(self, X):
+        xp = namespace(X)
         filled = self._fill(X)
         parts = []
         for name, columns in self._parts().items():
-            parts.append(self.projections_[name].transform(filled[:, columns]).astype(X.dtype, copy=False))
-        return np.hstack(parts)
+            parts.append(xp.astype(self.projections_[name].transform(filled[:, columns]), X.dtype, copy=False))
+        return xp.concat(parts, axis=1)
 
     def _parts(self):
         """The slices that get a projection each."""
@@ -144,7 +147,8 @@ class PCAFusion(_ProjectionFusion):
         n_components = self.n_components
         if isinstance(n_components, Integral):
             n_components = min(n_components, *X.shape)
-        varies = not np.allclose(X, X[0], rtol=1e-7, atol=0)
+        xp = namespace(X)
+        varies = bool(xp.any(xp.abs(X - X[:1, :]) > 1e-7 * xp.abs(X[:1, :])))
         if not varies:
             # Shares of no variance are undefined; one component that is always zero is not.
             n_components = 1
@@ -152,7 +156,7 @@ class PCAFusion(_ProjectionFusion):
         pca = PCA(n_components, random_state=self.random_state).set_output(transform="default")
         with np.errstate(invalid="warn" if varies else "ignore"):
             pca.fit(X)
-        rank = max(1, _numerical_rank(pca.explained_variance_, X))
+        rank = max(1, _numerical_rank(to_numpy(pca.explained_variance_), X))
         if rank < pca.n_components_:
             # What is beyond the rank is rounding noise, which whitening would blow up.
             pca.set_params(n_components=rank).fit(X)
@@ -167,7 +171,8 @@ class PCAFusion(_ProjectionFusion):
 def _numerical_rank(variances, X):
     """Number of directions whose variance is more than what rounding of the entries of X makes."""
     n_samples, n_features = X.shape
-    noise = np.finfo(X.dtype).eps * np.abs(X).max() * (np.sqrt(n_samples) + np.sqrt(n_features))
+    xp = namespace(X)
+    noise = xp.finfo(X.dtype).eps * float(xp.max(xp.abs(X))) * (np.sqrt(n_samples) + np.sqrt(n_features))
     return int(np.count_nonzero(np.sqrt(variances * max(n_samples - 1, 1)) > 4 * noise))
 
 
@@ -263,18 +268,23 @@ class LDAFusion(_ProjectionFusion):
         self.blocks = blocks
 
     def _validate_fit(self, X, y):
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
+        X, y = validate_data(self, X, y, dtype=float_dtypes(X), ensure_all_finite="allow-nan")
+        if self.shrinkage is not None and not isinstance(X, np.ndarray):
+            raise ValueError(
+                f"LDAFusion takes {type(X).__module__} arrays only without shrinkage, as scikit-learn's LDA does, "
+                f"got shrinkage={self.shrinkage!r}; pass shrinkage=None, or NumPy arrays."
+            )
         check_classification_targets(y)
         return X, y
 
     def _fit_projection(self, X, y, name):
-        n_classes = len(np.unique(y))
+        n_classes = namespace(y).unique_values(y).shape[0]
         where = f" in the rows that have block {name!r}" if name else ""
         if n_classes < 2:
             raise ValueError(f"LDAFusion needs at least 2 classes{where}, got 1 class: {y[0]}.")
-        if len(y) <= n_classes:
+        if X.shape[0] <= n_classes:
             raise ValueError(
-                f"LDAFusion needs more rows than classes{where}, got {len(y)} rows of {n_classes} classes; "
+                f"LDAFusion needs more rows than classes{where}, got {X.shape[0]} rows of {n_classes} classes; "
                 "is y a continuous target?"
             )
         bound = min(n_classes - 1, X.shape[1])
@@ -289,13 +299,17 @@ class LDAFusion(_ProjectionFusion):
             with warnings.catch_warnings():
                 # Of a class with one row; it adds nothing to the scatter, and there is nothing to reshape.
                 warnings.filterwarnings("ignore", message="Only one sample available")
-                return lda.fit(X, y)
+                return _fix_signs(lda.fit(X, y))
         except linalg.LinAlgError:
+            if not isinstance(X, np.ndarray):
+                raise ValueError(
+                    f"LDAFusion: no class varies{where}; that needs NumPy arrays, got {type(X).__module__} arrays."
+                ) from None
             floor = _FLOOR * max(X.var(axis=0).mean(), np.finfo(X.dtype).tiny)
             lda.set_params(solver="eigen", shrinkage=None, covariance_estimator=_FlooredCovariance(floor))
             # Without any scatter between classes their shares are undefined; nobody reads these.
             with np.errstate(invalid="ignore"):
-                return lda.fit(X, y)
+                return _fix_signs(lda.fit(X, y))
 
     @staticmethod
     def _width(projection):
@@ -313,8 +327,17 @@ _FLOOR = 1e-4
 
 def _varies_within_classes(X, y):
     """Tell whether any class has rows that differ by more than rounding."""
-    tolerance = 8 * np.finfo(X.dtype).eps * np.abs(X).max()
-    return any(np.ptp(X[y == label], axis=0).max() > tolerance for label in np.unique(y))
+    xp = namespace(X)
+    tolerance = 8 * xp.finfo(X.dtype).eps * float(xp.max(xp.abs(X)))
+    labels = to_numpy(y)
+    groups = (take_rows(X, labels == label) for label in np.unique(labels))
+    return any(float(xp.max(xp.max(Z, axis=0) - xp.min(Z, axis=0))) > tolerance for Z in groups)
+
+
+def _fix_signs(lda):
+    """Make the largest coefficient of each discriminant positive; solvers leave it open."""
+    lda.scalings_ = lda.scalings_ * like(signs_by_largest(to_numpy(lda.scalings_)), lda.scalings_)
+    return lda
 
 
 class _FlooredCovariance(BaseEstimator):

@@ -15,6 +15,10 @@ X, Y = load_wine(return_X_y=True)
 BLOCKS = {"a": slice(0, 8), "b": slice(8, None)}
 
 
+def assert_equal_but_for_signs(ours, theirs):
+    assert_allclose(ours * np.sign((ours * theirs).sum(axis=0)), theirs, atol=1e-9)
+
+
 def test_pca_of_each_block_is_scikit_learns():
     out = PCAFusion(3, scaling=None, blocks=BLOCKS).fit_transform(X)
     assert_allclose(out[:, :3], PCA(3).fit_transform(X[:, :8]), atol=1e-9)
@@ -50,15 +54,26 @@ def test_number_of_components_is_an_upper_bound():
 def test_lda_of_each_block_is_scikit_learns(shrinkage, solver):
     out = LDAFusion(shrinkage=shrinkage, scaling=None, blocks=BLOCKS).fit_transform(X, Y)
     stock = LinearDiscriminantAnalysis(solver=solver, shrinkage=shrinkage)
-    assert_allclose(out[:, :2], stock.fit(X[:, :8], Y).transform(X[:, :8]), atol=1e-9)
-    assert_allclose(out[:, 2:], stock.fit(X[:, 8:], Y).transform(X[:, 8:]), atol=1e-9)
+    assert_equal_but_for_signs(out[:, :2], stock.fit(X[:, :8], Y).transform(X[:, :8]))
+    assert_equal_but_for_signs(out[:, 2:], stock.fit(X[:, 8:], Y).transform(X[:, 8:]))
 
 
 def test_joint_lda_is_scikit_learns():
     fusion = LDAFusion(1, level="joint", scaling=None, blocks=BLOCKS)
     stock = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=1)
-    assert_allclose(fusion.fit_transform(X, Y), stock.fit(X, Y).transform(X), atol=1e-9)
+    assert_equal_but_for_signs(fusion.fit_transform(X, Y), stock.fit(X, Y).transform(X))
     assert_array_equal(fusion.get_feature_names_out(), ["ldafusion0"])
+
+
+@pytest.mark.parametrize("shrinkage", [None, "auto"])
+def test_lda_signs_do_not_depend_on_the_order(shrinkage):
+    fusion = LDAFusion(shrinkage=shrinkage, blocks=BLOCKS)
+    first = fusion.fit(X, Y).transform(X)
+    order = np.random.default_rng(1).permutation(len(X))
+    assert_allclose(fusion.fit(X[order], Y[order]).transform(X), first, atol=1e-8)
+    for projection in fusion.projections_.values():
+        used = projection.scalings_[:, :2]
+        assert (used[np.abs(used).argmax(axis=0), [0, 1]] > 0).all()
 
 
 @pytest.mark.parametrize("labels", [np.array(["x", "y", "z"])[Y], Y == 0, Y + 10.0])
