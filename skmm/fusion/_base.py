@@ -129,12 +129,15 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         self._scales = None
         if getattr(self, "scaling", None) is None:
             return
-        variances = column_variances(X, self._means)
+        self._set_scales(column_variances(X, self._means), X.shape[0])
+
+    def _set_scales(self, variances, n_rows):
+        """Keep the scale of every column, from the variances of the columns in so many rows."""
         # What summing up a constant leaves is no variance.
-        rounding = 10 * np.finfo(np.float64).eps * np.sqrt(X.shape[0]) * np.abs(self._means)
-        variances[np.sqrt(variances) <= rounding] = 0
-        share = X.shape[1] / len(self.blocks_)
-        self._scales = np.ones(X.shape[1])
+        rounding = 10 * np.finfo(np.float64).eps * np.sqrt(n_rows) * np.abs(self._means)
+        variances = np.where(np.sqrt(variances) <= rounding, 0, variances)
+        share = len(variances) / len(self.blocks_)
+        self._scales = np.ones(len(variances))
         for columns in self.blocks_.values():
             if self.scaling == "std":
                 scales = np.sqrt(np.where(variances[columns] > 0, variances[columns], 1))

@@ -20,19 +20,19 @@ _ROWS_OF_GUESS = 256
 _TILE = 256
 
 
-def present_with_others(X, blocks):
-    """Mask, by row and block, of the blocks that are there together with another one."""
+def present_with_others(X, blocks, together=2):
+    """Mask, by row and block, of the blocks that are there, in rows that have so many together."""
     present = ~missing_blocks(X, blocks)
-    present[present.sum(axis=1) < 2] = False
+    present[present.sum(axis=1) < together] = False
     return present
 
 
 class BlockMoments:
     """Sums over rows of shifted columns and of their products, by pair of blocks.
 
-    Two columns meet in the rows in which both of their blocks are present. Rows with fewer than two blocks are left
-    out: they say nothing about agreement, and the variances within blocks should come from much the same rows as the
-    covariances between them (with two blocks, from just the same).
+    Two columns meet in the rows in which both of their blocks are present. Where blocks are compared, rows with fewer
+    than two are left out: they say nothing about agreement, and the variances within blocks should come from much the
+    same rows as the covariances between them (with two blocks, from just the same).
 
     Parameters
     ----------
@@ -42,6 +42,9 @@ class BlockMoments:
 
     blocks : dict of str to slice
         Columns of each block, closed.
+
+    together : int, default=2
+        Blocks that a row must have to count.
 
     Attributes
     ----------
@@ -55,10 +58,11 @@ class BlockMoments:
         Sums of products of shifted columns; only the lower triangle.
     """
 
-    def __init__(self, shift, blocks):
+    def __init__(self, shift, blocks, together=2):
         n_blocks, n_features = len(blocks), len(shift)
         self.shift = shift
         self.blocks = blocks
+        self.together = together
         self.counts = np.zeros((n_blocks, n_blocks))
         self.sums = np.zeros((n_blocks, n_features))
         self.products = np.zeros((n_features, n_features), order="F")
@@ -104,7 +108,7 @@ class BlockMoments:
                 self.counts += len(Z)
                 self.sums += sums
             elif fill:
-                present = present_with_others(Z, self.blocks)
+                present = present_with_others(Z, self.blocks, self.together)
                 np.copyto(Z, 0, where=np.isnan(Z))
                 Z[~present.any(axis=1)] = 0
                 present = present.astype(dtype)
@@ -130,7 +134,7 @@ class BlockMoments:
             if bool(xp.any(missing)):
                 if not fill:
                     return False
-                present = present_with_others(Z, self.blocks).astype(np.float64)
+                present = present_with_others(Z, self.blocks, self.together).astype(np.float64)
                 kept = like(present.any(axis=1)[:, None], Z)
                 Z = xp.where(missing, xp.zeros_like(Z), Z) * kept
             self.counts += present.T @ present

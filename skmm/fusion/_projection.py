@@ -12,9 +12,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._array_api import float_dtypes, like, namespace, take_rows, to_numpy
-from .._missing import missing_blocks
-from .._validation import Interval, StrOptions
+from .._missing import column_means, missing_blocks
+from .._validation import Interval, StrOptions, fit_context
 from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer, signs_by_largest
+from ._moments import BlockMoments
+from ._streamed_pca import pca_from_covariance
 
 
 class _ProjectionFusion(BlockTransformer):
@@ -25,15 +27,18 @@ class _ProjectionFusion(BlockTransformer):
         self.projections_ = {}
         for name, columns in self._parts().items():
             present = ~missing_blocks(X, {name: columns})[:, 0]
-            if not present.any():
-                raise ValueError(
-                    f"{type(self).__name__}: block {name!r} is missing in every row of X; there is nothing to learn "
-                    "a projection from. Drop the modality, or fit on rows that have it."
-                )
+            self._check_seen(name, present.any())
             self.projections_[name] = self._fit_projection(
                 take_rows(filled[:, columns], present), None if y is None else take_rows(y, present), name
             )
         self.n_components_ = {name: self._width(projection) for name, projection in self.projections_.items()}
+
+    def _check_seen(self, name, seen):
+        if not seen:
+            raise ValueError(
+                f"{type(self).__name__}: block {name!r} is missing in every row of X; there is nothing to learn "
+                "a projection from. Drop the modality, or fit on rows that have it."
+            )
 
     def _transform_blocks(self, X):
         xp = namespace(X)
@@ -142,6 +147,66 @@ class PCAFusion(_ProjectionFusion):
         self.whiten = whiten
         self.blocks = blocks
         self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Go on learning with more rows.
+
+        Kept are the covariances of the columns, of which the components are computed anew, so that the result is the
+        one of ``fit`` on all rows so far; but what ``fit`` fills with means (single missing cells and, with
+        ``level="joint"``, missing blocks) is filled with those of the first batch. The first call after ``fit`` begins
+        anew.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Blocks side by side, with NaN in missing cells.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : PCAFusion
+            The strategy fitted to all rows so far.
+        """
+        first = not hasattr(self, "_moments")
+        X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=first)
+        if first:
+            self._resolve_blocks(X)
+            shift = column_means(X)
+            self._moments = {
+                name: BlockMoments(shift[columns], {name: slice(0, columns.stop - columns.start)}, together=1)
+                for name, columns in self._parts().items()
+            }
+        self._means, variances = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+        covariances = {}
+        for name, columns in self._parts().items():
+            moments = self._moments[name]
+            moments.add(X[:, columns])
+            n_rows = int(moments.counts[0, 0])
+            self._check_seen(name, n_rows > 0)
+            self._means[columns] = moments.means()
+            covariances[name] = moments.covariance()
+            variances[columns] = np.diag(covariances[name]) * (n_rows - 1) / n_rows
+        self._empty, self._scales = np.zeros(X.shape[1], dtype=bool), None
+        if self.scaling is not None:
+            self._set_scales(variances, n_rows)
+        self.projections_ = {}
+        for name, columns in self._parts().items():
+            mean, S = self._means[columns], covariances[name]
+            if self._scales is not None:
+                mean = np.zeros(len(S))
+                S = S / self._scales[columns] / self._scales[columns, None]
+            n_rows = int(self._moments[name].counts[0, 0])
+            pca = pca_from_covariance(S, mean, n_rows, self.n_components, X)
+            self.projections_[name] = pca.set_params(whiten=self.whiten and bool(S.any()))
+        self.n_components_ = {name: pca.n_components_ for name, pca in self.projections_.items()}
+        return self
+
+    def _fit_blocks(self, X, y):
+        self.__dict__.pop("_moments", None)
+        super()._fit_blocks(X, y)
 
     def _fit_projection(self, X, y, name):
         n_components = self.n_components
