@@ -13,6 +13,7 @@ _HOMES = {
     "ImageEncoder": "encoders",
     "LDAFusion": "fusion",
     "ModalityFuser": "fusion",
+    "ModalityImputer": "fusion",
     "ModalityStackingClassifier": "ensemble",
     "ModalityStackingRegressor": "ensemble",
     "ModalityVotingClassifier": "ensemble",

@@ -11,6 +11,7 @@ from skmm import (
     ConcatFusion,
     LDAFusion,
     ModalityFuser,
+    ModalityImputer,
     ModalityStackingClassifier,
     ModalityStackingRegressor,
     ModalityVotingClassifier,
@@ -38,6 +39,12 @@ STRATEGIES = [
     LDAFusion(1, level="joint", shrinkage=None, blocks=BLOCKS),
     CCAFusion(blocks=BLOCKS),
     CCAFusion(regularization=0.1, scaling=None, output="mean", blocks=BLOCKS),
+]
+IMPUTERS = [
+    ModalityImputer(),
+    ModalityImputer("zero", add_indicator=True, blocks=BLOCKS),
+    ModalityImputer("regression", blocks=BLOCKS),
+    ModalityImputer("neighbors", n_neighbors=2, blocks=BLOCKS),
 ]
 FUSERS = [
     ModalityFuser(modalities("passthrough")),
@@ -80,6 +87,6 @@ STACKERS = [
 ]
 
 
-@parametrize_with_checks([*STRATEGIES, *FUSERS, *VOTERS, *STACKERS])
+@parametrize_with_checks([*STRATEGIES, *IMPUTERS, *FUSERS, *VOTERS, *STACKERS])
 def test_sklearn_checks(estimator, check):
     check(estimator)

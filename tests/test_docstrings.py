@@ -21,6 +21,7 @@ from skmm import (
     ImageEncoder,
     LDAFusion,
     ModalityFuser,
+    ModalityImputer,
     ModalityStackingClassifier,
     ModalityStackingRegressor,
     ModalityVotingClassifier,
@@ -72,6 +73,7 @@ def fitted():
     yield LDAFusion(blocks=blocks).fit(X, y)
     yield CCAFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)
+    yield ModalityImputer(blocks=blocks).fit(X)
     classifiers = [(name, LogisticRegression(), columns) for name, _, columns in modalities]
     regressors = [(name, LinearRegression(), columns) for name, _, columns in modalities]
     yield ModalityVotingClassifier(classifiers).fit(X, y)
