@@ -7,6 +7,7 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "AudioDescriptor": "encoders",
     "AudioEncoder": "encoders",
+    "AverageFusion": "fusion",
     "CCAFusion": "fusion",
     "ConcatFusion": "fusion",
     "ImageDescriptor": "encoders",

@@ -7,6 +7,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmm import (
+    AverageFusion,
     CCAFusion,
     ConcatFusion,
     LDAFusion,
@@ -31,6 +32,10 @@ STRATEGIES = [
     ConcatFusion(),
     ConcatFusion(scaling=None, blocks=BLOCKS),
     ConcatFusion(scaling="norm", blocks=BLOCKS),
+    ConcatFusion(weights="cv", blocks=BLOCKS),
+    AverageFusion(blocks=BLOCKS),
+    AverageFusion(3, reduction="random", blocks=BLOCKS),
+    AverageFusion(2, weights="cv", blocks=BLOCKS),
     PCAFusion(),
     PCAFusion(blocks=BLOCKS),
     PCAFusion(2, level="joint", scaling="norm", blocks=BLOCKS),

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmm import (
     AudioDescriptor,
     AudioEncoder,
+    AverageFusion,
     CCAFusion,
     ConcatFusion,
     ImageDescriptor,
@@ -68,6 +69,7 @@ def fitted():
     X, y = rng.normal(size=(20, 4)), np.arange(20) % 2
     blocks = {"a": slice(0, 2), "b": slice(2, None)}
     modalities = [("a", "passthrough", slice(0, 2)), ("b", "passthrough", slice(2, None))]
+    yield AverageFusion(blocks=blocks).fit(X)
     yield ConcatFusion(blocks=blocks).fit(X)
     yield PCAFusion(blocks=blocks).fit(X)
     yield LDAFusion(blocks=blocks).fit(X, y)

@@ -1,9 +1,10 @@
 """Feature-level fusion and joint embedding."""
 
+from ._average import AverageFusion
 from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._fuser import ModalityFuser
 from ._imputer import ModalityImputer
 from ._projection import LDAFusion, PCAFusion
 
-__all__ = ["CCAFusion", "ConcatFusion", "LDAFusion", "ModalityFuser", "ModalityImputer", "PCAFusion"]
+__all__ = ["AverageFusion", "CCAFusion", "ConcatFusion", "LDAFusion", "ModalityFuser", "ModalityImputer", "PCAFusion"]

@@ -34,12 +34,13 @@ from .._validation import (
     log_elapsed_time,
     raise_for_params,
 )
+from ._average import AverageFusion
 from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._imputer import ModalityImputer
 from ._projection import LDAFusion, PCAFusion
 
-STRATEGIES = {"concat": ConcatFusion, "pca": PCAFusion, "lda": LDAFusion, "cca": CCAFusion}
+STRATEGIES = {"concat": ConcatFusion, "pca": PCAFusion, "lda": LDAFusion, "cca": CCAFusion, "average": AverageFusion}
 
 
 class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition):
