@@ -18,6 +18,7 @@ from skmm import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     PCAFusion,
+    ProductFusion,
 )
 
 # Open slices, so that the instances fit whatever number of columns a check comes with.
@@ -42,6 +43,9 @@ STRATEGIES = [
     PCAFusion(0.9, scaling=None, whiten=True, blocks=BLOCKS),
     LDAFusion(blocks=BLOCKS),
     LDAFusion(1, level="joint", shrinkage=None, blocks=BLOCKS),
+    ProductFusion(blocks=BLOCKS),
+    ProductFusion("hadamard", max_features=20, blocks=BLOCKS),
+    ProductFusion("compact", max_features=20, scaling=None, blocks=BLOCKS),
     CCAFusion(blocks=BLOCKS),
     CCAFusion(regularization=0.1, scaling=None, output="mean", blocks=BLOCKS),
 ]

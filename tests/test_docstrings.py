@@ -28,6 +28,7 @@ from skmm import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     PCAFusion,
+    ProductFusion,
     TextEncoder,
     VideoAudio,
     VideoEncoder,
@@ -72,6 +73,7 @@ def fitted():
     yield AverageFusion(blocks=blocks).fit(X)
     yield ConcatFusion(blocks=blocks).fit(X)
     yield PCAFusion(blocks=blocks).fit(X)
+    yield ProductFusion(blocks=blocks).fit(X)
     yield LDAFusion(blocks=blocks).fit(X, y)
     yield CCAFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)

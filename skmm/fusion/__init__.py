@@ -5,6 +5,16 @@ from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._fuser import ModalityFuser
 from ._imputer import ModalityImputer
+from ._product import ProductFusion
 from ._projection import LDAFusion, PCAFusion
 
-__all__ = ["AverageFusion", "CCAFusion", "ConcatFusion", "LDAFusion", "ModalityFuser", "ModalityImputer", "PCAFusion"]
+__all__ = [
+    "AverageFusion",
+    "CCAFusion",
+    "ConcatFusion",
+    "LDAFusion",
+    "ModalityFuser",
+    "ModalityImputer",
+    "PCAFusion",
+    "ProductFusion",
+]

@@ -38,9 +38,17 @@ from ._average import AverageFusion
 from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._imputer import ModalityImputer
+from ._product import ProductFusion
 from ._projection import LDAFusion, PCAFusion
 
-STRATEGIES = {"concat": ConcatFusion, "pca": PCAFusion, "lda": LDAFusion, "cca": CCAFusion, "average": AverageFusion}
+STRATEGIES = {
+    "concat": ConcatFusion,
+    "pca": PCAFusion,
+    "lda": LDAFusion,
+    "cca": CCAFusion,
+    "average": AverageFusion,
+    "product": ProductFusion,
+}
 
 
 class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition):

@@ -30,7 +30,13 @@ class WeightedBlockTransformer(BlockTransformer):
         if not self._needs_y():
             return super()._validate_fit(X, y)
         return validate_data(
-            self, X, y, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", multi_output=True
+            self,
+            X,
+            y,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=max(2, self._min_samples),
+            multi_output=True,
         )
 
     def _needs_y(self):
