@@ -20,6 +20,7 @@ _HOMES = {
     "ModalityVotingClassifier": "ensemble",
     "ModalityVotingRegressor": "ensemble",
     "PCAFusion": "fusion",
+    "PLSFusion": "fusion",
     "ProductFusion": "fusion",
     "TextEncoder": "encoders",
     "VideoAudio": "encoders",

@@ -87,7 +87,7 @@ def _missing_in_all(columns, n_samples):
 
 
 def missing_blocks(X, blocks):
-    """Mask of the blocks that are missing, row by row.
+    """Mask of the rows in which each block of a matrix is missing.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def missing_blocks(X, blocks):
         Blocks side by side, with NaN in missing cells.
 
     blocks : dict of str to slice
-        Columns of each block.
+        Columns of each block, closed.
 
     Returns
     -------

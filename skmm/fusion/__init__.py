@@ -5,6 +5,7 @@ from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._fuser import ModalityFuser
 from ._imputer import ModalityImputer
+from ._pls import PLSFusion
 from ._product import ProductFusion
 from ._projection import LDAFusion, PCAFusion
 
@@ -16,5 +17,6 @@ __all__ = [
     "ModalityFuser",
     "ModalityImputer",
     "PCAFusion",
+    "PLSFusion",
     "ProductFusion",
 ]

@@ -38,15 +38,17 @@ from ._average import AverageFusion
 from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._imputer import ModalityImputer
+from ._pls import PLSFusion
 from ._product import ProductFusion
 from ._projection import LDAFusion, PCAFusion
 
 STRATEGIES = {
-    "concat": ConcatFusion,
-    "pca": PCAFusion,
-    "lda": LDAFusion,
-    "cca": CCAFusion,
     "average": AverageFusion,
+    "cca": CCAFusion,
+    "concat": ConcatFusion,
+    "lda": LDAFusion,
+    "pca": PCAFusion,
+    "pls": PLSFusion,
     "product": ProductFusion,
 }
 
@@ -68,9 +70,9 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
           :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
 
-    fusion : transformer or {"concat", "pca", "lda", "cca"}, default="concat"
-        Strategy that joins the blocks. The strings stand for :class:`ConcatFusion`,
-        :class:`PCAFusion`, :class:`LDAFusion` and :class:`CCAFusion` at their defaults. If it has a
+    fusion : transformer or str, default="concat"
+        Strategy that joins the blocks. The strings "average", "cca", "concat", "lda", "pca", "pls" and
+        "product" stand for :class:`AverageFusion`, :class:`CCAFusion`, ... at their defaults. If it has a
         parameter ``blocks`` (in a Pipeline: if its first step has, and the step after a
         :class:`ModalityImputer`), the fuser sets that on its clone; any other transformer is applied
         to the concatenated matrix.
