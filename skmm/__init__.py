@@ -12,6 +12,8 @@ _HOMES = {
     "ConcatFusion": "fusion",
     "ImageDescriptor": "encoders",
     "ImageEncoder": "encoders",
+    "KernelCCAFusion": "fusion",
+    "KernelFusion": "fusion",
     "LDAFusion": "fusion",
     "ModalityFuser": "fusion",
     "ModalityImputer": "fusion",

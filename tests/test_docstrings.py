@@ -20,6 +20,8 @@ from skmm import (
     ConcatFusion,
     ImageDescriptor,
     ImageEncoder,
+    KernelCCAFusion,
+    KernelFusion,
     LDAFusion,
     ModalityFuser,
     ModalityImputer,
@@ -74,6 +76,8 @@ def fitted():
     yield ConcatFusion(blocks=blocks).fit(X)
     yield PCAFusion(blocks=blocks).fit(X)
     yield ProductFusion(blocks=blocks).fit(X)
+    yield KernelFusion(blocks=blocks).fit(X)
+    yield KernelCCAFusion(blocks=blocks).fit(X)
     yield LDAFusion(blocks=blocks).fit(X, y)
     yield CCAFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)

@@ -5,6 +5,8 @@ from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._fuser import ModalityFuser
 from ._imputer import ModalityImputer
+from ._kernel import KernelFusion
+from ._kernel_cca import KernelCCAFusion
 from ._pls import PLSFusion
 from ._product import ProductFusion
 from ._projection import LDAFusion, PCAFusion
@@ -13,6 +15,8 @@ __all__ = [
     "AverageFusion",
     "CCAFusion",
     "ConcatFusion",
+    "KernelCCAFusion",
+    "KernelFusion",
     "LDAFusion",
     "ModalityFuser",
     "ModalityImputer",

@@ -38,6 +38,8 @@ from ._average import AverageFusion
 from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._imputer import ModalityImputer
+from ._kernel import KernelFusion
+from ._kernel_cca import KernelCCAFusion
 from ._pls import PLSFusion
 from ._product import ProductFusion
 from ._projection import LDAFusion, PCAFusion
@@ -46,6 +48,8 @@ STRATEGIES = {
     "average": AverageFusion,
     "cca": CCAFusion,
     "concat": ConcatFusion,
+    "kernel": KernelFusion,
+    "kernel_cca": KernelCCAFusion,
     "lda": LDAFusion,
     "pca": PCAFusion,
     "pls": PLSFusion,
@@ -71,8 +75,8 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
 
     fusion : transformer or str, default="concat"
-        Strategy that joins the blocks. The strings "average", "cca", "concat", "lda", "pca", "pls" and
-        "product" stand for :class:`AverageFusion`, :class:`CCAFusion`, ... at their defaults. If it has a
+        Strategy that joins the blocks. The strings "average", "cca", "concat", "kernel", "kernel_cca", "lda", "pca",
+        "pls" and "product" stand for :class:`AverageFusion`, :class:`CCAFusion`, ... at their defaults. If it has a
         parameter ``blocks`` (in a Pipeline: if its first step has, and the step after a
         :class:`ModalityImputer`), the fuser sets that on its clone; any other transformer is applied
         to the concatenated matrix.
