@@ -35,7 +35,7 @@ class ModalityImputer(BlockTransformer):
         Ridge r of ``strategy="regression"``, on columns of unit variance. "auto" is the Ledoit-Wolf
         estimate.
 
-    n_neighbors : int, default=5
+    n_neighbors : int, default=15
         Number of neighbours of ``strategy="neighbors"``.
 
     add_indicator : bool, default=False
@@ -105,7 +105,7 @@ class ModalityImputer(BlockTransformer):
         "add_indicator": ["boolean"],
     }
 
-    def __init__(self, strategy="mean", *, regularization="auto", n_neighbors=5, add_indicator=False, blocks=None):
+    def __init__(self, strategy="mean", *, regularization="auto", n_neighbors=15, add_indicator=False, blocks=None):
         self.strategy = strategy
         self.regularization = regularization
         self.n_neighbors = n_neighbors
