@@ -20,6 +20,7 @@ from skmm import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     PCAFusion,
+    PLSFusion,
     ProductFusion,
 )
 
@@ -54,6 +55,10 @@ STRATEGIES = [
     ProductFusion("compact", max_features=20, scaling=None, blocks=BLOCKS),
     CCAFusion(blocks=BLOCKS),
     CCAFusion(regularization=0.1, scaling=None, output="mean", blocks=BLOCKS),
+    CCAFusion(regularization="auto", output="sum", blocks=BLOCKS),
+    CCAFusion(objective="sumcor", regularization=0, blocks=BLOCKS),
+    PLSFusion(blocks=BLOCKS),
+    PLSFusion(scaling=None, output="sum", blocks=BLOCKS),
 ]
 IMPUTERS = [
     ModalityImputer(),
@@ -66,6 +71,7 @@ FUSERS = [
     ModalityFuser(modalities("passthrough"), fusion="pca"),
     ModalityFuser(modalities("passthrough"), fusion="lda"),
     ModalityFuser(modalities("passthrough"), fusion="cca"),
+    ModalityFuser(modalities("passthrough"), fusion="pls"),
     ModalityFuser(modalities(StandardScaler(), make_pipeline(SimpleImputer(), StandardScaler()))),
     ModalityFuser(modalities("passthrough"), fusion=make_pipeline(PCAFusion(2), StandardScaler())),
     ModalityFuser(modalities("passthrough"), fusion=StandardScaler()),

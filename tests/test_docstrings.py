@@ -30,6 +30,7 @@ from skmm import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     PCAFusion,
+    PLSFusion,
     ProductFusion,
     TextEncoder,
     VideoAudio,
@@ -80,6 +81,7 @@ def fitted():
     yield KernelCCAFusion(blocks=blocks).fit(X)
     yield LDAFusion(blocks=blocks).fit(X, y)
     yield CCAFusion(blocks=blocks).fit(X)
+    yield PLSFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)
     yield ModalityImputer(blocks=blocks).fit(X)
     classifiers = [(name, LogisticRegression(), columns) for name, _, columns in modalities]

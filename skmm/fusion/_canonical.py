@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg
-from scipy.linalg import blas, lapack
 
 # Variance along a direction, relative to the largest of the block, below which products in float64 leave too few
 # digits: an error of 1e-15 there moves a correlation by up to 1e-5.
@@ -130,13 +129,17 @@ class _Cholesky(NamedTuple):
         return len(self.factor)
 
     def left(self, M):
-        return blas.dtrsm(1.0, self.factor, M, lower=1)
+        return self._trsm(1.0, self.factor, M, lower=1)
 
     def right(self, M):
-        return blas.dtrsm(1.0, self.factor, M, side=1, lower=1, trans_a=1)
+        return self._trsm(1.0, self.factor, M, side=1, lower=1, trans_a=1)
 
     def weights(self, directions):
-        return blas.dtrsm(1.0, self.factor, directions, lower=1, trans_a=1)
+        return self._trsm(1.0, self.factor, directions, lower=1, trans_a=1)
+
+    @property
+    def _trsm(self):
+        return linalg.get_blas_funcs("trsm", (self.factor,))
 
 
 class _Eigenvectors(NamedTuple):
@@ -160,10 +163,12 @@ class _Eigenvectors(NamedTuple):
 
 
 def _whitening(S, ridge, target, noise):
-    ridged = (1 - ridge) * S
-    ridged[np.diag_indices_from(ridged)] += ridge * target
+    # Symmetric, so that the transpose, in the order of the Fortran routines, is the same.
+    ridged = ((1 - ridge) * S).T
+    ridged.T.flat[:: len(ridged) + 1] += ridge * target
     variances = np.diag(ridged)
-    factor, failed = lapack.dpotrf(ridged, lower=1)
+    potrf = linalg.get_lapack_funcs("potrf", (ridged,))
+    factor, failed = potrf(ridged, lower=1)
     pivot = 0.0 if failed else (np.diag(factor) ** 2 / variances).min()
     # Written so that NaN fails.
     if pivot > _PIVOT and pivot * variances.min() > 100 * noise:
@@ -234,7 +239,7 @@ def leading_pairs(M, k):
         right, left = leading_pairs(M.T, k)
         return left, right
     n = M.shape[1]
-    product = blas.dsyrk(1.0, M, trans=1, lower=1)
+    product = linalg.get_blas_funcs("syrk", (M,))(1.0, M, trans=1, lower=1)
     _, V = linalg.eigh(product, lower=True, subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False)
     Q, R = linalg.qr(M @ V, mode="economic", check_finite=False)
     left, _, right = linalg.svd(R, check_finite=False)
@@ -244,7 +249,7 @@ def leading_pairs(M, k):
 def _leading_stacks(S, blocks, whitenings, ranks, k, objective):
     ends = np.cumsum(list(ranks.values()))
     slices = [slice(end - rank, end) for end, rank in zip(ends, ranks.values(), strict=True)]
-    agreement = np.eye(ends[-1])
+    agreement = np.eye(ends[-1], dtype=S.dtype)
     for i, (a, own_a) in enumerate(blocks.items()):
         for j, (b, own_b) in enumerate(blocks.items()):
             if j < i or (j == i and objective == "maxvar"):

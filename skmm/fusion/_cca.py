@@ -103,7 +103,8 @@ class CCAFusion(LinearEmbedding):
 
     **Precision.** Products are summed up in float64, chunk by chunk. Those of a float32 X are computed
     in float32 as long as no column is nearly a combination of others (the smallest relative pivot of
-    the Cholesky factors stays above 1e-4), and again in float64 otherwise. Directions of a block whose standard
+    the Cholesky factors stays above .01; correlations are then right to about 1e-6), and again in float64
+    otherwise. Directions of a block whose standard
     deviation is below 1e-5 of the largest are left out where there is no ridge.
 
     **Data larger than memory.** ``partial_fit`` takes X in batches, with a ridge given as numbers.
@@ -166,6 +167,15 @@ class CCAFusion(LinearEmbedding):
         # Without a ridge the scales have no influence but on rounding.
         return {name: self.scaling == "std" or ridge == 0 for name, ridge in self._given().items()}
 
+    def _check_streams(self):
+        given = self.regularization
+        for value in given.values() if isinstance(given, dict) else [given]:
+            if isinstance(value, str):
+                raise AttributeError(
+                    f"CCAFusion: partial_fit needs a regularization given as numbers, got {given!r}, for which all "
+                    "rows must be at hand."
+                )
+
     def _parts(self, n_samples):
         if self.regularization != "cv":
             return super()._parts(n_samples)
@@ -194,11 +204,6 @@ class CCAFusion(LinearEmbedding):
 
     def _find_ridges(self, covariance, parts, X):
         given = self._given()
-        if X is None and any(isinstance(value, str) for value in given.values()):
-            raise ValueError(
-                f"{type(self).__name__}: partial_fit needs a regularization given as numbers, got "
-                f"{self.regularization!r}, for which all rows must be at hand."
-            )
         if self.regularization == "cv":
             splits = splits_of_parts(parts)
             given = dict.fromkeys(given, choose_ridge(covariance, splits, self.n_components, self.objective))

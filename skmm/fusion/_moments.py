@@ -13,6 +13,8 @@ from .._missing import column_means, missing_blocks
 # Cells of a chunk: a few megabytes, so that what is centred there is still in the cache when it is multiplied.
 _CHUNK = 2**21
 _ROWS_OF_GUESS = 256
+# Columns that are mirrored at a time.
+_TILE = 256
 
 
 def present_with_others(X, blocks):
@@ -146,8 +148,10 @@ class BlockMoments:
                     if rows.start >= columns.start and n > 1:
                         correction = np.outer(self.sums[j, rows], self.sums[i, columns]) / n
                         S[rows, columns] = (self.products[rows, columns] - correction) / (n - 1)
-        S = np.tril(S)
-        S += np.tril(S, -1).T
+        for start in range(0, len(S), _TILE):
+            tile, below = slice(start, start + _TILE), slice(start + _TILE, None)
+            S[tile, tile] = np.tril(S[tile, tile]) + np.tril(S[tile, tile], -1).T
+            S[tile, below] = S[below, tile].T
         return S
 
     def _own_means(self):

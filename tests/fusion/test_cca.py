@@ -1,16 +1,22 @@
 """CCAFusion against the analytic solution and scikit-learn's iterative CCA."""
 
+import os
+import pickle
+import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg
+from sklearn.base import clone
 from sklearn.covariance import LedoitWolf
 from sklearn.cross_decomposition import CCA, PLSSVD
 from sklearn.preprocessing import StandardScaler
 
-from skmm import CCAFusion
+from skmm import CCAFusion, PLSFusion
+from skmm.fusion._ridge import RIDGES
 
 BLOCKS = {"a": slice(0, 5), "b": slice(5, None)}
 
@@ -245,3 +251,312 @@ def test_wrong_regularization(regularization, message):
 def test_one_block_is_refused():
     with pytest.raises(ValueError, match="CCAFusion needs at least 2 blocks"):
         CCAFusion().fit(linked())
+
+
+THREE = {"a": slice(0, 5), "b": slice(5, 9), "c": slice(9, None)}
+
+
+def cosines(ours, theirs):
+    """Absolute correlations of columns."""
+    k = ours.shape[1]
+    return np.abs(np.corrcoef(ours.T, theirs.T)[:k, k:].diagonal())
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.2, 1.0])
+def test_sumcor_is_the_generalised_eigenproblem(ridge):
+    X = linked(widths=(5, 4, 3))
+    fusion = CCAFusion(3, objective="sumcor", regularization=ridge, scaling=None, blocks=THREE).fit(X)
+    S = np.cov(X, rowvar=False)
+    own = [S[columns, columns] for columns in THREE.values()]
+    within = linalg.block_diag(*[(1 - ridge) * s + ridge * np.trace(s) / len(s) * np.eye(len(s)) for s in own])
+    _, vectors = linalg.eigh(S - linalg.block_diag(*own), within)
+    for name, columns in THREE.items():
+        assert_allclose(cosines(X[:, columns] @ fusion.weights_[name], X[:, columns] @ vectors[columns, :-4:-1]), 1)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.2, 1.0])
+def test_maxvar_regresses_on_what_the_blocks_explain_together(ridge):
+    X = linked(n=60, widths=(5, 4, 3))
+    fusion = CCAFusion(3, regularization=ridge, scaling=None, blocks=THREE).fit(X)
+    Z = X - X.mean(axis=0)
+    explained, maps = 0, {}
+    for name, columns in THREE.items():
+        own = Z[:, columns]
+        s = own.T @ own / 59
+        maps[name] = linalg.solve((1 - ridge) * s + ridge * np.trace(s) / len(s) * np.eye(len(s)), own.T)
+        explained = explained + own @ maps[name]
+    _, G = linalg.eigh(explained)
+    for name, columns in THREE.items():
+        assert_allclose(cosines(X[:, columns] @ fusion.weights_[name], X[:, columns] @ maps[name] @ G[:, :-4:-1]), 1)
+
+
+def test_objectives_agree_without_a_ridge_and_with_two_blocks():
+    X = linked(widths=(5, 4, 3))
+    first, second = (
+        CCAFusion(3, objective=objective, regularization=0, blocks=THREE).fit_transform(X)
+        for objective in ("maxvar", "sumcor")
+    )
+    assert_allclose(first, second, atol=1e-9)
+    first, second = (
+        CCAFusion(3, objective=objective, blocks=BLOCKS).fit_transform(X[:, :9]) for objective in ("maxvar", "sumcor")
+    )
+    assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_cca_zoo_finds_the_same(ridge):
+    zoo = pytest.importorskip("cca_zoo.linear")
+    X = StandardScaler().fit_transform(linked(widths=(5, 4, 3))) * np.sqrt(399 / 400)
+    for objective, stock in (("maxvar", zoo.GCCA), ("sumcor", zoo.MCCA)):
+        fusion = CCAFusion(3, objective=objective, regularization=ridge, scaling=None, blocks=THREE).fit(X)
+        theirs = stock(3, shrinkage=ridge).fit([X[:, columns] for columns in THREE.values()])
+        for columns, ours, weights in zip(THREE.values(), fusion.weights_.values(), theirs.weights_, strict=True):
+            assert_allclose(cosines(X[:, columns] @ ours, X[:, columns] @ weights), 1, atol=1e-9)
+    two = zoo.CCA(3).fit([X[:, :5], X[:, 5:9]]).transform([X[:, :5], X[:, 5:9]])
+    fusion = CCAFusion(3, regularization=0, blocks=BLOCKS).fit(X[:, :9])
+    assert_allclose(fusion.correlations_, np.corrcoef(*[z.T for z in two])[:3, 3:].diagonal(), atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scaling", ["std", None])
+@pytest.mark.parametrize("widths", [(60, 80), (60, 5), (60, 5, 40)])
+def test_the_dual_is_the_primal(widths, scaling, dtype):
+    X = (linked(n=50, widths=widths) * np.geomspace(0.1, 3, sum(widths)) + 5).astype(dtype)
+    ends = np.cumsum(widths)
+    blocks = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
+    for regularization in (0.1, "auto"):
+        dual = CCAFusion(3, regularization=regularization, scaling=scaling, blocks=blocks).fit(X)
+        # Repeated rows change no covariance but for the factor of n - 1; the primal side has rows enough.
+        primal = CCAFusion(3, regularization=dual.regularization_, scaling=scaling, blocks=blocks).fit(
+            np.tile(X, (3, 1))
+        )
+        assert max(widths) > len(X)
+        tolerance = 1e-8 if dtype == np.float64 else 1e-3
+        assert_allclose(dual.correlations_, primal.correlations_, rtol=tolerance)
+        scale = np.sqrt((3 * 50 - 1) / (3 * 49))
+        for name in blocks:
+            weights = primal.weights_[name]
+            assert_allclose(dual.weights_[name] * scale, weights, atol=tolerance * np.abs(weights).max())
+            assert_allclose(dual.loadings_[name], primal.loadings_[name], atol=tolerance)
+
+
+def test_auto_ridge_of_wide_blocks_is_ledoit_wolf():
+    X = linked(n=50, widths=(60, 80))
+    blocks = {"a": slice(0, 60), "b": slice(60, None)}
+    fusion = CCAFusion(2, regularization="auto", blocks=blocks).fit(X)
+    for name, columns in blocks.items():
+        block = StandardScaler().fit_transform(X[:, columns])
+        assert_allclose(fusion.regularization_[name], LedoitWolf().fit(block).shrinkage_)
+
+
+def test_twenty_thousand_columns():
+    X = linked(n=200, widths=(20_000, 500), noise=2).astype(np.float32)
+    blocks = {"a": slice(0, 20_000), "b": slice(20_000, None)}
+    fusion = CCAFusion(4, blocks=blocks).fit(X[:150])
+    # Two variables are shared, over noise of four times their variance in every column.
+    held_out = np.split(fusion.transform(X[150:]), 2, axis=1)
+    assert (cosines(*held_out)[:2] > 0.9).all()
+
+
+@pytest.mark.parametrize("regularization", [0.0, 0.3, "auto"])
+@pytest.mark.parametrize("cls", [CCAFusion, PLSFusion])
+def test_two_rows(cls, regularization):
+    X = linked()[:2]
+    fusion = cls(blocks=BLOCKS) if cls is PLSFusion else cls(regularization=regularization, blocks=BLOCKS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        out = fusion.fit_transform(X)
+    assert out.shape == (2, 2)
+    assert_allclose(fusion.correlations_, 1)
+
+
+def test_duplicated_columns_do_not_matter():
+    X = linked()
+    twice = np.hstack([X[:, :5], X[:, :2], X[:, 5:]])
+    blocks = {"a": slice(0, 7), "b": slice(7, None)}
+    for ridge, options in ((0.0, {}), (1e-3, {})):
+        fusion = CCAFusion(4, regularization=ridge, blocks=blocks).fit(twice)
+        plain = CCAFusion(4, regularization=ridge, blocks=BLOCKS).fit(X, **options)
+        assert_allclose(fusion.correlations_, plain.correlations_, atol=1e-8 if ridge == 0 else 1e-3)
+        assert np.isfinite(fusion.transform(twice)).all()
+
+
+@pytest.mark.parametrize("objective", ["maxvar", "sumcor"])
+@pytest.mark.parametrize("ridge", [0.0, 0.1, 1.0])
+def test_components_do_not_collapse(objective, ridge):
+    # Rank 2 in the second block and more components asked for than anything can give.
+    X = linked(widths=(6, 2, 5))
+    X = np.hstack([X[:, :6], X[:, 6:8] @ np.random.default_rng(3).normal(size=(2, 4)), X[:, 8:]])
+    blocks = {"a": slice(0, 6), "b": slice(6, 10), "c": slice(10, None)}
+    fusion = CCAFusion(8, objective=objective, regularization=ridge, blocks=blocks)
+    out = fusion.fit_transform(X)
+    k = fusion.n_components_
+    parts = dict(zip(blocks, np.split(out, 3, axis=1), strict=True))
+    for name in ("a", "c"):
+        assert_allclose(parts[name].std(axis=0, ddof=1), 1, rtol=1e-6)
+        assert np.linalg.matrix_rank(parts[name], tol=1e-6) == k
+    assert np.isfinite(out).all()
+
+
+def test_blocks_in_any_order_of_columns():
+    X = linked()
+    swapped = np.hstack([X[:, 5:], X[:, :5]])
+    fusion = CCAFusion(3, blocks={"a": slice(4, None), "b": slice(0, 4)})
+    assert_allclose(fusion.fit_transform(swapped), CCAFusion(3, blocks=BLOCKS).fit_transform(X), atol=1e-10)
+
+
+def test_more_than_two_blocks_use_the_rows_that_have_pairs():
+    X = linked(widths=(5, 4, 3))
+    gone = X.copy()
+    gone[:150, :5] = np.nan
+    gone[150:250, 5:9] = np.nan
+    gone[250:300, :9] = np.nan
+    fusion = CCAFusion(2, regularization=0, scaling=None, blocks=THREE).fit(gone)
+    S = np.zeros((12, 12))
+    rows = {"a": slice(150, 400), "b": [*range(150), *range(300, 400)], "c": slice(0, 250)}
+    have = {name: np.isin(np.arange(400), np.arange(400)[index]) for name, index in rows.items()}
+    have["c"] = np.r_[np.ones(250, bool), np.zeros(50, bool), np.ones(100, bool)]
+    have["a"][250:300] = False
+    for a, own in THREE.items():
+        for b, other in THREE.items():
+            both = have[a] & have[b]
+            left, right = X[both, own], X[both, other]
+            S[own, other] = (left - left.mean(axis=0)).T @ (right - right.mean(axis=0)) / (both.sum() - 1)
+    D = linalg.block_diag(*[S[columns, columns] for columns in THREE.values()])
+    _, vectors = linalg.eigh(S, D)
+    for name, columns in THREE.items():
+        assert_allclose(cosines(X[:, columns] @ fusion.weights_[name], X[:, columns] @ vectors[columns, :-3:-1]), 1)
+    assert np.isfinite(fusion.transform(gone)).all()
+
+
+def test_float32_products_are_redone_where_columns_are_nearly_collinear():
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(2000, 3))
+    for gap in (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 1e-3):
+        A = latent @ rng.normal(size=(3, 6)) + gap * rng.normal(size=(2000, 6))
+        B = latent @ rng.normal(size=(3, 5)) + rng.normal(size=(2000, 5))
+        X = np.hstack([A, B]).astype(np.float32)
+        blocks = {"a": slice(0, 6), "b": slice(6, None)}
+        single = CCAFusion(5, regularization=0, blocks=blocks).fit(X)
+        double = CCAFusion(5, regularization=0, blocks=blocks).fit(X.astype(np.float64))
+        assert_allclose(single.correlations_, double.correlations_, atol=2e-6)
+
+
+def test_values_that_overflow_products_in_float32():
+    X = linked()
+    huge = (X * 1e25).astype(np.float32)
+    assert_allclose(
+        CCAFusion(3, blocks=BLOCKS).fit(huge).correlations_, CCAFusion(3, blocks=BLOCKS).fit(X).correlations_, atol=1e-5
+    )
+
+
+def test_no_copy_of_x():
+    X = np.random.default_rng(0).normal(size=(40_000, 60)).astype(np.float32)
+    fusion = CCAFusion(4, blocks={"a": slice(0, 30), "b": slice(30, None)})
+    tracemalloc.start()
+    fusion.fit(X)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Chunks of 2**21 cells would hold most of it; what is there beside them is small.
+    assert peak < 0.9 * X.astype(np.float64).nbytes + 4e6
+
+
+@pytest.mark.parametrize("fusion", [CCAFusion(3, blocks=THREE), PLSFusion(3, blocks=THREE)])
+@pytest.mark.parametrize("missing", [False, True])
+def test_partial_fit_is_fit(fusion, missing):
+    X = linked(widths=(5, 4, 3)) + 100
+    if missing:
+        X[::3, :5] = np.nan
+        X[1::5, 9:] = np.nan
+    whole = clone(fusion).fit(X)
+    # A batch of one block alone adds nothing.
+    alone = X[:10].copy()
+    alone[:, 5:] = np.nan
+    parts = clone(fusion)
+    for rows in (X[:50], X[50:57], X[57:], alone):
+        assert parts.partial_fit(rows) is parts
+    assert_allclose(parts.transform(X), whole.transform(X), atol=1e-9)
+    assert_allclose(parts.correlations_, whole.correlations_, atol=1e-10)
+    copied = pickle.loads(pickle.dumps(parts))
+    assert_allclose(copied.partial_fit(X).transform(X), whole.transform(X), atol=1e-1)
+    assert_allclose(parts.fit(X[:200]).transform(X), clone(fusion).fit(X[:200]).transform(X))
+    assert_allclose(parts.partial_fit(X[:200]).transform(X), clone(fusion).fit(X[:200]).transform(X), atol=1e-9)
+
+
+def test_partial_fit_needs_numbers():
+    for regularization in ("auto", "cv", {"a": 0.1, "b": "auto"}):
+        fusion = CCAFusion(regularization=regularization, blocks=BLOCKS)
+        assert not hasattr(fusion, "partial_fit")
+        with pytest.raises(AttributeError) as caught:
+            fusion.partial_fit(linked())
+        assert "needs a regularization given as numbers" in str(caught.value.__cause__)
+    with pytest.raises(ValueError, match="at least 2 with block 'a' and the same other block, got 1"):
+        CCAFusion(blocks=BLOCKS).partial_fit(linked()[:1])
+
+
+@pytest.mark.parametrize("n", [200, 2500])
+@pytest.mark.parametrize("widths", [(25, 15), (20, 15, 10)])
+def test_cross_validated_ridge_is_the_one_of_an_exhaustive_search(n, widths):
+    X = linked(n=n, widths=widths, rank=3, noise=2.0 if n < 2000 else 6.0)
+    ends = np.cumsum(widths)
+    blocks = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
+    fusion = CCAFusion(3, regularization="cv", blocks=blocks).fit(X)
+    folds = [np.arange(n) % 5 == i for i in range(5 if n < 2000 else 1)]
+    scores = [
+        np.mean([CCAFusion(3, regularization=ridge, blocks=blocks).fit(X[~fold]).score(X[fold]) for fold in folds])
+        for ridge in RIDGES
+    ]
+    chosen = fusion.regularization_["b0"]
+    assert set(fusion.regularization_.values()) == {chosen}
+    assert scores[RIDGES.index(chosen)] > max(scores) - 2e-3
+    assert_allclose(fusion.weights_["b0"], CCAFusion(3, regularization=chosen, blocks=blocks).fit(X).weights_["b0"])
+    assert np.ptp(scores) > 4e-3
+
+
+def test_cross_validated_ridge_of_wide_blocks_and_of_few_rows():
+    X = linked(n=50, widths=(60, 80), noise=1.0)
+    blocks = {"a": slice(0, 60), "b": slice(60, None)}
+    fusion = CCAFusion(2, regularization="cv", blocks=blocks).fit(X)
+    assert set(fusion.regularization_.values()) <= set(RIDGES)
+    assert fusion.fit(X[:4]).n_components_ >= 1
+    with pytest.raises(ValueError, match="regularization='cv' needs at least 4 rows, got 3"):
+        fusion.fit(X[:3])
+
+
+def test_pls_is_cca_with_a_full_ridge():
+    X = linked(widths=(5, 4, 3))
+    ours = PLSFusion(3, blocks=THREE).fit_transform(X)
+    assert_allclose(ours, CCAFusion(3, objective="sumcor", regularization=1, blocks=THREE).fit_transform(X))
+    theirs, _ = PLSSVD(2).fit(X[:, :5], X[:, 5:9]).transform(X[:, :5], X[:, 5:9])
+    out = PLSFusion(2, blocks=BLOCKS).fit_transform(X[:, :9])
+    assert_allclose(cosines(out[:, :2], theirs), 1, atol=1e-10)
+    assert_array_equal(PLSFusion(1, output="mean", blocks=BLOCKS).fit(X[:, :9]).get_feature_names_out(), ["plsfusion0"])
+
+
+@pytest.mark.parametrize("fusion", [CCAFusion(3, blocks=BLOCKS), PLSFusion(3, blocks=BLOCKS)])
+def test_pickling_and_set_output(fusion):
+    X = linked()
+    fitted = clone(fusion).fit(X)
+    again = pickle.loads(pickle.dumps(fitted))
+    assert_array_equal(again.transform(X), fitted.transform(X))
+    frame = clone(fusion).set_output(transform="pandas").fit_transform(X)
+    assert list(frame.columns) == list(fitted.get_feature_names_out())
+
+
+def nutrimouse():
+    base = Path(os.environ.get("SKMM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "nutrimouse"
+    if not base.is_dir():
+        pytest.skip("no nutrimouse data at ../shared/data next to the project, nor at $SKMM_DATA")
+    parts = [np.loadtxt(base / f"{name}.csv", delimiter=",", skiprows=1) for name in ("gene", "lipid")]
+    return np.hstack(parts), {"genes": slice(0, 120), "lipids": slice(120, None)}
+
+
+def test_nutrimouse():
+    X, blocks = nutrimouse()
+    with pytest.warns(UserWarning, match="60 independent columns together and only 40 rows"):
+        CCAFusion(3, regularization=0, blocks=blocks).fit(X)
+    held_out = []
+    for i in range(len(X)):
+        fusion = CCAFusion(1, regularization="auto", blocks=blocks).fit(np.delete(X, i, axis=0))
+        held_out.append(fusion.transform(X[[i]])[0])
+    assert np.corrcoef(np.array(held_out).T)[0, 1] > 0.88
