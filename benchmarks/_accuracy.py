@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import sklearn
 from joblib import Parallel, delayed
 from scipy.stats import t as student
@@ -71,13 +72,18 @@ def strategies(columns):
 def score_fold(estimators, columns, X, y, train, test, score):
     """Give the score of every strategy, and of every view alone, in one fold."""
     scores = {}
+    labels, counts = np.unique(y[train], return_counts=True)
+    # What a view alone answers where it is missing.
+    most_frequent = labels[counts.argmax()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for label, estimator in estimators.items():
             fitted = clone(estimator).fit(X[train], y[train])
             if label == "vote soft":
                 alone = fitted.predict_by_modality(X[test])
-                scores.update({f"{view} alone": score(y[test], alone[view]) for view in columns})
+                for view in columns:
+                    answers = np.where(pd.isna(alone[view]), most_frequent, alone[view]).astype(y.dtype)
+                    scores[f"{view} alone"] = score(y[test], answers)
                 for rule in RULES:
                     fitted.set_params(voting=rule)
                     scores[f"vote {rule}"] = score(y[test], fitted.predict(X[test]))
