@@ -1,0 +1,1 @@
+"""Model-level fusion: one network over several modalities."""
