@@ -20,7 +20,7 @@ FLOORS = [
 ]
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 PRIVATE_SKLEARN = {"_validation"}
-TORCH_AT_TOP = {Path("neural_network/_modules.py")}
+TORCH_AT_TOP = {Path("neural_network/_fusion_modules.py"), Path("neural_network/_modules.py")}
 
 
 def room(path):
