@@ -1,1 +1,7 @@
 """Model-level fusion: one network over several modalities."""
+
+from ._image_branch import ImageBranch
+from ._signal_branches import AudioBranch, SequenceBranch
+from ._text_branch import TextBranch
+
+__all__ = ["AudioBranch", "ImageBranch", "SequenceBranch", "TextBranch"]
