@@ -1,7 +1,8 @@
 """Model-level fusion: one network over several modalities."""
 
 from ._image_branch import ImageBranch
+from ._modulation import GradientModulation
 from ._signal_branches import AudioBranch, SequenceBranch
 from ._text_branch import TextBranch
 
-__all__ = ["AudioBranch", "ImageBranch", "SequenceBranch", "TextBranch"]
+__all__ = ["AudioBranch", "GradientModulation", "ImageBranch", "SequenceBranch", "TextBranch"]
