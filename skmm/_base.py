@@ -245,7 +245,8 @@ class PresentRows:
             return function(*args, **kwargs)
         except ItemError as error:
             row = error.row if self.rows is None else int(self.rows[error.row])
-            raise ItemError(row, error.item, error.reason, f"modality {self.name!r}, {error.owner}") from error
+            owner = f"modality {self.name!r}, {error.owner}"
+            raise type(error)(row, error.item, error.reason, owner) from error
         except Exception as error:
             error.add_note(f"This happened in modality {self.name!r}.")
             raise

@@ -84,6 +84,16 @@ class ItemError(ValueError):
         )
 
 
+class BranchItemError(ItemError):
+    """An item that a branch of a network could not read; branches take no ``on_error``."""
+
+    def __str__(self):
+        return (
+            f"{self.owner}: row {self.row}: {self.item}: {self.reason}; mend the item, or set it to None, which makes "
+            "it a missing one."
+        )
+
+
 def is_data_frame(X):
     """Tell whether X is a data frame of any library (pandas, polars, ...)."""
     return nw.dependencies.is_into_dataframe(X)
@@ -127,6 +137,23 @@ def check_target(X, y, owner, *, numeric):
                 f"got y of shape {y.shape} that is {kind}."
             )
     return y
+
+
+def check_columns(estimator, X, *, reset):
+    """Set or compare ``n_features_in_`` and ``feature_names_in_`` for the columns of one modality.
+
+    A series, a list or an array of items is one column.
+    """
+    _check_feature_names(estimator, X, reset=reset)
+    shape = getattr(X, "shape", (len(X),))
+    n_features = shape[1] if len(shape) == 2 else 1
+    if reset:
+        estimator.n_features_in_ = n_features
+    elif n_features != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
+            "features as input."
+        )
 
 
 def check_can_be_sent(X, n_jobs):
