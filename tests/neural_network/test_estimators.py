@@ -61,7 +61,7 @@ def test_single_modalities_are_at_chance(xor, halves):
 def test_without_layers_it_is_logistic_regression():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 6)) * [1, 2, 3, 1, 10, 0.1] + 5
-    y = (X @ [1, 1, -1, 1, 0.1, 5] + 2 * rng.normal(size=300) > 40).astype(int)
+    y = (X @ [1, 1, -1, 1, 0.1, 5] + 10 * rng.normal(size=300) > 40).astype(int)
     net = MultimodalNetClassifier(
         [("a", "passthrough", slice(0, 2)), ("b", "passthrough", slice(2, None))],
         n_layers=0,
