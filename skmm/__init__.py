@@ -21,6 +21,8 @@ _HOMES = {
     "ModalityStackingRegressor": "ensemble",
     "ModalityVotingClassifier": "ensemble",
     "ModalityVotingRegressor": "ensemble",
+    "MultimodalNetClassifier": "neural_network",
+    "MultimodalNetRegressor": "neural_network",
     "PCAFusion": "fusion",
     "PLSFusion": "fusion",
     "ProductFusion": "fusion",
@@ -28,7 +30,7 @@ _HOMES = {
     "VideoAudio": "encoders",
     "VideoEncoder": "encoders",
 }
-_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion")
+_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "neural_network")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

@@ -29,6 +29,8 @@ from skmm import (
     ModalityStackingRegressor,
     ModalityVotingClassifier,
     ModalityVotingRegressor,
+    MultimodalNetClassifier,
+    MultimodalNetRegressor,
     PCAFusion,
     PLSFusion,
     ProductFusion,
@@ -37,7 +39,7 @@ from skmm import (
     VideoEncoder,
 )
 
-PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion"]
+PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.neural_network"]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
 # method, SA01 cross-references; GL08 is checked here by name; RT02 and YD01 concern styles not used here.
 IGNORED = {"ES01", "EX01", "SA01", "SA04", "GL01", "GL02", "RT02", "YD01", "GL08", "PR10"}
@@ -46,6 +48,7 @@ OBJECTS = [
     (f"{package}.{name}", getattr(importlib.import_module(package), name))
     for package in PACKAGES
     for name in importlib.import_module(package).__all__
+    if callable(getattr(importlib.import_module(package), name))
 ]
 METHODS = [
     (f"{path}.{name}", method)
@@ -90,6 +93,8 @@ def fitted():
     yield ModalityVotingRegressor(regressors).fit(X, y)
     yield ModalityStackingClassifier(classifiers).fit(X, y)
     yield ModalityStackingRegressor(regressors).fit(X, y)
+    yield MultimodalNetClassifier(modalities, max_epochs=1).fit(X, y)
+    yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
     yield AudioDescriptor().fit(["a.wav"])
