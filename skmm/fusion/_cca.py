@@ -7,11 +7,12 @@ import numpy as np
 from scipy import linalg
 from sklearn.covariance import ledoit_wolf_shrinkage
 
+from .._missing import missing_blocks
 from .._validation import Interval, StrOptions
-from ._base import N_COMPONENTS, BlockTransformer
+from ._joint import JointEmbedding
 
 
-class CCAFusion(BlockTransformer):
+class CCAFusion(JointEmbedding):
     r"""Map all blocks into one space in which they agree: canonical correlation analysis.
 
     For two blocks with covariances :math:`\Sigma_{11}, \Sigma_{22}` and cross-covariance
@@ -42,8 +43,8 @@ class CCAFusion(BlockTransformer):
         pulls columns of small variance down, hence unit variance for all. Factors of whole blocks have
         no influence either way.
 
-    output : {"concat", "mean"}, default="concat"
-        The variates of all blocks side by side, or their mean over the blocks.
+    output : {"concat", "mean", "sum"}, default="concat"
+        The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
         Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
@@ -53,6 +54,9 @@ class CCAFusion(BlockTransformer):
     ----------
     weights_ : dict of str to ndarray of shape (n_block_features, n_components_)
         Weights of the scaled and centred columns of each block.
+
+    loadings_ : dict of str to ndarray of shape (n_block_features, n_components_)
+        Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
         Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
@@ -110,14 +114,10 @@ class CCAFusion(BlockTransformer):
     """
 
     _parameter_constraints: dict = {
-        **BlockTransformer._parameter_constraints,
-        "n_components": N_COMPONENTS,
+        **JointEmbedding._parameter_constraints,
         "regularization": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), dict],
         "scaling": [StrOptions({"std"}), None],
-        "output": [StrOptions({"concat", "mean"})],
     }
-    _min_blocks = 2
-    _min_samples = 2
 
     def __init__(self, n_components=32, *, regularization="auto", scaling="std", output="concat", blocks=None):
         self.n_components = n_components
@@ -127,7 +127,7 @@ class CCAFusion(BlockTransformer):
         self.blocks = blocks
 
     def _fit_blocks(self, X, y):
-        complete = np.logical_and.reduce([~missing for missing in self._missing_blocks(X).values()])
+        complete = ~missing_blocks(X, self.blocks_).any(axis=1)
         n_complete = np.count_nonzero(complete)
         if n_complete < 2:
             raise ValueError(
@@ -173,33 +173,16 @@ class CCAFusion(BlockTransformer):
             factor = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-12 * spread.max())
             self.weights_[name] = weights * factor
             variates.append(scores * factor)
-        self._fix_signs(variates)
-        self._covariance = np.cov(np.hstack(variates), rowvar=False, ddof=1)
-        k, m = self.n_components_, len(variates)
-        by_pair = self._covariance.reshape(m, k, m, k).diagonal(axis1=1, axis2=3)
-        self.correlations_ = np.mean([by_pair[a, b] for a in range(m) for b in range(a)], axis=0)
+        complete_variates = []
+        for scores in variates:
+            complete_variates.append(np.full((len(X), self.n_components_), np.nan))
+            complete_variates[-1][complete] = scores
+        signs = self._learn_space(np.where(complete[:, None], X, np.nan), complete_variates)
+        self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
 
-    def _transform_blocks(self, X):
-        k = self.n_components_
-        filled = self._fill(X)
-        scores = np.hstack(
-            [
-                (filled[:, columns] - self._centers[columns].astype(X.dtype)) @ self.weights_[name].astype(X.dtype)
-                for name, columns in self.blocks_.items()
-            ]
-        )
-        missing = np.column_stack(list(self._missing_blocks(X).values()))
-        for pattern in np.unique(missing[missing.any(axis=1)], axis=0):
-            rows = (missing == pattern).all(axis=1)
-            absent = np.repeat(pattern, k)
-            expected = linalg.lstsq(self._covariance[np.ix_(~absent, ~absent)], self._covariance[~absent][:, absent])[0]
-            scores[np.ix_(rows, absent)] = scores[np.ix_(rows, ~absent)] @ expected.astype(X.dtype)
-        if self.output == "mean":
-            return scores.reshape(len(X), len(self.blocks_), k).mean(axis=1)
-        return scores
-
-    def _missing_blocks(self, X):
-        return {name: np.isnan(X[:, columns]).all(axis=1) for name, columns in self.blocks_.items()}
+    def _score_block(self, X_block, name):
+        centers = self._centers[self.blocks_[name]].astype(X_block.dtype)
+        return (X_block - centers) @ self.weights_[name].astype(X_block.dtype)
 
     def _resolve_regularization(self, Z):
         chosen = self.regularization
@@ -227,21 +210,6 @@ class CCAFusion(BlockTransformer):
                 UserWarning,
                 stacklevel=2,
             )
-
-    def _fix_signs(self, variates):
-        """Make the largest weight of the first block positive, component by component."""
-        first = next(iter(self.weights_.values()))
-        signs = np.sign(first[np.abs(first).argmax(axis=0), np.arange(first.shape[1])])
-        signs[signs == 0] = 1.0
-        for name in self.weights_:
-            self.weights_[name] *= signs
-        for scores in variates:
-            scores *= signs
-
-    def _names_out(self, input_features):
-        if self.output == "mean":
-            return self._joint_names(self.n_components_)
-        return self._block_names(dict.fromkeys(self.blocks_, self.n_components_))
 
 
 def _whiten(Z, regularization, noise):
