@@ -18,6 +18,7 @@ _HOMES = {
     "ModalityVotingClassifier": "ensemble",
     "ModalityVotingRegressor": "ensemble",
     "PCAFusion": "fusion",
+    "PLSFusion": "fusion",
     "TextEncoder": "encoders",
     "VideoAudio": "encoders",
     "VideoEncoder": "encoders",

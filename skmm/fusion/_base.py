@@ -86,6 +86,13 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
 
     def _fit(self, X, y):
         X, y = self._validate_fit(X, y)
+        self._resolve_blocks(X)
+        self._fit_scale(X)
+        X = self._scale(X)
+        self._fit_blocks(X, y)
+        return X
+
+    def _resolve_blocks(self, X):
         self.blocks_ = resolve_blocks(
             self.blocks,
             X.shape[1],
@@ -93,10 +100,6 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             owner=type(self).__name__,
             min_blocks=self._min_blocks,
         )
-        self._fit_scale(X)
-        X = self._scale(X)
-        self._fit_blocks(X, y)
-        return X
 
     def _validate_fit(self, X, y):
         X = validate_data(

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._missing import fill_missing, missing_blocks
 from .._validation import StrOptions
 from ._base import N_COMPONENTS, BlockTransformer
+from ._moments import present_with_others
 
 # Loadings that differ by less than this share count as ties when signs are chosen.
 _TIE = 1e-2
@@ -206,7 +207,7 @@ class JointEmbedding(BlockTransformer):
     def _learn_space(self, X, variates):
         """Learn from rows, as :meth:`_set_space` does from moments.
 
-        Each covariance comes from the rows that have both of its blocks.
+        Each covariance comes from the rows that have both of its blocks; rows with fewer than two blocks are left out.
 
         Parameters
         ----------
@@ -222,23 +223,22 @@ class JointEmbedding(BlockTransformer):
             As :meth:`_set_space` gives them.
         """
         m, k = len(self.blocks_), self.n_components_
-        present = ~missing_blocks(X, self.blocks_)
+        present = present_with_others(X, self.blocks_)
         filled = self._fill(X)
         covariance = np.zeros((m * k, m * k))
-        cross, variances = {}, {}
+        cross = {name: np.zeros((columns.stop - columns.start, m * k)) for name, columns in self.blocks_.items()}
+        variances = {}
         for a, (name, columns) in enumerate(self.blocks_.items()):
-            units = 1.0 if self._scales is None else self._scales[columns]
+            units = np.ones(len(cross[name])) if self._scales is None else self._scales[columns]
             variances[name] = filled[present[:, a], columns].var(axis=0, ddof=1, dtype=np.float64) * units**2
-            cross[name] = np.zeros((columns.stop - columns.start, m * k))
             for b in range(m):
                 both = present[:, a] & present[:, b]
-                if np.count_nonzero(both) < 2:
-                    continue
-                others = variates[b][both] - variates[b][both].mean(axis=0, dtype=np.float64)
-                part = slice(b * k, (b + 1) * k)
-                scale = 1 / (np.count_nonzero(both) - 1)
-                covariance[a * k : (a + 1) * k, part] = variates[a][both].T @ others * scale
-                cross[name][:, part] = filled[both, columns].T @ others * scale * np.reshape(units, (-1, 1))
+                if np.count_nonzero(both) > 1:
+                    others = variates[b][both] - variates[b][both].mean(axis=0, dtype=np.float64)
+                    others /= np.count_nonzero(both) - 1
+                    part = slice(b * k, (b + 1) * k)
+                    covariance[a * k : (a + 1) * k, part] = variates[a][both].T @ others
+                    cross[name][:, part] = filled[both, columns].T @ others * units[:, None]
         return self._set_space(covariance, cross, variances)
 
     def _names_out(self, input_features):
