@@ -156,3 +156,9 @@ def bootstrap_rows(y, n_samples, rng):
         own = np.flatnonzero(codes == code)
         rows[own] = rng.choice(own, size=len(own))
     return rows
+
+
+def check_one_result(result, owner):
+    """Raise if a drawing of one score is given the results of several."""
+    if "score_name" not in result:
+        raise ValueError(f"{owner} draws the result of one score, got {list(result)}; pass one of these.")
