@@ -30,7 +30,7 @@ _HOMES = {
     "VideoAudio": "encoders",
     "VideoEncoder": "encoders",
 }
-_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "neural_network")
+_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "inspection", "model_selection", "neural_network")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

@@ -12,7 +12,16 @@ import pytest
 import skmm
 from skmm._optional import import_optional_dependency
 
-SUBPACKAGES = ["skmm", "skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.neural_network"]
+SUBPACKAGES = [
+    "skmm",
+    "skmm.datasets",
+    "skmm.encoders",
+    "skmm.ensemble",
+    "skmm.fusion",
+    "skmm.inspection",
+    "skmm.model_selection",
+    "skmm.neural_network",
+]
 
 
 def run(code):

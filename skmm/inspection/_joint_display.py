@@ -1,0 +1,297 @@
+"""Drawings of a joint embedding: where modalities of a row lie in it, and how well they agree."""
+
+from copy import copy
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import check_consistent_length, check_random_state
+
+from .._missing import missing_rows
+from .._plot import BLUE, COLORS, GREY, MARKERS, VERMILION, make_axes
+from .._validation import safe_indexing
+from ..fusion import ModalityFuser
+from ._columns import find_composite
+
+
+def _find_joint(estimator):
+    """Give the joint embedding in a fitted estimator, and the fuser in front of it or None."""
+    fuser = find_composite(estimator)
+    found = fuser.fusion_ if isinstance(fuser, ModalityFuser) else estimator
+    while isinstance(found, Pipeline):
+        found = found.steps[0][1]
+    if not hasattr(found, "transform_modality"):
+        raise ValueError(
+            f"{type(estimator).__name__} has no joint embedding; fit a CCAFusion or another strategy that has "
+            "transform_modality, alone, as the fusion of a ModalityFuser or as the first step of a pipeline."
+        )
+    return found, fuser
+
+
+def _embed(estimator, X):
+    """Map each modality into the joint space; rows without it are NaN there."""
+    joint, fuser = _find_joint(estimator)
+    if fuser is not None:
+        # The fuser up to its strategy.
+        before = copy(fuser)
+        before.fusion_ = FunctionTransformer()
+        X = before.transform(X)
+    embeddings = {}
+    for name, columns in joint.blocks_.items():
+        block = safe_indexing(X, columns, axis=1)
+        embeddings[name] = np.array(joint.transform_modality(block, name))
+        embeddings[name][missing_rows(block)] = np.nan
+    return joint, embeddings
+
+
+class JointEmbeddingDisplay:
+    """Two components of a joint embedding: a point for each modality of a row, and lines between them.
+
+    Colours are classes, markers are modalities. Short lines mean that the modalities of a row agree.
+
+    Parameters
+    ----------
+    embeddings : dict of str to ndarray of shape (n_samples, 2)
+        Points of each modality; NaN where it is missing.
+
+    y : array-like of shape (n_samples,) or None, default=None
+        Class of each row, for the colours; None colours by modality.
+
+    components : tuple of (int, int), default=(0, 1)
+        Numbers of the two components, for the axes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes that were drawn into.
+
+    figure_ : matplotlib Figure
+        Their figure.
+
+    See Also
+    --------
+    CanonicalCorrelationDisplay : How well the modalities agree, for all components.
+    skmm.CCAFusion : A joint embedding.
+
+    Examples
+    --------
+    >>> from skmm import CCAFusion
+    >>> from skmm.datasets import make_multimodal_classification
+    >>> from skmm.inspection import JointEmbeddingDisplay
+    >>> X, y = make_multimodal_classification(n_classes=3, shared=2.0, private=0.0, random_state=0)
+    >>> fusion = CCAFusion(2, blocks="prefix").fit(X)
+    >>> display = JointEmbeddingDisplay.from_estimator(fusion, X, y, random_state=0)
+    >>> display.ax_.get_xlabel()
+    'component 0'
+    """
+
+    def __init__(self, embeddings, y=None, *, components=(0, 1)):
+        self.embeddings = embeddings
+        self.y = y
+        self.components = components
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y=None, *, components=(0, 1), max_rows=150, random_state=None, ax=None):
+        """Map each modality of X into the joint space of a fitted estimator, and draw.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted joint embedding, a :class:`~skmm.ModalityFuser` with one, or a pipeline that begins with either.
+
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data.
+
+        y : array-like of shape (n_samples,) or None, default=None
+            Class of each row, for the colours.
+
+        components : tuple of (int, int), default=(0, 1)
+            The two components to draw.
+
+        max_rows : int or None, default=150
+            Draw that many rows at most, chosen at random; None means all.
+
+        random_state : int, RandomState instance or None, default=None
+            Seed of the choice.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        Returns
+        -------
+        display : JointEmbeddingDisplay
+            Drawn already.
+        """
+        joint, _ = _find_joint(estimator)
+        if not all(0 <= component < joint.n_components_ for component in components) or len(components) != 2:
+            raise ValueError(
+                f"{cls.__name__}: components must be two numbers below {joint.n_components_}, the number of "
+                f"components, got {components!r}."
+            )
+        check_consistent_length(X, y)
+        n_samples = X.shape[0]
+        if max_rows is not None and max_rows < n_samples:
+            rows = np.sort(check_random_state(random_state).choice(n_samples, max_rows, replace=False))
+            X = safe_indexing(X, rows, axis=0)
+            y = None if y is None else safe_indexing(y, rows)
+        _, embeddings = _embed(estimator, X)
+        points = {name: values[:, list(components)] for name, values in embeddings.items()}
+        return cls(points, y, components=components).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure, 600 pixels wide.
+
+        Returns
+        -------
+        display : JointEmbeddingDisplay
+            This object.
+        """
+        ax = make_axes(ax, height=4.5)
+        paths = np.stack(list(self.embeddings.values()), axis=1)
+        for path in paths:
+            there = path[~np.isnan(path).any(axis=1)]
+            # Of three and more modalities the line comes back to the first.
+            corners = np.vstack([there, there[:1]]) if len(there) > 2 else there
+            ax.plot(*corners.T, color=GREY, linewidth=0.6, alpha=0.6, zorder=1)
+        groups = self._groups()
+        for position, (name, points) in enumerate(self.embeddings.items()):
+            marker = MARKERS[position % len(MARKERS)]
+            for color, (_, rows) in zip((*COLORS, GREY), groups, strict=False):
+                shown = COLORS[position % len(COLORS)] if self.y is None else color
+                ax.scatter(
+                    *points[rows].T, s=26, color=shown, marker=marker, linewidth=0.4, edgecolor="white", zorder=2
+                )
+            # Without a class, the marker's colour is the modality's; with classes it is neutral.
+            neutral = COLORS[position % len(COLORS)] if self.y is None else "black"
+            ax.scatter([], [], s=26, color=neutral, marker=marker, label=name)
+        if self.y is not None:
+            for color, (label, _) in zip((*COLORS, GREY), groups, strict=False):
+                ax.plot([], [], color=color, linewidth=6, solid_capstyle="butt", label=label)
+        ax.set(xlabel=f"component {self.components[0]}", ylabel=f"component {self.components[1]}")
+        ax.grid(alpha=0.3)
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _groups(self):
+        """Give labels and rows of the classes, the most frequent ones by themselves if there are too many colours."""
+        if self.y is None:
+            return [("", slice(None))]
+        y = np.asarray(self.y)
+        labels, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        if len(labels) <= len(COLORS):
+            return [(str(label), codes == code) for code, label in enumerate(labels)]
+        frequent = np.sort(np.argsort(-counts, kind="stable")[: len(COLORS)])
+        groups = [(str(labels[code]), codes == code) for code in frequent]
+        return [*groups, (f"{len(labels) - len(frequent)} others", ~np.isin(codes, frequent))]
+
+
+class CanonicalCorrelationDisplay:
+    """Correlations between the modalities in a joint embedding, component by component.
+
+    Parameters
+    ----------
+    correlations : ndarray of shape (n_components,)
+        Correlations in the rows of ``fit``, averaged over the pairs of modalities.
+
+    correlations_in_X : ndarray of shape (n_components,) or None, default=None
+        The same in other rows. Where they are much smaller, ``fit`` found agreement by chance.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes that were drawn into.
+
+    figure_ : matplotlib Figure
+        Their figure.
+
+    See Also
+    --------
+    JointEmbeddingDisplay : The rows in two of the components.
+
+    Examples
+    --------
+    >>> from skmm import CCAFusion
+    >>> from skmm.datasets import make_multimodal_classification
+    >>> from skmm.inspection import CanonicalCorrelationDisplay
+    >>> X, y = make_multimodal_classification(shared=2.0, private=0.0, random_state=0)
+    >>> fusion = CCAFusion(5, blocks="prefix").fit(X[:250])
+    >>> display = CanonicalCorrelationDisplay.from_estimator(fusion, X[250:])
+    >>> display.correlations_in_X.round(1).tolist()[0]
+    1.0
+    """
+
+    def __init__(self, correlations, correlations_in_X=None):
+        self.correlations = correlations
+        self.correlations_in_X = correlations_in_X
+
+    @classmethod
+    def from_estimator(cls, estimator, X=None, *, ax=None):
+        """Draw the correlations that a fitted estimator found, and those in other rows.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted joint embedding, a :class:`~skmm.ModalityFuser` with one, or a pipeline that begins with either.
+
+        X : DataFrame or array-like of shape (n_samples, n_features), default=None
+            Rows that ``fit`` has not seen. None draws the correlations of ``fit`` only.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        Returns
+        -------
+        display : CanonicalCorrelationDisplay
+            Drawn already.
+        """
+        joint, _ = _find_joint(estimator)
+        return cls(joint.correlations_, None if X is None else _correlations(_embed(estimator, X)[1])).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure, 600 pixels wide.
+
+        Returns
+        -------
+        display : CanonicalCorrelationDisplay
+            This object.
+        """
+        ax = make_axes(ax, height=3.5)
+        numbers = np.arange(len(self.correlations))
+        ax.plot(numbers, self.correlations, color=BLUE, marker="o", markersize=5, label="fit")
+        if self.correlations_in_X is not None:
+            ax.plot(numbers, self.correlations_in_X, color=VERMILION, marker="s", markersize=5, label="X")
+            ax.legend(title="rows of")
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set(xlabel="component", ylabel="correlation between modalities")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _correlations(embeddings):
+    """Give the correlation of each component, averaged over the pairs of modalities, in the rows that have both."""
+    parts = list(embeddings.values())
+    by_pair = []
+    for a in range(len(parts)):
+        for b in range(a):
+            both = ~(np.isnan(parts[a]).any(axis=1) | np.isnan(parts[b]).any(axis=1))
+            if np.count_nonzero(both) > 1:
+                first, second = (part[both] - part[both].mean(axis=0) for part in (parts[a], parts[b]))
+                spread = np.sqrt((first**2).sum(axis=0) * (second**2).sum(axis=0))
+                products = (first * second).sum(axis=0)
+                by_pair.append(np.divide(products, spread, out=np.zeros_like(spread), where=spread > 0))
+    if not by_pair:
+        raise ValueError("CanonicalCorrelationDisplay: X needs at least 2 rows that have the same two modalities.")
+    return np.mean(by_pair, axis=0)

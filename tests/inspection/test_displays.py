@@ -1,0 +1,218 @@
+"""Drawings hold what was computed."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from skmm import CCAFusion, ImageDescriptor, ModalityFuser, ModalityVotingClassifier
+from skmm._plot import COLORS, GREY
+from skmm.datasets import load_glyphs, make_multimodal_classification
+from skmm.inspection import (
+    CanonicalCorrelationDisplay,
+    JointEmbeddingDisplay,
+    MissingModalityCurveDisplay,
+    ModalityImportanceDisplay,
+    missing_modality_curve,
+    modality_importance,
+)
+
+pyplot = pytest.importorskip("matplotlib.pyplot")
+colors = pytest.importorskip("matplotlib.colors")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_multimodal_classification(
+        200, n_modalities=3, private=[2, 0.5, 1], shared=1.0, missing_share=0.1, return_X_y=False, random_state=0
+    )
+
+
+@pytest.fixture(scope="module")
+def vote(data):
+    return ModalityVotingClassifier(
+        [(name, LogisticRegression(), columns) for name, columns in data.modalities.items()]
+    ).fit(data.X, data.y)
+
+
+@pytest.fixture(scope="module")
+def fuser(data):
+    triples = [(name, "passthrough", columns) for name, columns in data.modalities.items()]
+    return ModalityFuser(triples, CCAFusion(4)).fit(data.X)
+
+
+def labels_of(legend):
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_importing_draws_nothing():
+    code = "import sys, skmm.inspection; print('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("method", ["shapley", "ablation", "permutation"])
+def test_importance(data, vote, method):
+    display = ModalityImportanceDisplay.from_estimator(vote, data.X, data.y, method=method, random_state=0)
+    result = modality_importance(vote, data.X, data.y, method=method, random_state=0)
+    ax = display.ax_
+    assert display.figure_ is ax.figure
+    names = [tick.get_text() for tick in ax.get_yticklabels()]
+    widths = dict(zip(names, [bar.get_width() for bar in ax.patches], strict=True))
+    assert widths == pytest.approx(dict(zip(result.modalities, result.importances_mean, strict=True)))
+    assert list(widths.values()) == sorted(widths.values())
+    assert "accuracy" in ax.get_xlabel()
+    assert method in ax.get_xlabel().lower()
+
+
+def test_interactions(data, vote):
+    result = modality_importance(vote, data.X, data.y, random_state=0)
+    ax = ModalityImportanceDisplay(result).plot(kind="interactions").ax_
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b", "c"]
+    image = ax.images[0]
+    off_diagonal = ~np.eye(3, dtype=bool)
+    drawn = np.ma.filled(image.get_array(), np.nan)
+    np.testing.assert_allclose(drawn[off_diagonal], result.interactions_mean[off_diagonal])
+    assert np.isnan(np.diag(drawn)).all()
+    assert image.norm.vmin == -image.norm.vmax
+    assert len(ax.texts) == 6
+    assert ax.texts[0].get_text().startswith(f"{result.interactions_mean[0, 1]:+.3f}")
+
+
+def test_interactions_of_one_modality(data, vote):
+    result = modality_importance(vote, data.X, data.y, modalities={"a": data.modalities["a"]}, n_repeats=2)
+    assert len(ModalityImportanceDisplay(result).plot(kind="interactions").ax_.texts) == 0
+
+
+def test_curves(data, vote):
+    display = MissingModalityCurveDisplay.from_estimator(
+        vote, data.X, data.y, lose=["a", ("a", "b")], shares=[0, 0.5, 1], random_state=0
+    )
+    result = missing_modality_curve(vote, data.X, data.y, lose=["a", ("a", "b")], shares=[0, 0.5, 1], random_state=0)
+    lines = display.ax_.get_lines()
+    assert [line.get_label() for line in lines] == ["a", "a + b"]
+    for line, mean in zip(lines, result.scores_mean, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [0, 50, 100])
+        np.testing.assert_array_equal(line.get_ydata(), mean)
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 2
+    assert display.ax_.get_ylabel() == "accuracy"
+    custom = missing_modality_curve(vote, data.X, data.y, corruption=lambda item, rng: 0.0, shares=[1], n_repeats=1)
+    assert MissingModalityCurveDisplay(custom).plot().ax_.get_xlabel() == "rows with it corrupted [%]"
+
+
+def test_joint_embedding(data, fuser):
+    display = JointEmbeddingDisplay.from_estimator(fuser, data.X, data.y, components=(2, 0), max_rows=None)
+    there = {name: data.X[columns].notna().all(axis=1).to_numpy() for name, columns in data.modalities.items()}
+    for name, points in display.embeddings.items():
+        np.testing.assert_array_equal(np.isnan(points).any(axis=1), ~there[name])
+        block = data.X[data.modalities[name]].to_numpy()
+        expected = fuser.fusion_.transform_modality(block, name)[:, [2, 0]]
+        np.testing.assert_allclose(points[there[name]], expected[there[name]])
+    ax = display.ax_
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("component 2", "component 0")
+    assert labels_of(ax.get_legend()) == ["a", "b", "c", "0", "1"]
+    # A line for each row: closed through three modalities, open between two, a point for one.
+    lengths = [len(line.get_xdata()) for line in ax.get_lines()[:200]]
+    n_there = np.sum(list(there.values()), axis=0)
+    assert lengths == np.choose(n_there, [0, 1, 2, 4]).tolist()
+
+
+def test_joint_embedding_of_some_rows_by_modality(data, fuser):
+    display = JointEmbeddingDisplay.from_estimator(fuser, data.X, max_rows=30, random_state=0)
+    assert display.embeddings["a"].shape == (30, 2)
+    assert labels_of(display.ax_.get_legend()) == ["a", "b", "c"]
+    again = JointEmbeddingDisplay.from_estimator(fuser, data.X, max_rows=30, random_state=0)
+    np.testing.assert_array_equal(again.embeddings["a"], display.embeddings["a"])
+
+
+def test_more_classes_than_colours():
+    rng = np.random.default_rng(0)
+    y = np.repeat(list("abcdefghij"), [9, 1, 8, 1, 7, 6, 5, 1, 4, 1])
+    display = JointEmbeddingDisplay({"one": rng.normal(size=(43, 2)), "two": rng.normal(size=(43, 2))}, y).plot()
+    assert labels_of(display.ax_.get_legend()) == ["one", "two", "a", "c", "e", "f", "g", "i", "4 others"]
+    sizes = {}
+    for points in display.ax_.collections:
+        if len(points.get_offsets()):
+            color = colors.to_hex(points.get_facecolor()[0]).upper()
+            sizes[color] = sizes.get(color, 0) + len(points.get_offsets())
+    assert sizes == dict(zip([*COLORS, GREY], [18, 16, 14, 12, 10, 8, 8], strict=True))
+
+
+def test_canonical_correlations(data, fuser):
+    display = CanonicalCorrelationDisplay.from_estimator(fuser, data.X)
+    fit, again = display.ax_.get_lines()[:2]
+    np.testing.assert_array_equal(fit.get_ydata(), fuser.fusion_.correlations_)
+    assert labels_of(display.ax_.get_legend()) == ["fit", "X"]
+    assert again.get_ydata().mean() == pytest.approx(fuser.fusion_.score(data.X.to_numpy()))
+    alone = CanonicalCorrelationDisplay.from_estimator(fuser)
+    assert alone.correlations_in_X is None
+    assert alone.ax_.get_legend() is None
+    with pytest.raises(ValueError, match="at least 2 rows that have the same two modalities"):
+        CanonicalCorrelationDisplay.from_estimator(fuser, data.X[:1])
+
+
+def test_pipelines_and_strategies_alone(data, fuser):
+    points = JointEmbeddingDisplay.from_estimator(fuser, data.X).embeddings["b"]
+    for estimator in (
+        make_pipeline(CCAFusion(4, blocks="prefix"), LogisticRegression()),
+        make_pipeline(ModalityFuser(fuser.modalities, CCAFusion(4)), LogisticRegression()),
+        CCAFusion(4, blocks="prefix"),
+    ):
+        display = JointEmbeddingDisplay.from_estimator(estimator.fit(data.X, data.y), data.X, random_state=0)
+        assert display.embeddings["b"].shape == points.shape
+
+
+def test_items_are_encoded_for_the_embedding():
+    X, y = load_glyphs(n_samples=60, return_X_y=True)
+    fuser = ModalityFuser(
+        [("text", CountVectorizer(), "text"), ("image", ImageDescriptor("hog", cells_per_block=1), "image")],
+        CCAFusion(2),
+    ).fit(X)
+    display = JointEmbeddingDisplay.from_estimator(fuser, X, y)
+    np.testing.assert_allclose(
+        display.embeddings["text"], fuser.transform(X)[:, :2], atol=1e-6 * np.abs(fuser.transform(X)).max()
+    )
+
+
+@pytest.mark.parametrize("kind", ["importance", "interactions"])
+def test_given_axes_and_files(data, vote, fuser, kind, tmp_path):
+    result = modality_importance(vote, data.X, data.y, n_repeats=2)
+    curve = missing_modality_curve(vote, data.X, data.y, n_repeats=2, shares=[0, 1])
+    for draw in (
+        lambda ax: ModalityImportanceDisplay(result).plot(ax, kind=kind),
+        lambda ax: MissingModalityCurveDisplay(curve).plot(ax),
+        lambda ax: JointEmbeddingDisplay.from_estimator(fuser, data.X, ax=ax),
+        lambda ax: CanonicalCorrelationDisplay([0.9, 0.1]).plot(ax),
+    ):
+        figure, ax = pyplot.subplots()
+        display = draw(ax)
+        assert display.ax_ is ax
+        assert display.figure_ is figure
+        figure.savefig(tmp_path / "figure.png")
+
+
+def test_errors(data, vote, fuser):
+    several = modality_importance(vote, data.X, data.y, scoring=["accuracy", "neg_log_loss"], n_repeats=1)
+    with pytest.raises(ValueError, match=r"draws the result of one score, got \['accuracy', 'neg_log_loss'\]"):
+        ModalityImportanceDisplay(several).plot()
+    with pytest.raises(ValueError, match="kind must be 'importance' or 'interactions', got 'pie'"):
+        ModalityImportanceDisplay(several["accuracy"]).plot(kind="pie")
+    alone = modality_importance(vote, data.X, data.y, interactions=False, n_repeats=1)
+    with pytest.raises(ValueError, match="no interactions; compute it with interactions=True"):
+        ModalityImportanceDisplay(alone).plot(kind="interactions")
+    curves = missing_modality_curve(vote, data.X, data.y, scoring=["accuracy"], n_repeats=1)
+    with pytest.raises(ValueError, match="draws the result of one score"):
+        MissingModalityCurveDisplay(curves).plot()
+    with pytest.raises(ValueError, match="ModalityVotingClassifier has no joint embedding; fit a CCAFusion"):
+        JointEmbeddingDisplay.from_estimator(vote, data.X)
+    with pytest.raises(ValueError, match=r"components must be two numbers below 4, .* got \(0, 4\)"):
+        JointEmbeddingDisplay.from_estimator(fuser, data.X, components=(0, 4))
