@@ -22,7 +22,7 @@ _HOMES = {
     "VideoAudio": "encoders",
     "VideoEncoder": "encoders",
 }
-_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion")
+_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "model_selection")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import check_array
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
 from sklearn.utils._user_interface import _print_elapsed_time as log_elapsed_time
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
@@ -44,6 +44,7 @@ __all__ = [
     "log_elapsed_time",
     "raise_for_params",
     "safe_indexing",
+    "validate_params",
 ]
 
 
