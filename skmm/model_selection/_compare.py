@@ -212,12 +212,13 @@ def compare_fusions(
     # A set has no first scorer.
     scoring = sorted(scoring) if isinstance(scoring, set) else scoring
     scorer = check_scoring(estimator, scoring=scoring)
+    name = scoring if isinstance(scoring, str) else "score"
     metric = _refit_metric(scoring, refit)
     if param_grids is not None:
         strategies = _tuned(strategies, param_grids, folds.splitter(inner_cv), scoring, metric)
 
     runs = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_score_fold)(strategy, X, y, groups, train, test, scorer, on_error)
+        delayed(_score_fold)(strategy, X, y, groups, train, test, scorer, name, on_error)
         for strategy in strategies
         for train, test in splits
     )
@@ -272,8 +273,8 @@ def _collect(runs, strategies, n_splits, verbose):
     return rows, False
 
 
-def _score_fold(strategy, X, y, groups, train, test, scorer, on_error):
-    """Fit and score one strategy in one fold."""
+def _score_fold(strategy, X, y, groups, train, test, scorer, name, on_error):
+    """Fit and score one strategy in one fold; a single score goes by the given name."""
     begin = time.perf_counter()
     try:
         own_groups = None if groups is None else safe_indexing(groups, train)
@@ -287,7 +288,7 @@ def _score_fold(strategy, X, y, groups, train, test, scorer, on_error):
         return Run(error=f"{type(error).__name__}: {error}")
     end = time.perf_counter()
     if not isinstance(scores, dict):
-        scores = {"score": scores}
+        scores = {name: scores}
     params = fitted.best_params_ if strategy.tuned else None
     return Run(scores, fit_time=middle - begin, predict_time=end - middle, params=params)
 

@@ -65,7 +65,7 @@ class FusionComparison:
     Attributes
     ----------
     metrics : list of str
-        Names of the scorers; ``"score"`` if there is one alone.
+        Names of the scorers; ``"score"`` for one that has no name.
 
     best_strategy_ : str or None
         Name of the strategy of the highest mean; None if all failed.

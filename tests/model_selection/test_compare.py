@@ -136,6 +136,7 @@ def test_several_scorers():
     assert comparison.metrics == scoring
     assert comparison.to_frame().equals(comparison.to_frame("neg_log_loss"))
     alone = compare_fusions(X, y, IRIS, CLASSIFIER, scoring="neg_log_loss")
+    assert alone.metrics == ["neg_log_loss"]
     assert comparison.fold_scores().equals(alone.fold_scores())
     assert comparison.best_strategy_ == alone.best_strategy_ == comparison.to_frame("neg_log_loss").index[0]
     assert compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, scoring=set(scoring)).best_metric == "accuracy"
