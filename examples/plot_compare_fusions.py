@@ -1,7 +1,7 @@
 """Is fusion worth it, and which? Strategies compared on the same folds, with classes and near-duplicates as they come.
 
-The data: some 3,000 characters of 12 scripts, each with its picture and its Unicode name. Two things make scores of such
-data look better than they are, and both are handled here:
+The data: some 3,000 characters of 12 scripts, each with its picture and its Unicode name. Two things make scores of
+such data look better than they are, and both are handled here:
 
 - Classes are unbalanced: Latin has twenty times the characters of Lisu. Scored is balanced accuracy, and the
   classifier weights its classes.
@@ -59,7 +59,7 @@ def main():
     counts = y.value_counts()
     X = embed(glyphs, arguments.text_model)
     groups = y.astype(str) + " " + glyphs["text"].str.partition(" with ")[0]
-    print(f"{len(y)} characters in {len(counts)} classes of {counts.min()} to {counts.max()}, {groups.nunique()} groups.")
+    print(f"{len(y)} characters; {len(counts)} classes of {counts.min()} to {counts.max()}; {groups.nunique()} groups.")
 
     modalities = [(name, "passthrough", make_column_selector(f"^{name}__")) for name in ("text", "image")]
     estimator = LogisticRegression(class_weight="balanced", C=0.1, tol=1e-3, max_iter=1000)

@@ -18,11 +18,12 @@ _HOMES = {
     "ModalityVotingClassifier": "ensemble",
     "ModalityVotingRegressor": "ensemble",
     "PCAFusion": "fusion",
+    "PLSFusion": "fusion",
     "TextEncoder": "encoders",
     "VideoAudio": "encoders",
     "VideoEncoder": "encoders",
 }
-_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "model_selection")
+_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "inspection", "model_selection")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

@@ -134,11 +134,17 @@ class ModalityComposition(BaseComposition):
             self._columns[name] = positions, single and not isinstance(member, str)
         return X
 
+    def _positions(self, X, name):
+        """Give the positions in X of the columns of one modality; a data frame's are found by name."""
+        positions, _ = self._columns[name]
+        if is_data_frame(X) and hasattr(self, "feature_names_in_"):
+            return columns_by_name(X, self.feature_names_in_[positions], name)
+        return positions
+
     def _select(self, X, name):
         """Give the columns of one modality: 1-D if a scalar selected them, else 2-D."""
-        positions, single = self._columns[name]
-        if is_data_frame(X) and hasattr(self, "feature_names_in_"):
-            positions = columns_by_name(X, self.feature_names_in_[positions], name)
+        _, single = self._columns[name]
+        positions = self._positions(X, name)
         if single:
             return safe_indexing(X, positions[0], axis=1)
         first, last = positions[0], positions[-1]

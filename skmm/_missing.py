@@ -86,6 +86,25 @@ def _missing_in_all(columns, n_samples):
     return missing
 
 
+def missing_blocks(X, blocks):
+    """Mask of the rows in which each block of a matrix is missing.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Blocks side by side, with NaN in missing cells.
+
+    blocks : dict of str to slice
+        Columns of each block, closed.
+
+    Returns
+    -------
+    mask : ndarray of shape (n_samples, n_blocks), dtype bool
+        True where all columns of the block are NaN.
+    """
+    return np.column_stack([missing_rows(X[:, columns]) for columns in blocks.values()])
+
+
 def column_means(X):
     """Mean of each column over its finite cells; 0 for a column without any.
 

@@ -8,6 +8,7 @@ import numpy as np
 from joblib import effective_n_jobs
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context
+from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import check_array
 from sklearn.utils._indexing import _get_column_indices
@@ -33,6 +34,7 @@ from sklearn.utils.validation import (
 
 __all__ = [
     "BaseComposition",
+    "BaseScorer",
     "HasMethods",
     "Interval",
     "StrOptions",
@@ -89,12 +91,8 @@ def is_data_frame(X):
     return nw.dependencies.is_into_dataframe(X)
 
 
-def check_X(estimator, X, *, reset):
-    """Check the one X of a composite: an eager data frame or a 2-D array, cells of any type.
-
-    Sets or compares ``n_features_in_`` and ``feature_names_in_``. Fitted and applied to data
-    frames, a composite finds its columns by name, so it is not compared with the whole header then.
-    """
+def check_table(estimator, X):
+    """Check that X is an eager data frame or a 2-D array, cells of any type; give it, lists as an array."""
     if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
         if nw.dependencies.is_into_dataframe(X) or nw.dependencies.is_polars_lazyframe(X):
             raise TypeError(
@@ -104,6 +102,16 @@ def check_X(estimator, X, *, reset):
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
     elif len(X) == 0:
         raise ValueError(f"Found 0 sample(s) in the data frame, while {type(estimator).__name__} needs at least 1.")
+    return X
+
+
+def check_X(estimator, X, *, reset):
+    """Check the one X of a composite as :func:`check_table` does, and its columns.
+
+    Sets or compares ``n_features_in_`` and ``feature_names_in_``. Fitted and applied to data
+    frames, a composite finds its columns by name, so it is not compared with the whole header then.
+    """
+    X = check_table(estimator, X)
     if reset or not (is_data_frame(X) and hasattr(estimator, "feature_names_in_")):
         _check_feature_names(estimator, X, reset=reset)
         _check_n_features(estimator, X, reset=reset)

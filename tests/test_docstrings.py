@@ -31,7 +31,7 @@ from skmm import (
     VideoEncoder,
 )
 
-PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.model_selection"]
+PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.inspection", "skmm.model_selection"]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
 # method, SA01 cross-references; GL08 is checked here by name; RT02 and YD01 concern styles not used here.
 IGNORED = {"ES01", "EX01", "SA01", "SA04", "GL01", "GL02", "RT02", "YD01", "GL08", "PR10"}

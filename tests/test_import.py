@@ -12,7 +12,15 @@ import pytest
 import skmm
 from skmm._optional import import_optional_dependency
 
-SUBPACKAGES = ["skmm", "skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.model_selection"]
+SUBPACKAGES = [
+    "skmm",
+    "skmm.datasets",
+    "skmm.encoders",
+    "skmm.ensemble",
+    "skmm.fusion",
+    "skmm.inspection",
+    "skmm.model_selection",
+]
 
 
 def run(code):

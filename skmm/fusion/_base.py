@@ -86,6 +86,13 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
 
     def _fit(self, X, y):
         X, y = self._validate_fit(X, y)
+        self._resolve_blocks(X)
+        self._fit_scale(X)
+        X = self._scale(X)
+        self._fit_blocks(X, y)
+        return X
+
+    def _resolve_blocks(self, X):
         self.blocks_ = resolve_blocks(
             self.blocks,
             X.shape[1],
@@ -93,10 +100,6 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             owner=type(self).__name__,
             min_blocks=self._min_blocks,
         )
-        self._fit_scale(X)
-        X = self._scale(X)
-        self._fit_blocks(X, y)
-        return X
 
     def _validate_fit(self, X, y):
         X = validate_data(
@@ -134,16 +137,22 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
 
     def _scale(self, X):
         """Centre and scale; NaN stays. Without ``scaling`` X itself."""
-        if self._empty.any():
-            # What fit never saw has no meaning later.
-            X = np.where(self._empty, np.asarray(np.nan, dtype=X.dtype), X)
-        if self._scales is None:
+        if self._scales is None and not self._empty.any():
             return X
         scaled = np.empty_like(X)
         for columns in self.blocks_.values():
-            # In float64, block by block: a large mean leaves float32 few digits for what varies.
-            scaled[:, columns] = (X[:, columns] - self._means[columns]) / self._scales[columns]
+            scaled[:, columns] = self._scale_columns(X[:, columns], columns)
         return scaled
+
+    def _scale_columns(self, Z, columns):
+        """Centre and scale these columns; Z holds nothing else."""
+        if self._empty[columns].any():
+            # What fit never saw has no meaning later.
+            Z = np.where(self._empty[columns], np.asarray(np.nan, dtype=Z.dtype), Z)
+        if self._scales is None:
+            return Z
+        # In float64, block by block: a large mean leaves float32 few digits for what varies.
+        return ((Z - self._means[columns]) / self._scales[columns]).astype(Z.dtype, copy=False)
 
     def _fill(self, X):
         """Put the mean of its column into each missing cell of a scaled matrix."""

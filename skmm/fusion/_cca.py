@@ -1,17 +1,15 @@
 """Joint embedding by canonical correlation analysis, in closed form."""
 
-import warnings
 from numbers import Real
 
-import numpy as np
-from scipy import linalg
-from sklearn.covariance import ledoit_wolf_shrinkage
-
 from .._validation import Interval, StrOptions
-from ._base import N_COMPONENTS, BlockTransformer
+from ._canonical import ledoit_wolf
+from ._linear import LinearEmbedding
+from ._moments import sum_of_fourth_powers
+from ._ridge import choose_ridge, parts_for_splits, splits_of_parts
 
 
-class CCAFusion(BlockTransformer):
+class CCAFusion(LinearEmbedding):
     r"""Map all blocks into one space in which they agree: canonical correlation analysis.
 
     For two blocks with covariances :math:`\Sigma_{11}, \Sigma_{22}` and cross-covariance
@@ -22,28 +20,39 @@ class CCAFusion(BlockTransformer):
               \tilde\Sigma_{bb} = (1 - r_b)\,\Sigma_{bb} + r_b\,\frac{\operatorname{tr}\Sigma_{bb}}{p_b} I,
 
     each pair uncorrelated (in :math:`\tilde\Sigma`) with those before it. For more than two blocks
-    it is the generalised eigenproblem that extends this (MAXVAR at :math:`r_b = 0`): the leading
-    eigenvectors of the matrix of cross-covariances between whitened blocks. Both are solved exactly,
-    by the singular value decompositions of the blocks, so p > n and collinear columns are no
-    problem. The variates, the projections :math:`Z_b w_b`, are scaled to unit variance.
+    see ``objective``. All is solved exactly, from covariances, and for blocks with more columns than
+    rows from inner products of rows. The variates, the projections :math:`Z_b w_b`, are scaled to
+    unit variance.
 
     Parameters
     ----------
     n_components : int, default=32
         Upper bound of the number of components; it is clipped to the smallest rank of a block.
 
-    regularization : "auto", float in [0, 1] or dict of str to these, default="auto"
+    objective : {"maxvar", "sumcor"}, default="maxvar"
+        What is maximised over more than two blocks; with two it is the above either way.
+
+        - ``"maxvar"``, generalised CCA: variables :math:`g`, uncorrelated with each other, that the
+          ridge regressions on the blocks explain best together,
+          :math:`\max_g \sum_b g^\top Z_b \tilde\Sigma_{bb}^{-1} Z_b^\top g`; the weights are these
+          regressions.
+        - ``"sumcor"``, multiset CCA: the sum of covariances over the pairs of blocks,
+          :math:`\max_w \sum_{a \neq b} w_a^\top \Sigma_{ab} w_b` subject to
+          :math:`\sum_b w_b^\top \tilde\Sigma_{bb} w_b = 1`. Without a ridge both give the same variates.
+
+    regularization : float in [0, 1], "auto", "cv" or dict of str to these but "cv", default=0.3
         Ridge :math:`r_b`, for all blocks or by block: 0 is plain CCA, 1 maximises covariance
-        (partial least squares by singular value decomposition). "auto" is the Ledoit-Wolf estimate
-        of each block.
+        (:class:`PLSFusion`). "auto" is the Ledoit-Wolf estimate of each block. "cv" picks one of ten
+        values from .001 to .9 for all blocks, by the mean correlation in rows that are held out: one fifth of
+        2,000 rows or more, else each of five folds in turn.
 
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge
         pulls columns of small variance down, hence unit variance for all. Factors of whole blocks have
         no influence either way.
 
-    output : {"concat", "mean"}, default="concat"
-        The variates of all blocks side by side, or their mean over the blocks.
+    output : {"concat", "mean", "sum"}, default="concat"
+        The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
         Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
@@ -52,7 +61,10 @@ class CCAFusion(BlockTransformer):
     Attributes
     ----------
     weights_ : dict of str to ndarray of shape (n_block_features, n_components_)
-        Weights of the scaled and centred columns of each block.
+        Weights of the centred columns of each block, in the units of X.
+
+    loadings_ : dict of str to ndarray of shape (n_block_features, n_components_)
+        Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
         Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
@@ -75,16 +87,26 @@ class CCAFusion(BlockTransformer):
 
     See Also
     --------
-    sklearn.cross_decomposition.CCA : Iterative algorithm for two blocks, without a ridge.
+    PLSFusion : Maximises covariance, not correlation.
     PCAFusion : Keeps what varies, not what agrees.
+    sklearn.cross_decomposition.CCA : Iterative algorithm for two blocks, without a ridge.
 
     Notes
     -----
-    **Missing blocks.** The weights are learned from the rows that have all blocks; there must be at
-    least two. At ``transform`` the variates of a missing block are their conditional expectation,
-    under a normal model, given the variates of the blocks that the row has; for two blocks and no
-    ridge that is the other block's variate times the canonical correlation. A row without any block
-    becomes zeros. A single missing cell is the mean of its column.
+    **Missing blocks.** Each covariance is learned from the rows that have both of its blocks, so that with
+    more than two blocks a row counts for what it has, where complete rows may be few. Rows with one block
+    say nothing about agreement and are left out of the fit. At ``transform`` the variates of a missing
+    block are their conditional expectation, under a normal model, given the variates of the blocks that
+    the row has; for two blocks and no ridge that is the other block's variate times the canonical
+    correlation. A row without any block becomes zeros. A single missing cell is the mean of its
+    column. A block that shares fewer than two rows with any other at ``fit`` raises an error.
+
+    **Precision.** Products are summed up in float64, chunk by chunk. Those of a float32 X are computed
+    in float32 as long as no column is nearly a combination of others (the smallest relative pivot of
+    the Cholesky factors stays above 1e-4), and again in float64 otherwise. Directions of a block whose standard
+    deviation is below 1e-5 of the largest are left out where there is no ridge.
+
+    **Data larger than memory.** ``partial_fit`` takes X in batches, with a ridge given as numbers.
 
     With as many columns as rows and no ridge the blocks can be made to agree perfectly on nothing;
     a warning says so.
@@ -95,6 +117,8 @@ class CCAFusion(BlockTransformer):
     .. [2] H. D. Vinod, "Canonical ridge and econometrics of joint production", Journal of
        Econometrics 4 (1976).
     .. [3] J. R. Kettenring, "Canonical analysis of several sets of variables", Biometrika 58 (1971).
+    .. [4] J. D. Carroll, "Generalization of canonical correlation analysis to three or more sets of
+       variables", Proceedings of the 76th Annual Convention of the APA (1968).
 
     Examples
     --------
@@ -107,169 +131,82 @@ class CCAFusion(BlockTransformer):
     (20, 4)
     >>> fusion.correlations_.round(3)
     array([0.796, 0.201])
+    >>> fusion.predict_modality([[5, 162, 60]], source="exercise", target="body").round()
+    array([[177.,  35.,  56.]])
     """
 
     _parameter_constraints: dict = {
-        **BlockTransformer._parameter_constraints,
-        "n_components": N_COMPONENTS,
-        "regularization": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), dict],
+        **LinearEmbedding._parameter_constraints,
+        "objective": [StrOptions({"maxvar", "sumcor"})],
+        "regularization": [StrOptions({"auto", "cv"}), Interval(Real, 0, 1, closed="both"), dict],
         "scaling": [StrOptions({"std"}), None],
-        "output": [StrOptions({"concat", "mean"})],
     }
-    _min_blocks = 2
-    _min_samples = 2
 
-    def __init__(self, n_components=32, *, regularization="auto", scaling="std", output="concat", blocks=None):
+    def __init__(
+        self,
+        n_components=32,
+        *,
+        objective="maxvar",
+        regularization=0.3,
+        scaling="std",
+        output="concat",
+        blocks=None,
+    ):
         self.n_components = n_components
+        self.objective = objective
         self.regularization = regularization
         self.scaling = scaling
         self.output = output
         self.blocks = blocks
 
-    def _fit_blocks(self, X, y):
-        complete = np.logical_and.reduce([~missing for missing in self._missing_blocks(X).values()])
-        n_complete = np.count_nonzero(complete)
-        if n_complete < 2:
+    def _objective(self):
+        return self.objective
+
+    def _standardized(self):
+        # Without a ridge the scales have no influence but on rounding.
+        return {name: self.scaling == "std" or ridge == 0 for name, ridge in self._given().items()}
+
+    def _parts(self, n_samples):
+        if self.regularization != "cv":
+            return super()._parts(n_samples)
+        if n_samples < 4:
+            raise ValueError(f"CCAFusion: regularization='cv' needs at least 4 rows, got {n_samples}; give a number.")
+        return parts_for_splits(n_samples)
+
+    def _given(self):
+        """The parameter, by block."""
+        given = self.regularization
+        if not isinstance(given, dict):
+            return dict.fromkeys(self.blocks_, given)
+        if given.keys() != self.blocks_.keys():
             raise ValueError(
-                f"CCAFusion learns from the rows that have all blocks and needs at least 2 of them, got {n_complete} "
-                f"of {len(X)} rows; leave out a modality that is rarely there."
+                f"CCAFusion: regularization names the blocks {sorted(given)}, X has the blocks {sorted(self.blocks_)}."
             )
-        Z = self._fill(X)[complete].astype(np.float64, copy=False)
-        self._centers = Z.mean(axis=0)
-        # What rounding of the input can make of a column that is constant, or a sum of others.
-        noise = 4 * np.finfo(X.dtype).eps * np.abs(Z)
-        noise = {name: noise[:, columns].max() for name, columns in self.blocks_.items()}
-        Z = Z - self._centers
-        # Once more for the rounding of the mean, which would make a constant column vary.
-        rest = Z.mean(axis=0)
-        Z -= rest
-        self._centers += rest
-
-        self.regularization_ = self._resolve_regularization(Z)
-        bases = {
-            name: _whiten(Z[:, columns], self.regularization_[name], noise[name])
-            for name, columns in self.blocks_.items()
-        }
-        ranks = {name: to_weights.shape[1] for name, (_, to_weights) in bases.items()}
-        constant = [name for name, rank in ranks.items() if rank == 0]
-        if constant:
-            raise ValueError(
-                f"CCAFusion: block {constant[0]!r} does not vary over the {n_complete} rows that have all blocks; "
-                "drop the modality."
-            )
-        self._warn_if_meaningless(ranks, n_complete)
-        self.n_components_ = min(self.n_components, *ranks.values())
-        directions = _leading_directions([whitened for whitened, _ in bases.values()], self.n_components_)
-
-        self.weights_ = {}
-        variates = []
-        for (name, columns), (_, to_weights), direction in zip(
-            self.blocks_.items(), bases.values(), directions, strict=True
-        ):
-            weights = to_weights @ direction
-            scores = Z[:, columns] @ weights
-            spread = scores.std(axis=0, ddof=1)
-            # A component that a third block has no part in stays zero there.
-            factor = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-12 * spread.max())
-            self.weights_[name] = weights * factor
-            variates.append(scores * factor)
-        self._fix_signs(variates)
-        self._covariance = np.cov(np.hstack(variates), rowvar=False, ddof=1)
-        k, m = self.n_components_, len(variates)
-        by_pair = self._covariance.reshape(m, k, m, k).diagonal(axis1=1, axis2=3)
-        self.correlations_ = np.mean([by_pair[a, b] for a in range(m) for b in range(a)], axis=0)
-
-    def _transform_blocks(self, X):
-        k = self.n_components_
-        filled = self._fill(X)
-        scores = np.hstack(
-            [
-                (filled[:, columns] - self._centers[columns].astype(X.dtype)) @ self.weights_[name].astype(X.dtype)
-                for name, columns in self.blocks_.items()
-            ]
-        )
-        missing = np.column_stack(list(self._missing_blocks(X).values()))
-        for pattern in np.unique(missing[missing.any(axis=1)], axis=0):
-            rows = (missing == pattern).all(axis=1)
-            absent = np.repeat(pattern, k)
-            expected = linalg.lstsq(self._covariance[np.ix_(~absent, ~absent)], self._covariance[~absent][:, absent])[0]
-            scores[np.ix_(rows, absent)] = scores[np.ix_(rows, ~absent)] @ expected.astype(X.dtype)
-        if self.output == "mean":
-            return scores.reshape(len(X), len(self.blocks_), k).mean(axis=1)
-        return scores
-
-    def _missing_blocks(self, X):
-        return {name: np.isnan(X[:, columns]).all(axis=1) for name, columns in self.blocks_.items()}
-
-    def _resolve_regularization(self, Z):
-        chosen = self.regularization
-        if not isinstance(chosen, dict):
-            chosen = dict.fromkeys(self.blocks_, chosen)
-        if chosen.keys() != self.blocks_.keys():
-            raise ValueError(
-                f"CCAFusion: regularization names the blocks {sorted(chosen)}, X has the blocks {sorted(self.blocks_)}."
-            )
-        resolved = {}
-        for name, value in chosen.items():
-            if value == "auto":
-                value = ledoit_wolf_shrinkage(Z[:, self.blocks_[name]], assume_centered=True)
-            elif not isinstance(value, Real) or not 0 <= value <= 1:
+        for name, value in given.items():
+            if value != "auto" and not (isinstance(value, Real) and 0 <= value <= 1):
                 raise ValueError(f"CCAFusion: regularization[{name!r}] must be 'auto' or in [0, 1], got {value!r}.")
-            resolved[name] = float(value)
-        return resolved
+        return given
 
-    def _warn_if_meaningless(self, ranks, n_complete):
-        unregularized = sum(rank for name, rank in ranks.items() if self.regularization_[name] == 0)
-        if all(value == 0 for value in self.regularization_.values()) and unregularized > n_complete - 1:
-            warnings.warn(
-                f"CCAFusion: the blocks have {unregularized} independent columns together and only {n_complete} rows, "
-                "so some correlations are 1 whatever the data; use regularization='auto'.",
-                UserWarning,
-                stacklevel=2,
+    def _find_ridges(self, covariance, parts, X):
+        given = self._given()
+        if X is None and any(isinstance(value, str) for value in given.values()):
+            raise ValueError(
+                f"CCAFusion: partial_fit needs a regularization given as numbers, got {self.regularization!r}, for "
+                "which all rows must be at hand."
             )
+        if self.regularization == "cv":
+            splits = splits_of_parts(parts)
+            given = dict.fromkeys(given, choose_ridge(covariance, splits, self.n_components, self.objective))
+        self.regularization_ = {
+            name: self._ledoit_wolf(covariance, parts[0], X, name) if value == "auto" else float(value)
+            for name, value in given.items()
+        }
+        return self.regularization_
 
-    def _fix_signs(self, variates):
-        """Make the largest weight of the first block positive, component by component."""
-        first = next(iter(self.weights_.values()))
-        signs = np.sign(first[np.abs(first).argmax(axis=0), np.arange(first.shape[1])])
-        signs[signs == 0] = 1.0
-        for name in self.weights_:
-            self.weights_[name] *= signs
-        for scores in variates:
-            scores *= signs
-
-    def _names_out(self, input_features):
-        if self.output == "mean":
-            return self._joint_names(self.n_components_)
-        return self._block_names(dict.fromkeys(self.blocks_, self.n_components_))
-
-
-def _whiten(Z, regularization, noise):
-    """Give orthogonal coordinates of a centred block and the map from them to column weights.
-
-    The coordinates are the left singular vectors, shrunk by the ridge; directions of no variance
-    beyond what ``noise`` in every entry makes are left out, where the best weights have no part.
-    """
-    n_samples, n_features = Z.shape
-    U, s, Vt = linalg.svd(Z, full_matrices=False)
-    kept = s > noise * (np.sqrt(n_samples) + np.sqrt(n_features))
-    U, s, Vt = U[:, kept], s[kept], Vt[kept]
-    variances = s**2 / (n_samples - 1)
-    ridged = (1 - regularization) * variances + regularization * variances.sum() / Z.shape[1]
-    return U * np.sqrt(variances / ridged), Vt.T / np.sqrt(ridged)
-
-
-def _leading_directions(whitened, n_components):
-    """Give one matrix of directions per whitened block, best agreement first."""
-    if len(whitened) == 2:
-        left, _, right = linalg.svd(whitened[0].T @ whitened[1], full_matrices=False)
-        return [left[:, :n_components], right[:n_components].T]
-    stacked = np.hstack(whitened)
-    agreement = stacked.T @ stacked
-    ends = np.cumsum([block.shape[1] for block in whitened])
-    for block, end in zip(whitened, ends, strict=True):
-        own = slice(end - block.shape[1], end)
-        agreement[own, own] = np.eye(block.shape[1])
-    n = len(agreement)
-    _, vectors = linalg.eigh(agreement, subset_by_index=[n - n_components, n - 1])
-    return np.split(vectors[:, ::-1], ends[:-1])
+    def _ledoit_wolf(self, covariance, moments, X, name):
+        kept = covariance.columns[name] + moments.blocks[name].start
+        fourth = sum_of_fourth_powers(
+            X[:, moments.blocks[name]], covariance.columns[name], moments.means()[kept], covariance.scales[name]
+        )
+        own = covariance.blocks[name]
+        return ledoit_wolf(covariance.matrix[own, own], covariance.targets[name], covariance.n_rows[name], fourth)

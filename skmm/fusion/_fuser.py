@@ -36,9 +36,10 @@ from .._validation import (
 )
 from ._cca import CCAFusion
 from ._concat import ConcatFusion
+from ._pls import PLSFusion
 from ._projection import LDAFusion, PCAFusion
 
-STRATEGIES = {"concat": ConcatFusion, "pca": PCAFusion, "lda": LDAFusion, "cca": CCAFusion}
+STRATEGIES = {"concat": ConcatFusion, "pca": PCAFusion, "lda": LDAFusion, "cca": CCAFusion, "pls": PLSFusion}
 
 
 class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition):
@@ -58,11 +59,11 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
           :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
 
-    fusion : transformer or {"concat", "pca", "lda", "cca"}, default="concat"
+    fusion : transformer or {"concat", "pca", "lda", "cca", "pls"}, default="concat"
         Strategy that joins the blocks. The strings stand for :class:`ConcatFusion`,
-        :class:`PCAFusion`, :class:`LDAFusion` and :class:`CCAFusion` at their defaults. If it has a
-        parameter ``blocks`` (in a Pipeline: if its first step has), the fuser sets that on its clone;
-        any other transformer is applied to the concatenated matrix.
+        :class:`PCAFusion`, :class:`LDAFusion`, :class:`CCAFusion` and :class:`PLSFusion` at their
+        defaults. If it has a parameter ``blocks`` (in a Pipeline: if its first step has), the fuser sets
+        that on its clone; any other transformer is applied to the concatenated matrix.
 
     n_jobs : int or None, default=None
         Number of modalities fitted and applied at the same time, by joblib. None means 1.

@@ -1,0 +1,210 @@
+"""Joint embeddings by linear weights: all follows from the covariances of the blocks."""
+
+import warnings
+
+import numpy as np
+from scipy import linalg
+from sklearn.utils.validation import validate_data
+
+from .._missing import column_means, fill_missing
+from .._validation import fit_context
+from ._canonical import block_covariance, canonical_weights
+from ._joint import JointEmbedding
+from ._moments import BlockMoments, moments_of_parts, present_with_others
+from ._wide import primal_weights, row_space
+
+# Smallest relative Cholesky pivot for which products in float32 do: correlations are then right to 1e-6.
+_SINGLE_PIVOT = 1e-4
+# Rows that are centred at a time.
+_ROWS = 4096
+
+
+class LinearEmbedding(JointEmbedding):
+    """Base of the joint embeddings by linear weights; a concrete one says how the blocks are ridged.
+
+    Scaling is folded into covariances and weights, so that no scaled copy of X is made.
+    """
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Go on learning with more rows.
+
+        Kept are sums, from which the weights are solved for anew, so that the result is the one of ``fit`` on all
+        rows so far; but single missing cells count as the mean of the first batch. The first call after ``fit``
+        begins anew.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Blocks side by side, with NaN in missing cells.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : estimator
+            The strategy fitted to all rows so far.
+
+        Raises
+        ------
+        ValueError
+            If the ridge can only be found with all rows at hand.
+        """
+        first = not hasattr(self, "_moments")
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=first)
+        if first:
+            self._resolve_blocks(X)
+            self._fit_scale(X)
+            self._moments = BlockMoments(column_means(X), self.blocks_)
+        self._moments.add(X)
+        self._check_pairs(self._moments.counts)
+        self._finish(self._moments, *self._solve([self._moments], None, X.dtype, self._standardized()))
+        return self
+
+    def _fit_scale(self, X):
+        self._empty = np.zeros(X.shape[1], dtype=bool)
+        self._scales = None
+
+    def _fit_blocks(self, X, y):
+        self.__dict__.pop("_moments", None)
+        present = present_with_others(X, self.blocks_)
+        counts = present.T.astype(np.float64) @ present
+        self._check_pairs(counts)
+        n_present = dict(zip(self.blocks_, np.diag(counts), strict=True))
+        wide = [name for name, columns in self.blocks_.items() if columns.stop - columns.start > n_present[name]]
+        if wide:
+            self._fit_rows(X, present, wide)
+        else:
+            self._fit_columns(X)
+
+    def _fit_columns(self, X):
+        """Fit from the covariance of the columns."""
+        for single in (True, False) if X.dtype == np.float32 else (False,):
+            parts = moments_of_parts(X, self.blocks_, self._parts(len(X)), single=single)
+            covariance, solution = self._solve(parts, X, X.dtype, self._standardized())
+            # Written so that NaN, from what overflows float32, counts as too small.
+            if not single or solution.pivot > _SINGLE_PIVOT:
+                break
+        self._finish(sum(parts[1:], parts[0]), covariance, solution)
+
+    def _fit_rows(self, X, present, wide):
+        """Fit with the blocks that have more columns than rows in coordinates of the span of their rows."""
+        standardized = self._standardized()
+        self._means = np.zeros(X.shape[1])
+        spaces, means, scales, coordinates, blocks = {}, {}, {}, [], {}
+        end = 0
+        for i, (name, columns) in enumerate(self.blocks_.items()):
+            if name in wide:
+                spaces[name], means[name], scales[name] = row_space(X[:, columns], present[:, i], standardized[name])
+                coordinates.append(spaces[name].coordinates)
+                standardized[name] = False
+            else:
+                Z = X[:, columns].astype(np.float64)
+                coordinates.append(np.where(present[:, [i]], fill_missing(Z, column_means(Z)), np.nan))
+            blocks[name] = slice(end, end := end + coordinates[-1].shape[1])
+        R = np.hstack(coordinates)
+        parts = moments_of_parts(R, blocks, self._parts(len(R)))
+        targets = {name: space.target for name, space in spaces.items()}
+        covariance, solution = self._solve(parts, R, X.dtype, standardized, targets)
+
+        moments = sum(parts[1:], parts[0])
+        own_means = moments.means()
+        self.n_components_ = next(iter(solution.weights.values())).shape[1]
+        self.weights_ = {}
+        variates = []
+        for i, (name, columns) in enumerate(self.blocks_.items()):
+            weights = np.zeros((blocks[name].stop - blocks[name].start, self.n_components_))
+            weights[covariance.columns[name]] = solution.weights[name] / covariance.scales[name][:, None]
+            variates.append((R[:, blocks[name]] - own_means[blocks[name]]) @ weights)
+            if name in spaces:
+                self._means[columns] = means[name]
+                dual = spaces[name].dual @ weights
+                weights = primal_weights(X[:, columns], present[:, i], means[name], scales[name], dual)
+            else:
+                self._means[columns] = own_means[blocks[name]]
+            self.weights_[name] = weights
+        signs = self._learn_space(X, variates)
+        self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
+
+    def _finish(self, moments, covariance, solution):
+        """Keep the solution in the units of X."""
+        self._means = moments.means()
+        self.n_components_ = next(iter(solution.weights.values())).shape[1]
+        W = linalg.block_diag(*solution.weights.values())
+        products = covariance.matrix @ W
+        own_variances = np.diag(covariance.matrix)
+        self.weights_, cross, variances = {}, {}, {}
+        for name, columns in self.blocks_.items():
+            width = columns.stop - columns.start
+            kept, own, scales = covariance.columns[name], covariance.blocks[name], covariance.scales[name]
+            self.weights_[name] = np.zeros((width, self.n_components_))
+            self.weights_[name][kept] = solution.weights[name] / scales[:, None]
+            cross[name] = np.zeros((width, W.shape[1]))
+            cross[name][kept] = products[own] * scales[:, None]
+            variances[name] = np.zeros(width)
+            variances[name][kept] = own_variances[own] * scales**2
+        signs = self._set_space(W.T @ products, cross, variances)
+        self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
+
+    def _solve(self, parts, X, dtype, standardized, targets=None):
+        """Give the scaled covariance and the weights; X is what the moments come from, None if it is gone."""
+        moments = sum(parts[1:], parts[0])
+        covariance = block_covariance(moments, dtype, standardized, targets)
+        for name, own in covariance.blocks.items():
+            if own.start == own.stop:
+                raise ValueError(
+                    f"{type(self).__name__}: block {name!r} does not vary over the {covariance.n_rows[name]} rows that "
+                    "have it; drop the modality."
+                )
+        ridges = self._find_ridges(covariance, parts, X)
+        solution = canonical_weights(covariance, ridges, self.n_components, self._objective())
+        n_rows = int(moments.counts[moments.counts > 1].min())
+        if not any(ridges.values()) and sum(solution.ranks.values()) > n_rows - 1:
+            warnings.warn(
+                f"{type(self).__name__}: the blocks have {sum(solution.ranks.values())} independent columns together "
+                f"and only {n_rows} rows, so some correlations are 1 whatever the data; use a regularization, such as "
+                "'auto'.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return covariance, solution
+
+    def _check_pairs(self, counts):
+        """Raise unless every block meets another one in two rows."""
+        together = counts - np.diag(np.diag(counts))
+        for name, most in zip(self.blocks_, together.max(axis=0), strict=True):
+            if most < 2:
+                raise ValueError(
+                    f"{type(self).__name__} learns from rows that have two blocks, and needs at least 2 with block "
+                    f"{name!r} and the same other block, got {int(most)}; leave out a modality that is rarely there."
+                )
+
+    def _score_block(self, X_block, name):
+        dtype = X_block.dtype
+        means, weights = self._means[self.blocks_[name]], self.weights_[name]
+        centers = means.astype(dtype)
+        # What rounding the means leaves.
+        rest = ((means - centers) @ weights).astype(dtype)
+        out = np.empty((len(X_block), self.n_components_), dtype=dtype)
+        weights = weights.astype(dtype)
+        for start in range(0, len(X_block), _ROWS):
+            rows = slice(start, start + _ROWS)
+            out[rows] = (X_block[rows] - centers) @ weights - rest
+        return out
+
+    def _parts(self, n_samples):
+        """The rows whose moments are wanted apart."""
+        return [[slice(None)]]
+
+    def _objective(self):
+        """What is maximised over more than two blocks."""
+        raise NotImplementedError
+
+    def _standardized(self):
+        """Whether the columns of each block are brought to unit variance."""
+        raise NotImplementedError
+
+    def _find_ridges(self, covariance, parts, X):
+        """Give the ridge of each block; X is None where its rows are gone."""
+        raise NotImplementedError

@@ -1,0 +1,289 @@
+"""How much each modality matters to a fitted estimator, and what pairs do together."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils.parallel import Parallel, delayed
+
+from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing, validate_params
+from ._coalitions import leave_out, shapley
+from ._columns import ModalityColumns, blank, shuffle
+from ._scoring import SCORING, Answers, bootstrap_rows, has_several, resolve_scorers, score, take_answer
+
+
+@validate_params(
+    {
+        "estimator": [HasMethods(["fit"])],
+        "modalities": [dict, None],
+        "method": [StrOptions({"permutation", "ablation", "shapley"})],
+        "scoring": SCORING,
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "interactions": ["boolean"],
+        "max_coalitions": [Interval(Integral, 1, None, closed="left")],
+        "sample_weight": ["array-like", None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def modality_importance(
+    estimator,
+    X,
+    y,
+    *,
+    modalities=None,
+    method="shapley",
+    scoring=None,
+    n_repeats=10,
+    interactions=True,
+    max_coalitions=1024,
+    sample_weight=None,
+    n_jobs=None,
+    random_state=None,
+):
+    r"""Measure how much each modality adds to the score of a fitted estimator.
+
+    Nothing is fitted: all columns of a modality are taken away together, or shuffled, in X. With :math:`v(S)` for the
+    score of the estimator where only the modalities :math:`S` of all :math:`N` are left, the importance of one and
+    the interaction of two are
+
+    - ``"ablation"``: :math:`v(N) - v(N \setminus i)`, and
+      :math:`v(N) - v(N \setminus i) - v(N \setminus j) + v(N \setminus ij)`;
+    - ``"permutation"``: the same, where what is not in :math:`S` is shuffled between rows rather than taken away (two
+      modalities in the same order);
+    - ``"shapley"``: the means of :math:`v(S \cup i) - v(S)`, and of
+      :math:`v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)`, over the orders in which modalities may come in, with
+      :math:`S` for those that are there before: Shapley values [1]_ and the Shapley interaction index [2]_.
+
+    An interaction above 0 is synergy: the two tell together what neither tells alone. One below 0 is
+    redundancy: they tell the same, so that each seems dispensable while the other is there. Only Shapley values
+    share out the score, :math:`\sum_i \phi_i = v(N) - v(\emptyset)`; the others give nothing to
+    either of two modalities that are redundant.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted on all modalities. To predict with some missing it must take them, as :class:`~skmm.ModalityFuser` and
+        voters do; ``method="permutation"`` asks that of none.
+
+    X : DataFrame or array-like of shape (n_samples, n_features)
+        Data, best such as ``fit`` has not seen.
+
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Target.
+
+    modalities : dict of str to columns, default=None
+        Columns of each modality, selected as in :class:`~skmm.ModalityFuser`. None means the modalities of the
+        estimator, or of the first step of a pipeline. Columns in none of them stay as they are.
+
+    method : {"shapley", "ablation", "permutation"}, default="shapley"
+        What to do with modalities, see above.
+
+    scoring : str, callable, list, tuple or dict, default=None
+        Score, or several, as in :func:`~sklearn.inspection.permutation_importance`; a callable gives one number. None
+        means the estimator's own ``score``. Answers are shared by all scores and repeats of scikit-learn's
+        own scorers; any other callable makes the estimator predict for each.
+
+    n_repeats : int, default=10
+        Number of permutations; for the other methods, of bootstrap samples of rows (of each class as many as X has),
+        which tell how much chance there is in X.
+
+    interactions : bool, default=True
+        Whether to look at pairs.
+
+    max_coalitions : int, default=1024
+        Bound of the subsets of modalities that ``method="shapley"`` looks at. Values are exact where it covers all of
+        them, as it does up to 10 modalities, else means over random orders.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights for the scores.
+
+    n_jobs : int or None, default=None
+        Number of subsets evaluated at the same time, in threads. None means 1.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of permutations, bootstrap samples and orders.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch` or dict of str to Bunch
+        For several scores a dict. With the following attributes.
+
+        modalities : list of str
+            Names, in the order of the arrays.
+        importances_mean : ndarray of shape (n_modalities,)
+            Importance of each modality: for permutations the mean of the repeats, else the value on all rows.
+        importances_std : ndarray of shape (n_modalities,)
+            Standard deviation over the repeats.
+        importances : ndarray of shape (n_modalities, n_repeats)
+            Importances in each repeat.
+        interactions_mean, interactions_std : ndarray of shape (n_modalities, n_modalities)
+            Interaction of each pair, in the same way; 0 on the diagonal. With sampled coalitions a pair that was never
+            met has NaN. None if ``interactions=False``.
+        full_score : float
+            Score with all modalities.
+        empty_score : float
+            Score without any. Only for ``method="shapley"``.
+        method : str
+            As given.
+        score_name : str
+            Name of the score.
+
+    Raises
+    ------
+    ValueError
+        If the estimator has no modalities and none are given, if two modalities share a column, or if the estimator
+        fails where a modality is missing.
+
+    See Also
+    --------
+    modality_contributions : What each modality does to the prediction of each row.
+    missing_modality_curve : What happens as more and more rows lose a modality.
+    ModalityImportanceDisplay : Draws the result.
+
+    References
+    ----------
+    .. [1] L. S. Shapley, "A value for n-person games", Contributions to the Theory of Games II (1953).
+    .. [2] M. Grabisch and M. Roubens, "An axiomatic approach to the concept of interaction among players in
+       cooperative games", International Journal of Game Theory 28 (1999).
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skmm import ModalityVotingClassifier
+    >>> from skmm.datasets import make_multimodal_classification
+    >>> from skmm.inspection import modality_importance
+    >>> data = make_multimodal_classification(private=[2, 1], n_noise=1, return_X_y=False, random_state=0)
+    >>> vote = ModalityVotingClassifier(
+    ...     [(name, LogisticRegression(), columns) for name, columns in data.modalities.items()]
+    ... ).fit(data.X[:250], data.y[:250])
+    >>> result = modality_importance(vote, data.X[250:], data.y[250:], random_state=0)
+    >>> dict(zip(result.modalities, result.importances_mean.round(2).tolist()))
+    {'a': 0.3, 'b': 0.19, 'noise0': 0.03}
+    """
+    columns = ModalityColumns(estimator, X, modalities)
+    check_consistent_length(columns.X, y)
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(sample_weight, np.empty(columns.n_samples))
+    scorers = resolve_scorers(estimator, scoring)
+    rng = check_random_state(random_state)
+    m, n_samples = len(columns.names), columns.n_samples
+    coalitions = shapley(m, interactions, max_coalitions, rng) if method == "shapley" else leave_out(m, interactions)
+    permuted = method == "permutation"
+    if permuted:
+        draws = [rng.permutation(n_samples) for _ in range(n_repeats)]
+    else:
+        draws = [bootstrap_rows(y, n_samples, rng) for _ in range(n_repeats)]
+
+    evaluate = _permuted_scores if permuted else _ablated_scores
+    everyone, *others = coalitions.members
+    arguments = (estimator, scorers, columns, y, sample_weight, draws)
+    full = evaluate(everyone, *arguments)
+    with warnings.catch_warnings():
+        # A voter warns of rows that have no modality; here that is on purpose.
+        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
+        rest = Parallel(n_jobs=n_jobs, prefer="threads")(
+            delayed(_explained)(evaluate, members, *arguments) for members in others
+        )
+    # Of shape (n_coalitions, n_scores, 1 + n_repeats), first the value on all rows, then one of each draw.
+    values = np.array([full, *rest])
+    weights = [coalitions.resample(rng) for _ in draws]
+    results = {
+        name: _assemble(columns.names, method, name, coalitions, weights, values[:, position])
+        for position, name in enumerate(scorers)
+    }
+    return results if has_several(scoring) else results[next(iter(scorers))]
+
+
+def _explained(evaluate, members, estimator, scorers, columns, *arguments):
+    """Evaluate a coalition; an error says that it came from what was taken away."""
+    try:
+        return evaluate(members, estimator, scorers, columns, *arguments)
+    except Exception as error:
+        if evaluate is _permuted_scores:
+            raise
+        raise cannot_predict(
+            estimator,
+            [name for name, member in zip(columns.names, members, strict=True) if not member],
+            error,
+            "use method='permutation', which takes nothing away, or ",
+        ) from error
+
+
+def cannot_predict(estimator, absent, error, remedy=""):
+    """Make the error for an estimator that fails where modalities are missing."""
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return ValueError(
+        f"{type(estimator).__name__} cannot predict with the modalities {absent} missing ({reason}); {remedy}put the "
+        "modalities into a composite that takes missing ones, such as ModalityFuser."
+    )
+
+
+def without(columns, members):
+    """Give X with only the modalities in a mask left."""
+    everywhere = np.ones(columns.n_samples, dtype=bool)
+    return columns.replace(
+        {
+            name: blank(columns.part(name), everywhere)
+            for name, member in zip(columns.names, members, strict=True)
+            if not member
+        }
+    )
+
+
+def _ablated_scores(members, estimator, scorers, columns, y, sample_weight, draws):
+    """Score with the others taken away, on all rows and on each draw of rows."""
+    answers = Answers(estimator, without(columns, members))
+    return [
+        [_score_rows(scorer, answers, rows, y, sample_weight) for rows in (None, *draws)] for scorer in scorers.values()
+    ]
+
+
+def _score_rows(scorer, answers, rows, y, sample_weight):
+    if rows is None:
+        return score(scorer, answers.estimator, answers, lambda: answers.X, y, sample_weight)
+    return score(
+        scorer,
+        answers.estimator,
+        lambda method: take_answer(answers(method), rows),
+        lambda: safe_indexing(answers.X, rows, axis=0),
+        safe_indexing(y, rows, axis=0),
+        None if sample_weight is None else sample_weight[rows],
+    )
+
+
+def _permuted_scores(members, estimator, scorers, columns, y, sample_weight, orders):
+    """Score with the others shuffled in each order; first the mean."""
+    absent = [name for name, member in zip(columns.names, members, strict=True) if not member]
+    scores = []
+    for order in orders if absent else orders[:1]:
+        answers = Answers(estimator, columns.replace({name: shuffle(columns.part(name), order) for name in absent}))
+        scores.append([_score_rows(scorer, answers, None, y, sample_weight) for scorer in scorers.values()])
+    scores = np.transpose(scores)
+    mean = scores.mean(axis=1, keepdims=True)
+    return np.hstack([mean, np.broadcast_to(scores, (len(scorers), len(orders)))])
+
+
+def _assemble(names, method, score_name, coalitions, weights, values):
+    importances = np.column_stack([own.T @ draw for own, draw in zip(weights, values[:, 1:].T, strict=True)])
+    pairs = [None, None]
+    if coalitions.pair_weights is not None:
+        by_draw = np.einsum("cij,cr->ijr", coalitions.pair_weights, values)
+        pairs = [by_draw[..., 0], by_draw[..., 1:].std(axis=-1)]
+    result = Bunch(
+        modalities=names,
+        importances_mean=coalitions.weights.T @ values[:, 0],
+        importances_std=importances.std(axis=1),
+        importances=importances,
+        interactions_mean=pairs[0],
+        interactions_std=pairs[1],
+        full_score=float(values[0, 0]),
+        method=method,
+        score_name=score_name,
+    )
+    if method == "shapley":
+        empty = np.flatnonzero(~coalitions.members.any(axis=1))[0]
+        result.empty_score = float(values[empty, 0])
+    return result

@@ -1,0 +1,258 @@
+"""What a fitted estimator is still worth as more and more rows lose a modality."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils.parallel import Parallel, delayed
+
+from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, validate_params
+from ._columns import ModalityColumns, blank, mix
+from ._corruption import STRENGTHS, corrupt
+from ._importance import cannot_predict
+from ._scoring import SCORING, Answers, has_several, mix_answers, resolve_scorers, score
+
+
+@validate_params(
+    {
+        "estimator": [HasMethods(["fit"])],
+        "modalities": [dict, None],
+        "lose": [list, None],
+        "shares": ["array-like", None],
+        "corruption": [StrOptions({"remove", *STRENGTHS}), callable, dict],
+        "strength": [Interval(Real, 0, None, closed="left"), None],
+        "scoring": SCORING,
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "sample_weight": ["array-like", None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def missing_modality_curve(
+    estimator,
+    X,
+    y,
+    *,
+    modalities=None,
+    lose=None,
+    shares=None,
+    corruption="remove",
+    strength=None,
+    scoring=None,
+    n_repeats=5,
+    sample_weight=None,
+    n_jobs=None,
+    random_state=None,
+):
+    """Score a fitted estimator as a growing share of the rows loses modalities, or has them spoilt.
+
+    Rows are chosen at random, and those that have lost a modality at one share have lost it at all larger ones.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted. Its answer for a row must not depend on the other rows.
+
+    X : DataFrame or array-like of shape (n_samples, n_features)
+        Data, best such as ``fit`` has not seen.
+
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Target.
+
+    modalities : dict of str to columns, default=None
+        Columns of each modality, as in :func:`modality_importance`. None means the modalities of the estimator,
+        or of the first step of a pipeline.
+
+    lose : list of str or tuple of str, default=None
+        What to draw a curve of: each entry is a modality, or several that are lost in the same rows. None means
+        each modality alone.
+
+    shares : array-like of float, default=None
+        Shares of rows, in [0, 1]. None means 0, 0.1, ..., 1.
+
+    corruption : {"remove", "noise", "blur", "drop_words"}, callable or dict, default="remove"
+        - ``"remove"``: the modality is missing;
+        - ``"noise"``: normal noise is added to numbers, with a standard deviation of ``strength`` (default: 1) times
+          that of the column; or to arrays, PIL images and sounds (waveforms alone, with their rate or in a dict), in
+          units of the standard deviation within the items of the column. Arrays keep within their range;
+        - ``"blur"``: images and videos are blurred by a Gaussian whose standard deviation is ``strength`` (default:
+          0.05) times the shorter side;
+        - ``"drop_words"``: each word of a text is dropped with probability ``strength`` (default: 0.5); at least one
+          stays;
+        - callable: takes an item and a random state, and gives an item;
+        - dict: one of these for each modality that is lost.
+
+    strength : float, default=None
+        See ``corruption``.
+
+    scoring : str, callable, list, tuple or dict, default=None
+        Score, or several, as in :func:`modality_importance`. With scikit-learn's own scorers the estimator predicts
+        twice for a curve (or once for each repeat, if the corruption is random), not for each share.
+
+    n_repeats : int, default=5
+        Number of random choices of the rows.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights for the scores.
+
+    n_jobs : int or None, default=None
+        Number of curves computed at the same time, in threads. None means 1.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the rows and of the corruption.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch` or dict of str to Bunch
+        For several scores a dict. With the following attributes.
+
+        curves : list of str
+            Names of the curves: modalities, joined by " + ".
+        shares : ndarray of shape (n_shares,)
+            Shares of rows.
+        scores : ndarray of shape (n_curves, n_shares, n_repeats)
+            Scores of each repeat.
+        scores_mean, scores_std : ndarray of shape (n_curves, n_shares)
+            Mean and standard deviation over the repeats.
+        corruption : str
+            What was done to the modalities: the parameter, if it is a string, else "custom".
+        score_name : str
+            Name of the score.
+
+    Raises
+    ------
+    ValueError
+        If ``lose`` or ``corruption`` names no modality, if ``shares`` leaves [0, 1], if a corruption does not suit
+        the items, or if the estimator fails where a modality is missing.
+
+    See Also
+    --------
+    MissingModalityCurveDisplay : Draws the result.
+    modality_importance : What each modality adds.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skmm import ModalityFuser
+    >>> from skmm.datasets import make_multimodal_classification
+    >>> from skmm.inspection import missing_modality_curve
+    >>> data = make_multimodal_classification(private=[2, 1], return_X_y=False, random_state=0)
+    >>> fuser = ModalityFuser([(name, "passthrough", columns) for name, columns in data.modalities.items()])
+    >>> model = make_pipeline(fuser, LogisticRegression()).fit(data.X[:250], data.y[:250])
+    >>> result = missing_modality_curve(model, data.X[250:], data.y[250:], shares=[0, 0.5, 1], random_state=0)
+    >>> result.curves
+    ['a', 'b']
+    >>> result.scores_mean.round(2)
+    array([[0.99, 0.9 , 0.82],
+           [0.99, 0.98, 0.97]])
+    """
+    columns = ModalityColumns(estimator, X, modalities)
+    check_consistent_length(columns.X, y)
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(sample_weight, np.empty(columns.n_samples))
+    groups = _check_lost(lose, columns.names)
+    corruptions = _check_corruption(corruption, groups)
+    shares = np.linspace(0, 1, 11) if shares is None else np.asarray(shares, dtype=float)
+    if shares.ndim != 1 or not len(shares) or not ((shares >= 0) & (shares <= 1)).all():
+        raise ValueError(f"shares must be a list of numbers in [0, 1], got {shares.tolist()}.")
+    scorers = resolve_scorers(estimator, scoring)
+    rng = check_random_state(random_state)
+    draws = [(rng.permutation(columns.n_samples), rng.randint(2**31 - 1)) for _ in range(n_repeats)]
+
+    intact = Answers(estimator, columns.X)
+    for scorer in scorers.values():
+        # Before anything is lost, so that an error here is plain, and so that all threads find the answers.
+        score(scorer, estimator, intact, lambda: columns.X, y, sample_weight)
+    with warnings.catch_warnings():
+        # A voter warns of rows that have no modality; here that is on purpose.
+        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
+        by_curve = Parallel(n_jobs=n_jobs, prefer="threads")(
+            delayed(_curve)(group, corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight)
+            for group in groups
+        )
+    # Of shape (n_curves, n_shares, n_repeats, n_scores).
+    scores = np.moveaxis(np.array(by_curve), 1, 2)
+    results = {
+        name: Bunch(
+            curves=[" + ".join(group) for group in groups],
+            shares=shares,
+            scores=scores[..., position],
+            scores_mean=scores[..., position].mean(axis=-1),
+            scores_std=scores[..., position].std(axis=-1),
+            corruption=corruption if isinstance(corruption, str) else "custom",
+            score_name=name,
+        )
+        for position, name in enumerate(scorers)
+    }
+    return results if has_several(scoring) else results[next(iter(scorers))]
+
+
+def _check_lost(lose, names):
+    """Give what is lost together, as tuples of names."""
+    groups = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in (names if lose is None else lose)]
+    unknown = [name for group in groups for name in group if name not in names]
+    if unknown or not all(groups) or not groups:
+        raise ValueError(f"lose must list modalities of {names}, or tuples of them, got {lose!r}.")
+    return groups
+
+
+def _check_corruption(corruption, groups):
+    """Give the corruption of each modality that is lost."""
+    lost = dict.fromkeys(name for group in groups for name in group)
+    if not isinstance(corruption, dict):
+        return dict.fromkeys(lost, corruption)
+    known = ["remove", *STRENGTHS]
+    for name in lost:
+        if not callable(corruption.get(name)) and corruption.get(name) not in known:
+            raise ValueError(
+                f"corruption must give each of {list(lost)} a callable or one of {known}, got {corruption!r}."
+            )
+    return corruption
+
+
+def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight):
+    """Score all repeats of one curve, of shape (n_repeats, n_shares, n_scores)."""
+    everywhere = np.ones(columns.n_samples, dtype=bool)
+    removed = [name for name in group if corruptions[name] == "remove"]
+    random = len(removed) < len(group)
+    scores, lost = [], None
+    for order, seed in draws:
+        if lost is None or random:
+            rng = np.random.RandomState(seed)
+            parts = {
+                name: blank(columns.part(name), everywhere)
+                if name in removed
+                else corrupt(columns.part(name), corruptions[name], strength, rng)
+                for name in group
+            }
+            lost = Answers(intact.estimator, columns.replace(parts))
+        scores.append([])
+        for share in shares:
+            rows = np.zeros(columns.n_samples, dtype=bool)
+            rows[order[: round(share * columns.n_samples)]] = True
+            try:
+                scores[-1].append(
+                    [
+                        _mixed_score(scorer, intact, lost, rows, parts, columns, y, sample_weight)
+                        for scorer in scorers.values()
+                    ]
+                )
+            except Exception as error:
+                if not removed:
+                    raise
+                raise cannot_predict(intact.estimator, removed, error) from error
+    return scores
+
+
+def _mixed_score(scorer, intact, lost, rows, parts, columns, y, sample_weight):
+    return score(
+        scorer,
+        intact.estimator,
+        lambda method: mix_answers(intact(method), lost(method), rows),
+        lambda: columns.replace({name: mix(columns.part(name), part, rows) for name, part in parts.items()}),
+        y,
+        sample_weight,
+    )
