@@ -17,13 +17,15 @@ _HOMES = {
     "ModalityStackingRegressor": "ensemble",
     "ModalityVotingClassifier": "ensemble",
     "ModalityVotingRegressor": "ensemble",
+    "MultimodalNetClassifier": "neural_network",
+    "MultimodalNetRegressor": "neural_network",
     "PCAFusion": "fusion",
     "PLSFusion": "fusion",
     "TextEncoder": "encoders",
     "VideoAudio": "encoders",
     "VideoEncoder": "encoders",
 }
-_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "inspection", "model_selection")
+_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "inspection", "model_selection", "neural_network")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

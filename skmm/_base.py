@@ -115,7 +115,7 @@ class ModalityComposition(BaseComposition):
             elif isinstance(member, type):
                 raise TypeError(f"{owner}: modality {name!r} is the class {member.__name__}; pass {member.__name__}().")
             else:
-                absent = [method for method in self._member_methods if not hasattr(member, method)]
+                absent = self._absent_methods(member)
                 if absent:
                     raise TypeError(
                         f"{owner}: modality {name!r} needs an estimator with the methods "
@@ -123,6 +123,10 @@ class ModalityComposition(BaseComposition):
                     )
         if all(isinstance(member, str) and member == "drop" for _, member, _ in self.modalities):
             raise ValueError(f"{owner} has no modality to work on: modalities={self.modalities!r}.")
+
+    def _absent_methods(self, member):
+        """Give the methods that a member must have and has not."""
+        return [method for method in self._member_methods if not hasattr(member, method)]
 
     def _fit_columns(self, X):
         """Check X, resolve each modality's columns in it, and give X back."""
@@ -247,7 +251,8 @@ class PresentRows:
             return function(*args, **kwargs)
         except ItemError as error:
             row = error.row if self.rows is None else int(self.rows[error.row])
-            raise ItemError(row, error.item, error.reason, f"modality {self.name!r}, {error.owner}") from error
+            owner = f"modality {self.name!r}, {error.owner}"
+            raise type(error)(row, error.item, error.reason, owner) from error
         except Exception as error:
             error.add_note(f"This happened in modality {self.name!r}.")
             raise

@@ -10,13 +10,14 @@ from scipy import sparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils import _safe_indexing as safe_indexing
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
 from sklearn.utils._user_interface import _print_elapsed_time as log_elapsed_time
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
@@ -86,6 +87,16 @@ class ItemError(ValueError):
         )
 
 
+class BranchItemError(ItemError):
+    """An item that a branch of a network could not read; branches take no ``on_error``."""
+
+    def __str__(self):
+        return (
+            f"{self.owner}: row {self.row}: {self.item}: {self.reason}; mend the item, or set it to None, which makes "
+            "it a missing one."
+        )
+
+
 def is_data_frame(X):
     """Tell whether X is a data frame of any library (pandas, polars, ...)."""
     return nw.dependencies.is_into_dataframe(X)
@@ -116,6 +127,42 @@ def check_X(estimator, X, *, reset):
         _check_feature_names(estimator, X, reset=reset)
         _check_n_features(estimator, X, reset=reset)
     return X
+
+
+def check_target(X, y, owner, *, numeric):
+    """Check y against X and give it as an array: 1-D, or 2-D for several labels or outputs."""
+    if y is None:
+        raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
+    y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, input_name="y")
+    if y.ndim != 2 or y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    check_consistent_length(X, y)
+    if not numeric:
+        check_classification_targets(y)
+        kind = type_of_target(y, input_name="y")
+        if kind not in ("binary", "multiclass", "multilabel-indicator"):
+            raise ValueError(
+                f"{owner} takes one class per row, or a matrix of 0 and 1 with one column per label, "
+                f"got y of shape {y.shape} that is {kind}."
+            )
+    return y
+
+
+def check_columns(estimator, X, *, reset):
+    """Set or compare ``n_features_in_`` and ``feature_names_in_`` for the columns of one modality.
+
+    A series, a list or an array of items is one column.
+    """
+    _check_feature_names(estimator, X, reset=reset)
+    shape = getattr(X, "shape", (len(X),))
+    n_features = shape[1] if len(shape) == 2 else 1
+    if reset:
+        estimator.n_features_in_ = n_features
+    elif n_features != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
+            "features as input."
+        )
 
 
 def check_can_be_sent(X, n_jobs):

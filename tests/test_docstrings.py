@@ -25,13 +25,23 @@ from skmm import (
     ModalityStackingRegressor,
     ModalityVotingClassifier,
     ModalityVotingRegressor,
+    MultimodalNetClassifier,
+    MultimodalNetRegressor,
     PCAFusion,
     TextEncoder,
     VideoAudio,
     VideoEncoder,
 )
 
-PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.inspection", "skmm.model_selection"]
+PACKAGES = [
+    "skmm.datasets",
+    "skmm.encoders",
+    "skmm.ensemble",
+    "skmm.fusion",
+    "skmm.inspection",
+    "skmm.model_selection",
+    "skmm.neural_network",
+]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
 # method, SA01 cross-references; GL08 is checked here by name; RT02 and YD01 concern styles not used here.
 IGNORED = {"ES01", "EX01", "SA01", "SA04", "GL01", "GL02", "RT02", "YD01", "GL08", "PR10"}
@@ -40,6 +50,7 @@ OBJECTS = [
     (f"{package}.{name}", getattr(importlib.import_module(package), name))
     for package in PACKAGES
     for name in importlib.import_module(package).__all__
+    if callable(getattr(importlib.import_module(package), name))
 ]
 METHODS = [
     (f"{path}.{name}", method)
@@ -78,6 +89,8 @@ def fitted():
     yield ModalityVotingRegressor(regressors).fit(X, y)
     yield ModalityStackingClassifier(classifiers).fit(X, y)
     yield ModalityStackingRegressor(regressors).fit(X, y)
+    yield MultimodalNetClassifier(modalities, max_epochs=1).fit(X, y)
+    yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
     yield AudioDescriptor().fit(["a.wav"])

@@ -20,6 +20,7 @@ SUBPACKAGES = [
     "skmm.fusion",
     "skmm.inspection",
     "skmm.model_selection",
+    "skmm.neural_network",
 ]
 
 
@@ -38,6 +39,7 @@ def test_everything_but_encoding_works_without_torch():
     code = (
         "import sys, skmm; from skmm import *; skmm.datasets.load_glyphs\n"
         "TextEncoder(); ImageEncoder(); ImageDescriptor(); AudioEncoder(); AudioDescriptor()\n"
+        "MultimodalNetClassifier([('a', 'passthrough', [0])]).get_params(); MultimodalNetRegressor([])\n"
         "print(sorted({'torch', 'sentence_transformers', 'transformers'} & set(sys.modules)))"
     )
     assert run(code) == "[]\n"

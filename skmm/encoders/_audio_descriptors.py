@@ -235,7 +235,7 @@ class AudioDescriptor(ItemEncoder):
         statistics = [_STATISTICS[name] for name in _as_list(self.statistics)]
         rows = []
         for waveform in batch:
-            course = _Course(self, waveform)
+            course = Course(self, waveform)
             frames = [course.of(feature) for feature in _as_list(self.features)]
             rows.append(np.concatenate([statistic(x, axis=1) for x in frames for statistic in statistics]))
         return np.stack(rows).astype(np.float32)
@@ -258,7 +258,7 @@ def _as_list(names):
     return [names] if isinstance(names, str) else list(names)
 
 
-class _Course:
+class Course:
     """The features of one recording over time; what several of them need is computed once.
 
     Parameters

@@ -225,7 +225,7 @@ class ImageEncoder(ModelEncoder):
         image = Image.fromarray(load_image(item, self.background, enough))
         if recipe is None:
             return image
-        return recipe(image) if callable(recipe) else _geometry(json.dumps(recipe))(image)
+        return recipe(image) if callable(recipe) else geometry(json.dumps(recipe))(image)
 
     def _batches(self, prepared, model):
         n_rows = self._rows_per_batch(prepared[0], model)
@@ -379,7 +379,7 @@ def _data_config(given):
 
 
 @functools.lru_cache(maxsize=16)
-def _geometry(config):
+def geometry(config):
     """Give timm's evaluation transform up to normalisation: PIL image to uint8 tensor."""
     from timm.data import create_transform
 

@@ -1,0 +1,20 @@
+"""Model-level fusion: one network over several modalities."""
+
+from ._classifier import MultimodalNetClassifier
+from ._image_branch import ImageBranch
+from ._modulation import GradientModulation
+from ._regressor import MultimodalNetRegressor
+from ._signal_branches import AudioBranch, SequenceBranch
+from ._text_branch import TextBranch
+from ._trusted import TRUSTED_TYPES
+
+__all__ = [
+    "TRUSTED_TYPES",
+    "AudioBranch",
+    "GradientModulation",
+    "ImageBranch",
+    "MultimodalNetClassifier",
+    "MultimodalNetRegressor",
+    "SequenceBranch",
+    "TextBranch",
+]

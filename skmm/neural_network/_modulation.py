@@ -1,0 +1,158 @@
+"""On-the-fly gradient modulation: a modality that is ahead learns more slowly until the others have caught up."""
+
+from numbers import Real
+
+from sklearn.base import BaseEstimator
+
+from .._validation import Interval
+
+
+class GradientModulation(BaseEstimator):
+    r"""Scale the gradients of each modality's own layers down while it is ahead of the others.
+
+    Once a strong modality explains the target, little error is left to learn from, and layers of a weak one stay
+    undertrained. On-the-fly gradient modulation with generalisation enhancement (OGM-GE) [1]_ measures in every batch
+    how well each modality does alone. With :math:`s_m` its score, the discrepancy is
+
+    .. math:: \rho_m = s_m \Big/ \frac{1}{M - 1} \sum_{l \neq m} s_l
+
+    and the gradients of its own layers are multiplied by
+
+    .. math:: k_m = 1 - \tanh(\alpha \rho_m) \text{ if } \rho_m > 1, \text{ else } 1.
+
+    For two modalities this is the paper's; the mean over all others is its extension to more. The layers of the fusion
+    and behind it keep their gradients.
+
+    Parameters
+    ----------
+    alpha : float, default=0.5
+        Strength; 0 changes nothing.
+
+    noise : bool, default=True
+        Whether scaled gradients get Gaussian noise of their own standard deviation, as the paper does to
+        keep the generalisation that noisy gradients give. Only modalities that are slowed down get it.
+
+    Raises
+    ------
+    ValueError
+        By ``fit`` of the network if ``alpha`` is negative.
+
+    See Also
+    --------
+    MultimodalNetClassifier : Takes it as ``modulation``.
+
+    Notes
+    -----
+    A modality's score is the weighted mean of exp(-cost) over the rows that have it, with the cost of the row's output
+    when all other modalities are missing. Under cross-entropy that is the probability of the true class, as in the
+    paper, whose linear fusion makes that output by leaving out the other terms; other losses, and other
+    fusions, get their score the same way. A modality that no row of the batch has is neither scaled nor compared with.
+
+    References
+    ----------
+    .. [1] Peng, X., Wei, Y., Deng, A., Wang, D. and Hu, D. (2022). "Balanced Multimodal Learning via On-the-fly
+       Gradient Modulation." CVPR, 8238-8247.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.neural_network import GradientModulation
+    >>> GradientModulation(alpha=0.5).coefficients(torch.tensor([0.8, 0.4])).round(decimals=2)
+    tensor([0.2400, 1.0000])
+    """
+
+    _parameter_constraints: dict = {"alpha": [Interval(Real, 0, None, closed="left")], "noise": ["boolean"]}
+
+    def __init__(self, alpha=0.5, *, noise=True):
+        self.alpha = alpha
+        self.noise = noise
+
+    def coefficients(self, scores):
+        """Give the factor on the gradients of each modality.
+
+        Parameters
+        ----------
+        scores : Tensor of shape (n_modalities,)
+            How well each modality does alone, above 0; NaN for one that is not there.
+
+        Returns
+        -------
+        coefficients : Tensor of shape (n_modalities,)
+            From 0 to 1.
+        """
+        there = ~scores.isnan()
+        others = (there.sum() - there.to(scores.dtype)).clamp(min=1)
+        known = scores.nan_to_num()
+        ratios = known * others / (known.sum() - known)
+        # Nothing to compare with gives an infinite ratio, which is no lead.
+        ahead = there & (ratios > 1) & ratios.isfinite()
+        return scores.new_ones(()).where(~ahead, 1 - (self.alpha * ratios).tanh())
+
+    def scores(self, network, hiddens, mask, targets, weights, criterion):
+        """Say how well each modality does alone in a batch.
+
+        Parameters
+        ----------
+        network : Network
+            Has ``outputs_of(hiddens, mask)``, which gives outputs for the hidden vectors of the modalities.
+
+        hiddens : list of Tensor of shape (n_samples, width)
+            Hidden vectors of each modality.
+
+        mask : Tensor of shape (n_samples, n_modalities) or None
+            True where a modality is present; None if all are everywhere.
+
+        targets : Tensor
+            What the criterion takes.
+
+        weights : Tensor of shape (n_samples,) or None
+            Weights of the rows.
+
+        criterion : Loss
+            Its ``rows(outputs, targets)`` gives the cost of each row.
+
+        Returns
+        -------
+        scores : Tensor of shape (n_modalities,)
+            From 0 to 1 for losses that are not negative, NaN for a modality that is in no row of positive weight.
+        """
+        import torch
+
+        with torch.no_grad():
+            n_samples, n_modalities = len(hiddens[0]), len(hiddens)
+            present = hiddens[0].new_ones(n_samples, n_modalities, dtype=torch.bool) if mask is None else mask
+            found = []
+            for m in range(n_modalities):
+                alone = torch.zeros_like(present)
+                alone[:, m] = present[:, m]
+                kept = [hidden if i == m else torch.zeros_like(hidden) for i, hidden in enumerate(hiddens)]
+                costs = criterion.rows(network.outputs_of(kept, alone), targets)
+                share = alone[:, m] if weights is None else alone[:, m] * weights
+                found.append((share * (-costs).exp()).sum() / share.sum())
+            return torch.stack(found)
+
+    def modulate(self, encoders, coefficients):
+        """Scale gradients that are there.
+
+        Parameters
+        ----------
+        encoders : list of list of torch.nn.Module
+            The layers of each modality.
+
+        coefficients : Tensor of shape (n_modalities,)
+            Factors on their gradients.
+        """
+        import torch
+
+        for modules, coefficient in zip(encoders, coefficients.tolist(), strict=True):
+            if coefficient == 1:
+                continue
+            for module in modules:
+                for weights in module.parameters():
+                    if weights.grad is None:
+                        continue
+                    # The spread of what came from the loss, before it is scaled.
+                    spread = weights.grad.std(correction=0)
+                    weights.grad.mul_(coefficient)
+                    if self.noise:
+                        weights.grad.add_(torch.randn_like(weights.grad) * spread)
