@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import sklearn
 from joblib import Parallel, delayed
-from scipy.stats import t as student
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -20,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skmm
 from skmm import CCAFusion, LDAFusion, ModalityFuser, ModalityStackingClassifier, ModalityVotingClassifier, PCAFusion
+from skmm.model_selection import corrected_t_test, holm
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ("soft", "hard", "product", "max", "median", "rank")
@@ -92,36 +92,6 @@ def score_fold(estimators, columns, X, y, train, test, score):
     return scores
 
 
-def holm(p):
-    """Adjust p-values by Holm's step-down method."""
-    p = np.asarray(p)
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted
-
-
-def corrected_t_test(difference, test_share):
-    """Paired t-test over folds whose training sets overlap (Nadeau and Bengio, 2003), two-sided.
-
-    Parameters
-    ----------
-    difference : ndarray of shape (n_folds,)
-        Differences of scores.
-
-    test_share : float
-        Size of a test set divided by that of its training set.
-    """
-    k = len(difference)
-    spread = np.sqrt((1 / k + test_share) * difference.var(ddof=1))
-    if spread == 0:
-        # The same in every fold: nothing to test, unless by a constant.
-        return (0.0, 1.0) if difference.mean() == 0 else (np.inf * np.sign(difference.mean()), 0.0)
-    statistic = difference.mean() / spread
-    return statistic, 2 * student.sf(abs(statistic), k - 1)
-
-
 def compare(columns, X, y, splits, score):
     """Score all strategies on the same folds and test each against the best single view.
 
@@ -159,7 +129,8 @@ def against(scores, splits, reference=None):
     for row in joined:
         difference = scores[row["strategy"]] - scores[best]
         row["gain"] = difference.mean()
-        row["t"], row["p"] = corrected_t_test(difference, test_share)
+        test = corrected_t_test(difference, test_share)
+        row["t"], row["p"] = test.statistic, test.pvalue
     for row, p in zip(joined, holm([row["p"] for row in joined]), strict=True):
         row["p_holm"] = p
         row["verdict"] = "no difference shown" if p >= 0.05 else ("better" if row["gain"] > 0 else "worse")

@@ -1,0 +1,167 @@
+"""Tests and intervals for scores of overlapping training sets, and for the best of several references."""
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+from sklearn.utils import Bunch
+
+
+def corrected_t_test(differences, test_share, *, confidence=0.95):
+    r"""Paired t-test over folds whose training sets overlap, two-sided.
+
+    Scores of cross-validation are not independent: their training sets share rows, so that the ordinary t-test
+    finds differences where there are none. With k differences of mean :math:`\bar d` and variance
+    :math:`s^2 = \sum_i (d_i - \bar d)^2 / (k - 1)`, the corrected resampled t-test replaces the factor 1 / k:
+
+    .. math:: t = \frac{\bar d}{\sqrt{\left(\frac{1}{k} + \frac{n_\text{test}}{n_\text{train}}\right) s^2}},
+
+    which is compared with Student's distribution of k - 1 degrees of freedom.
+
+    Parameters
+    ----------
+    differences : array-like of shape (n_folds,)
+        Difference of two scores in each fold, over repeats as well.
+
+    test_share : float
+        Size of a test set divided by that of its training set, 0.25 for 5 folds.
+
+    confidence : float, default=0.95
+        Confidence of the interval.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch`
+        With the following attributes.
+
+        statistic : float
+            t; 0 if all differences are 0, infinite if they are all the same otherwise.
+        pvalue : float
+            Probability of a statistic at least as far from 0, if there is no difference.
+        df : int
+            Degrees of freedom.
+        mean, low, high : float
+            Mean of the differences and its confidence interval.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 differences.
+
+    See Also
+    --------
+    holm : Adjusts the p-values of several tests.
+    compare_fusions : Tests strategies of fusion against the best single modality.
+
+    References
+    ----------
+    .. [1] Nadeau, Bengio (2003). "Inference for the generalization error". Machine Learning 52.
+    .. [2] Bouckaert, Frank (2004). "Evaluating the replicability of significance tests for comparing learning
+       algorithms". Advances in Knowledge Discovery and Data Mining.
+
+    Examples
+    --------
+    >>> from skmm.model_selection import corrected_t_test
+    >>> result = corrected_t_test([0.02, 0.05, 0.01, 0.03, 0.04], test_share=0.25)
+    >>> round(result.statistic, 3), round(result.pvalue, 3)
+    (2.828, 0.047)
+    """
+    differences = np.asarray(differences, dtype=float)
+    if differences.ndim != 1 or len(differences) < 2:
+        raise ValueError(
+            f"The corrected t-test needs the differences of at least 2 folds, got shape {differences.shape}."
+        )
+    df = len(differences) - 1
+    mean, spread = differences.mean(), np.sqrt((1 / len(differences) + test_share) * differences.var(ddof=1))
+    # The same in every fold: nothing to test, unless by a constant.
+    constant = 0.0 if mean == 0 else np.inf * np.sign(mean)
+    statistic = mean / spread if spread > 0 else constant
+    half = stdtrit(df, (1 + confidence) / 2) * spread
+    return Bunch(
+        statistic=float(statistic),
+        pvalue=float(2 * stdtr(df, -abs(statistic))),
+        df=df,
+        mean=float(mean),
+        low=float(mean - half),
+        high=float(mean + half),
+    )
+
+
+def holm(pvalues):
+    """Adjust the p-values of several tests by Holm's step-down method.
+
+    Whoever calls a test significant where its adjusted p-value is below .05 is wrong anywhere at all in at most
+    5 % of such families of tests, however the tests depend on each other.
+
+    Parameters
+    ----------
+    pvalues : array-like of shape (n_tests,)
+        One p-value per test.
+
+    Returns
+    -------
+    adjusted : ndarray of shape (n_tests,)
+        Adjusted p-values, in the same order.
+
+    See Also
+    --------
+    corrected_t_test : Test of two strategies over folds.
+
+    References
+    ----------
+    .. [1] Holm (1979). "A simple sequentially rejective multiple test procedure". Scandinavian Journal of
+       Statistics 6(2).
+
+    Examples
+    --------
+    >>> from skmm.model_selection import holm
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(pvalues, dtype=float)
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
+def gain_over_best(scores, references, test_share, confidence):
+    """Compare scores with the best of several references, of which nobody knows which it is.
+
+    Which reference is best is itself read from the folds, and the mean of the luckiest is too high. So nothing is
+    selected. Better than the best is better than each: all tests must say so, and the largest of their one-sided
+    p-values holds as it is (the intersection-union principle; Berger, 1982). Worse than the best is worse
+    than any of them: the smallest counts, times their number. The p-value is twice the smaller of the two, and the
+    interval is that of all true gains that this test does not reject; with one reference both are those of the plain
+    test.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_folds,)
+        Scores of the strategy.
+
+    references : list of ndarray of shape (n_folds,)
+        Scores of each reference on the same folds.
+
+    test_share : float
+        Size of a test set divided by that of its training set.
+
+    confidence : float
+        Confidence of the interval.
+
+    Returns
+    -------
+    gain, low, high, p : float
+        Difference of the mean to the best mean of a reference, its interval, and the two-sided p-value.
+    """
+    n_references = len(references)
+    tests = [corrected_t_test(scores - reference, test_share, confidence=confidence) for reference in references]
+    shared = 1 - (1 - confidence) / n_references
+    wide = [corrected_t_test(scores - reference, test_share, confidence=shared) for reference in references]
+    p_better = max(stdtr(test.df, -test.statistic) for test in tests)
+    p_worse = n_references * min(stdtr(test.df, test.statistic) for test in tests)
+    return (
+        min(test.mean for test in tests),
+        min(test.low for test in tests),
+        min(test.high for test in wide),
+        float(min(1, 2 * p_better, 2 * p_worse)),
+    )

@@ -1,0 +1,229 @@
+"""The strategies of fusion that a grid or a comparison ranges over, with a small range of parameters each."""
+
+from dataclasses import dataclass, field
+
+from sklearn.base import is_classifier, is_regressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from .._validation import dense_block
+from ..ensemble import (
+    ModalityStackingClassifier,
+    ModalityStackingRegressor,
+    ModalityVotingClassifier,
+    ModalityVotingRegressor,
+)
+from ..fusion import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, PCAFusion
+
+LEVELS = ("single", "feature", "joint", "decision")
+# What a strategy that the caller adds belongs to.
+EXTRA = "extra"
+
+
+@dataclass
+class Strategy:
+    """One way to predict from the modalities: its label, level, estimator and the parameters worth a search.
+
+    Tuned means that the estimator is that search.
+    """
+
+    label: str
+    level: str
+    estimator: object
+    grid: dict = field(default_factory=dict)
+    tuned: bool = False
+
+
+def fusion_grid(
+    modalities, estimator, levels=LEVELS, *, exclude=(), extra=None, tune=True, step="model", random_state=None
+):
+    """Give a parameter grid that ranges over strategies of fusion, for scikit-learn's searches.
+
+    The grid is for a pipeline of one step, named ``"model"``, which holds a whole strategy: at first any estimator,
+    such as ``estimator`` itself. It works in :class:`~sklearn.model_selection.GridSearchCV`,
+    :class:`~sklearn.model_selection.RandomizedSearchCV` and
+    :class:`~sklearn.model_selection.HalvingGridSearchCV`.
+
+    ====================================  ==========  ======================================================
+    strategy                              level       searched over
+    ====================================  ==========  ======================================================
+    ``"text alone"``, one per modality    single
+    ``"concat"``                          feature     ``scaling``
+    ``"pca"``                             feature     ``n_components``
+    ``"lda"`` (classifiers)               feature     ``shrinkage``
+    ``"cca"``                             joint       ``n_components``, ``output``
+    ``"vote"``                            decision
+    ``"vote weighted"``                   decision
+    ``"vote product"`` (classifiers)      decision    ``weights``
+    ``"stack"``                           decision    ``final_estimator__C`` (classifiers)
+    ====================================  ==========  ======================================================
+
+    Parameters
+    ----------
+    modalities : list of (str, transformer, columns)
+        At least two modalities, as in :class:`~skmm.ModalityFuser`.
+
+    estimator : classifier or regressor
+        Predicts from the features of a modality, or from fused features.
+
+    levels : sequence of {"single", "feature", "joint", "decision"}, default=all
+        Levels of fusion to range over.
+
+    exclude : sequence of str, default=()
+        Strategies to leave out, by the names in the table.
+
+    extra : dict of str to estimator, default=None
+        Strategies to add by name: estimators that take X as it is. A pair (estimator, grid) comes with
+        its own parameters to search over.
+
+    tune : bool, default=True
+        Whether to search over the parameters in the table; False gives one candidate per strategy, at its
+        defaults.
+
+    step : str, default="model"
+        Name of the step of the pipeline that holds the strategy.
+
+    random_state : int, RandomState instance or None, default=None
+        For the strategies that draw random numbers.
+
+    Returns
+    -------
+    grid : list of dict
+        One dict per strategy, all values lists.
+
+    Raises
+    ------
+    ValueError
+        If a name or level is unknown, if there are fewer than two modalities, or if nothing remains.
+
+    TypeError
+        If ``estimator`` is neither a classifier nor a regressor.
+
+    See Also
+    --------
+    compare_fusions : Compares the strategies on the same folds, with tests.
+
+    Notes
+    -----
+    Features are scaled so that each modality has the same total variance (:class:`~skmm.ConcatFusion`), for a single
+    modality and for the members of voters and stackers as well, so ``estimator`` needs no scaler before
+    it. To tune ``estimator`` in every strategy, pass a search over it, such as
+    :class:`~sklearn.linear_model.LogisticRegressionCV`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.pipeline import Pipeline
+    >>> from skmm.model_selection import fusion_grid
+    >>> X, y = load_iris(return_X_y=True)
+    >>> modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
+    >>> estimator = LogisticRegression()
+    >>> grid = fusion_grid(modalities, estimator, levels=("single", "feature"))
+    >>> grid[2]["model__fuse__fusion__scaling"]
+    ['norm', 'std']
+    >>> search = GridSearchCV(Pipeline([("model", estimator)]), grid, cv=3).fit(X, y)
+    >>> len(search.cv_results_["params"])
+    9
+    """
+    strategies = make_strategies(modalities, estimator, levels, exclude, extra, random_state)
+    return [
+        {
+            step: [strategy.estimator],
+            **({f"{step}__{key}": list(values) for key, values in strategy.grid.items()} if tune else {}),
+        }
+        for strategy in strategies
+    ]
+
+
+def make_strategies(modalities, estimator, levels=LEVELS, exclude=(), extra=None, random_state=None):
+    """Give the strategies of some levels, without some and with some added; singles first."""
+    ModalityFuser(modalities)._check_modalities()
+    modalities = [entry for entry in modalities if not (isinstance(entry[1], str) and entry[1] == "drop")]
+    if len(modalities) < 2:
+        raise ValueError(f"To compare fusions takes at least 2 modalities, got {len(modalities)}: {modalities!r}.")
+    if not (is_classifier(estimator) or is_regressor(estimator)):
+        raise TypeError(f"estimator must be a classifier or a regressor, got {estimator!r}.")
+    unknown = [level for level in levels if level not in LEVELS]
+    if isinstance(levels, str) or unknown:
+        raise ValueError(f"levels must be a sequence of {list(LEVELS)}, got {levels!r}.")
+
+    makers = {"single": _single, "feature": _feature, "joint": _joint, "decision": _decision}
+    # In this order, whatever order was asked for: what the others are compared with comes first.
+    found = [
+        strategy
+        for level, make in makers.items()
+        for strategy in make(modalities, estimator, random_state)
+        if level in levels
+    ]
+    labels = [strategy.label for strategy in found]
+    absent = [label for label in exclude if label not in labels]
+    if isinstance(exclude, str) or absent:
+        raise ValueError(f"exclude must be a sequence of strategies among {labels}, got {exclude!r}.")
+    found = [strategy for strategy in found if strategy.label not in exclude]
+    for label, added in (extra or {}).items():
+        if label in [strategy.label for strategy in found]:
+            raise ValueError(f"extra: there is a strategy {label!r} already; choose another name, or exclude that one.")
+        own, grid = added if isinstance(added, tuple) else (added, {})
+        found.append(Strategy(label, EXTRA, own, grid))
+    if not found:
+        raise ValueError(f"No strategy remains of levels={levels!r} without {list(exclude)}.")
+    return found
+
+
+def _fused(modalities, estimator, fusion):
+    return Pipeline([("fuse", ModalityFuser(modalities, fusion)), ("estimator", estimator)])
+
+
+def _single(modalities, estimator, random_state):
+    for modality in modalities:
+        yield Strategy(f"{modality[0]} alone", "single", _fused([modality], estimator, "concat"))
+
+
+def _feature(modalities, estimator, random_state):
+    fusions = {
+        "concat": (ConcatFusion(), {"scaling": ["norm", "std"]}),
+        "pca": (PCAFusion(random_state=random_state), {"n_components": [16, 64, None]}),
+    }
+    if is_classifier(estimator):
+        fusions["lda"] = (LDAFusion(), {"shrinkage": ["auto", 0.5]})
+    yield from _with_fusions("feature", fusions, modalities, estimator)
+
+
+def _joint(modalities, estimator, random_state):
+    fusions = {"cca": (CCAFusion(), {"n_components": [8, 32], "output": ["concat", "mean"]})}
+    yield from _with_fusions("joint", fusions, modalities, estimator)
+
+
+def _with_fusions(level, fusions, modalities, estimator):
+    for label, (fusion, grid) in fusions.items():
+        prefixed = {f"fuse__fusion__{key}": values for key, values in grid.items()}
+        yield Strategy(label, level, _fused(modalities, estimator, fusion), prefixed)
+
+
+def _decision(modalities, estimator, random_state):
+    members = [(name, _member(name, transformer, estimator), columns) for name, transformer, columns in modalities]
+    if is_regressor(estimator):
+        yield Strategy("vote", "decision", ModalityVotingRegressor(members))
+        yield Strategy("vote weighted", "decision", ModalityVotingRegressor(members, weights="auto"))
+        yield Strategy("stack", "decision", ModalityStackingRegressor(members))
+        return
+    # Votes are of probabilities, which some classifiers give only once they are calibrated.
+    options = {} if hasattr(estimator, "predict_proba") else {"calibration": "sigmoid"}
+    yield Strategy("vote", "decision", ModalityVotingClassifier(members, **options))
+    yield Strategy("vote weighted", "decision", ModalityVotingClassifier(members, weights="auto", **options))
+    product = ModalityVotingClassifier(members, "product", **options)
+    yield Strategy("vote product", "decision", product, {"weights": [None, "auto"]})
+    stack = ModalityStackingClassifier(members, LogisticRegression(max_iter=1000))
+    yield Strategy("stack", "decision", stack, {"final_estimator__C": [0.1, 1, 10]})
+
+
+def _member(name, transformer, estimator):
+    """Give what predicts from one modality, with the scaling that the other levels have."""
+    encode = []
+    if not isinstance(transformer, str):
+        # Vectorizers give sparse matrices.
+        encode = [("encode", transformer), ("dense", FunctionTransformer(dense_block, kw_args={"name": name}))]
+    return Pipeline([*encode, ("scale", ConcatFusion()), ("estimator", estimator)])

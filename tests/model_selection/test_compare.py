@@ -1,0 +1,320 @@
+"""Comparison of strategies on the same folds."""
+
+import os
+import pickle
+import signal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_iris, make_classification
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, get_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    cross_validate,
+)
+from sklearn.naive_bayes import GaussianNB
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
+
+from skmm.model_selection import compare_fusions, corrected_t_test, holm
+from skmm.model_selection._strategies import make_strategies
+
+IRIS = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
+CLASSIFIER = LogisticRegression()
+X, y = load_iris(return_X_y=True)
+FEW = {"levels": ("single", "feature"), "exclude": ["pca", "lda"]}
+
+
+class Failing(DummyClassifier):
+    """Fails, or is interrupted, in the folds whose first row is given."""
+
+    def __init__(self, error=ValueError, limit=np.inf):
+        super().__init__()
+        self.error = error
+        self.limit = limit
+
+    def fit(self, X, y):
+        if X[0, 0] < self.limit:
+            raise self.error("no luck <here>")
+        return super().fit(X, y)
+
+
+class Interrupting(DummyClassifier):
+    """Sends its own process the signal of Ctrl-C."""
+
+    def fit(self, X, y):
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().fit(X, y)
+
+
+def strategy(label, estimator=CLASSIFIER, modalities=IRIS):
+    return next(s.estimator for s in make_strategies(modalities, estimator) if s.label == label)
+
+
+def test_scores_are_those_of_cross_validate():
+    cv = RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=1)
+    comparison = compare_fusions(X, y, IRIS, CLASSIFIER, cv=cv)
+    folds, frame = comparison.fold_scores(), comparison.to_frame()
+    assert len(folds.columns) == len(make_strategies(IRIS, CLASSIFIER)) >= 8
+    for label in folds:
+        own = cross_validate(strategy(label), X, y, cv=cv)["test_score"]
+        assert folds[label].tolist() == own.tolist()
+        assert frame.loc[label, "mean"] == pytest.approx(own.mean())
+        assert frame.loc[label, "sd"] == pytest.approx(own.std(ddof=1))
+    assert frame["mean"].is_monotonic_decreasing
+    assert (frame[["fit_time", "predict_time"]] > 0).all(axis=None)
+
+
+def test_gain_p_and_verdict():
+    comparison = compare_fusions(X, y, IRIS, CLASSIFIER, n_repeats=2)
+    frame, folds = comparison.to_frame(), comparison.fold_scores()
+    singles, joined = frame[frame["level"] == "single"], frame[frame["level"] != "single"]
+    assert singles["gain"].isna().all()
+    assert np.allclose(joined["gain"], joined["mean"] - singles["mean"].max())
+    assert singles["verdict"].tolist() == ["best single", ""]
+    # Sepals are far worse, so that only petals count against being better.
+    test = corrected_t_test(folds["vote"] - folds["petal alone"], 30 / 120)
+    assert test.mean < 0
+    assert joined.loc["vote", "p"] == pytest.approx(min(1, 2 * test.pvalue))
+    assert joined["p_holm"].tolist() == holm(joined["p"]).tolist()
+    assert (joined["p_holm"] >= joined["p"]).all()
+    assert set(joined["verdict"]) == {"no difference shown"}
+
+
+def test_what_is_better_is_called_better():
+    # The classes are the quadrants of two modalities, so that neither alone is enough.
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(200, 4))
+    target = 2 * (data[:, 0] > 0) + (data[:, 2] > 0)
+    frame = compare_fusions(data, target, IRIS, CLASSIFIER, **FEW).to_frame()
+    assert frame.loc["concat", "verdict"] == "better"
+    assert frame.loc["concat", "gain_low"] > 0
+    assert frame.loc["concat", "p_holm"] < 0.01
+
+
+def test_permuted_labels_show_nothing():
+    data, target = make_classification(60, 4, n_informative=4, n_redundant=0, random_state=0)
+    called = 0
+    for seed in range(100):
+        permuted = np.random.default_rng(seed).permutation(target)
+        options = {"exclude": ["pca", "cca", "vote weighted", "vote product", "stack"], "random_state": seed}
+        comparison = compare_fusions(data, permuted, IRIS, GaussianNB(), cv=4, refit=False, **options)
+        called += (comparison.to_frame()["verdict"] == "better").any()
+    assert called <= 5
+
+
+def test_the_seed_decides_the_folds():
+    frame = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, random_state=3).to_frame()
+    again = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, random_state=3).to_frame()
+    other = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, random_state=4).to_frame()
+    assert frame["mean"].equals(again["mean"])
+    assert not frame["mean"].equals(other["mean"])
+
+
+def test_best_estimator_is_fitted_on_all_rows():
+    comparison = compare_fusions(X, y, IRIS, CLASSIFIER)
+    best = comparison.to_frame().index[0]
+    assert comparison.best_strategy_ == best
+    own = strategy(best).fit(X, y).predict_proba(X)
+    assert np.allclose(comparison.best_estimator_.predict_proba(X), own)
+    assert not hasattr(compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, refit=False), "best_estimator_")
+
+
+def test_several_scorers():
+    scoring = ["accuracy", "neg_log_loss"]
+    comparison = compare_fusions(X, y, IRIS, CLASSIFIER, scoring=scoring, refit="neg_log_loss")
+    assert comparison.metrics == scoring
+    assert comparison.to_frame().equals(comparison.to_frame("neg_log_loss"))
+    alone = compare_fusions(X, y, IRIS, CLASSIFIER, scoring="neg_log_loss")
+    assert alone.metrics == ["neg_log_loss"]
+    assert comparison.fold_scores().equals(alone.fold_scores())
+    assert comparison.best_strategy_ == alone.best_strategy_ == comparison.to_frame("neg_log_loss").index[0]
+    assert compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, scoring=set(scoring)).best_metric == "accuracy"
+    with pytest.raises(ValueError, match="metric='f1' is not among those scored"):
+        comparison.to_frame("f1")
+
+
+def test_scorer_that_is_a_function():
+    def scorer(estimator, X, y):
+        return {"right": accuracy_score(y, estimator.predict(X)), "wrong": -accuracy_score(y, estimator.predict(X))}
+
+    comparison = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, scoring=scorer, refit="wrong")
+    assert comparison.metrics == ["right", "wrong"]
+    assert comparison.best_strategy_ == comparison.to_frame("right").index[-1]
+    named = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, scoring=get_scorer("balanced_accuracy"))
+    assert named.metrics == ["score"]
+
+
+def test_a_strategy_that_fails_is_a_row():
+    added = {"fails": Failing(), "fails at times": Failing(limit=X[0, 0] + 0.01), "chance": DummyClassifier()}
+    comparison = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, extra=added, cv=StratifiedKFold(5))
+    frame = comparison.to_frame()
+    assert frame.loc["fails", "error"] == "5 of 5 folds: ValueError: no luck <here>"
+    assert frame.loc["fails at times", "error"].startswith("4 of 5 folds: ")
+    assert frame["verdict"].tolist()[-2:] == ["failed", "failed"]
+    assert frame["mean"].isna().tolist()[-2:] == [True, True]
+    assert frame.loc["chance", "verdict"] == "worse"
+    assert comparison.best_estimator_ is not None
+    with pytest.raises(ValueError, match="no luck") as caught:
+        compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, extra=added, on_error="raise")
+    assert caught.value.__notes__ == ["This happened in the strategy 'fails'."]
+
+
+def test_all_strategies_may_fail():
+    comparison = compare_fusions(X, y, IRIS, Failing(), **FEW)
+    assert comparison.best_strategy_ is None
+    assert (comparison.to_frame()["verdict"] == "failed").all()
+    assert repr(comparison) == "FusionComparison of 3 strategies over 5 folds: all failed"
+
+
+@pytest.mark.parametrize("stop", [Failing(KeyboardInterrupt), Interrupting()], ids=["raised", "signal"])
+def test_an_interrupted_comparison_keeps_its_rows(stop):
+    added = {"stop": stop, "never": DummyClassifier()}
+    with pytest.warns(UserWarning, match="interrupted after 3 of 5 strategies"):
+        comparison = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, extra=added)
+    assert sorted(comparison.to_frame().index) == ["concat", "petal alone", "sepal alone"]
+    assert comparison.to_frame().loc["concat", "p_holm"] <= 1
+    assert not hasattr(comparison, "best_estimator_")
+
+
+def test_interrupted_before_anything_is_finished():
+    with pytest.raises(KeyboardInterrupt):
+        compare_fusions(X, y, IRIS, Failing(KeyboardInterrupt), **FEW)
+
+
+def test_groups_stay_together():
+    seen = []
+
+    class Spy(DummyClassifier):
+        def fit(self, X, y):
+            seen.append(set(X[:, 0]))
+            return super().fit(X, y)
+
+    groups = np.arange(150) // 3 % 25
+    data = np.column_stack([groups, X[:, 1:]])
+    options = {"groups": groups, "levels": ("single",), "extra": {"spy": Spy()}, "refit": False}
+    compare_fusions(data, y, IRIS, CLASSIFIER, cv=5, **options)
+    # Each fold leaves whole groups out, each of them once.
+    left_out = [set(groups) - rows for rows in seen]
+    assert sorted(group for fold in left_out for group in fold) == list(range(25))
+    by_splitter = compare_fusions(data, y, IRIS, CLASSIFIER, cv=GroupKFold(5), **options)
+    assert len(by_splitter.fold_scores()) == 5
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(150) % 30], ids=["rows", "groups"])
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+def test_nested_search(groups):
+    cv = StratifiedKFold(3) if groups is None else StratifiedGroupKFold(3)
+    grid = {"fuse__fusion__n_components": [1, 2]}
+    comparison = compare_fusions(
+        X,
+        y,
+        IRIS,
+        CLASSIFIER,
+        exclude=["lda"],
+        groups=groups,
+        cv=StratifiedKFold(3),
+        inner_cv=cv,
+        param_grids={"pca": grid},
+    )
+    search = GridSearchCV(strategy("pca"), grid, cv=cv)
+    expected, chosen = [], []
+    for train, test in StratifiedKFold(3).split(X, y):
+        params = {} if groups is None else {"groups": groups[train]}
+        fitted = clone(search).fit(X[train], y[train], **params)
+        expected.append(fitted.score(X[test], y[test]))
+        chosen.append(fitted.best_params_)
+    assert comparison.fold_scores()["pca"].tolist() == expected
+    assert comparison.chosen_params() == {"pca": chosen}
+
+
+def test_ready_ranges_are_searched():
+    options = {"levels": ("single", "joint"), "scoring": ["accuracy", "neg_log_loss"], "refit": "neg_log_loss"}
+    added = {"chance": (DummyClassifier(), {"strategy": ["prior", "uniform"]})}
+    comparison = compare_fusions(X, y, IRIS, CLASSIFIER, param_grids="auto", extra=added, **options)
+    chosen = comparison.chosen_params()
+    assert set(chosen) == {"cca", "chance"}
+    # The classes are equally frequent, which no training set is exactly.
+    assert {params["strategy"] for params in chosen["chance"]} == {"uniform"}
+    assert set(chosen["cca"][0]) == {"fuse__fusion__n_components", "fuse__fusion__output"}
+
+
+def test_regression():
+    data, target = load_diabetes(return_X_y=True)
+    modalities = [("a", "passthrough", slice(0, 3)), ("b", "passthrough", slice(3, None))]
+    comparison = compare_fusions(data, target, modalities, Ridge(), scoring="r2", n_repeats=2)
+    frame = comparison.to_frame()
+    assert "lda" not in frame.index
+    assert "vote product" not in frame.index
+    assert (frame["error"] == "").all()
+    assert frame.loc["concat", "verdict"] == "better"
+    assert len(comparison.fold_scores()) == 10
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_data_frames_with_text_and_gaps(library):
+    rng = np.random.default_rng(0)
+    target = np.array(["no", "yes"])[np.arange(60) % 2]
+    words = ["red fox" if label == "yes" else "grey hen" for label in target]
+    frame = library.DataFrame({"caption": [None if i % 5 == 0 else word for i, word in enumerate(words)]})
+    weight = (np.arange(60) % 2 + rng.normal(size=60)).tolist()
+    frame = frame.assign(weight=weight) if library is pd else frame.with_columns(pl.Series("weight", weight))
+    modalities = [("text", TfidfVectorizer(), "caption"), ("table", StandardScaler(), ["weight"])]
+    comparison = compare_fusions(frame, target, modalities, LogisticRegression(class_weight="balanced"))
+    found = comparison.to_frame()
+    assert (found["error"] == "").all()
+    assert set(comparison.best_estimator_.predict(frame)) == {"no", "yes"}
+    assert found.loc["stack", "mean"] > found.loc["table alone", "mean"]
+
+
+def test_processes_give_the_same():
+    one = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW)
+    two = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, n_jobs=2)
+    assert one.fold_scores().equals(two.fold_scores())
+
+
+def test_progress_and_pickling(capsys):
+    comparison = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, verbose=True)
+    assert "15/15" in capsys.readouterr().err
+    back = pickle.loads(pickle.dumps(comparison))
+    assert back.to_frame().equals(comparison.to_frame())
+    check_is_fitted(back.best_estimator_)
+
+
+def test_without_single_modalities_there_are_no_gains():
+    frame = compare_fusions(X, y, IRIS, CLASSIFIER, levels=("feature",)).to_frame()
+    assert frame["gain"].isna().all()
+    assert frame["verdict"].tolist() == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"cv": StratifiedKFold(5), "n_repeats": 2}, ValueError, "n_repeats=2 needs a number of folds as cv"),
+        (
+            {"cv": [(np.arange(100), np.arange(100, 150))]},
+            ValueError,
+            "at least 2 splits to compare scores over, got 1",
+        ),
+        ({"param_grids": {"pcaa": {}}}, ValueError, r"\['pcaa'\] are not among the strategies"),
+        ({"refit": "f1"}, ValueError, "refit='f1' names one of several scorers, but scoring=None is a single one"),
+        ({"refit": "f1", "scoring": ["accuracy"]}, ValueError, r"refit='f1' is not among the scorers \['accuracy'\]"),
+        ({"confidence": 1}, ValueError, "'confidence' parameter"),
+        ({"on_error": "ignore"}, ValueError, "'on_error' parameter"),
+        ({"groups": [0, 1]}, ValueError, "inconsistent numbers of samples"),
+        ({"levels": ("none",)}, ValueError, "levels must be a sequence of"),
+    ],
+)
+def test_bad_input(options, error, message):
+    with pytest.raises(error, match=message):
+        compare_fusions(X, y, IRIS, CLASSIFIER, **options)

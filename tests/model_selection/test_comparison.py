@@ -1,0 +1,156 @@
+"""Drawing and page of a comparison."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+
+from skmm.model_selection import FusionComparisonDisplay, compare_fusions
+
+X, y = load_iris(return_X_y=True)
+IRIS = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
+VOID = {"meta", "circle", "line"}
+
+
+class Failing(DummyClassifier):
+    """Fails with what must not become markup."""
+
+    def fit(self, X, y):
+        raise ValueError("<script>alert(1)</script>")
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order, and gathers rows of tables, attributes and drawings."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tables, self.attributes, self.drawings = [], [], [], 0
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += attrs
+        self.drawings += tag == "svg"
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    added = {"<b>chance</b>": DummyClassifier(), "fails": Failing()}
+    return compare_fusions(X, y, IRIS, LogisticRegression(), extra=added, scoring=["accuracy", "neg_log_loss"])
+
+
+def test_page_holds_all_numbers_and_loads_nothing(comparison, tmp_path):
+    html = comparison.to_html(tmp_path / "page.html", title="Sepals & petals")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == html
+    page = Page(html)
+    # Two tables for each scorer: one that draws, one of numbers.
+    assert len(page.tables) == 4
+    frame = comparison.to_frame()
+    for table in page.tables[:2]:
+        assert [row[0] for row in table[1:]] == [
+            label for label in frame.index if len(table) > len(frame) or label != "fails"
+        ]
+    numbers = {row[0]: row for row in page.tables[1][1:]}
+    assert numbers["concat"][2] == f"{frame.loc['concat', 'mean']:.4f}"
+    assert numbers["concat"][7] == f"{frame.loc['concat', 'p']:.2g}"
+    assert numbers["fails"][2] == "failed in 5 of 5 folds: ValueError: <script>alert(1)</script>"
+    # Of ten strategies that were scored, all draw their scores and eight a gain, for both scorers.
+    n_scored, n_joined = frame["mean"].notna().sum(), frame["gain"].notna().sum()
+    assert page.drawings == 2 * (n_scored + n_joined)
+    assert "Sepals &amp; petals" in html
+    assert html.count("<script>") == 1
+    assert "<b>chance" not in html
+    assert not {"src", "href"} & {name for name, _ in page.attributes}
+    assert not re.search(r"https?://|url\(|@import", html)
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_drawn_positions_are_those_of_the_numbers(comparison):
+    html, frame = comparison.to_html(), comparison.to_frame("accuracy").dropna(subset="mean")
+    points = [float(x) for x in re.findall(r'<circle cx="([\d.]+)%"', html)]
+    # The means come first in their rows, gains second where there are any.
+    has_gain = frame["gain"].notna().to_numpy()
+    starts = np.cumsum([0, *(1 + has_gain[:-1])])
+    drawn = np.array(points)[starts]
+    scale = np.polyfit(frame["mean"], drawn, 1)
+    assert np.allclose(np.polyval(scale, frame["mean"]), drawn, atol=0.01)
+    assert ((drawn >= 3) & (drawn <= 97)).all()
+
+
+def test_page_when_all_failed():
+    failed = compare_fusions(X, y, IRIS, Failing())
+    page = failed.to_html()
+    Page(page)
+    assert "All strategies failed" in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_page_without_single_modalities():
+    html = compare_fusions(X, y, IRIS, LogisticRegression(), levels=("feature",)).to_html()
+    assert Page(html).drawings == 3
+    assert "best single modality is" not in html
+
+
+def test_summary_counts_what_is_better():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(200, 4))
+    target = 2 * (data[:, 0] > 0) + (data[:, 2] > 0)
+    html = compare_fusions(data, target, IRIS, LogisticRegression(), levels=("single", "feature")).to_html()
+    assert "3 of 3 strategies of fusion are shown to be better than every single modality." in html
+    assert '<td class="verdict better">better</td>' in html
+
+
+def test_display(comparison):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    display = comparison.plot()
+    assert isinstance(display, FusionComparisonDisplay)
+    frame = comparison.to_frame().dropna(subset="mean")
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == frame.index.tolist()
+    assert display.ax_.get_yticks().tolist() == list(range(len(frame)))[::-1]
+    assert display.ax_.get_xlabel() == "accuracy, mean and 95 % interval over 5 folds"
+    assert display.figure_.get_size_inches()[0] == 6
+    means = {container[0].get_xdata()[0] for container in display.ax_.containers}
+    assert means == set(frame["mean"])
+    gains = [text.get_text() for text in display.ax_.texts]
+    assert f"{frame.loc['concat', 'gain']:+.3f}" in gains
+    # What is shown to differ from the best single modality has a star.
+    assert f"{frame.loc['<b>chance</b>', 'gain']:+.3f}*" in gains
+    pyplot.close(display.figure_)
+
+
+def test_display_into_given_axes(comparison):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    figure, ax = pyplot.subplots()
+    display = FusionComparisonDisplay.from_comparison(comparison, "neg_log_loss", ax=ax)
+    assert display.ax_ is ax
+    assert ax.get_xlabel().startswith("neg_log_loss, mean")
+    pyplot.close(figure)
+
+
+def test_repr(comparison):
+    best = comparison.to_frame().iloc[0]
+    highest = f"{best.name} is highest, with a mean accuracy of {best['mean']:.3g}"
+    assert repr(comparison) == f"FusionComparison of 12 strategies over 5 folds: {highest}"

@@ -1,0 +1,131 @@
+"""Grids that range over strategies of fusion, in scikit-learn's own searches."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.dummy import DummyClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - the import is what makes the search available
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, ParameterGrid, RandomizedSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from skmm import ModalityFuser
+from skmm.model_selection import fusion_grid
+from skmm.model_selection._strategies import make_strategies
+
+IRIS = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
+CLASSIFIER = LogisticRegression()
+X, y = load_iris(return_X_y=True)
+
+
+def mixed_frame():
+    rng = np.random.default_rng(0)
+    target = np.arange(40) % 2
+    words = np.where(target, "red fox", "grey hen").astype(object)
+    words[::5] = None
+    frame = pd.DataFrame({"caption": words, "weight": target + rng.normal(size=40), "height": rng.normal(size=40)})
+    frame.loc[1::7, ["weight", "height"]] = np.nan
+    modalities = [("text", TfidfVectorizer(), "caption"), ("table", StandardScaler(), ["weight", "height"])]
+    return frame, target, modalities
+
+
+def labels(*args, **kwargs):
+    return [strategy.label for strategy in make_strategies(*args, **kwargs)]
+
+
+def test_levels_come_in_order_and_can_be_chosen():
+    everything = labels(IRIS, CLASSIFIER)
+    assert everything[:6] == ["sepal alone", "petal alone", "concat", "pca", "lda", "cca"]
+    assert labels(IRIS, CLASSIFIER, ("joint", "single")) == ["sepal alone", "petal alone", "cca"]
+    assert len(fusion_grid(IRIS, CLASSIFIER, tune=False)) == len(everything)
+
+
+def test_strategies_can_be_left_out_and_added():
+    dummy = DummyClassifier()
+    grid = fusion_grid(
+        IRIS,
+        CLASSIFIER,
+        ["single", "joint"],
+        exclude=["cca"],
+        extra={"chance": (dummy, {"strategy": ["prior", "uniform"]}), "plain": CLASSIFIER},
+        step="fusion",
+    )
+    assert grid[2:] == [
+        {"fusion": [dummy], "fusion__strategy": ["prior", "uniform"]},
+        {"fusion": [CLASSIFIER]},
+    ]
+    assert len(grid) == 4
+
+
+def test_dropped_modalities_are_left_out():
+    three = [*IRIS, ("none", "drop", slice(0, 1))]
+    assert labels(three, CLASSIFIER) == labels(IRIS, CLASSIFIER)
+
+
+@pytest.mark.parametrize("estimator", [CLASSIFIER, LinearSVC(), Ridge()], ids=lambda e: type(e).__name__)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_candidate_fits_and_predicts(estimator):
+    data, target = load_diabetes(return_X_y=True) if isinstance(estimator, Ridge) else (X, y)
+    modalities = [("a", "passthrough", slice(0, 3)), ("b", StandardScaler(), slice(3, None))]
+    pipe = Pipeline([("model", estimator)])
+    seen = set()
+    for params in ParameterGrid(fusion_grid(modalities, estimator, random_state=0)):
+        fitted = pipe.set_params(**params).fit(data, target)
+        assert fitted.predict(data).shape == target.shape
+        assert fitted.score(data, target) > 0.2
+        seen.add(str(params))
+    assert len(seen) == len(ParameterGrid(fusion_grid(modalities, estimator)))
+
+
+@pytest.mark.filterwarnings("ignore:.*rows have no modality")
+def test_text_and_gaps():
+    frame, target, modalities = mixed_frame()
+    for strategy in make_strategies(modalities, CLASSIFIER):
+        assert strategy.estimator.fit(frame, target).score(frame, target) > 0.6, strategy.label
+
+
+def test_members_see_what_single_modalities_see():
+    strategies = {strategy.label: strategy.estimator for strategy in make_strategies(IRIS, CLASSIFIER)}
+    vote, alone = strategies["vote"].fit(X, y), strategies["sepal alone"].fit(X, y)
+    assert vote.predict_by_modality(X)["sepal"].to_numpy().tolist() == alone.predict(X).tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (GridSearchCV, {}),
+        (RandomizedSearchCV, {"n_iter": 6, "random_state": 0}),
+        (HalvingGridSearchCV, {"min_resources": 60, "random_state": 0}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_scikit_learns_searches(kind, options):
+    grid = fusion_grid(IRIS, CLASSIFIER, levels=("single", "feature", "joint"))
+    search = kind(Pipeline([("model", CLASSIFIER)]), grid, cv=3, error_score="raise", **options).fit(X, y)
+    assert search.best_score_ > 0.9
+    assert isinstance(search.best_estimator_["model"]["fuse"], ModalityFuser)
+    assert search.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"levels": ("single", "sum")}, ValueError, "levels must be a sequence of"),
+        ({"levels": "single"}, ValueError, "levels must be a sequence of"),
+        ({"exclude": ["ccaa"]}, ValueError, "exclude must be a sequence of strategies among"),
+        ({"exclude": "cca"}, ValueError, "exclude must be a sequence of strategies among"),
+        ({"extra": {"cca": CLASSIFIER}}, ValueError, "there is a strategy 'cca' already"),
+        ({"levels": ("joint",), "exclude": ["cca"]}, ValueError, "No strategy remains"),
+        ({"modalities": IRIS[:1]}, ValueError, "at least 2 modalities, got 1"),
+        ({"modalities": [("a", "passthrough")]}, ValueError, r"each modality is a tuple"),
+        ({"estimator": StandardScaler()}, TypeError, "must be a classifier or a regressor, got StandardScaler"),
+    ],
+)
+def test_bad_input(change, error, message):
+    arguments = {"modalities": IRIS, "estimator": CLASSIFIER, **change}
+    with pytest.raises(error, match=message):
+        fusion_grid(**arguments)
