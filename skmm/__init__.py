@@ -17,12 +17,14 @@ _HOMES = {
     "ModalityStackingRegressor": "ensemble",
     "ModalityVotingClassifier": "ensemble",
     "ModalityVotingRegressor": "ensemble",
+    "MultimodalNetClassifier": "neural_network",
+    "MultimodalNetRegressor": "neural_network",
     "PCAFusion": "fusion",
     "TextEncoder": "encoders",
     "VideoAudio": "encoders",
     "VideoEncoder": "encoders",
 }
-_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion")
+_SUBPACKAGES = ("datasets", "encoders", "ensemble", "fusion", "neural_network")
 
 __all__ = sorted([*_HOMES, *_SUBPACKAGES, "__version__"])
 

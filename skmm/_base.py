@@ -115,7 +115,7 @@ class ModalityComposition(BaseComposition):
             elif isinstance(member, type):
                 raise TypeError(f"{owner}: modality {name!r} is the class {member.__name__}; pass {member.__name__}().")
             else:
-                absent = [method for method in self._member_methods if not hasattr(member, method)]
+                absent = self._absent_methods(member)
                 if absent:
                     raise TypeError(
                         f"{owner}: modality {name!r} needs an estimator with the methods "
@@ -123,6 +123,10 @@ class ModalityComposition(BaseComposition):
                     )
         if all(isinstance(member, str) and member == "drop" for _, member, _ in self.modalities):
             raise ValueError(f"{owner} has no modality to work on: modalities={self.modalities!r}.")
+
+    def _absent_methods(self, member):
+        """Give the methods that a member must have and has not."""
+        return [method for method in self._member_methods if not hasattr(member, method)]
 
     def _fit_columns(self, X):
         """Check X, resolve each modality's columns in it, and give X back."""

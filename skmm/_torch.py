@@ -171,11 +171,12 @@ def run_with_backoff(function, batch):
             continue
         # Outside of the handler: its traceback holds the tensors of the attempt that failed.
         size = (len(piece) + 1) // 2
-        _free_cached_memory()
+        free_cached_memory()
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _free_cached_memory():
+def free_cached_memory():
+    """Give memory that torch keeps for later back to the device, if torch is in use."""
     torch = sys.modules.get("torch")
     if torch is None:
         return
@@ -273,4 +274,4 @@ def clear_models():
     """
     with _entries_lock:
         _entries.clear()
-    _free_cached_memory()
+    free_cached_memory()

@@ -15,6 +15,8 @@ from skmm import (
     ModalityStackingRegressor,
     ModalityVotingClassifier,
     ModalityVotingRegressor,
+    MultimodalNetClassifier,
+    MultimodalNetRegressor,
     PCAFusion,
 )
 
@@ -79,7 +81,14 @@ STACKERS = [
     ModalityStackingRegressor(REGRESSION_TREES, DecisionTreeRegressor(random_state=0), cv=3, passthrough=True),
 ]
 
+# Few units and steps; with dropout, one row of weight 2 and the row twice would draw different numbers.
+SMALL = {"width": 8, "dropout": 0.0, "learning_rate": 0.02, "max_epochs": 40, "random_state": 0}
+NETWORKS = [
+    MultimodalNetClassifier(modalities("passthrough"), **SMALL),
+    MultimodalNetRegressor(modalities("passthrough"), **SMALL),
+]
 
-@parametrize_with_checks([*STRATEGIES, *FUSERS, *VOTERS, *STACKERS])
+
+@parametrize_with_checks([*STRATEGIES, *FUSERS, *VOTERS, *STACKERS, *NETWORKS])
 def test_sklearn_checks(estimator, check):
     check(estimator)

@@ -25,13 +25,16 @@ from skmm import (
     ModalityStackingRegressor,
     ModalityVotingClassifier,
     ModalityVotingRegressor,
+    MultimodalNetClassifier,
+    MultimodalNetRegressor,
     PCAFusion,
     TextEncoder,
     VideoAudio,
     VideoEncoder,
 )
+from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch
 
-PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion"]
+PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.neural_network"]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
 # method, SA01 cross-references; GL08 is checked here by name; RT02 and YD01 concern styles not used here.
 IGNORED = {"ES01", "EX01", "SA01", "SA04", "GL01", "GL02", "RT02", "YD01", "GL08", "PR10"}
@@ -78,6 +81,12 @@ def fitted():
     yield ModalityVotingRegressor(regressors).fit(X, y)
     yield ModalityStackingClassifier(classifiers).fit(X, y)
     yield ModalityStackingRegressor(regressors).fit(X, y)
+    yield MultimodalNetClassifier(modalities, max_epochs=1).fit(X, y)
+    yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
+    yield TextBranch().fit(["a"])
+    yield ImageBranch().fit(rng.random((3, 8, 8)))
+    yield AudioBranch().fit(["a.wav"])
+    yield SequenceBranch().fit(X)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
     yield AudioDescriptor().fit(["a.wav"])
@@ -113,4 +122,6 @@ def test_documented_attributes_of_encoders_of_images(encoder, tiny_image_model):
 
 def test_every_public_class_is_covered_here():
     covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder, VideoEncoder}
+    # Parameters only: nothing is fitted.
+    covered |= {GradientModulation}
     assert {thing for _, thing in OBJECTS if inspect.isclass(thing)} == covered

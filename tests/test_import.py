@@ -12,7 +12,7 @@ import pytest
 import skmm
 from skmm._optional import import_optional_dependency
 
-SUBPACKAGES = ["skmm", "skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion"]
+SUBPACKAGES = ["skmm", "skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.neural_network"]
 
 
 def run(code):
@@ -30,6 +30,7 @@ def test_everything_but_encoding_works_without_torch():
     code = (
         "import sys, skmm; from skmm import *; skmm.datasets.load_glyphs\n"
         "TextEncoder(); ImageEncoder(); ImageDescriptor(); AudioEncoder(); AudioDescriptor()\n"
+        "MultimodalNetClassifier([('a', 'passthrough', [0])]).get_params(); MultimodalNetRegressor([])\n"
         "print(sorted({'torch', 'sentence_transformers', 'transformers'} & set(sys.modules)))"
     )
     assert run(code) == "[]\n"

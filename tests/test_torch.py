@@ -161,7 +161,7 @@ class TestBackoff:
 
     def test_cached_memory_is_freed_before_the_next_attempt(self, monkeypatch):
         events = []
-        monkeypatch.setattr(skmm_torch, "_free_cached_memory", lambda: events.append("freed"))
+        monkeypatch.setattr(skmm_torch, "free_cached_memory", lambda: events.append("freed"))
 
         def function(batch):
             events.append(len(batch))

@@ -16,11 +16,12 @@ from .._base import ModalityComposition, PresentRows, member_tags
 from .._validation import (
     check_feature_names_in,
     check_sample_weight,
+    check_target,
     check_X,
     raise_for_params,
 )
 from ._members import MemberSpec, calibrated, check_partition, fit_and_respond, fit_member
-from ._target import ClassTarget, RealTarget, check_target
+from ._target import ClassTarget, RealTarget
 
 
 class DecisionComposition(TransformerMixin, ModalityComposition):

@@ -15,27 +15,6 @@ method                 classes                         labels        numbers
 import numpy as np
 from sklearn.base import is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-
-
-def check_target(X, y, owner, *, numeric):
-    """Check y against X and give it as an array: 1-D, or 2-D for several labels or outputs."""
-    if y is None:
-        raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
-    y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, input_name="y")
-    if y.ndim != 2 or y.shape[1] == 1:
-        y = column_or_1d(y, warn=True)
-    check_consistent_length(X, y)
-    if not numeric:
-        check_classification_targets(y)
-        kind = type_of_target(y, input_name="y")
-        if kind not in ("binary", "multiclass", "multilabel-indicator"):
-            raise ValueError(
-                f"{owner} takes one class per row, or a matrix of 0 and 1 with one column per label, "
-                f"got y of shape {y.shape} that is {kind}."
-            )
-    return y
 
 
 def weighted_mean(values, sample_weight=None):

@@ -228,8 +228,8 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         progress = self._init_callback_context(max_subtasks=len(active) + 1)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_transform_modality)(
-                self, name, _as_transformer(member), self._select(X, name), y, routed[name], step
+            delayed(fit_transform_modality)(
+                self, name, as_transformer(member), self._select(X, name), y, routed[name], step
             )
             for name, member, step in [
                 (name, member, progress.subcontext(task_name=f"modality {name}")) for name, member, _ in active
@@ -278,7 +278,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         check_can_be_sent(X, self.n_jobs)
         routed = process_routing(self, "transform", **params)
         blocks = Parallel(n_jobs=self.n_jobs)(
-            delayed(_transform_modality)(
+            delayed(transform_modality)(
                 name,
                 transformer,
                 self._select(X, name),
@@ -328,7 +328,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             Routing information.
         """
         router = MetadataRouter(owner=self)
-        parts = {name: _as_transformer(member) for name, member, _ in self.modalities if name in self._active()}
+        parts = {name: as_transformer(member) for name, member, _ in self.modalities if name in self._active()}
         for name, part in {**parts, "fusion": self._make_fusion()}.items():
             mapping = MethodMapping().add(caller="transform", callee="transform")
             for caller in ("fit", "fit_transform"):
@@ -373,7 +373,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         return tags
 
 
-def _as_transformer(member):
+def as_transformer(member):
     """Give the transformer that a member stands for."""
     if isinstance(member, str):
         return FunctionTransformer(feature_names_out="one-to-one", accept_sparse=True)
@@ -396,12 +396,12 @@ def _fit_transform(transformer, X, y, routed):
     return transformer.fit(X, y, **routed.fit).transform(X, **routed.transform)
 
 
-def _fit_transform_modality(fuser, name, member, X, y, routed, step):
+def fit_transform_modality(owner, name, member, X, y, routed, step):
     """Fit a clone of one transformer on the rows that have its modality; give it and its block."""
     present = PresentRows(X, name)
     transformer = clone(member)
-    message = f"modality {name}" if fuser.verbose else None
-    with log_elapsed_time("ModalityFuser", message), propagated(step, fuser, transformer):
+    message = f"modality {name}" if owner.verbose else None
+    with log_elapsed_time(type(owner).__name__, message), propagated(step, owner, transformer):
         parts = split_lenient(transformer)
         outputs = present.take(X)
         for part in parts:
@@ -412,7 +412,7 @@ def _fit_transform_modality(fuser, name, member, X, y, routed, step):
     return join_lenient(transformer, parts), present.scatter(dense_block(outputs, name))
 
 
-def _transform_modality(name, transformer, X, shape, params):
+def transform_modality(name, transformer, X, shape, params):
     """Apply one fitted transformer to the rows that have its modality; give a block of known width and dtype."""
     present = PresentRows(X, name)
     width, dtype = shape

@@ -1,8 +1,18 @@
 """Model-level fusion: one network over several modalities."""
 
+from ._classifier import MultimodalNetClassifier
 from ._image_branch import ImageBranch
 from ._modulation import GradientModulation
+from ._regressor import MultimodalNetRegressor
 from ._signal_branches import AudioBranch, SequenceBranch
 from ._text_branch import TextBranch
 
-__all__ = ["AudioBranch", "GradientModulation", "ImageBranch", "SequenceBranch", "TextBranch"]
+__all__ = [
+    "AudioBranch",
+    "GradientModulation",
+    "ImageBranch",
+    "MultimodalNetClassifier",
+    "MultimodalNetRegressor",
+    "SequenceBranch",
+    "TextBranch",
+]

@@ -1,0 +1,418 @@
+"""What the networks share: modalities to tensors, the fit, answers, explanations, persistence.
+
+A subclass says with ``_check_y``, ``_make_outputs`` and ``_make_criterion`` what y is, what the outputs mean and what
+they should be.
+"""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
+
+from .._base import ModalityComposition, member_tags, named
+from .._torch import resolve_device, resolve_precision
+from .._validation import Interval, StrOptions, check_sample_weight, check_X, safe_indexing
+from ._inputs import BranchInput, FrozenInput
+from ._splitting import split_validation
+from ._state import to_arrays, to_tensors
+
+FUSIONS = ("attention", "concat", "film", "gated", "low_rank", "mixture", "sum", "tensor", "weighted")
+_EXPLAINED = ("attention", "gated", "mixture", "weighted")
+_ARCHITECTURE = ("fusion", "n_layers", "n_joint_layers", "width", "activation", "dropout", "rank", "n_heads")
+
+# Rows from which early_stopping="auto" spares some for validation.
+_ENOUGH_TO_SPLIT = 1000
+
+
+class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition):
+    """Base of the networks over modalities."""
+
+    _parameter_constraints: dict = {
+        "modalities": [list, tuple],
+        # A module, which is callable; torch is not imported to tell.
+        "fusion": [StrOptions(set(FUSIONS)), callable],
+        "n_layers": [Interval(Integral, 0, None, closed="left")],
+        "n_joint_layers": [Interval(Integral, 0, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"gelu", "relu", "silu", "tanh"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "rank": [Interval(Integral, 1, None, closed="left")],
+        "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "schedule": [StrOptions({"cosine", "constant"})],
+        "warmup": [Interval(Real, 0, 1, closed="both")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": [StrOptions({"auto"}), "boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "modality_dropout": [Interval(Real, 0, 1, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "precision": [StrOptions({"auto", "full", "bfloat16"})],
+        "random_state": ["random_state"],
+        "verbose": ["boolean"],
+    }
+
+    def _absent_methods(self, member):
+        if _is_module(member) or hasattr(member, "make_module"):
+            return []
+        return super()._absent_methods(member)
+
+    def _check_y(self, X, y):
+        """Give y as an array, checked against X."""
+        raise NotImplementedError
+
+    def _make_outputs(self, y, weights):
+        """Give what the outputs mean."""
+        raise NotImplementedError
+
+    def _make_criterion(self):
+        """Give the loss."""
+        raise NotImplementedError
+
+    def _weigh(self, y, sample_weight):
+        """Give the weights of the rows, or None if all count alike."""
+        return None if sample_weight is None else check_sample_weight(sample_weight, np.empty(len(y)))
+
+    @property
+    def named_modalities_(self):
+        """Bunch of the fitted transformers and branches by name."""
+        check_is_fitted(self)
+        return named(self.modalities_)
+
+    def transform(self, X):
+        """Give the joint hidden representation that enters the head of the network.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        Returns
+        -------
+        joint : ndarray of shape (n_samples, n_features_out)
+            Joint representation of each row, in the dtype of the network; that of a row without any modality is NaN.
+        """
+        rows, absent = self._answerable(X)
+        joint = self._apply(rows, lambda part: self._joined(part)[0])
+        joint[absent] = np.nan
+        return joint
+
+    @available_if(lambda self: self.fusion in _EXPLAINED)
+    def explain(self, X):
+        """Say how much each modality counted in each row; only of fusions that weigh modalities.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        Returns
+        -------
+        weights : pandas.DataFrame of shape (n_samples, n_modalities)
+            Weights in [0, 1] of sum 1 over the modalities present in the row, 0 for the others: the weights of
+            "weighted", the gates of "gated" (mean over units) and "mixture", the attention that a modality gets in
+            "attention" (mean over heads and the queries of present modalities). NaN in a row without any modality.
+        """
+        import pandas as pd
+
+        rows, absent = self._answerable(X)
+        weights = self._apply(rows, lambda part: self._joined(part)[1])
+        weights[absent] = np.nan
+        return pd.DataFrame(weights, columns=[part.name for part in self._inputs], index=getattr(X, "index", None))
+
+    def get_feature_names_out(self, input_features=None):
+        """Get the names of what ``transform`` gives.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            ``multimodalnetclassifier0`` and so on.
+        """
+        check_is_fitted(self)
+        prefix = type(self).__name__.lower()
+        return np.array([f"{prefix}{i}" for i in range(self.network_.joint_features)], dtype=object)
+
+    def _joined(self, rows):
+        return self.network_.join(self.network_.hiddens(rows.inputs, rows.mask), rows.mask)
+
+    def _fit(self, X, y, sample_weight, X_val=None, y_val=None, *, keep=False, classes=None):
+        """Fit, or with ``keep`` train the network that is there for one epoch more."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError(f"{type(self).__name__}: X_val and y_val come together, got only one of them.")
+        if X_val is not None and self.early_stopping is False:
+            raise ValueError(f"{type(self).__name__}: early_stopping=False makes no use of X_val; leave it out.")
+        reset = not (hasattr(self, "network_") and (keep or self.warm_start))
+        if reset:
+            self.__dict__.pop("network_", None)
+            self._check_modalities()
+            self._check_sizes()
+            X = self._fit_columns(X)
+        else:
+            X = check_X(self, X, reset=False)
+        y = self._check_y(X, y)
+        progress = self._init_callback_context(max_subtasks=len(self._active()) * reset + self.max_epochs)
+        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        weights = self._weigh(y, sample_weight)
+        if reset:
+            self._random_state = check_random_state(self.random_state)
+            self._outputs = self._make_outputs(y if classes is None else classes, weights)
+        seed = self._random_state.randint(2**31 - 1)
+        X, y, weights = _with_weight(X, y, weights, type(self).__name__)
+        arrays = self._fit_inputs(X, y, weights, progress) if reset else self._prepare(X)
+        if reset:
+            self._dtype = _common_dtype(arrays[0])
+            self._device = resolve_device(self.device)
+            if self._device.type == "mps":
+                self._dtype = "float32"
+        targets = self._outputs.encode(y, type(self).__name__, self._dtype)
+        train = self._make_rows(*arrays, targets, weights)
+        validation = None
+        if X_val is not None:
+            X_val = check_X(self, X_val, reset=False)
+            y_val = self._outputs.encode(self._check_y(X_val, y_val), type(self).__name__, self._dtype)
+            validation = self._make_rows(*self._prepare(X_val), y_val, None)
+        elif not keep and (
+            self.early_stopping is True or (self.early_stopping == "auto" and len(y) >= _ENOUGH_TO_SPLIT)
+        ):
+            train, validation = self._split(train, np.random.RandomState(seed))
+        if reset:
+            self._prior = self._outputs.prior(targets, weights)
+        history = self._train(train, validation, seed, progress, reset, keep)
+        if keep and not reset:
+            self.loss_curve_ = [*self.loss_curve_, *history.losses]
+        else:
+            self.loss_curve_ = history.losses
+        self.validation_scores_ = None if validation is None else history.scores
+        self.n_epochs_ = len(self.loss_curve_)
+        progress.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _check_sizes(self):
+        if self.fusion == "attention" and self.width % self.n_heads:
+            raise ValueError(
+                f"{type(self).__name__}: fusion='attention' needs a width that n_heads divides, got width={self.width} "
+                f"and n_heads={self.n_heads}."
+            )
+
+    def _fit_inputs(self, X, y, weights, progress):
+        """Fit the transformers and branches; give what :meth:`_prepare` gives."""
+        self._inputs, arrays, present = [], [], []
+        active = [(name, member, columns) for name, member, columns in self.modalities if name in self._active()]
+        for name, member, _ in active:
+            part = _make_input(name, member)
+            step = progress.subcontext(task_name=f"modality {name}")
+            own, mask = part.fit(self, self._select(X, name), y, weights, step)
+            self._inputs.append(part)
+            arrays.append(own)
+            present.append(mask)
+        self.modalities_ = [
+            (name, part.member, columns) for (name, _, columns), part in zip(active, self._inputs, strict=True)
+        ]
+        return arrays, np.column_stack(present)
+
+    def _prepare(self, X):
+        """Give the arrays of each modality, and where they are present of shape (n_samples, n_modalities)."""
+        arrays, present = zip(*(part.prepare(self._select(X, part.name)) for part in self._inputs), strict=True)
+        return list(arrays), np.column_stack(present)
+
+    def _make_rows(self, arrays, present, targets=None, weights=None):
+        """Make tensors, on the CPU; rows without any modality teach nothing and are left out if there are targets."""
+        import torch
+
+        from ._training import Rows
+
+        def tensor(array):
+            array = np.ascontiguousarray(array, dtype=self._dtype if array.dtype.kind == "f" else None)
+            return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+        mask = None if present.all() else torch.from_numpy(present)
+        if weights is not None:
+            weights = tensor(weights)
+        if targets is not None:
+            targets = tensor(targets) if isinstance(targets, np.ndarray) else tuple(map(tensor, targets))
+        rows = Rows([tuple(map(tensor, own)) for own in arrays], mask, targets, weights)
+        if targets is None or mask is None or present.any(axis=1).all():
+            return rows
+        if not present.any():
+            raise ValueError(f"{type(self).__name__}: no row has any modality, so there is nothing to learn from.")
+        return rows.take(torch.from_numpy(np.flatnonzero(present.any(axis=1))))
+
+    def _split(self, rows, random_state):
+        """Split rows into those to learn from and those to validate on."""
+        import torch
+
+        strata = self._outputs.strata(rows.targets.numpy() if isinstance(rows.targets, torch.Tensor) else rows.targets)
+        parts = split_validation(len(rows), strata, self.validation_fraction, random_state, type(self).__name__)
+        return [rows.take(torch.from_numpy(part)) for part in parts]
+
+    def _train(self, train, validation, seed, progress, reset, keep):
+        import torch
+
+        from ._training import Trainer, seeded
+
+        if train.weights is not None:
+            # Of mean 1, so that a weight of 2 is the same as the row twice, whatever batches are.
+            train.weights = train.weights / train.weights.mean()
+        with seeded(seed, self._device):
+            if reset:
+                self._architecture = {name: getattr(self, name) for name in _ARCHITECTURE}
+                self.network_ = self._make_network().to(self._device)
+                self._optimizer_state = None
+            branches = [(part.learning_rate, part.n_frozen_epochs, part.augment) for part in self._inputs]
+            generator = torch.Generator().manual_seed(seed)
+            trainer = Trainer(
+                self.network_, self._make_criterion(), self._device, branches, self, generator, self._autocast()
+            )
+            if keep and self._optimizer_state is not None:
+                trainer.optimizer.load_state_dict(to_tensors(self._optimizer_state))
+            n_epochs = 1 if keep else self.max_epochs
+            with tqdm(total=n_epochs, desc=type(self).__name__, unit="epoch", disable=not self.verbose) as bar:
+
+                def on_epoch(epoch, loss, score):
+                    step = progress.subcontext(task_name="epoch")
+                    step.call_on_fit_task_begin(estimator=self)
+                    step.call_on_fit_task_end(estimator=self)
+                    if self.verbose:
+                        bar.set_postfix(loss=loss, **({} if score is None else {"score": score}), refresh=False)
+                    bar.update()
+
+                schedule = "constant" if keep else self.schedule
+                history = trainer.fit(train, validation, n_epochs, self.patience, schedule, on_epoch)
+        self._optimizer_state = trainer.optimizer.state_dict() if keep else None
+        return history
+
+    def _make_network(self):
+        """Make the network, on the CPU, with random weights."""
+        import torch
+
+        from ._modules import Network
+
+        branches = [part.make_module() for part in self._inputs]
+        network = Network(branches, self._outputs.n_outputs, **self._architecture)
+        return network.to(getattr(torch, self._dtype)).eval()
+
+    def _autocast(self):
+        """Give the half precision to compute in, or None."""
+        import torch
+
+        if self._dtype != "float32" or self.precision == "full":
+            return None
+        # Layers over frozen features are small: they wait for memory, not for arithmetic.
+        if self.precision == "auto" and not any(self.network_.is_trained):
+            return None
+        dtype = resolve_precision(self.precision, self._device)
+        return dtype if dtype == torch.bfloat16 else None
+
+    def _answerable(self, X):
+        """Give the rows of X for the network, and the mask of those that have no modality."""
+        check_is_fitted(self)
+        X = check_X(self, X, reset=False)
+        arrays, present = self._prepare(X)
+        return self._make_rows(arrays, present), ~present.any(axis=1)
+
+    def _apply(self, rows, function):
+        from ._training import apply
+
+        return apply(self.network_, rows, function, self._device, self._autocast())
+
+    def _respond(self, X):
+        """Give the outputs of the network, and those that stand for the training data where a row has no modality."""
+        import warnings
+
+        rows, absent = self._answerable(X)
+        outputs = self._apply(rows, lambda part: self.network_(part.inputs, part.mask))
+        if absent.any():
+            warnings.warn(
+                f"{type(self).__name__}: {absent.sum()} of {len(absent)} rows have no modality; they are answered with "
+                "the class frequencies, or the mean, of the training data.",
+                UserWarning,
+                stacklevel=3,
+            )
+            outputs[absent] = self._prior
+        return outputs
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "network_")
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        if "network_" in state:
+            # Arrays instead of modules: they load on any device, and are safe to read.
+            state["network_"] = to_arrays(self.network_.state_dict())
+            state["_optimizer_state"] = to_arrays(self._optimizer_state)
+            state["_device"] = str(self._device)
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "network_" in state:
+            import torch
+
+            try:
+                self._device = resolve_device(self.device)
+            except ValueError:
+                # Trained on a device that this machine does not have.
+                self._device = torch.device("cpu")
+            self.network_ = self._make_network()
+            self.network_.load_state_dict(to_tensors(state["network_"]))
+            self.network_.to(self._device)
+
+    def _sk_visual_block_(self):
+        return self._member_block()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        try:
+            members = [member for _, member, _ in self.modalities if not isinstance(member, str)]
+            # What a branch reads may be missing, and may be no number.
+            found = [None if _is_module(m) or hasattr(m, "make_module") else member_tags(m).input_tags for m in members]
+        except Exception:
+            # Tags are read before fit has said what is wrong with the parameters.
+            return tags
+        tags.input_tags.allow_nan = all(own is None or own.allow_nan for own in found)
+        tags.input_tags.string = any(own is None or own.string for own in found)
+        return tags
+
+
+def _is_module(member):
+    """Tell whether a member is a torch module, without importing torch."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(member, torch.nn.Module)
+
+
+def _make_input(name, member):
+    if hasattr(member, "make_module"):
+        return BranchInput(name, member)
+    return FrozenInput(name, member)
+
+
+def _with_weight(X, y, weights, owner):
+    """Leave out rows of weight 0, which are as if they were not there."""
+    if weights is None or (weights > 0).all():
+        return X, y, weights
+    if (weights < 0).any() or not weights.any():
+        raise ValueError(f"{owner}: sample weights must not be negative and not all be 0.")
+    rows = np.flatnonzero(weights)
+    return safe_indexing(X, rows, axis=0), y[rows], weights[rows]
+
+
+def _common_dtype(arrays):
+    """float64 if all modalities come in it, else float32."""
+    return "float64" if all(array.dtype == np.float64 for own in arrays for array in own) else "float32"

@@ -1,0 +1,159 @@
+"""What the network takes of each modality: arrays with one row per sample, and where the modality is present."""
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Bunch, check_array
+
+from .._base import PresentRows
+from .._missing import missing_rows
+from ..fusion._fuser import as_transformer, fit_transform_modality, transform_modality
+
+_NO_PARAMS = Bunch(fit={}, fit_transform={}, transform={})
+
+
+class FrozenInput:
+    """Features from a transformer, made once before training: each column of mean 0 and variance 1.
+
+    Parameters
+    ----------
+    name : str
+        Name of the modality.
+
+    member : transformer or "passthrough"
+        What makes the features.
+    """
+
+    learning_rate = None
+    n_frozen_epochs = 0
+    augment = None
+
+    def __init__(self, name, member):
+        self.name = name
+        self.member = member
+
+    def fit(self, owner, X, y, weights, step):
+        """Fit a clone of the transformer on the present rows; give the arrays and the mask of present rows.
+
+        Parameters
+        ----------
+        owner : estimator
+            Has ``verbose``, and the callbacks to report to.
+
+        X : Series, DataFrame or ndarray with n_samples rows
+            The columns of the modality.
+
+        y : ndarray
+            Target of all rows.
+
+        weights : ndarray of shape (n_samples,) or None
+            Weights of the rows, for mean and variance.
+
+        step : CallbackContext
+            Part of the fit that this is.
+
+        Returns
+        -------
+        arrays : tuple of ndarray
+            Features, zero where missing.
+
+        present : ndarray of shape (n_samples,), dtype bool
+            True where the modality is present.
+        """
+        self.member, block = fit_transform_modality(
+            owner, self.name, as_transformer(self.member), X, y, _NO_PARAMS, step
+        )
+        self._shape = block.shape[1], block.dtype
+        block = self._check(block)
+        # A column without any value has neither mean nor variance.
+        with np.errstate(invalid="ignore"):
+            scaler = StandardScaler().fit(block, sample_weight=weights)
+        self._empty = np.isnan(scaler.mean_)
+        self._means = np.where(self._empty, 0, scaler.mean_)
+        self._scales = np.where(self._empty, 1, scaler.scale_)
+        return self._arrays(block)
+
+    def prepare(self, X):
+        """Give the arrays and the mask of present rows of other data."""
+        return self._arrays(self._check(transform_modality(self.name, self.member, X, self._shape, {})))
+
+    def make_module(self):
+        """Give None, for there is nothing to train, and the number of features."""
+        return None, self._shape[0]
+
+    def _check(self, block):
+        return check_array(
+            block, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", input_name=f"modality {self.name!r}"
+        )
+
+    def _arrays(self, block):
+        present = ~missing_rows(block)
+        # In float64, for a large mean leaves float32 few digits for what varies. A missing cell becomes the mean, and
+        # what fit never saw has no meaning later.
+        scaled = (block - self._means) / self._scales
+        scaled[:, self._empty] = 0
+        return (np.nan_to_num(scaled, copy=False, nan=0.0).astype(block.dtype, copy=False),), present
+
+
+class BranchInput:
+    """Arrays that a branch reads from raw items, for the part of the network that is trained on them.
+
+    Parameters
+    ----------
+    name : str
+        Name of the modality.
+
+    member : Branch
+        What reads the items and makes that part.
+    """
+
+    def __init__(self, name, member):
+        self.name = name
+        self.member = member
+
+    @property
+    def learning_rate(self):
+        """Learning rate of the branch, or None."""
+        return self.member.learning_rate
+
+    @property
+    def n_frozen_epochs(self):
+        """Number of epochs in which the branch stays as it is."""
+        return self.member.n_frozen_epochs
+
+    @property
+    def augment(self):
+        """What changes the tensors of a batch in training, or None."""
+        return self.member.augment
+
+    def fit(self, owner, X, y, weights, step):
+        """Fit a clone of the branch on the present rows, as :meth:`FrozenInput.fit` does."""
+        present = PresentRows(X, self.name)
+        present.require_some()
+        self.member = clone(self.member)
+        present.call(self.member.fit, present.take(X), present.take(y))
+        arrays, mask = self.prepare(X)
+        self._kinds = [(array.shape[1:], array.dtype) for array in arrays]
+        return arrays, mask
+
+    def prepare(self, X):
+        """Give the arrays and the mask of present rows of other data."""
+        present = PresentRows(X, self.name)
+        if len(present) == 0:
+            return tuple(np.zeros((present.n_samples, *shape), dtype) for shape, dtype in self._kinds), present.mask
+        arrays = present.call(self.member.prepare, present.take(X))
+        return tuple(_scatter(array, present) for array in arrays), present.mask
+
+    def make_module(self):
+        """Give the module to train, and the number of its features."""
+        module = self.member.make_module()
+        return module, module.out_features
+
+
+def _scatter(array, present):
+    """Put rows back to their places, zeros elsewhere."""
+    if present.rows is None:
+        return array
+    full = np.zeros((present.n_samples, *array.shape[1:]), dtype=array.dtype)
+    full[present.rows] = array
+    return full

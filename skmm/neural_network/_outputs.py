@@ -1,0 +1,117 @@
+"""What the outputs of a network mean: targets from y, and answers from outputs."""
+
+import numpy as np
+from scipy.special import expit, softmax
+
+
+class ClassOutputs:
+    """Outputs of a classifier: one logit per class, one for two classes, one per label of a multilabel y.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        Classes, or a matrix of 0 and 1.
+    """
+
+    def __init__(self, y):
+        self.multilabel = y.ndim == 2
+        self.classes = np.array([0, 1]) if self.multilabel else np.unique(y)
+        self.n_labels = y.shape[1] if self.multilabel else 1
+        # A sigmoid for each of these outputs, else one softmax over all.
+        self.independent = self.multilabel or len(self.classes) == 2
+        self.n_outputs = self.n_labels if self.independent else len(self.classes)
+
+    @property
+    def public_classes(self):
+        """Value for ``classes_``: an array, or a list with one array per label."""
+        return [self.classes] * self.n_labels if self.multilabel else self.classes
+
+    def encode(self, y, owner, dtype):
+        """Give targets: class numbers of shape (n_samples,), or 0 and 1 of shape (n_samples, n_outputs)."""
+        y = np.asarray(y)
+        if (y.ndim == 2) != self.multilabel or (self.multilabel and y.shape[1] != self.n_labels):
+            raise ValueError(
+                f"{owner}: y of shape {y.shape} is not of the form that this network was made for: "
+                f"{f'{self.n_labels} labels' if self.multilabel else 'one class per row'}."
+            )
+        codes = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
+        unknown = self.classes[codes] != y
+        if unknown.any():
+            raise ValueError(
+                f"{owner}: y has the class {y[unknown][0]!r}, which the network was not made for; its classes are "
+                f"{self.classes.tolist()}."
+            )
+        return codes.reshape(len(codes), -1).astype(dtype) if self.independent else codes.astype(np.int64)
+
+    def strata(self, targets):
+        """Give what a split keeps the shares of, of shape (n_samples,); None if there is nothing."""
+        return None if self.multilabel else np.ravel(targets)
+
+    def prior(self, targets, weights):
+        """Give the outputs that stand for the frequencies in the data, of shape (n_outputs,)."""
+        if not self.independent:
+            targets = np.eye(self.n_outputs)[targets]
+        share = np.average(targets, axis=0, weights=weights)
+        tiny = np.finfo(np.float64).tiny
+        log_share = np.log(np.maximum(share, tiny))
+        return log_share - np.log(np.maximum(1 - share, tiny)) if self.independent else log_share
+
+    def predict(self, outputs):
+        """Give classes; of equals the first."""
+        if self.multilabel:
+            return (outputs > 0).astype(int)
+        codes = (outputs[:, 0] > 0).astype(int) if self.independent else outputs.argmax(axis=1)
+        return self.classes[codes]
+
+    def decision(self, outputs):
+        """Give logits as ``decision_function`` does."""
+        return outputs[:, 0] if self.independent and not self.multilabel else outputs
+
+    def proba(self, outputs):
+        """Give probabilities as ``predict_proba`` does: a matrix, or for several labels a list of matrices."""
+        if not self.independent:
+            return softmax(outputs, axis=1)
+        pairs = [np.column_stack([expit(-column), expit(column)]) for column in outputs.T]
+        return pairs if self.multilabel else pairs[0]
+
+
+class NumberOutputs:
+    """Outputs of a regressor: one per column of y, for numbers of mean 0 and variance 1.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        The target.
+
+    weights : ndarray of shape (n_samples,) or None
+        Weights of the rows.
+    """
+
+    def __init__(self, y, weights):
+        self.shape = y.shape[1:]
+        self.means = np.average(y, axis=0, weights=weights)
+        scales = np.sqrt(np.average((y - self.means) ** 2, axis=0, weights=weights))
+        # What rounding leaves of a constant is no variance.
+        self.scales = np.where(scales > 1e-10 * np.abs(self.means), scales, 1.0)
+        self.n_outputs = self.shape[0] if self.shape else 1
+
+    def encode(self, y, owner, dtype):
+        """Give targets of shape (n_samples, n_outputs)."""
+        y = np.asarray(y, dtype=np.float64)
+        if y.shape[1:] != self.shape:
+            raise ValueError(
+                f"{owner}: y of shape {y.shape} does not have the {self.n_outputs} outputs that this network "
+                "was made for."
+            )
+        return ((y - self.means) / self.scales).reshape(len(y), -1).astype(dtype)
+
+    def strata(self, targets):
+        """Give None: nothing is kept the shares of."""
+
+    def prior(self, targets, weights):
+        """Give the outputs that stand for the mean, of shape (n_outputs,)."""
+        return np.zeros(self.n_outputs)
+
+    def predict(self, outputs):
+        """Give numbers in the form of y."""
+        return (outputs.reshape(len(outputs), *self.shape) * self.scales + self.means).astype(outputs.dtype)

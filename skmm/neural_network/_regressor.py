@@ -1,0 +1,345 @@
+"""The regressor: one network over several modalities, for one number or several."""
+
+from numbers import Real
+
+from sklearn.base import RegressorMixin
+
+from .._validation import Interval, StrOptions, check_target, fit_context
+from ._base import MultimodalNet
+from ._losses import make_loss
+from ._outputs import NumberOutputs
+
+
+class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
+    """Predict numbers by one neural network over several modalities.
+
+    One number per row or several. Each modality has layers of its own, a fusion layer joins them, and what is
+    missing in a row does not count there.
+
+    Parameters
+    ----------
+    modalities : list of (str, transformer, columns)
+        - name: unique, without ``__``;
+        - transformer: what makes features of the columns, once and before training, such as an encoder or a pipeline of
+          scalers; ``"passthrough"`` for columns that are numbers already, or ``"drop"``;
+        - columns: name, position, list of these, slice, mask or callable, as in
+          :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
+          transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
+
+    fusion : str or torch.nn.Module, default="concat"
+        Layer that joins the hidden vectors :math:`h_m` of the modalities:
+
+        - ``"concat"``: side by side; with ``n_layers=0`` this is early fusion;
+        - ``"sum"``: their sum; ``"weighted"``: their mean with learned weights;
+        - ``"gated"``: for each unit, a gate over the modalities that depends on all of them (GMU [1]_);
+        - ``"attention"``: a Transformer layer with one token per modality, then the mean of the tokens;
+        - ``"tensor"``: products of units across all modalities (TFN [2]_), of at most 1,024 entries;
+        - ``"low_rank"``: the same with a map of low rank, without making the products (LMF [3]_);
+        - ``"film"``: in series, each modality scaled and shifted by those before it (FiLM [4]_);
+        - ``"mixture"``: late, one head per modality and a gate over the heads that depends on all modalities. There
+          are no joint layers.
+
+        A module is called with a list of tensors of shape (n_samples, width) that are zero where a modality is missing,
+        and a bool mask of shape (n_samples, n_modalities), and gives a tensor of shape (n_samples, n).
+
+    n_layers : int, default=1
+        Hidden layers of each modality before the fusion.
+
+    n_joint_layers : int, default=1
+        Hidden layers after the fusion.
+
+    width : int, default=128
+        Units of each hidden layer.
+
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Activation of the hidden layers.
+
+    dropout : float, default=0.1
+        Share of the hidden units that are set to zero in training.
+
+    rank : int, default=8
+        Rank of ``fusion="low_rank"``.
+
+    n_heads : int, default=4
+        Heads of ``fusion="attention"``; they divide ``width``.
+
+    loss : {"squared", "huber", "quantile"} or callable, default="squared"
+        What the network minimises, for a target of mean 0 and variance 1: the squared error, Huber's loss (linear
+        beyond one standard deviation), or the pinball loss of a quantile. A callable takes outputs and targets of
+        shape (n_samples, n_outputs) and weights (or None) as tensors and gives the weighted mean loss.
+
+    quantile : float, default=0.5
+        Quantile that ``loss="quantile"`` predicts.
+    learning_rate : float, default=0.001
+        Highest learning rate of AdamW.
+
+    schedule : {"cosine", "constant"}, default="cosine"
+        Course of the learning rate in ``fit``: after the warm-up down to 0 in half a cosine, or constant.
+
+    warmup : float, default=0.05
+        Share of the steps in which the rate of ``schedule="cosine"`` rises linearly.
+
+    weight_decay : float, default=0.01
+        Decoupled weight decay of matrices, as a factor on the learning rate.
+
+    max_grad_norm : float or None, default=None
+        Bound on the norm of the gradient of a step; None for none.
+
+    batch_size : int or "auto", default="auto"
+        Rows of a step; "auto" is 200, or all if there are fewer. A batch that does not fit into memory goes through
+        in pieces, whose gradients are added.
+
+    max_epochs : int, default=100
+        Times that ``fit`` goes through the rows, at most.
+
+    early_stopping : bool or "auto", default="auto"
+        Whether ``fit`` validates after each epoch on rows that it spares, stops when that gets no better, and keeps the
+        weights that were best; "auto" does so from 1,000 rows on, or where ``X_val`` is given.
+
+    validation_fraction : float, default=0.1
+        Share of the rows to spare.
+
+    patience : int, default=10
+        Epochs without a better validation score after which to stop.
+
+    modality_dropout : float, default=0.0
+        Probability with which a modality counts as missing in a row, drawn anew in each step; never all of a row.
+        It readies a network for missing modalities of which training has few.
+
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the weights of the fit before, with its transformers and layers.
+
+    device : str, default="auto"
+        Device to train on: "auto" for the first of "cuda", "mps" and "cpu" that this machine has, or its name.
+
+    precision : {"auto", "full", "bfloat16"}, default="auto"
+        "full" computes in the dtype of the features. "bfloat16" computes the products of float32 networks in half
+        precision, and "auto" does so where modalities are trained from raw inputs and the hardware is made for it.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed for weights, order of rows, dropout and spared rows. With an int, fits on a CPU are the same bit for bit.
+
+    verbose : bool, default=False
+        Whether to show a bar over the epochs and name the modality being fitted.
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+        The trained network, in evaluation mode.
+
+    modalities_ : list of (str, transformer, columns)
+        The fitted transformers, without what is dropped.
+
+    named_modalities_ : Bunch
+        The fitted transformers by name.
+
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+
+    validation_scores_ : list of float or None
+        Negative mean loss on the validation rows after each epoch; None if there are none.
+
+    n_epochs_ : int
+        Epochs done.
+
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if X had names that are all strings.
+
+    See Also
+    --------
+    MultimodalNetClassifier : The same for classes.
+    ModalityStackingRegressor : Joins decisions of one estimator per modality.
+    ModalityFuser : Joins features for any estimator.
+
+    Notes
+    -----
+    **Network.** Columns of frozen features are brought to mean 0 and variance 1. Each modality goes
+    through ``n_layers`` hidden layers of its own, the fusion joins them, ``n_joint_layers`` hidden layers and a linear
+    head follow.
+
+    **Missing modalities.** A modality is missing in a row in which all of its columns are (None, NaN, an empty
+    string), or which its encoder could not read. Its hidden vector is zero there, and the fusion gives what it would
+    give without that modality; weights and gates are of sum 1 over the others. A row without any modality is left out
+    of training and answered with the mean of the training data, with one warning. A single NaN cell counts as the mean
+    of its column.
+
+    **Weights.** A row of weight 2 is the same as the row twice as long as all rows fit into a batch, and in expectation
+    beyond; one of weight 0 is as if it were not there.
+
+    **Types.** The network computes in float64 if the features of all modalities are float64, else in float32.
+
+    **Persistence.** A pickle holds the weights as arrays, so what was trained on a GPU loads on a machine without one.
+
+    **Randomness.** The global random state of torch is left as it was. Fits in several threads of one process share
+    it, and are repeatable only where dropout is 0.
+
+    References
+    ----------
+    .. [1] Arevalo, Solorio, Montes-y-Gómez, González (2017). "Gated multimodal units for information fusion". ICLR
+       workshop.
+    .. [2] Zadeh, Chen, Poria, Cambria, Morency (2017). "Tensor fusion network for multimodal sentiment analysis".
+       EMNLP.
+    .. [3] Liu et al. (2018). "Efficient low-rank multimodal fusion with modality-specific factors". ACL.
+    .. [4] Perez, Strub, de Vries, Dumoulin, Courville (2018). "FiLM: visual reasoning with a general conditioning
+       layer". AAAI.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skmm import MultimodalNetRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> parts = [("body", "passthrough", slice(0, 4)), ("blood", "passthrough", slice(4, 10))]
+    >>> net = MultimodalNetRegressor(parts, width=32, max_epochs=20, random_state=0)
+    >>> net.fit(X, y).score(X, y) > 0.4
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **MultimodalNet._parameter_constraints,
+        "loss": [StrOptions({"squared", "huber", "quantile"}), callable],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        modalities,
+        fusion="concat",
+        *,
+        n_layers=1,
+        n_joint_layers=1,
+        width=128,
+        activation="relu",
+        dropout=0.1,
+        rank=8,
+        n_heads=4,
+        loss="squared",
+        quantile=0.5,
+        learning_rate=1e-3,
+        schedule="cosine",
+        warmup=0.05,
+        weight_decay=0.01,
+        max_grad_norm=None,
+        batch_size="auto",
+        max_epochs=100,
+        early_stopping="auto",
+        validation_fraction=0.1,
+        patience=10,
+        modality_dropout=0.0,
+        warm_start=False,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.modalities = modalities
+        self.fusion = fusion
+        self.n_layers = n_layers
+        self.n_joint_layers = n_joint_layers
+        self.width = width
+        self.activation = activation
+        self.dropout = dropout
+        self.rank = rank
+        self.n_heads = n_heads
+        self.loss = loss
+        self.quantile = quantile
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.warmup = warmup
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.modality_dropout = modality_dropout
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+        """Fit the transformers, then train the network.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, for the loss, the scale of y and the scales of features.
+
+        X_val : DataFrame or array-like, default=None
+            Rows to validate on, in place of a share of X.
+
+        y_val : array-like, default=None
+            Target of ``X_val``.
+
+        Returns
+        -------
+        self : MultimodalNetRegressor
+            The fitted network.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Go once through some rows, at a constant learning rate; the first call fits the transformers to them.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self : MultimodalNetRegressor
+            The network.
+        """
+        return self._fit(X, y, sample_weight, keep=True)
+
+    def predict(self, X):
+        """Predict numbers.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions, in the dtype of the network.
+        """
+        outputs = self._respond(X)
+        return self._outputs.predict(outputs)
+
+    def _check_y(self, X, y):
+        return check_target(X, y, type(self).__name__, numeric=True)
+
+    def _make_outputs(self, y, weights):
+        return NumberOutputs(y, weights)
+
+    def _make_criterion(self):
+        if callable(self.loss):
+            return self.loss
+        return make_loss(self.loss, **({"quantile": self.quantile} if self.loss == "quantile" else {}))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
