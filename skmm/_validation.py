@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
 from sklearn.utils._user_interface import _print_elapsed_time as log_elapsed_time
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
@@ -45,6 +45,7 @@ __all__ = [
     "log_elapsed_time",
     "raise_for_params",
     "safe_indexing",
+    "validate_params",
 ]
 
 
@@ -120,23 +121,6 @@ def check_X(estimator, X, *, reset):
     return X
 
 
-def check_columns(estimator, X, *, reset):
-    """Set or compare ``n_features_in_`` and ``feature_names_in_`` for the columns of one modality.
-
-    A series, a list or an array of items is one column.
-    """
-    _check_feature_names(estimator, X, reset=reset)
-    shape = getattr(X, "shape", (len(X),))
-    n_features = shape[1] if len(shape) == 2 else 1
-    if reset:
-        estimator.n_features_in_ = n_features
-    elif n_features != estimator.n_features_in_:
-        raise ValueError(
-            f"X has {n_features} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
-            "features as input."
-        )
-
-
 def check_target(X, y, owner, *, numeric):
     """Check y against X and give it as an array: 1-D, or 2-D for several labels or outputs."""
     if y is None:
@@ -154,6 +138,23 @@ def check_target(X, y, owner, *, numeric):
                 f"got y of shape {y.shape} that is {kind}."
             )
     return y
+
+
+def check_columns(estimator, X, *, reset):
+    """Set or compare ``n_features_in_`` and ``feature_names_in_`` for the columns of one modality.
+
+    A series, a list or an array of items is one column.
+    """
+    _check_feature_names(estimator, X, reset=reset)
+    shape = getattr(X, "shape", (len(X),))
+    n_features = shape[1] if len(shape) == 2 else 1
+    if reset:
+        estimator.n_features_in_ = n_features
+    elif n_features != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
+            "features as input."
+        )
 
 
 def check_can_be_sent(X, n_jobs):

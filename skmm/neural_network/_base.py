@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 
 from .._base import ModalityComposition, member_tags, named
 from .._torch import resolve_device, resolve_precision
-from .._validation import Interval, StrOptions, check_sample_weight, check_X, safe_indexing
+from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, check_X, safe_indexing
+from ._branches import Branch, ModuleBranch
 from ._inputs import BranchInput, FrozenInput
 from ._splitting import split_validation
 from ._state import to_arrays, to_tensors
@@ -34,8 +35,8 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
 
     _parameter_constraints: dict = {
         "modalities": [list, tuple],
-        # A module, which is callable; torch is not imported to tell.
-        "fusion": [StrOptions(set(FUSIONS)), callable],
+        # A module; torch is not imported to tell.
+        "fusion": [StrOptions(set(FUSIONS)), HasMethods(["forward"])],
         "n_layers": [Interval(Integral, 0, None, closed="left")],
         "n_joint_layers": [Interval(Integral, 0, None, closed="left")],
         "width": [Interval(Integral, 1, None, closed="left")],
@@ -53,6 +54,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         "early_stopping": [StrOptions({"auto"}), "boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "patience": [Interval(Integral, 1, None, closed="left")],
+        "modulation": [HasMethods(["scores", "coefficients", "modulate"]), None],
         "modality_dropout": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
         "device": [str],
@@ -62,7 +64,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
     }
 
     def _absent_methods(self, member):
-        if _is_module(member) or hasattr(member, "make_module"):
+        if _is_trained(member):
             return []
         return super()._absent_methods(member)
 
@@ -159,7 +161,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         if reset:
             self.__dict__.pop("network_", None)
             self._check_modalities()
-            self._check_sizes()
+            self._check_parameters()
             X = self._fit_columns(X)
         else:
             X = check_X(self, X, reset=False)
@@ -201,7 +203,17 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
-    def _check_sizes(self):
+    def _check_parameters(self):
+        """Raise if parameters do not go together, in a way that their constraints cannot say."""
+        if not isinstance(self.fusion, str) and not _is_module(self.fusion):
+            raise TypeError(
+                f"{type(self).__name__}: fusion is one of {list(FUSIONS)} or a torch.nn.Module, got "
+                f"{type(self.fusion).__name__}."
+            )
+        if self.modulation is not None:
+            self.modulation._validate_params()
+            if callable(self.loss):
+                raise ValueError(f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}.")
         if self.fusion == "attention" and self.width % self.n_heads:
             raise ValueError(
                 f"{type(self).__name__}: fusion='attention' needs a width that n_heads divides, got width={self.width} "
@@ -380,7 +392,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         try:
             members = [member for _, member, _ in self.modalities if not isinstance(member, str)]
             # What a branch reads may be missing, and may be no number.
-            found = [None if _is_module(m) or hasattr(m, "make_module") else member_tags(m).input_tags for m in members]
+            found = [None if _is_trained(member) else member_tags(member).input_tags for member in members]
         except Exception:
             # Tags are read before fit has said what is wrong with the parameters.
             return tags
@@ -389,18 +401,20 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         return tags
 
 
-def _is_module(member):
-    """Tell whether a member is a torch module, without importing torch."""
-    import sys
+def _is_module(value):
+    """Tell whether a value is a torch module, without importing torch."""
+    return hasattr(value, "forward") and hasattr(value, "parameters")
 
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(member, torch.nn.Module)
+
+def _is_trained(member):
+    """Tell whether a member is trained with the network, as branches and modules are."""
+    return _is_module(member) or isinstance(member, Branch)
 
 
 def _make_input(name, member):
-    if hasattr(member, "make_module"):
-        return BranchInput(name, member)
-    return FrozenInput(name, member)
+    if not _is_trained(member):
+        return FrozenInput(name, member)
+    return BranchInput(name, ModuleBranch(member) if _is_module(member) else member)
 
 
 def _with_weight(X, y, weights, owner):

@@ -21,7 +21,9 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
     modalities : list of (str, transformer, columns)
         - name: unique, without ``__``;
         - transformer: what makes features of the columns, once and before training, such as an encoder or a pipeline of
-          scalers; ``"passthrough"`` for columns that are numbers already, or ``"drop"``;
+          scalers; ``"passthrough"`` for columns that are numbers already; a branch that is trained with the
+          network on raw items, such as :class:`TextBranch` or :class:`ImageBranch`; a ``torch.nn.Module`` to be trained
+          on columns of numbers; or ``"drop"``;
         - columns: name, position, list of these, slice, mask or callable, as in
           :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
@@ -102,6 +104,9 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
     patience : int, default=10
         Epochs without a better validation score after which to stop.
 
+    modulation : GradientModulation or None, default=None
+        Slows down the layers of modalities that are ahead of the others, so that these are not starved.
+
     modality_dropout : float, default=0.0
         Probability with which a modality counts as missing in a row, drawn anew in each step; never all of a row.
         It readies a network for missing modalities of which training has few.
@@ -156,9 +161,9 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     Notes
     -----
-    **Network.** Columns of frozen features are brought to mean 0 and variance 1. Each modality goes
-    through ``n_layers`` hidden layers of its own, the fusion joins them, ``n_joint_layers`` hidden layers and a linear
-    head follow.
+    **Network.** Columns of frozen features are brought to mean 0 and variance 1. Each modality goes through
+    ``n_layers`` hidden layers of its own, the fusion joins them, ``n_joint_layers`` hidden layers and a linear head
+    follow.
 
     **Missing modalities.** A modality is missing in a row in which all of its columns are (None, NaN, an empty
     string), or which its encoder could not read. Its hidden vector is zero there, and the fusion gives what it would
@@ -227,6 +232,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         early_stopping="auto",
         validation_fraction=0.1,
         patience=10,
+        modulation=None,
         modality_dropout=0.0,
         warm_start=False,
         device="auto",
@@ -255,6 +261,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.modulation = modulation
         self.modality_dropout = modality_dropout
         self.warm_start = warm_start
         self.device = device

@@ -165,6 +165,8 @@ class Trainer:
         self.optimizer = self._make_optimizer()
         # Rows that fit into memory with their gradients; None while all of a batch do.
         self._fitting = None
+        # How well each modality does alone, in the pieces of the batch at hand.
+        self._scores = []
 
     def _make_optimizer(self):
         """AdamW, with weight decay on matrices only, and a learning rate of its own for a branch that wants one."""
@@ -302,6 +304,7 @@ class Trainer:
 
         while True:
             self.optimizer.zero_grad(set_to_none=True)
+            self._scores = []
             size = self._fitting or len(batch)
             try:
                 loss = sum(
@@ -314,6 +317,11 @@ class Trainer:
             # Outside of the handler: its traceback holds the tensors of the attempt that failed.
             self._fitting = math.ceil(size / 2)
             free_cached_memory()
+        if self._scores:
+            # Of pieces of a batch that did not fit into memory at once, the mean.
+            coefficients = self.settings.modulation.coefficients(torch.stack(self._scores).nanmean(dim=0))
+            layers = [list(pair) for pair in zip(self.network.branches, self.network.towers, strict=True)]
+            self.settings.modulation.modulate(layers, coefficients)
         if self.settings.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
@@ -329,7 +337,14 @@ class Trainer:
         ]
         mask = self._drop_modalities(rows)
         with _precision(self.device, self.autocast):
-            outputs = self.network(inputs, mask)
+            hiddens = self.network.hiddens(inputs, mask)
+            outputs = self.network.outputs_of(hiddens, mask)
+            if self.settings.modulation is not None:
+                self._scores.append(
+                    self.settings.modulation.scores(
+                        self.network, hiddens, mask, rows.targets, rows.weights, self.criterion
+                    )
+                )
         loss = self._criterion(outputs, rows) * (len(rows) / n_batch)
         loss.backward()
         return loss.detach()
