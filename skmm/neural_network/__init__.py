@@ -6,8 +6,10 @@ from ._modulation import GradientModulation
 from ._regressor import MultimodalNetRegressor
 from ._signal_branches import AudioBranch, SequenceBranch
 from ._text_branch import TextBranch
+from ._trusted import TRUSTED_TYPES
 
 __all__ = [
+    "TRUSTED_TYPES",
     "AudioBranch",
     "GradientModulation",
     "ImageBranch",

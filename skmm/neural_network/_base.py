@@ -423,7 +423,7 @@ def _with_weight(X, y, weights, owner):
     if weights is None or (weights > 0).all():
         return X, y, weights
     if (weights < 0).any() or not weights.any():
-        raise ValueError(f"{owner}: sample weights must not be negative and not all be 0.")
+        raise ValueError(f"{owner}: weights of rows must not be negative, and not all be 0.")
     rows = np.flatnonzero(weights)
     return safe_indexing(X, rows, axis=0), y[rows], weights[rows]
 

@@ -63,7 +63,7 @@ class FrozenInput:
         self.member, block = fit_transform_modality(
             owner, self.name, as_transformer(self.member), X, y, _NO_PARAMS, step
         )
-        self._shape = block.shape[1], block.dtype
+        self._shape = block.shape[1], block.dtype.name
         block = self._check(block)
         # A column without any value has neither mean nor variance.
         with np.errstate(invalid="ignore"):
@@ -133,7 +133,7 @@ class BranchInput:
         self.member = clone(self.member)
         present.call(self.member.fit, present.take(X), present.take(y))
         arrays, mask = self.prepare(X)
-        self._kinds = [(array.shape[1:], array.dtype) for array in arrays]
+        self._kinds = [(array.shape[1:], array.dtype.name) for array in arrays]
         return arrays, mask
 
     def prepare(self, X):

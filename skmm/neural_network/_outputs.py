@@ -38,7 +38,7 @@ class ClassOutputs:
         unknown = self.classes[codes] != y
         if unknown.any():
             raise ValueError(
-                f"{owner}: y has the class {y[unknown][0]!r}, which the network was not made for; its classes are "
+                f"{owner}: y has the class {str(y[unknown][0])!r}, which the network was not made for; its classes are "
                 f"{self.classes.tolist()}."
             )
         return codes.reshape(len(codes), -1).astype(dtype) if self.independent else codes.astype(np.int64)

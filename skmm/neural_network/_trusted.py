@@ -1,0 +1,36 @@
+"""The types of skmm that a fitted network may hold, for formats that load nothing unless told to."""
+
+from .. import encoders, fusion
+from ._branches import ModuleBranch
+from ._classifier import MultimodalNetClassifier
+from ._image_branch import ImageBranch
+from ._inputs import BranchInput, FrozenInput
+from ._modulation import GradientModulation
+from ._outputs import ClassOutputs, NumberOutputs
+from ._regressor import MultimodalNetRegressor
+from ._signal_branches import AudioBranch, SequenceBranch
+from ._text_branch import TextBranch
+
+_CLASSES = [
+    AudioBranch,
+    BranchInput,
+    ClassOutputs,
+    FrozenInput,
+    GradientModulation,
+    ImageBranch,
+    ModuleBranch,
+    MultimodalNetClassifier,
+    MultimodalNetRegressor,
+    NumberOutputs,
+    SequenceBranch,
+    TextBranch,
+    *(
+        value
+        for room in (encoders, fusion)
+        for value in (getattr(room, name) for name in room.__all__)
+        if isinstance(value, type)
+    ),
+]
+
+# Dotted paths, as ``skops.io.load(..., trusted=TRUSTED_TYPES)`` takes them.
+TRUSTED_TYPES = sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in _CLASSES)
