@@ -4,6 +4,7 @@ import importlib
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpydoc.docscrape import ClassDoc, FunctionDoc
@@ -26,6 +27,7 @@ from skmm import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     MultimodalNetClassifier,
+    MultimodalNetMultiTask,
     MultimodalNetRegressor,
     PCAFusion,
     TextEncoder,
@@ -83,6 +85,7 @@ def fitted():
     yield ModalityStackingClassifier(classifiers).fit(X, y)
     yield ModalityStackingRegressor(regressors).fit(X, y)
     yield MultimodalNetClassifier(modalities, max_epochs=1).fit(X, y)
+    yield MultimodalNetMultiTask(modalities, max_epochs=1).fit(X, pd.DataFrame({"a": y, "b": X[:, 0]}))
     yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
     yield TextBranch().fit(["a"])
     yield ImageBranch().fit(rng.random((3, 8, 8)))

@@ -213,7 +213,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             )
         if self.modulation is not None:
             self.modulation._validate_params()
-            if callable(self.loss):
+            if callable(getattr(self, "loss", None)):
                 raise ValueError(f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}.")
         if self.fusion == "attention" and self.width % self.n_heads:
             raise ValueError(
