@@ -320,8 +320,8 @@ class AudioEncoder(ModelEncoder):
     def _cost(self, prepared, model):
         return prepared.n_padded
 
-    def _held_bytes(self, prepared):
-        return sum(window.nbytes for window in prepared)
+    def _prepared_bytes(self, prepared):
+        return sum(window.nbytes for window in prepared) if isinstance(prepared, list) else 0
 
     def _forward(self, model, batch):
         return model.embed(batch, self.pooling)
