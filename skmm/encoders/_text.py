@@ -106,7 +106,8 @@ class TextEncoder(ModelEncoder):
     Notes
     -----
     Missing texts (None, NaN, ``pd.NA``, the empty string) give rows of NaN. Equal texts are encoded once
-    per call. Texts beyond ``max_length`` or the model's limit are cut off there.
+    per call. Texts beyond ``max_length`` or the model's limit are cut off there; no more than the first 1,000
+    characters for each of these tokens are looked at.
 
     A row depends on its text alone, not on its neighbours, their order or the batch size: each text is
     padded to a multiple of 8 tokens, and only texts of one padded width share a batch. What remains is
