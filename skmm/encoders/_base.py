@@ -7,10 +7,7 @@ which a column may arrive, missing items, bad items, duplicates, progress, names
 
 import os
 import warnings
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -23,6 +20,7 @@ from tqdm.auto import tqdm
 from .._missing import is_missing_item
 from .._torch import divided_threads
 from .._validation import ItemError, RejectedItem, StrOptions, fit_context
+from ._ahead import BYTES_HELD, in_order
 from ._items import column_items, content_key, describe_item
 
 # Steps in which callbacks hear of an encoding's progress.
@@ -34,48 +32,6 @@ def available_cpus():
     limit = os.environ.get("OMP_NUM_THREADS", "")
     cores = cpu_count()
     return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
-
-
-def in_order(function, tasks, n_threads, ahead=None, initializer=None):
-    """Yield (task, function(task)) in the order of the tasks, computed in threads at most ``ahead`` tasks early.
-
-    Parameters
-    ----------
-    function : callable
-        Takes a task.
-
-    tasks : iterable
-        Tasks.
-
-    n_threads : int
-        Threads; 0 computes in the caller's.
-
-    ahead : int or None, default=None
-        Results and tasks that wait at most; None is twice the threads.
-
-    initializer : callable or None, default=None
-        Called once in each thread.
-    """
-    if n_threads == 0:
-        for task in tasks:
-            yield task, function(task)
-        return
-    ahead = 2 * n_threads if ahead is None else ahead
-    with ThreadPoolExecutor(n_threads, initializer=initializer) as pool:
-        waiting = deque()
-        try:
-            for task in tasks:
-                waiting.append((task, pool.submit(function, task)))
-                if len(waiting) > ahead:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:
-            # Whoever stops early does not wait for what is not needed any more.
-            for _, future in waiting:
-                future.cancel()
 
 
 class _Bar(tqdm):
@@ -239,6 +195,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Turn one item that is not missing into what ``_encode_batch`` takes, or raise RejectedItem."""
         raise NotImplementedError
 
+    def _prepared_bytes(self, prepared):
+        """Give the bytes of a prepared item; 0 where it is small, or refused."""
+        return getattr(prepared, "nbytes", 0)
+
     def _get_model(self):
         """Give what ``_batches`` and ``_encode_batch`` work with during one call; None if they need nothing."""
 
@@ -322,10 +282,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                         bar.update(len(window))
             else:
                 n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0
+                line = in_order(prepare, groups, n_threads, ahead=2 * self._window, size=self._held_bytes)
                 # Closed at once if an error ends the loop early, and its threads with it.
-                with closing(in_order(prepare, groups, n_threads, ahead=2 * self._window)) as prepared:
-                    for window in windows:
-                        ready = [result for _, result in islice(prepared, len(window))]
+                with closing(line) as prepared:
+                    while ready := self._take_window(prepared):
                         errors += self._encode_window(items, ready, model, X_out, bar.update)
         errors.sort(key=lambda error: error.row)
         if errors:
@@ -337,6 +297,20 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 stacklevel=3,
             )
         return X_out, errors
+
+    def _held_bytes(self, result):
+        """Give the bytes of a pair of rows and their prepared item."""
+        return self._prepared_bytes(result[1])
+
+    def _take_window(self, prepared):
+        """Take what is encoded together from the line of prepared items: a window, or fewer where these are large."""
+        ready, n_bytes, window = [], 0, self._window
+        for _, result in prepared:
+            ready.append(result)
+            n_bytes += self._held_bytes(result)
+            if len(ready) == window or n_bytes > BYTES_HELD:
+                break
+        return ready
 
     def _encode_window(self, items, window, model, X_out, report=None):
         """Encode (rows, prepared item or RejectedItem) pairs, each at all its rows, into ``X_out``.

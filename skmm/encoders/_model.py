@@ -9,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .._torch import first_line, get_model, is_out_of_memory, resolve_device, resolve_precision, run_with_backoff
+from .._torch import (
+    batch_limit,
+    first_line,
+    get_model,
+    is_out_of_memory,
+    resolve_device,
+    resolve_precision,
+    run_with_backoff,
+)
 from .._validation import Interval, StrOptions
 from ._base import ItemEncoder
 
@@ -42,13 +50,20 @@ def place_of(weights):
     return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
 
 
-def ready_module(module, device, dtype):
-    """Give the module itself if it is in eval mode where and as it should run, else a copy that is."""
+def ready_module(module, device, dtype, compiled=False):
+    """Give the module itself if it is in eval mode where and as it should run, else a copy that is; compiled if asked.
+
+    torch recognises the code that it has compiled before, also in a copy.
+    """
     tensors = [*module.parameters(), *module.buffers()]
     fits = all(x.device == device and (x.dtype == dtype or not x.is_floating_point()) for x in tensors)
-    if fits and not any(part.training for part in module.modules()):
+    if not fits or any(part.training for part in module.modules()):
+        module = copy.deepcopy(module).to(device, dtype).eval()
+    if not compiled:
         return module
-    return copy.deepcopy(module).to(device, dtype).eval()
+    import torch
+
+    return torch.compile(module, dynamic=True)
 
 
 def load_from_hub(names, revision, load, marker, cache=None):
@@ -109,7 +124,8 @@ class ModelEncoder(ItemEncoder):
 
     The instance holds parameters only: the network lives in the registry of the process, where all
     clones and threads find it. Subclasses write ``_load_model``, ``_model_width`` and ``_forward``
-    beside ``_prepare_item``, and may override ``_batches``.
+    beside ``_prepare_item``, and may override ``_batches`` and ``_cost``. What ``_load_model`` gives has the
+    attributes ``network``, ``device``, and ``compiles``, the part of the network to be compiled.
     """
 
     _parameter_constraints: dict = {
@@ -118,6 +134,7 @@ class ModelEncoder(ItemEncoder):
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "compile": ["boolean"],
         "normalize": ["boolean"],
         "revision": [str, None],
     }
@@ -148,6 +165,13 @@ class ModelEncoder(ItemEncoder):
         """Turn a list of prepared items into a tensor of shape (len(batch), n_features)."""
         raise NotImplementedError
 
+    def _cost(self, prepared, model):
+        """Give the share of a device's memory that an input of the network takes, in a unit of the encoder's own."""
+        return 1
+
+    def _is_named(self):
+        return isinstance(self.model, (str, os.PathLike))
+
     def _fit_width(self):
         self.n_features_out_ = int(self._model_width(self._get_model()))
 
@@ -159,7 +183,9 @@ class ModelEncoder(ItemEncoder):
             with torch.inference_mode():
                 return self._forward(model, piece).to(device="cpu", dtype=torch.float32).numpy()
 
-        return run_with_backoff(encode, batch)
+        # A module in memory may run as a copy, which is another one in the next call.
+        limit = batch_limit(model.network if self._is_named() else self.model, model.device)
+        return run_with_backoff(encode, batch, limit, self._cost(batch[0], model))
 
     def _encode_batch(self, batch, model):
         vectors = self._encode_prepared(batch, model)
@@ -176,7 +202,7 @@ class ModelEncoder(ItemEncoder):
         device = resolve_device(self.device)
         dtype = resolve_precision(self.precision, device)
         signature = _folder_signature(source) if is_folder else None
-        key = (self._loader, source, signature, self.revision, str(device), str(dtype))
+        key = (self._loader, source, signature, self.revision, str(device), str(dtype), self.compile)
         return get_model(key, lambda: self._load(source, is_folder, device, dtype))
 
     def _find_source(self):
@@ -203,12 +229,16 @@ class ModelEncoder(ItemEncoder):
 
     def _load(self, source, is_folder, device, dtype):
         try:
-            return self._load_model(source, is_folder, device, dtype)
+            model = self._load_model(source, is_folder, device, dtype)
         except Exception as error:
             # A missing package says on its own what to install.
             if isinstance(error, ImportError) or is_out_of_memory(error):
                 raise
             raise self._unavailable(source, is_folder, error) from error
+        if self.compile:
+            # In place, so that whatever calls the network runs what was compiled. Batches have many shapes.
+            model.compiles.compile(dynamic=True)
+        return model
 
     def _unavailable(self, source, is_folder, error):
         reason = f"{type(error).__name__}: {first_line(error)}"

@@ -10,6 +10,10 @@ from ._model import load_from_hub, without_progress_bar
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
 _TOKENIZE_ROWS = 512
 
+# Characters of a long text that are tried first, and looked at in the end, for each token that the network reads.
+_FIRST_CHARACTERS = 40
+_MOST_CHARACTERS = 1000
+
 _TOKEN_COLUMNS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
@@ -41,7 +45,8 @@ class SentenceModel:
     """
 
     def __init__(self, network):
-        self.network = network
+        self.network = self.compiles = network
+        self.device = network.device
         self.tokenizer = getattr(network[0], "tokenizer", None)
         # A tokenizer keeps its settings for truncation and padding as state, which threads would share.
         self.lock = threading.Lock()
@@ -70,11 +75,25 @@ class SentenceModel:
             prompt = self.network.default_prompt_name
         return self.network.prompts.get(prompt, prompt)
 
+    def _head(self, text, prompt, max_length):
+        """Give the beginning of a long text that has all the tokens that count; tokenizers work through all of it."""
+        limits = [limit for limit in (self.network.max_seq_length, max_length) if limit is not None]
+        if not limits:
+            return text
+        n_characters, most = (n * min(limits) for n in (_FIRST_CHARACTERS, _MOST_CHARACTERS))
+        while 2 * n_characters < min(len(text), most):
+            tokens = self._tokens([text[:n_characters]], prompt, max_length)["input_ids"][0]
+            if len(tokens) >= min(limits):
+                # Twice as many, since the cut may change the tokens next to it.
+                return text[: 2 * n_characters]
+            n_characters *= 4
+        return text[:most]
+
     def tokenize(self, items, prompt, max_length=None):
         """Fill in the tokens of texts, truncated to what the network reads, not padded."""
         for start in range(0, len(items), _TOKENIZE_ROWS):
             chunk = items[start : start + _TOKENIZE_ROWS]
-            features = self._tokens([item.text for item in chunk], prompt, max_length)
+            features = self._tokens([self._head(item.text, prompt, max_length) for item in chunk], prompt, max_length)
             columns = {name: features.pop(name) for name in _TOKEN_COLUMNS & features.keys()}
             for row, item in enumerate(chunk):
                 item.tokens = {name: np.array(values[row], dtype=np.int32) for name, values in columns.items()}
@@ -117,7 +136,7 @@ class SentenceModel:
         """Run the network; give a tensor with one row per item."""
         import torch
 
-        device, weights = self.network.device, next(self.network.parameters(), None)
+        device, weights = self.device, next(self.network.parameters(), None)
 
         def place(x):
             if not isinstance(x, torch.Tensor):

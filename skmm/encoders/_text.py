@@ -54,7 +54,11 @@ class TextEncoder(ModelEncoder):
 
     batch_size : int or "auto", default="auto"
         Texts per batch at most. "auto" goes by length: about 1,500 tokens on CPU, 32,768 elsewhere. Where
-        a batch does not fit into memory it is halved.
+        a batch does not fit into memory it is halved, and the process remembers it for this model.
+
+    compile : bool, default=False
+        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
+        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length. Many models, the default one among them, do so anyway.
@@ -102,7 +106,8 @@ class TextEncoder(ModelEncoder):
     Notes
     -----
     Missing texts (None, NaN, ``pd.NA``, the empty string) give rows of NaN. Equal texts are encoded once
-    per call. Texts beyond ``max_length`` or the model's limit are cut off there.
+    per call. Texts beyond ``max_length`` or the model's limit are cut off there; no more than the first 1,000
+    characters for each of these tokens are looked at.
 
     A row depends on its text alone, not on its neighbours, their order or the batch size: each text is
     padded to a multiple of 8 tokens, and only texts of one padded width share a batch. What remains is
@@ -156,6 +161,7 @@ class TextEncoder(ModelEncoder):
         device="auto",
         precision="auto",
         batch_size="auto",
+        compile=False,
         normalize=False,
         on_error="raise",
         revision=None,
@@ -168,6 +174,7 @@ class TextEncoder(ModelEncoder):
         self.device = device
         self.precision = precision
         self.batch_size = batch_size
+        self.compile = compile
         self.normalize = normalize
         self.on_error = on_error
         self.revision = revision
@@ -210,6 +217,9 @@ class TextEncoder(ModelEncoder):
             n_rows = max(1, budget // width) if self.batch_size == "auto" else self.batch_size
             for start in range(0, len(same_width), n_rows):
                 yield same_width[start : start + n_rows]
+
+    def _cost(self, prepared, model):
+        return model.padded_width(prepared) if model.takes_tokens else _GUESSED_WIDTH
 
     def _forward(self, model, batch):
         rows = model.embed(model.features(batch, model.prompt_text(self.prompt)))
