@@ -6,6 +6,8 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from scipy import sparse
 
+from ._array_api import chunks_of_rows, like, namespace, precise_dtype, to_numpy
+
 
 def is_missing_item(item):
     """Tell whether one item is missing: None, NaN, ``pd.NA``, or an empty string or path.
@@ -91,8 +93,8 @@ def missing_blocks(X, blocks):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        Blocks side by side, with NaN in missing cells.
+    X : array of shape (n_samples, n_features)
+        Blocks side by side, with NaN in missing cells. Of NumPy, or of another library by array API dispatch.
 
     blocks : dict of str to slice
         Columns of each block, closed.
@@ -102,7 +104,10 @@ def missing_blocks(X, blocks):
     mask : ndarray of shape (n_samples, n_blocks), dtype bool
         True where all columns of the block are NaN.
     """
-    return np.column_stack([missing_rows(X[:, columns]) for columns in blocks.values()])
+    if isinstance(X, np.ndarray):
+        return np.column_stack([missing_rows(X[:, columns]) for columns in blocks.values()])
+    xp = namespace(X)
+    return np.column_stack([to_numpy(xp.all(xp.isnan(X[:, columns]), axis=1)) for columns in blocks.values()])
 
 
 def column_means(X):
@@ -110,7 +115,7 @@ def column_means(X):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : array of shape (n_samples, n_features)
         Data, with NaN in missing cells.
 
     Returns
@@ -118,10 +123,45 @@ def column_means(X):
     means : ndarray of shape (n_features,), dtype float64
         What :func:`fill_missing` puts into missing cells.
     """
-    present = ~np.isnan(X)
-    count = present.sum(axis=0)
-    total = np.sum(X, axis=0, dtype=np.float64, where=present)
+    xp = namespace(X)
+    count, total = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for rows in chunks_of_rows(X):
+        Z = X[rows, :]
+        present = ~xp.isnan(Z)
+        count += to_numpy(xp.sum(xp.astype(present, xp.int32), axis=0))
+        total += to_numpy(xp.sum(xp.where(present, Z, xp.zeros_like(Z)), axis=0, dtype=precise_dtype(Z)))
     return np.divide(total, count, out=np.zeros(X.shape[1]), where=count > 0)
+
+
+def column_variances(X, means):
+    """Variance of each column over its finite cells, divided by their number; 0 for a column without any.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+        Data, with NaN in missing cells.
+
+    means : ndarray of shape (n_features,)
+        Their means, from :func:`column_means`.
+
+    Returns
+    -------
+    variances : ndarray of shape (n_features,), dtype float64
+        The variances.
+    """
+    xp = namespace(X)
+    count, total, rest = (np.zeros(X.shape[1]) for _ in range(3))
+    center = like(means, X, precise=True)
+    for rows in chunks_of_rows(X):
+        Z = X[rows, :] - center
+        present = ~xp.isnan(Z)
+        Z = xp.where(present, Z, xp.zeros_like(Z))
+        count += to_numpy(xp.sum(xp.astype(present, xp.int32), axis=0))
+        total += to_numpy(xp.sum(Z * Z, axis=0))
+        rest += to_numpy(xp.sum(Z, axis=0))
+    count = np.maximum(count, 1)
+    # Less what the rounding of the mean added.
+    return np.maximum(total / count - (rest / count) ** 2, 0)
 
 
 def fill_missing(X, means):
@@ -129,7 +169,7 @@ def fill_missing(X, means):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : array of shape (n_samples, n_features)
         Data, with NaN in missing cells. Never changed.
 
     means : ndarray of shape (n_features,)
@@ -137,10 +177,11 @@ def fill_missing(X, means):
 
     Returns
     -------
-    X_filled : ndarray of shape (n_samples, n_features)
+    X_filled : array of shape (n_samples, n_features)
         Data without NaN, in the dtype of X.
     """
-    missing = np.isnan(X)
-    if not missing.any():
+    xp = namespace(X)
+    missing = xp.isnan(X)
+    if not bool(xp.any(missing)):
         return X
-    return np.where(missing, means.astype(X.dtype), X)
+    return xp.where(missing, like(means, X), X)

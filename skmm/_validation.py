@@ -10,6 +10,9 @@ from scipy import sparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import check_array
+from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
+from sklearn.utils._array_api import _max_precision_float_dtype as max_precision_float_dtype
+from sklearn.utils._array_api import get_namespace_and_device
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -40,8 +43,11 @@ __all__ = [
     "check_feature_names_in",
     "check_method_params",
     "check_sample_weight",
+    "convert_to_numpy",
     "fit_context",
+    "get_namespace_and_device",
     "log_elapsed_time",
+    "max_precision_float_dtype",
     "raise_for_params",
     "safe_indexing",
 ]

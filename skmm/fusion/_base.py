@@ -9,15 +9,25 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._missing import column_means, fill_missing
+from .._array_api import chunks_of_rows, float_dtypes, like, namespace, to_numpy
+from .._missing import column_means, column_variances, fill_missing
 from .._validation import Interval, StrOptions, check_feature_names_in, fit_context, resolve_blocks
 
 N_COMPONENTS = [Interval(Integral, 1, None, closed="left")]
 SCALING = [StrOptions({"std", "norm"}), None]
 LEVEL = [StrOptions({"modality", "joint"})]
+
+# Coefficients whose sizes differ by less than this share count as ties when signs are chosen.
+_TIE = 1e-2
+
+
+def signs_by_largest(coefficients):
+    """Give the signs that make the largest coefficient of each column positive, the first of nearly equal ones."""
+    sizes = np.abs(coefficients)
+    largest = (sizes >= (1 - _TIE) * sizes.max(axis=0)).argmax(axis=0)
+    return np.where(coefficients[largest, np.arange(coefficients.shape[1])] < 0, -1.0, 1.0)
 
 
 class BlockTransformer(TransformerMixin, BaseEstimator):
@@ -81,7 +91,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             Joined features, without NaN.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False)
+        X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=False)
         return self._transform_blocks(self._scale(X))
 
     def _fit(self, X, y):
@@ -105,7 +115,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         X = validate_data(
             self,
             X,
-            dtype=[np.float64, np.float32],
+            dtype=float_dtypes(X),
             ensure_all_finite="allow-nan",
             ensure_min_samples=self._min_samples,
         )
@@ -114,18 +124,20 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     def _fit_scale(self, X):
         """Learn mean and scale of every column from the cells that are there."""
         self._means = column_means(X)
-        self._empty = np.isnan(X).all(axis=0)
+        xp = namespace(X)
+        self._empty = to_numpy(xp.all(xp.isnan(X), axis=0))
         self._scales = None
         if getattr(self, "scaling", None) is None:
             return
-        # A column without any value has no variance, and is filled with zeros later.
-        with np.errstate(invalid="ignore"):
-            scaler = StandardScaler().fit(X)
+        self._set_scales(column_variances(X, self._means), X.shape[0])
+
+    def _set_scales(self, variances, n_rows):
+        """Keep the scale of every column, from the variances of the columns in so many rows."""
         # What summing up a constant leaves is no variance.
-        rounding = 10 * np.finfo(np.float64).eps * np.sqrt(len(X)) * np.abs(self._means)
-        variances = np.where(np.sqrt(scaler.var_) > rounding, scaler.var_, 0)
-        share = X.shape[1] / len(self.blocks_)
-        self._scales = np.ones(X.shape[1])
+        rounding = 10 * np.finfo(np.float64).eps * np.sqrt(n_rows) * np.abs(self._means)
+        variances = np.where(np.sqrt(variances) <= rounding, 0, variances)
+        share = len(variances) / len(self.blocks_)
+        self._scales = np.ones(len(variances))
         for columns in self.blocks_.values():
             if self.scaling == "std":
                 scales = np.sqrt(np.where(variances[columns] > 0, variances[columns], 1))
@@ -139,7 +151,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         """Centre and scale; NaN stays. Without ``scaling`` X itself."""
         if self._scales is None and not self._empty.any():
             return X
-        scaled = np.empty_like(X)
+        scaled = namespace(X).empty_like(X)
         for columns in self.blocks_.values():
             scaled[:, columns] = self._scale_columns(X[:, columns], columns)
         return scaled
@@ -148,11 +160,16 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         """Centre and scale these columns; Z holds nothing else."""
         if self._empty[columns].any():
             # What fit never saw has no meaning later.
-            Z = np.where(self._empty[columns], np.asarray(np.nan, dtype=Z.dtype), Z)
+            Z = Z + like(np.where(self._empty[columns], np.nan, 0.0), Z)
         if self._scales is None:
             return Z
-        # In float64, block by block: a large mean leaves float32 few digits for what varies.
-        return ((Z - self._means[columns]) / self._scales[columns]).astype(Z.dtype, copy=False)
+        xp = namespace(Z)
+        means, scales = (like(values[columns], Z, precise=True) for values in (self._means, self._scales))
+        scaled = xp.empty_like(Z)
+        for rows in chunks_of_rows(Z):
+            # In float64, some rows at a time: a large mean leaves float32 few digits for what varies.
+            scaled[rows, :] = xp.astype((Z[rows, :] - means) / scales, Z.dtype)
+        return scaled
 
     def _fill(self, X):
         """Put the mean of its column into each missing cell of a scaled matrix."""

@@ -10,13 +10,11 @@ from scipy import linalg
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._array_api import float_dtypes, like, namespace, to_numpy
 from .._missing import fill_missing, missing_blocks
 from .._validation import StrOptions
-from ._base import N_COMPONENTS, BlockTransformer
+from ._base import N_COMPONENTS, BlockTransformer, signs_by_largest
 from ._moments import present_with_others
-
-# Loadings that differ by less than this share count as ties when signs are chosen.
-_TIE = 1e-2
 
 
 class JointEmbedding(BlockTransformer):
@@ -48,8 +46,7 @@ class JointEmbedding(BlockTransformer):
         """
         X_block, missing = self._check_block(X_block, name)
         variates = self._score_block(X_block, name)
-        variates[missing] = 0
-        return variates
+        return variates * like(~missing[:, None], variates)
 
     def predict_modality(self, X_block, source, target):
         """Predict one modality from another, by way of the joint space.
@@ -78,7 +75,7 @@ class JointEmbedding(BlockTransformer):
         own = self._own(source)
         columns = self._columns(target)
         slopes = _solve(self._covariance[own, own], self._cross[target][:, own].T)
-        return variates @ slopes.astype(variates.dtype) + self._means[columns].astype(variates.dtype)
+        return variates @ like(slopes, variates) + like(self._means[columns], variates)
 
     def score(self, X, y=None):
         """Give the mean correlation of the variates of different blocks in X.
@@ -103,10 +100,10 @@ class JointEmbedding(BlockTransformer):
             If no two rows of X have the same two blocks.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False)
+        X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=False)
         X = self._scale(X)
         missing = missing_blocks(X, self.blocks_)
-        variates = self._score_blocks(X)
+        variates = [to_numpy(scores) for scores in self._score_blocks(X)]
         correlations = []
         for a in range(len(self.blocks_)):
             for b in range(a):
@@ -120,16 +117,24 @@ class JointEmbedding(BlockTransformer):
     def _transform_blocks(self, X):
         k = self.n_components_
         missing = missing_blocks(X, self.blocks_)
-        scores = np.hstack(self._score_blocks(X))
+        xp = namespace(X)
+        scores = xp.concat(self._score_blocks(X), axis=1)
         for pattern in np.unique(missing[missing.any(axis=1)], axis=0):
             rows = (missing == pattern).all(axis=1)
             absent = np.repeat(pattern, k)
             expected = _solve(self._covariance[np.ix_(~absent, ~absent)], self._covariance[np.ix_(~absent, absent)])
-            scores[np.ix_(rows, absent)] = scores[np.ix_(rows, ~absent)] @ expected.astype(X.dtype)
+            if isinstance(scores, np.ndarray):
+                scores[np.ix_(rows, absent)] = scores[np.ix_(rows, ~absent)] @ expected.astype(X.dtype)
+            else:
+                # Other libraries need not be able to assign to some rows of some columns.
+                completion = np.diag(~absent).astype(np.float64)
+                completion[np.ix_(~absent, absent)] = expected
+                rows = like(rows[:, None], scores) != 0
+                scores = xp.where(rows, scores @ like(completion, scores), scores)
         if self.output == "concat":
             return scores
-        scores = scores.reshape(len(X), len(self.blocks_), k)
-        return scores.mean(axis=1) if self.output == "mean" else scores.sum(axis=1)
+        scores = xp.reshape(scores, (X.shape[0], len(self.blocks_), k))
+        return xp.mean(scores, axis=1) if self.output == "mean" else xp.sum(scores, axis=1)
 
     def _score_blocks(self, X):
         """Give the variates of each block of the scaled matrix; of missing blocks they mean nothing."""
@@ -144,7 +149,7 @@ class JointEmbedding(BlockTransformer):
         """Give one block scaled and without NaN, and the mask of the rows in which it is missing."""
         check_is_fitted(self)
         columns = self._columns(name)
-        X_block = check_array(X_block, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", estimator=self)
+        X_block = check_array(X_block, dtype=float_dtypes(X_block), ensure_all_finite="allow-nan", estimator=self)
         width = columns.stop - columns.start
         if X_block.shape[1] != width:
             raise ValueError(
@@ -190,9 +195,7 @@ class JointEmbedding(BlockTransformer):
             own = self._own(name)
             spread = np.sqrt(np.outer(variances[name], np.diag(covariance)[own]))
             loadings[name] = np.divide(products[:, own], spread, out=np.zeros_like(spread), where=spread > 0)
-        first = loadings[next(iter(self.blocks_))]
-        largest = (np.abs(first) >= (1 - _TIE) * np.abs(first).max(axis=0)).argmax(axis=0)
-        signs = np.where(first[largest, np.arange(k)] < 0, -1.0, 1.0)
+        signs = signs_by_largest(loadings[next(iter(self.blocks_))])
         all_signs = np.tile(signs, m)
 
         self._covariance = _nearest_covariance(covariance) * np.outer(all_signs, all_signs)

@@ -7,6 +7,7 @@ from scipy import linalg
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from .._array_api import chunks_of_rows, float_dtypes, is_single, like, namespace, to_numpy
 from .._missing import column_means, fill_missing
 from .._validation import fit_context
 from ._canonical import block_covariance, canonical_weights
@@ -17,8 +18,6 @@ from ._wide import primal_weights, row_space
 # Smallest relative Cholesky pivot for which products in float32 do. Their error in a correlation is about 1e-8 over
 # the pivot.
 _SINGLE_PIVOT = 1e-2
-# Rows that are centred at a time.
-_ROWS = 4096
 
 
 def _can_stream(estimator):
@@ -56,14 +55,14 @@ class LinearEmbedding(JointEmbedding):
             The strategy fitted to all rows so far.
         """
         first = not hasattr(self, "_moments")
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=first)
+        X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=first)
         if first:
             self._resolve_blocks(X)
             self._fit_scale(X)
             self._moments = BlockMoments(column_means(X), self.blocks_)
         self._moments.add(X)
         self._check_pairs(self._moments.counts)
-        self._finish(self._moments, *self._solve([self._moments], None, X.dtype, self._standardized()))
+        self._finish(self._moments, *self._solve([self._moments], None, is_single(X), self._standardized()))
         return self
 
     def _fit_scale(self, X):
@@ -84,18 +83,20 @@ class LinearEmbedding(JointEmbedding):
 
     def _fit_columns(self, X):
         """Fit from the covariance of the columns."""
-        for single in (True, False) if X.dtype == np.float32 else (False,):
-            parts = moments_of_parts(X, self.blocks_, self._parts(len(X)), single=single)
+        for single in (True, False) if is_single(X) else (False,):
+            parts = moments_of_parts(X, self.blocks_, self._parts(X.shape[0]), single=single)
             if single and not all(np.isfinite(np.diag(part.products)).all() for part in parts):
                 # Squares overflow float32.
                 continue
-            covariance, solution = self._solve(parts, X, X.dtype, self._standardized())
+            covariance, solution = self._solve(parts, X, is_single(X), self._standardized())
             if not single or solution.pivot > _SINGLE_PIVOT:
                 break
         self._finish(sum(parts[1:], parts[0]), covariance, solution)
 
     def _fit_rows(self, X, present, wide):
         """Fit with the blocks that have more columns than rows in coordinates of the span of their rows."""
+        # No larger than a square of as many rows, and then small.
+        X = to_numpy(X)
         standardized = self._standardized()
         self._means = np.zeros(X.shape[1])
         spaces, means, scales, coordinates, blocks = {}, {}, {}, [], {}
@@ -112,7 +113,7 @@ class LinearEmbedding(JointEmbedding):
         R = np.hstack(coordinates)
         parts = moments_of_parts(R, blocks, self._parts(len(R)))
         targets = {name: space.target for name, space in spaces.items()}
-        covariance, solution = self._solve(parts, R, X.dtype, standardized, targets)
+        covariance, solution = self._solve(parts, R, is_single(X), standardized, targets)
 
         moments = sum(parts[1:], parts[0])
         own_means = moments.means()
@@ -153,10 +154,10 @@ class LinearEmbedding(JointEmbedding):
         signs = self._set_space(W.T @ products, cross, variances)
         self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
 
-    def _solve(self, parts, X, dtype, standardized, targets=None):
+    def _solve(self, parts, X, single, standardized, targets=None):
         """Give the scaled covariance and the weights; X is what the moments come from, None where it is not needed."""
         moments = sum(parts[1:], parts[0])
-        covariance = block_covariance(moments, dtype, standardized, targets)
+        covariance = block_covariance(moments, np.float32 if single else np.float64, standardized, targets)
         for name, own in covariance.blocks.items():
             if own.start == own.stop:
                 raise ValueError(
@@ -187,17 +188,13 @@ class LinearEmbedding(JointEmbedding):
                 )
 
     def _score_block(self, X_block, name):
-        dtype = X_block.dtype
         means, weights = self._means[self.blocks_[name]], self.weights_[name]
-        centers = means.astype(dtype)
+        centers = like(means, X_block)
         # What rounding the means leaves.
-        rest = ((means - centers) @ weights).astype(dtype)
-        out = np.empty((len(X_block), self.n_components_), dtype=dtype)
-        weights = weights.astype(dtype)
-        for start in range(0, len(X_block), _ROWS):
-            rows = slice(start, start + _ROWS)
-            out[rows] = (X_block[rows] - centers) @ weights - rest
-        return out
+        rest = like((means - to_numpy(centers)) @ weights, X_block)
+        weights = like(weights, X_block)
+        chunks = [(X_block[rows, :] - centers) @ weights - rest for rows in chunks_of_rows(X_block)]
+        return namespace(X_block).concat(chunks, axis=0)
 
     def _check_streams(self):
         """Raise an AttributeError if a parameter needs all rows at hand."""

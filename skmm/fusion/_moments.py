@@ -8,28 +8,31 @@ import copy
 import numpy as np
 from scipy.linalg import blas
 
+from .._array_api import chunks_of_rows, like, namespace, to_numpy
 from .._missing import column_means, missing_blocks
 
 # Cells of a chunk: a few megabytes, so that what is centred there is still in the cache when it is multiplied.
 _CHUNK = 2**21
+# Of arrays that may live on a GPU, where transfers of products cost more than memory.
+_CHUNK_ELSEWHERE = 2**25
 _ROWS_OF_GUESS = 256
 # Columns that are mirrored at a time.
 _TILE = 256
 
 
-def present_with_others(X, blocks):
-    """Mask, by row and block, of the blocks that are there together with another one."""
+def present_with_others(X, blocks, together=2):
+    """Mask, by row and block, of the blocks that are there, in rows that have so many together."""
     present = ~missing_blocks(X, blocks)
-    present[present.sum(axis=1) < 2] = False
+    present[present.sum(axis=1) < together] = False
     return present
 
 
 class BlockMoments:
     """Sums over rows of shifted columns and of their products, by pair of blocks.
 
-    Two columns meet in the rows in which both of their blocks are present. Rows with fewer than two blocks are left
-    out: they say nothing about agreement, and the variances within blocks should come from much the same rows as the
-    covariances between them (with two blocks, from just the same).
+    Two columns meet in the rows in which both of their blocks are present. Where blocks are compared, rows with fewer
+    than two are left out: they say nothing about agreement, and the variances within blocks should come from much the
+    same rows as the covariances between them (with two blocks, from just the same).
 
     Parameters
     ----------
@@ -39,6 +42,9 @@ class BlockMoments:
 
     blocks : dict of str to slice
         Columns of each block, closed.
+
+    together : int, default=2
+        Blocks that a row must have to count.
 
     Attributes
     ----------
@@ -52,10 +58,11 @@ class BlockMoments:
         Sums of products of shifted columns; only the lower triangle.
     """
 
-    def __init__(self, shift, blocks):
+    def __init__(self, shift, blocks, together=2):
         n_blocks, n_features = len(blocks), len(shift)
         self.shift = shift
         self.blocks = blocks
+        self.together = together
         self.counts = np.zeros((n_blocks, n_blocks))
         self.sums = np.zeros((n_blocks, n_features))
         self.products = np.zeros((n_features, n_features), order="F")
@@ -83,23 +90,25 @@ class BlockMoments:
         done : bool
             False if ``fill=False`` and X has missing cells; the moments are useless then.
         """
+        if not isinstance(X, np.ndarray):
+            return self._add_elsewhere(X, single=single, fill=fill)
         dtype = np.float32 if single else np.float64
         n_features = len(self.shift)
         n_rows = min(len(X), max(1, _CHUNK // n_features))
         shift = self.shift.astype(dtype)
         buffer = np.empty((n_rows, n_features), dtype=dtype)
         ones = np.ones(n_rows, dtype=dtype)
-        for start in range(0, len(X), n_rows):
-            Z = buffer[: min(n_rows, len(X) - start)]
+        for rows in chunks_of_rows(X, n_rows):
+            Z = buffer[: rows.stop - rows.start]
             # What overflows float32 is no covariance, and is done again in float64.
             with np.errstate(over="ignore", invalid="ignore"):
-                np.subtract(X[start : start + n_rows], shift, out=Z)
+                np.subtract(X[rows], shift, out=Z)
                 sums = ones[: len(Z)] @ Z
             if not np.isnan(sums).any():
                 self.counts += len(Z)
                 self.sums += sums
             elif fill:
-                present = present_with_others(Z, self.blocks)
+                present = present_with_others(Z, self.blocks, self.together)
                 np.copyto(Z, 0, where=np.isnan(Z))
                 Z[~present.any(axis=1)] = 0
                 present = present.astype(dtype)
@@ -111,6 +120,26 @@ class BlockMoments:
                 self.products += blas.ssyrk(1.0, Z.T, lower=1)
             else:
                 self.products = blas.dsyrk(1.0, Z.T, beta=1.0, c=self.products, lower=1, overwrite_c=1)
+        return True
+
+    def _add_elsewhere(self, X, *, single, fill):
+        """Add rows of another library than NumPy: multiplied where they are, summed up here."""
+        xp = namespace(X)
+        shift = like(self.shift, X, precise=not single)
+        n_rows = max(1, _CHUNK_ELSEWHERE // len(self.shift))
+        for rows in chunks_of_rows(X, n_rows):
+            Z = X[rows, :] - shift
+            missing = xp.isnan(Z)
+            present = np.ones((Z.shape[0], len(self.blocks)))
+            if bool(xp.any(missing)):
+                if not fill:
+                    return False
+                present = present_with_others(Z, self.blocks, self.together).astype(np.float64)
+                kept = like(present.any(axis=1)[:, None], Z)
+                Z = xp.where(missing, xp.zeros_like(Z), Z) * kept
+            self.counts += present.T @ present
+            self.sums += to_numpy(like(present, Z).T @ Z)
+            self.products += to_numpy(Z.T @ Z)
         return True
 
     def __add__(self, other):
@@ -191,14 +220,14 @@ def moments_of_parts(X, blocks, parts, *, single=False):
 def _add_parts(X, blocks, parts, shift, **options):
     moments = [BlockMoments(shift, blocks) for _ in parts]
     for part, slices in zip(moments, parts, strict=True):
-        if not all(part.add(X[rows], **options) for rows in slices):
+        if not all(part.add(X[rows, :], **options) for rows in slices):
             return None
     return moments
 
 
 def guess_means(X):
     """Mean of each column over some rows from all over X."""
-    return column_means(X[:: max(1, len(X) // _ROWS_OF_GUESS)])
+    return column_means(X[:: max(1, X.shape[0] // _ROWS_OF_GUESS), :])
 
 
 def sum_of_fourth_powers(X_block, kept, means, scales):
@@ -220,15 +249,17 @@ def sum_of_fourth_powers(X_block, kept, means, scales):
     total : float
         The sum.
     """
+    # Weights of 0 leave columns out.
+    factors, centers = np.zeros(X_block.shape[1]), np.zeros(X_block.shape[1])
+    factors[kept], centers[kept] = 1 / scales, means
+    xp = namespace(X_block)
+    factors, centers = like(factors, X_block, precise=True), like(centers, X_block, precise=True)
     total = 0.0
-    n_rows = max(1, _CHUNK // X_block.shape[1])
-    everything = len(kept) == X_block.shape[1]
-    for start in range(0, len(X_block), n_rows):
-        Z = X_block[start : start + n_rows]
-        Z = (Z if everything else Z[:, kept]) - means
-        Z /= scales
-        squares = np.einsum("ij,ij->i", Z, Z)
-        if np.isnan(squares).any():
-            squares = np.nansum(Z**2, axis=1)
-        total += squares @ squares
-    return float(total)
+    for rows in chunks_of_rows(X_block, max(1, _CHUNK // X_block.shape[1])):
+        Z = (X_block[rows, :] - centers) * factors
+        squares = xp.vecdot(Z, Z)
+        if bool(xp.any(xp.isnan(squares))):
+            Z = xp.where(xp.isnan(Z), xp.zeros_like(Z), Z)
+            squares = xp.vecdot(Z, Z)
+        total += float(xp.vecdot(squares, squares))
+    return total

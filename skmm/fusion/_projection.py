@@ -11,8 +11,12 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from .._validation import Interval, StrOptions
-from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer
+from .._array_api import float_dtypes, like, namespace, take_rows, to_numpy
+from .._missing import column_means, missing_blocks
+from .._validation import Interval, StrOptions, fit_context
+from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer, signs_by_largest
+from ._moments import BlockMoments
+from ._streamed_pca import pca_from_covariance
 
 
 class _ProjectionFusion(BlockTransformer):
@@ -22,23 +26,27 @@ class _ProjectionFusion(BlockTransformer):
         filled = self._fill(X)
         self.projections_ = {}
         for name, columns in self._parts().items():
-            present = ~np.isnan(X[:, columns]).all(axis=1)
-            if not present.any():
-                raise ValueError(
-                    f"{type(self).__name__}: block {name!r} is missing in every row of X; there is nothing to learn "
-                    "a projection from. Drop the modality, or fit on rows that have it."
-                )
+            present = ~missing_blocks(X, {name: columns})[:, 0]
+            self._check_seen(name, present.any())
             self.projections_[name] = self._fit_projection(
-                filled[present, columns], None if y is None else y[present], name
+                take_rows(filled[:, columns], present), None if y is None else take_rows(y, present), name
             )
         self.n_components_ = {name: self._width(projection) for name, projection in self.projections_.items()}
 
+    def _check_seen(self, name, seen):
+        if not seen:
+            raise ValueError(
+                f"{type(self).__name__}: block {name!r} is missing in every row of X; there is nothing to learn "
+                "a projection from. Drop the modality, or fit on rows that have it."
+            )
+
     def _transform_blocks(self, X):
+        xp = namespace(X)
         filled = self._fill(X)
         parts = []
         for name, columns in self._parts().items():
-            parts.append(self.projections_[name].transform(filled[:, columns]).astype(X.dtype, copy=False))
-        return np.hstack(parts)
+            parts.append(xp.astype(self.projections_[name].transform(filled[:, columns]), X.dtype, copy=False))
+        return xp.concat(parts, axis=1)
 
     def _parts(self):
         """The slices that get a projection each."""
@@ -140,11 +148,72 @@ class PCAFusion(_ProjectionFusion):
         self.blocks = blocks
         self.random_state = random_state
 
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Go on learning with more rows.
+
+        Kept are the covariances of the columns, of which the components are computed anew, so that the result is the
+        one of ``fit`` on all rows so far; but what ``fit`` fills with means (single missing cells and, with
+        ``level="joint"``, missing blocks) is filled with those of the first batch. The first call after ``fit`` begins
+        anew.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Blocks side by side, with NaN in missing cells.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : PCAFusion
+            The strategy fitted to all rows so far.
+        """
+        first = not hasattr(self, "_moments")
+        X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=first)
+        if first:
+            self._resolve_blocks(X)
+            shift = column_means(X)
+            self._moments = {
+                name: BlockMoments(shift[columns], {name: slice(0, columns.stop - columns.start)}, together=1)
+                for name, columns in self._parts().items()
+            }
+        self._means, variances = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+        covariances = {}
+        for name, columns in self._parts().items():
+            moments = self._moments[name]
+            moments.add(X[:, columns])
+            n_rows = int(moments.counts[0, 0])
+            self._check_seen(name, n_rows > 0)
+            self._means[columns] = moments.means()
+            covariances[name] = moments.covariance()
+            variances[columns] = np.diag(covariances[name]) * (n_rows - 1) / n_rows
+        self._empty, self._scales = np.zeros(X.shape[1], dtype=bool), None
+        if self.scaling is not None:
+            self._set_scales(variances, n_rows)
+        self.projections_ = {}
+        for name, columns in self._parts().items():
+            mean, S = self._means[columns], covariances[name]
+            if self._scales is not None:
+                mean = np.zeros(len(S))
+                S = S / self._scales[columns] / self._scales[columns, None]
+            n_rows = int(self._moments[name].counts[0, 0])
+            pca = pca_from_covariance(S, mean, n_rows, self.n_components, X)
+            self.projections_[name] = pca.set_params(whiten=self.whiten and bool(S.any()))
+        self.n_components_ = {name: pca.n_components_ for name, pca in self.projections_.items()}
+        return self
+
+    def _fit_blocks(self, X, y):
+        self.__dict__.pop("_moments", None)
+        super()._fit_blocks(X, y)
+
     def _fit_projection(self, X, y, name):
         n_components = self.n_components
         if isinstance(n_components, Integral):
             n_components = min(n_components, *X.shape)
-        varies = not np.allclose(X, X[0], rtol=1e-7, atol=0)
+        xp = namespace(X)
+        varies = bool(xp.any(xp.abs(X - X[:1, :]) > 1e-7 * xp.abs(X[:1, :])))
         if not varies:
             # Shares of no variance are undefined; one component that is always zero is not.
             n_components = 1
@@ -152,7 +221,7 @@ class PCAFusion(_ProjectionFusion):
         pca = PCA(n_components, random_state=self.random_state).set_output(transform="default")
         with np.errstate(invalid="warn" if varies else "ignore"):
             pca.fit(X)
-        rank = max(1, _numerical_rank(pca.explained_variance_, X))
+        rank = max(1, _numerical_rank(to_numpy(pca.explained_variance_), X))
         if rank < pca.n_components_:
             # What is beyond the rank is rounding noise, which whitening would blow up.
             pca.set_params(n_components=rank).fit(X)
@@ -167,7 +236,8 @@ class PCAFusion(_ProjectionFusion):
 def _numerical_rank(variances, X):
     """Number of directions whose variance is more than what rounding of the entries of X makes."""
     n_samples, n_features = X.shape
-    noise = np.finfo(X.dtype).eps * np.abs(X).max() * (np.sqrt(n_samples) + np.sqrt(n_features))
+    xp = namespace(X)
+    noise = xp.finfo(X.dtype).eps * float(xp.max(xp.abs(X))) * (np.sqrt(n_samples) + np.sqrt(n_features))
     return int(np.count_nonzero(np.sqrt(variances * max(n_samples - 1, 1)) > 4 * noise))
 
 
@@ -263,18 +333,23 @@ class LDAFusion(_ProjectionFusion):
         self.blocks = blocks
 
     def _validate_fit(self, X, y):
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan")
+        X, y = validate_data(self, X, y, dtype=float_dtypes(X), ensure_all_finite="allow-nan")
+        if self.shrinkage is not None and not isinstance(X, np.ndarray):
+            raise ValueError(
+                f"LDAFusion takes {type(X).__module__} arrays only without shrinkage, as scikit-learn's LDA does, "
+                f"got shrinkage={self.shrinkage!r}; pass shrinkage=None, or NumPy arrays."
+            )
         check_classification_targets(y)
         return X, y
 
     def _fit_projection(self, X, y, name):
-        n_classes = len(np.unique(y))
+        n_classes = namespace(y).unique_values(y).shape[0]
         where = f" in the rows that have block {name!r}" if name else ""
         if n_classes < 2:
             raise ValueError(f"LDAFusion needs at least 2 classes{where}, got 1 class: {y[0]}.")
-        if len(y) <= n_classes:
+        if X.shape[0] <= n_classes:
             raise ValueError(
-                f"LDAFusion needs more rows than classes{where}, got {len(y)} rows of {n_classes} classes; "
+                f"LDAFusion needs more rows than classes{where}, got {X.shape[0]} rows of {n_classes} classes; "
                 "is y a continuous target?"
             )
         bound = min(n_classes - 1, X.shape[1])
@@ -289,13 +364,17 @@ class LDAFusion(_ProjectionFusion):
             with warnings.catch_warnings():
                 # Of a class with one row; it adds nothing to the scatter, and there is nothing to reshape.
                 warnings.filterwarnings("ignore", message="Only one sample available")
-                return lda.fit(X, y)
+                return _fix_signs(lda.fit(X, y))
         except linalg.LinAlgError:
+            if not isinstance(X, np.ndarray):
+                raise ValueError(
+                    f"LDAFusion: no class varies{where}; that needs NumPy arrays, got {type(X).__module__} arrays."
+                ) from None
             floor = _FLOOR * max(X.var(axis=0).mean(), np.finfo(X.dtype).tiny)
             lda.set_params(solver="eigen", shrinkage=None, covariance_estimator=_FlooredCovariance(floor))
             # Without any scatter between classes their shares are undefined; nobody reads these.
             with np.errstate(invalid="ignore"):
-                return lda.fit(X, y)
+                return _fix_signs(lda.fit(X, y))
 
     @staticmethod
     def _width(projection):
@@ -313,8 +392,17 @@ _FLOOR = 1e-4
 
 def _varies_within_classes(X, y):
     """Tell whether any class has rows that differ by more than rounding."""
-    tolerance = 8 * np.finfo(X.dtype).eps * np.abs(X).max()
-    return any(np.ptp(X[y == label], axis=0).max() > tolerance for label in np.unique(y))
+    xp = namespace(X)
+    tolerance = 8 * xp.finfo(X.dtype).eps * float(xp.max(xp.abs(X)))
+    labels = to_numpy(y)
+    groups = (take_rows(X, labels == label) for label in np.unique(labels))
+    return any(float(xp.max(xp.max(Z, axis=0) - xp.min(Z, axis=0))) > tolerance for Z in groups)
+
+
+def _fix_signs(lda):
+    """Make the largest coefficient of each discriminant positive; solvers leave it open."""
+    lda.scalings_ = lda.scalings_ * like(signs_by_largest(to_numpy(lda.scalings_)), lda.scalings_)
+    return lda
 
 
 class _FlooredCovariance(BaseEstimator):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -13,6 +14,10 @@ from skmm import ConcatFusion, LDAFusion, PCAFusion
 
 X, Y = load_wine(return_X_y=True)
 BLOCKS = {"a": slice(0, 8), "b": slice(8, None)}
+
+
+def assert_equal_but_for_signs(ours, theirs):
+    assert_allclose(ours * np.sign((ours * theirs).sum(axis=0)), theirs, atol=1e-9)
 
 
 def test_pca_of_each_block_is_scikit_learns():
@@ -50,15 +55,26 @@ def test_number_of_components_is_an_upper_bound():
 def test_lda_of_each_block_is_scikit_learns(shrinkage, solver):
     out = LDAFusion(shrinkage=shrinkage, scaling=None, blocks=BLOCKS).fit_transform(X, Y)
     stock = LinearDiscriminantAnalysis(solver=solver, shrinkage=shrinkage)
-    assert_allclose(out[:, :2], stock.fit(X[:, :8], Y).transform(X[:, :8]), atol=1e-9)
-    assert_allclose(out[:, 2:], stock.fit(X[:, 8:], Y).transform(X[:, 8:]), atol=1e-9)
+    assert_equal_but_for_signs(out[:, :2], stock.fit(X[:, :8], Y).transform(X[:, :8]))
+    assert_equal_but_for_signs(out[:, 2:], stock.fit(X[:, 8:], Y).transform(X[:, 8:]))
 
 
 def test_joint_lda_is_scikit_learns():
     fusion = LDAFusion(1, level="joint", scaling=None, blocks=BLOCKS)
     stock = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=1)
-    assert_allclose(fusion.fit_transform(X, Y), stock.fit(X, Y).transform(X), atol=1e-9)
+    assert_equal_but_for_signs(fusion.fit_transform(X, Y), stock.fit(X, Y).transform(X))
     assert_array_equal(fusion.get_feature_names_out(), ["ldafusion0"])
+
+
+@pytest.mark.parametrize("shrinkage", [None, "auto"])
+def test_lda_signs_do_not_depend_on_the_order(shrinkage):
+    fusion = LDAFusion(shrinkage=shrinkage, blocks=BLOCKS)
+    first = fusion.fit(X, Y).transform(X)
+    order = np.random.default_rng(1).permutation(len(X))
+    assert_allclose(fusion.fit(X[order], Y[order]).transform(X), first, atol=1e-8)
+    for projection in fusion.projections_.values():
+        used = projection.scalings_[:, :2]
+        assert (used[np.abs(used).argmax(axis=0), [0, 1]] > 0).all()
 
 
 @pytest.mark.parametrize("labels", [np.array(["x", "y", "z"])[Y], Y == 0, Y + 10.0])
@@ -189,3 +205,39 @@ def test_float32_and_float64_agree(cls, level):
     assert single.dtype == np.float32
     # The columns of wine differ by 1e4 in scale, and LDA's eigenproblem squares that.
     assert_allclose(single, double, rtol=2e-2, atol=2e-3 * np.abs(double).max())
+
+
+@pytest.mark.parametrize("n_components", [3, 0.9, None])
+@pytest.mark.parametrize("level", ["modality", "joint"])
+@pytest.mark.parametrize("scaling", ["norm", "std", None])
+def test_partial_fit_of_pca_is_fit(scaling, level, n_components):
+    data = X.copy()
+    if level == "modality":
+        data[::4, :8] = np.nan
+    fusion = PCAFusion(n_components, level=level, scaling=scaling, whiten=True, blocks=BLOCKS)
+    whole = clone(fusion).fit(data)
+    parts = clone(fusion)
+    for rows in (data[:60], data[60:61], data[61:]):
+        assert parts.partial_fit(rows) is parts
+    assert parts.n_components_ == whole.n_components_
+    # Of up to 1e7 between the variances of the columns.
+    assert_allclose(parts.transform(data), whole.transform(data), atol=1e-5)
+    for name, projection in parts.projections_.items():
+        stock = whole.projections_[name]
+        assert_allclose(projection.explained_variance_, stock.explained_variance_, rtol=1e-6)
+        assert_allclose(projection.explained_variance_ratio_, stock.explained_variance_ratio_, atol=1e-9)
+        assert_allclose(projection.noise_variance_, stock.noise_variance_, atol=1e-9)
+    # Fit begins anew, and so does partial_fit after it.
+    parts.fit(data[:100])
+    assert_allclose(parts.partial_fit(data).transform(data), whole.transform(data), atol=1e-5)
+
+
+def test_partial_fit_of_pca_without_variance_or_rows():
+    fusion = PCAFusion(blocks=BLOCKS).partial_fit(X[:1])
+    assert_allclose(fusion.transform(X[:1]), 0, atol=1e-12)
+    gone = X[:5].copy()
+    gone[:, :8] = np.nan
+    with pytest.raises(ValueError, match="block 'a' is missing in every row"):
+        PCAFusion(blocks=BLOCKS).partial_fit(gone)
+    single = PCAFusion(3, blocks=BLOCKS).partial_fit(X[:90].astype(np.float32)).partial_fit(X[90:].astype(np.float32))
+    assert single.transform(X.astype(np.float32)).dtype == np.float32

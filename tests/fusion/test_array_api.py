@@ -1,0 +1,140 @@
+"""Fusion of arrays of other libraries, through scikit-learn's array API dispatch.
+
+SciPy reads ``SCIPY_ARRAY_API`` when it is imported, and dispatch needs it, so these tests run in a process of their
+own, which the last of them starts; in other processes they are left out.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sklearn
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
+
+from skmm import CCAFusion, ConcatFusion, LDAFusion, PCAFusion, PLSFusion
+
+DISPATCH = os.environ.get("SCIPY_ARRAY_API") == "1"
+elsewhere = pytest.mark.skipif(not DISPATCH, reason="run by test_all_of_this_with_dispatch in a process of its own")
+
+TWO = {"a": slice(0, 6), "b": slice(6, None)}
+THREE = {"a": slice(0, 6), "b": slice(6, 9), "c": slice(9, None)}
+STRATEGIES = [
+    ConcatFusion(blocks=TWO),
+    PCAFusion(3, blocks=TWO),
+    PCAFusion(3, level="joint", scaling="std", whiten=True, blocks=TWO),
+    PCAFusion(0.9, scaling=None, blocks=TWO),
+    LDAFusion(shrinkage=None, blocks=TWO),
+    CCAFusion(3, blocks=TWO),
+    CCAFusion(3, regularization=0, scaling=None, output="sum", blocks=TWO),
+    CCAFusion(3, regularization="auto", output="mean", blocks=THREE),
+    CCAFusion(3, regularization="cv", blocks=TWO),
+    PLSFusion(3, blocks=THREE),
+]
+LIBRARIES = ["array_api_strict", "torch"]
+
+
+def data(dtype="float64", missing=False):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3)) @ rng.normal(size=(3, 13)) + 0.5 * rng.normal(size=(80, 13)) + 3
+    if missing:
+        X[::5, :6] = np.nan
+        X[1::7, 9:] = np.nan
+        X[2, 0] = np.nan
+    return X.astype(dtype), np.arange(80) % 3
+
+
+def array(library, X):
+    xp = pytest.importorskip(library)
+    return xp.asarray(X)
+
+
+@pytest.fixture
+def dispatch():
+    with sklearn.config_context(array_api_dispatch=True):
+        yield
+
+
+def same(ours, expected, like, tolerance):
+    assert type(ours) is type(like)
+    assert str(ours.dtype) == str(like.dtype)
+    assert_allclose(np.asarray(ours), expected, atol=tolerance * np.abs(expected).max())
+
+
+@elsewhere
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("fusion", STRATEGIES, ids=lambda fusion: type(fusion).__name__)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_same_as_numpy(library, fusion, dtype, missing, dispatch):
+    X, y = data(dtype, missing)
+    tolerance = 1e-9 if dtype == "float64" else 2e-4
+    expected = clone(fusion).fit(X, y)
+    A, b = array(library, X), array(library, y)
+    ours = clone(fusion)
+    same(ours.fit_transform(A, b), expected.transform(X), A, tolerance)
+    same(ours.transform(A[:7, :]), expected.transform(X[:7]), A, tolerance)
+
+
+@elsewhere
+@pytest.mark.parametrize("cls", [CCAFusion, PLSFusion])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_joint_embeddings(library, cls, dispatch):
+    X, _ = data(missing=True)
+    expected, A = cls(3, blocks=THREE).fit(X), array(library, X)
+    ours = cls(3, blocks=THREE).fit(A)
+    # What was learned is NumPy's, so it goes with arrays of any library.
+    assert_allclose(ours.correlations_, expected.correlations_)
+    assert_allclose(ours.transform(X), expected.transform(X), atol=1e-10)
+    same(ours.transform_modality(A[:, :6], "a"), expected.transform_modality(X[:, :6], "a"), A, 1e-9)
+    same(ours.predict_modality(A[:, :6], "a", "c"), expected.predict_modality(X[:, :6], "a", "c"), A, 1e-9)
+    assert_allclose(ours.score(A), expected.score(X))
+    streamed = cls(3, blocks=THREE).partial_fit(A[:50, :]).partial_fit(A[50:, :])
+    again = cls(3, blocks=THREE).partial_fit(X[:50]).partial_fit(X[50:])
+    assert_allclose(streamed.correlations_, again.correlations_)
+
+
+@elsewhere
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_more_columns_than_rows(library, dispatch):
+    X = data()[0][:5]
+    assert_allclose(
+        CCAFusion(blocks=TWO).fit(array(library, X)).correlations_, CCAFusion(blocks=TWO).fit(X).correlations_
+    )
+
+
+@elsewhere
+def test_what_scikit_learns_lda_cannot_do(dispatch):
+    X, y = data()
+    A, b = array("torch", X), array("torch", y)
+    with pytest.raises(
+        ValueError, match="arrays only without shrinkage, as scikit-learn's LDA does, got shrinkage='auto'"
+    ):
+        LDAFusion(blocks=TWO).fit(A, b)
+    constant = array("torch", X[y])
+    with pytest.raises(ValueError, match="no class varies in the rows that have block 'a'"):
+        LDAFusion(shrinkage=None, blocks=TWO).fit(constant, b)
+
+
+@elsewhere
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_after_a_scaler(library, dispatch):
+    X, _ = data()
+    A = array(library, X)
+    expected = CCAFusion(2, blocks=TWO).fit_transform(StandardScaler().fit_transform(X))
+    same(CCAFusion(2, blocks=TWO).fit_transform(StandardScaler().fit_transform(A)), expected, A, 1e-9)
+
+
+@pytest.mark.skipif(DISPATCH, reason="this is the process of its own")
+def test_all_of_this_with_dispatch():
+    pytest.importorskip("array_api_strict")
+    command = [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", __file__]
+    ran = subprocess.run(
+        command, env={**os.environ, "SCIPY_ARRAY_API": "1"}, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-2000:]
+    # All but this one ran.
+    assert "passed, 1 skipped" in ran.stdout, ran.stdout[-500:]
