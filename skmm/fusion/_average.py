@@ -111,6 +111,7 @@ class AverageFusion(WeightedBlockTransformer):
         "scaling": SCALING,
         "random_state": ["random_state"],
     }
+    _numpy_only = True
 
     def __init__(
         self,

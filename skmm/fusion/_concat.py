@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
+from .._array_api import like, to_numpy
 from ._base import SCALING
 from ._weights import WeightedBlockTransformer, learn_weights, probe_rows, probe_target
 
@@ -96,8 +97,9 @@ class ConcatFusion(WeightedBlockTransformer):
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
 
     def _learned_weights(self, X, y):
+        y = to_numpy(y)
         rows, folds = probe_rows(y)
-        filled = self._fill(X[rows]).astype(np.float64)
+        filled = to_numpy(self._fill(X))[rows].astype(np.float64)
         parts = []
         for columns in self.blocks_.values():
             part = filled[:, columns] - filled[:, columns].mean(axis=0)
@@ -119,10 +121,10 @@ class ConcatFusion(WeightedBlockTransformer):
         X = self._fill(X)
         if all(weight == 1 for weight in self.weights_.values()):
             return X
-        factors = np.empty(X.shape[1], dtype=X.dtype)
+        factors = np.empty(X.shape[1])
         for name, columns in self.blocks_.items():
             factors[columns] = self.weights_[name]
-        return X * factors
+        return X * like(factors, X)
 
     def _names_out(self, input_features):
         return input_features

@@ -104,6 +104,7 @@ class ModalityImputer(BlockTransformer):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "add_indicator": ["boolean"],
     }
+    _numpy_only = True
 
     def __init__(self, strategy="mean", *, regularization="auto", n_neighbors=15, add_indicator=False, blocks=None):
         self.strategy = strategy

@@ -123,6 +123,7 @@ class KernelFusion(WeightedBlockTransformer):
     """
 
     _learned_from_y = "alignment"
+    _numpy_only = True
 
     _parameter_constraints: dict = {
         **WeightedBlockTransformer._parameter_constraints,

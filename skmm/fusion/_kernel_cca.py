@@ -140,6 +140,7 @@ class KernelCCAFusion(JointEmbedding):
         "scaling": CCAFusion._parameter_constraints["scaling"],
         "random_state": ["random_state"],
     }
+    _numpy_only = True
 
     def __init__(
         self,

@@ -119,6 +119,7 @@ class ProductFusion(BlockTransformer):
         "random_state": ["random_state"],
     }
     _min_blocks = 2
+    _numpy_only = True
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from sklearn.preprocessing import LabelBinarizer, StandardScaler
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import validate_data
 
+from .._array_api import float_dtypes
 from .._validation import StrOptions
 from ._base import BlockTransformer
 
@@ -33,7 +34,7 @@ class WeightedBlockTransformer(BlockTransformer):
             self,
             X,
             y,
-            dtype=[np.float64, np.float32],
+            dtype=float_dtypes(X),
             ensure_all_finite="allow-nan",
             ensure_min_samples=max(2, self._min_samples),
             multi_output=True,

@@ -200,3 +200,11 @@ def test_the_strategy_after_an_imputer_knows_the_blocks():
     assert ModalityFuser(modalities, fusion=fusion).fit(X).fusion_[-1].blocks is None
     with pytest.raises(ValueError, match=r"The fuser sets 'concatfusion__blocks' of its fusion"):
         ModalityFuser(modalities, fusion=make_pipeline(ModalityImputer(), ConcatFusion(blocks=BLOCKS))).fit(X)
+
+
+def test_means_are_those_that_strategies_fill_in():
+    X = without(linked(), a=slice(0, 30), c=slice(20, 60))
+    X[70, 4] = np.nan
+    assert_array_equal(
+        ModalityImputer(blocks=BLOCKS).fit_transform(X), ConcatFusion(scaling=None, blocks=BLOCKS).fit_transform(X)
+    )
