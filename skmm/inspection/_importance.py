@@ -87,8 +87,8 @@ def modality_importance(
         own scorers; any other callable makes the estimator predict for each.
 
     n_repeats : int, default=10
-        Number of permutations; for the other methods, of bootstrap samples of rows (of each class as many as X has),
-        which tell how much chance there is in X.
+        Number of permutations; for the other methods, of bootstrap samples of rows (for a classifier as many of each
+        class as X has), which tell how much chance there is in X.
 
     interactions : bool, default=True
         Whether to look at pairs.
@@ -175,7 +175,7 @@ def modality_importance(
     if permuted:
         draws = [rng.permutation(n_samples) for _ in range(n_repeats)]
     else:
-        draws = [bootstrap_rows(y, n_samples, rng) for _ in range(n_repeats)]
+        draws = [bootstrap_rows(estimator, y, rng) for _ in range(n_repeats)]
 
     evaluate = _permuted_scores if permuted else _ablated_scores
     everyone, *others = coalitions.members

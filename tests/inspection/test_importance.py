@@ -18,6 +18,7 @@ from sklearn.svm import SVC
 from skmm import ModalityFuser, ModalityVotingClassifier
 from skmm.datasets import make_multimodal_classification, make_multimodal_xor
 from skmm.inspection import modality_importance
+from skmm.inspection._scoring import bootstrap_rows
 
 METHODS = ["shapley", "ablation", "permutation"]
 
@@ -157,6 +158,17 @@ def test_bootstrap_tells_the_error_of_a_score(ranked):
     gain = right.astype(float) - (model.predict(blanked) == y)
     assert result.importances_std[0] == pytest.approx(gain.std() / np.sqrt(len(y)), rel=0.2)
     assert result.interactions_mean is None
+
+
+def test_bootstrap_keeps_classes_and_only_classes():
+    y = np.repeat([0, 1, 2], [30, 9, 1])
+    rng = np.random.RandomState(0)
+    rows = bootstrap_rows(LogisticRegression(), y, rng)
+    np.testing.assert_array_equal(y[rows], y)
+    assert len(np.unique(rows)) < 40
+    assert (y[bootstrap_rows(LinearRegression(), y, rng)] != y).any()
+    labels = np.eye(3, dtype=int)[y]
+    assert (labels[bootstrap_rows(LogisticRegression(), labels, rng)] != labels).any()
 
 
 def test_many_modalities_are_sampled(small):
