@@ -18,6 +18,7 @@ _HOMES = {
     "ModalityVotingClassifier": "ensemble",
     "ModalityVotingRegressor": "ensemble",
     "MultimodalNetClassifier": "neural_network",
+    "MultimodalNetMultiTask": "neural_network",
     "MultimodalNetRegressor": "neural_network",
     "PCAFusion": "fusion",
     "TextEncoder": "encoders",

@@ -4,6 +4,7 @@ import importlib
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpydoc.docscrape import ClassDoc, FunctionDoc
@@ -26,12 +27,14 @@ from skmm import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     MultimodalNetClassifier,
+    MultimodalNetMultiTask,
     MultimodalNetRegressor,
     PCAFusion,
     TextEncoder,
     VideoAudio,
     VideoEncoder,
 )
+from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch
 
 PACKAGES = ["skmm.datasets", "skmm.encoders", "skmm.ensemble", "skmm.fusion", "skmm.neural_network"]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
@@ -82,7 +85,12 @@ def fitted():
     yield ModalityStackingClassifier(classifiers).fit(X, y)
     yield ModalityStackingRegressor(regressors).fit(X, y)
     yield MultimodalNetClassifier(modalities, max_epochs=1).fit(X, y)
+    yield MultimodalNetMultiTask(modalities, max_epochs=1).fit(X, pd.DataFrame({"a": y, "b": X[:, 0]}))
     yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
+    yield TextBranch().fit(["a"])
+    yield ImageBranch().fit(rng.random((3, 8, 8)))
+    yield AudioBranch().fit(["a.wav"])
+    yield SequenceBranch().fit(X)
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
     yield AudioDescriptor().fit(["a.wav"])
@@ -118,4 +126,6 @@ def test_documented_attributes_of_encoders_of_images(encoder, tiny_image_model):
 
 def test_every_public_class_is_covered_here():
     covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder, VideoEncoder}
+    # Parameters only: nothing is fitted.
+    covered |= {GradientModulation}
     assert {thing for _, thing in OBJECTS if inspect.isclass(thing)} == covered

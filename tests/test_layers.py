@@ -21,7 +21,10 @@ FLOORS = [
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 PRIVATE_SKLEARN = {"_validation"}
 # Files that define modules of networks, which are classes of torch; others import them where they are used.
-TORCH_AT_TOP = {Path(f"neural_network/{name}.py") for name in ("_branch_modules", "_fusion_modules", "_modules")}
+TORCH_AT_TOP = {
+    Path(f"neural_network/{name}.py")
+    for name in ("_branch_modules", "_fusion_modules", "_modules", "_multitask_modules")
+}
 
 
 def room(path):

@@ -3,6 +3,7 @@
 from ._classifier import MultimodalNetClassifier
 from ._image_branch import ImageBranch
 from ._modulation import GradientModulation
+from ._multitask import MultimodalNetMultiTask
 from ._regressor import MultimodalNetRegressor
 from ._signal_branches import AudioBranch, SequenceBranch
 from ._text_branch import TextBranch
@@ -14,6 +15,7 @@ __all__ = [
     "GradientModulation",
     "ImageBranch",
     "MultimodalNetClassifier",
+    "MultimodalNetMultiTask",
     "MultimodalNetRegressor",
     "SequenceBranch",
     "TextBranch",

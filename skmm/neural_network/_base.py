@@ -19,6 +19,7 @@ from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, check_X, safe_indexing
 from ._branches import Branch, ModuleBranch
 from ._inputs import BranchInput, FrozenInput
+from ._modulation import GradientModulation
 from ._splitting import split_validation
 from ._state import to_arrays, to_tensors
 
@@ -54,7 +55,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         "early_stopping": [StrOptions({"auto"}), "boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "patience": [Interval(Integral, 1, None, closed="left")],
-        "modulation": [HasMethods(["scores", "coefficients", "modulate"]), None],
+        "modulation": [GradientModulation, None],
         "modality_dropout": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
         "device": [str],
@@ -212,7 +213,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             )
         if self.modulation is not None:
             self.modulation._validate_params()
-            if callable(self.loss):
+            if callable(getattr(self, "loss", None)):
                 raise ValueError(f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}.")
         if self.fusion == "attention" and self.width % self.n_heads:
             raise ValueError(

@@ -8,7 +8,7 @@ from .._validation import Interval
 
 
 class GradientModulation(BaseEstimator):
-    r"""Scale the gradients of each modality's own layers down while it is ahead of the others.
+    r"""Slow the layers of a modality down while it is ahead of the others.
 
     Once a strong modality explains the target, little error is left to learn from, and layers of a weak one stay
     undertrained. On-the-fly gradient modulation with generalisation enhancement (OGM-GE) [1]_ measures in every batch
@@ -16,12 +16,13 @@ class GradientModulation(BaseEstimator):
 
     .. math:: \rho_m = s_m \Big/ \frac{1}{M - 1} \sum_{l \neq m} s_l
 
-    and the gradients of its own layers are multiplied by
+    and the steps of its own layers are multiplied by
 
     .. math:: k_m = 1 - \tanh(\alpha \rho_m) \text{ if } \rho_m > 1, \text{ else } 1.
 
     For two modalities this is the paper's; the mean over all others is its extension to more. The layers of the fusion
-    and behind it keep their gradients.
+    and behind it keep their steps. The paper multiplies gradients, which in its plain gradient descent is the same as
+    multiplying steps; AdamW divides gradients by their size, which would undo it.
 
     Parameters
     ----------
@@ -29,8 +30,8 @@ class GradientModulation(BaseEstimator):
         Strength; 0 changes nothing.
 
     noise : bool, default=True
-        Whether scaled gradients get Gaussian noise of their own standard deviation, as the paper does to
-        keep the generalisation that noisy gradients give. Only modalities that are slowed down get it.
+        Whether the gradients of modalities that are slowed down get Gaussian noise of their own standard deviation,
+        which the paper adds for the sake of generalisation.
 
     Raises
     ------
@@ -46,7 +47,8 @@ class GradientModulation(BaseEstimator):
     A modality's score is the weighted mean of exp(-cost) over the rows that have it, with the cost of the row's output
     when all other modalities are missing. Under cross-entropy that is the probability of the true class, as in the
     paper, whose linear fusion makes that output by leaving out the other terms; other losses, and other
-    fusions, get their score the same way. A modality that no row of the batch has is neither scaled nor compared with.
+    fusions, get their score the same way. A modality that no row of the batch has is neither slowed down nor compared
+    with.
 
     References
     ----------
@@ -68,7 +70,7 @@ class GradientModulation(BaseEstimator):
         self.noise = noise
 
     def coefficients(self, scores):
-        """Give the factor on the gradients of each modality.
+        """Give the factor on the steps of each modality's layers.
 
         Parameters
         ----------
@@ -131,28 +133,24 @@ class GradientModulation(BaseEstimator):
                 found.append((share * (-costs).exp()).sum() / share.sum())
             return torch.stack(found)
 
-    def modulate(self, encoders, coefficients):
-        """Scale gradients that are there.
+    def add_noise(self, encoders, coefficients):
+        """Add noise to the gradients of layers that are slowed down.
 
         Parameters
         ----------
-        encoders : list of list of torch.nn.Module
+        encoders : iterable of sequence of torch.nn.Module
             The layers of each modality.
 
-        coefficients : Tensor of shape (n_modalities,)
-            Factors on their gradients.
+        coefficients : sequence of float
+            Factors on their steps.
         """
         import torch
 
-        for modules, coefficient in zip(encoders, coefficients.tolist(), strict=True):
-            if coefficient == 1:
-                continue
-            for module in modules:
-                for weights in module.parameters():
-                    if weights.grad is None:
-                        continue
-                    # The spread of what came from the loss, before it is scaled.
-                    spread = weights.grad.std(correction=0)
-                    weights.grad.mul_(coefficient)
-                    if self.noise:
-                        weights.grad.add_(torch.randn_like(weights.grad) * spread)
+        if not self.noise:
+            return
+        for modules, coefficient in zip(encoders, coefficients, strict=True):
+            gradients = [weights.grad for module in modules for weights in module.parameters()]
+            for gradient in gradients if coefficient < 1 else ():
+                if gradient is not None:
+                    # The noise takes part in the shorter step; the paper's does not, and is that much louder.
+                    gradient.add_(torch.randn_like(gradient) * gradient.std(correction=0))

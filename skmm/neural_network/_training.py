@@ -172,16 +172,17 @@ class Trainer:
         """AdamW, with weight decay on matrices only, and a learning rate of its own for a branch that wants one."""
         import torch
 
-        groups, seen = [], set()
-        own_rates = [
-            (branch, rate)
-            for branch, (rate, _, _) in zip(self.network.branches, self.branches, strict=True)
-            if rate is not None
-        ]
-        parts = [*own_rates, (self.network, self.settings.learning_rate)]
+        groups, seen, usual, parts = [], set(), self.settings.learning_rate, []
+        for m, (branch, (rate, _, _)) in enumerate(zip(self.network.branches, self.branches, strict=True)):
+            if rate is not None or self.settings.modulation is not None:
+                parts.append((branch, usual if rate is None else rate, m))
+        if self.settings.modulation is not None:
+            # Groups of their own, for steps of their own length.
+            parts += [(tower, usual, m) for m, tower in enumerate(self.network.towers)]
+        parts.append((self.network, usual, None))
         if isinstance(self.criterion, torch.nn.Module):
-            parts.append((self.criterion, self.settings.learning_rate))
-        for module, rate in parts:
+            parts.append((self.criterion, usual, None))
+        for module, rate, modality in parts:
             parameters = [p for p in module.parameters() if p not in seen]
             seen.update(parameters)
             for decay, group in (
@@ -189,7 +190,8 @@ class Trainer:
                 (0.0, [p for p in parameters if p.ndim <= 1]),
             ):
                 if group:
-                    groups.append({"params": group, "lr": rate, "initial_lr": rate, "weight_decay": decay})
+                    rates = {"lr": rate, "initial_lr": rate, "weight_decay": decay}
+                    groups.append({"params": group, "modality": modality, **rates})
         return torch.optim.AdamW(groups, fused=self.device.type in ("cpu", "cuda"))
 
     def fit(self, train, validation, n_epochs, patience=None, schedule="constant", on_epoch=None):
@@ -319,9 +321,12 @@ class Trainer:
             free_cached_memory()
         if self._scores:
             # Of pieces of a batch that did not fit into memory at once, the mean.
-            coefficients = self.settings.modulation.coefficients(torch.stack(self._scores).nanmean(dim=0))
-            layers = [list(pair) for pair in zip(self.network.branches, self.network.towers, strict=True)]
-            self.settings.modulation.modulate(layers, coefficients)
+            coefficients = self.settings.modulation.coefficients(torch.stack(self._scores).nanmean(dim=0)).tolist()
+            layers = zip(self.network.branches, self.network.towers, strict=True)
+            self.settings.modulation.add_noise(layers, coefficients)
+            for group in self.optimizer.param_groups:
+                if group["modality"] is not None:
+                    group["lr"] *= coefficients[group["modality"]]
         if self.settings.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()

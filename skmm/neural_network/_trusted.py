@@ -6,6 +6,8 @@ from ._classifier import MultimodalNetClassifier
 from ._image_branch import ImageBranch
 from ._inputs import BranchInput, FrozenInput
 from ._modulation import GradientModulation
+from ._multitask import MultimodalNetMultiTask
+from ._multitask_outputs import TaskOutputs
 from ._outputs import ClassOutputs, NumberOutputs
 from ._regressor import MultimodalNetRegressor
 from ._signal_branches import AudioBranch, SequenceBranch
@@ -20,9 +22,11 @@ _CLASSES = [
     ImageBranch,
     ModuleBranch,
     MultimodalNetClassifier,
+    MultimodalNetMultiTask,
     MultimodalNetRegressor,
     NumberOutputs,
     SequenceBranch,
+    TaskOutputs,
     TextBranch,
     *(
         value
