@@ -493,8 +493,8 @@ def test_early_stopping_and_validation(xor, halves):
     X, y, X_val, y_val = xor
     settings = {"width": 32, "learning_rate": 0.01, "random_state": 0}
     auto = MultimodalNetClassifier(halves, "gated", max_epochs=3, **settings)
-    assert len(auto.fit(X, y).validation_scores_) == 3
-    assert auto.fit(X[:999], y[:999]).validation_scores_ is None
+    assert len(auto.fit(np.tile(X, (10, 1)), np.tile(y, 10)).validation_scores_) == 3
+    assert auto.fit(np.tile(X, (10, 1))[1:], np.tile(y, 10)[1:]).validation_scores_ is None
     assert len(auto.set_params(early_stopping=True).fit(X[:100], y[:100]).validation_scores_) == 3
     given = MultimodalNetClassifier(halves, "gated", max_epochs=200, patience=3, **settings)
     given.fit(X[:300], y[:300], X_val=X_val, y_val=y_val)
