@@ -10,7 +10,6 @@ from ._text_branch import TextBranch
 from ._trusted import TRUSTED_TYPES
 
 __all__ = [
-    "TRUSTED_TYPES",
     "AudioBranch",
     "GradientModulation",
     "ImageBranch",
@@ -18,5 +17,6 @@ __all__ = [
     "MultimodalNetMultiTask",
     "MultimodalNetRegressor",
     "SequenceBranch",
+    "TRUSTED_TYPES",
     "TextBranch",
 ]
