@@ -160,8 +160,8 @@ class MultimodalNetMultiTask(MultimodalNet):
 
     Notes
     -----
-    Missing modalities, dtypes and persistence are as in :class:`MultimodalNetClassifier`. There is no ``partial_fit``: the
-    classes and scales of all tasks are learned from the first rows.
+    Missing modalities, dtypes and persistence are as in :class:`MultimodalNetClassifier`. There is no ``partial_fit``:
+    the classes and scales of all tasks are learned from the first rows.
 
     References
     ----------
@@ -401,8 +401,8 @@ class MultimodalNetMultiTask(MultimodalNet):
         wrong = sorted({str(kind) for kind in given.values()} - set(_KINDS))
         if unknown or wrong:
             raise ValueError(
-                f"MultimodalNetMultiTask: tasks maps columns of y, {frame.columns}, to 'classification' or 'regression', "
-                f"got {unknown or wrong}."
+                f"MultimodalNetMultiTask: tasks maps columns of y, {frame.columns}, to 'classification' or "
+                f"'regression', got {unknown or wrong}."
             )
         found = {}
         for name in frame.columns:
@@ -419,8 +419,8 @@ class MultimodalNetMultiTask(MultimodalNet):
         weights = np.asarray(self.task_weights, dtype=np.float64)
         if weights.shape != (len(self.tasks_),) or not (weights >= 0).all() or not weights.any():
             raise ValueError(
-                f"MultimodalNetMultiTask: task_weights are {len(self.tasks_)} numbers, one per column of y, none below 0 "
-                f"and not all 0, got {self.task_weights!r}."
+                f"MultimodalNetMultiTask: task_weights are {len(self.tasks_)} numbers, one per column of y, none below "
+                f"0 and not all 0, got {self.task_weights!r}."
             )
         return weights.tolist()
 
