@@ -7,7 +7,7 @@ from ._multitask import MultimodalNetMultiTask
 from ._regressor import MultimodalNetRegressor
 from ._signal_branches import AudioBranch, SequenceBranch
 from ._text_branch import TextBranch
-from ._trusted import TRUSTED_TYPES
+from ._trusted import get_trusted_types
 
 __all__ = [
     "AudioBranch",
@@ -17,6 +17,6 @@ __all__ = [
     "MultimodalNetMultiTask",
     "MultimodalNetRegressor",
     "SequenceBranch",
-    "TRUSTED_TYPES",
     "TextBranch",
+    "get_trusted_types",
 ]
