@@ -9,8 +9,8 @@ Three data sets, each with frozen features of two modalities, and five seeds, ea
 - digits: spoken digits (MFCC) paired with handwritten ones (pixels), which is synthetic: nobody wrote and spoke them
   together; one speaker is left out; accuracy.
 
-Logistic regression sees the standardised features of both side by side; voting and stacking have one per modality. Every
-fusion of the network is trained with the defaults of ``MultimodalNetClassifier``. The last column says
+Logistic regression sees the standardised features of both side by side; voting and stacking have one per modality.
+Every fusion of the network is trained with the defaults of ``MultimodalNetClassifier``. The last column says
 whether a network's mean lies within one standard deviation (over seeds) of the regression's, or above it.
 
     OMP_NUM_THREADS=1 python benchmarks/accuracy_networks.py --text-model FOLDER_OR_NAME

@@ -7,10 +7,9 @@ from ._multitask import MultimodalNetMultiTask
 from ._regressor import MultimodalNetRegressor
 from ._signal_branches import AudioBranch, SequenceBranch
 from ._text_branch import TextBranch
-from ._trusted import TRUSTED_TYPES
+from ._trusted import get_trusted_types
 
 __all__ = [
-    "TRUSTED_TYPES",
     "AudioBranch",
     "GradientModulation",
     "ImageBranch",
@@ -19,4 +18,5 @@ __all__ = [
     "MultimodalNetRegressor",
     "SequenceBranch",
     "TextBranch",
+    "get_trusted_types",
 ]

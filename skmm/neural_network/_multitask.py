@@ -77,14 +77,14 @@ class MultimodalNetMultiTask(MultimodalNet):
         Bound on the norm of the gradient of a step; None for none.
 
     batch_size : int or "auto", default="auto"
-        Rows of a step; "auto" is 200, or all if there are fewer.
+        Rows of a step; "auto" is a twentieth of the rows, but at least 64 and at most 200.
 
     max_epochs : int, default=100
         Times that ``fit`` goes through the rows, at most.
 
     early_stopping : bool or "auto", default="auto"
         Whether ``fit`` validates after each epoch on rows that it spares, stops when that gets no better, and keeps the
-        weights that were best; "auto" does so from 1,000 rows on, or where ``X_val`` is given.
+        weights that were best; "auto" does so from 10,000 rows on, or where ``X_val`` is given.
 
     validation_fraction : float, default=0.1
         Share of the rows to spare.
@@ -160,8 +160,8 @@ class MultimodalNetMultiTask(MultimodalNet):
 
     Notes
     -----
-    Missing modalities, dtypes and persistence are as in :class:`MultimodalNetClassifier`. There is no ``partial_fit``: the
-    classes and scales of all tasks are learned from the first rows.
+    Missing modalities, dtypes and persistence are as in :class:`MultimodalNetClassifier`. There is no ``partial_fit``:
+    the classes and scales of all tasks are learned from the first rows.
 
     References
     ----------
@@ -401,8 +401,8 @@ class MultimodalNetMultiTask(MultimodalNet):
         wrong = sorted({str(kind) for kind in given.values()} - set(_KINDS))
         if unknown or wrong:
             raise ValueError(
-                f"MultimodalNetMultiTask: tasks maps columns of y, {frame.columns}, to 'classification' or 'regression', "
-                f"got {unknown or wrong}."
+                f"MultimodalNetMultiTask: tasks maps columns of y, {frame.columns}, to 'classification' or "
+                f"'regression', got {unknown or wrong}."
             )
         found = {}
         for name in frame.columns:
@@ -419,8 +419,8 @@ class MultimodalNetMultiTask(MultimodalNet):
         weights = np.asarray(self.task_weights, dtype=np.float64)
         if weights.shape != (len(self.tasks_),) or not (weights >= 0).all() or not weights.any():
             raise ValueError(
-                f"MultimodalNetMultiTask: task_weights are {len(self.tasks_)} numbers, one per column of y, none below 0 "
-                f"and not all 0, got {self.task_weights!r}."
+                f"MultimodalNetMultiTask: task_weights are {len(self.tasks_)} numbers, one per column of y, none below "
+                f"0 and not all 0, got {self.task_weights!r}."
             )
         return weights.tolist()
 

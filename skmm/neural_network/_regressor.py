@@ -88,15 +88,15 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         Bound on the norm of the gradient of a step; None for none.
 
     batch_size : int or "auto", default="auto"
-        Rows of a step; "auto" is 200, or all if there are fewer. A batch that does not fit into memory goes through
-        in pieces, whose gradients are added.
+        Rows of a step; "auto" is a twentieth of the rows, but at least 64 and at most 200. A batch that does not fit
+        into memory goes through in pieces, whose gradients are added.
 
     max_epochs : int, default=100
         Times that ``fit`` goes through the rows, at most.
 
     early_stopping : bool or "auto", default="auto"
         Whether ``fit`` validates after each epoch on rows that it spares, stops when that gets no better, and keeps the
-        weights that were best; "auto" does so from 1,000 rows on, or where ``X_val`` is given.
+        weights that were best; "auto" does so from 10,000 rows on, or where ``X_val`` is given.
 
     validation_fraction : float, default=0.1
         Share of the rows to spare.
