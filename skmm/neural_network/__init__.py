@@ -1,6 +1,7 @@
 """Model-level fusion: one network over several modalities."""
 
 from ._classifier import MultimodalNetClassifier
+from ._distillation import distill
 from ._image_branch import ImageBranch
 from ._modulation import GradientModulation
 from ._multitask import MultimodalNetMultiTask
@@ -19,4 +20,5 @@ __all__ = [
     "MultimodalNetRegressor",
     "SequenceBranch",
     "TextBranch",
+    "distill",
 ]
