@@ -11,7 +11,6 @@ from ._text_branch import TextBranch
 from ._trusted import TRUSTED_TYPES
 
 __all__ = [
-    "TRUSTED_TYPES",
     "AudioBranch",
     "GradientModulation",
     "ImageBranch",
@@ -19,6 +18,7 @@ __all__ = [
     "MultimodalNetMultiTask",
     "MultimodalNetRegressor",
     "SequenceBranch",
+    "TRUSTED_TYPES",
     "TextBranch",
     "distill",
 ]

@@ -28,7 +28,7 @@ _EXPLAINED = ("attention", "gated", "mixture", "weighted")
 _ARCHITECTURE = ("fusion", "n_layers", "n_joint_layers", "width", "activation", "dropout", "rank", "n_heads")
 
 # Rows from which early_stopping="auto" spares some for validation.
-_ENOUGH_TO_SPLIT = 1000
+_ENOUGH_TO_SPLIT = 10_000
 
 
 class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition):

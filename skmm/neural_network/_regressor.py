@@ -96,7 +96,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     early_stopping : bool or "auto", default="auto"
         Whether ``fit`` validates after each epoch on rows that it spares, stops when that gets no better, and keeps the
-        weights that were best; "auto" does so from 1,000 rows on, or where ``X_val`` is given.
+        weights that were best; "auto" does so from 10,000 rows on, or where ``X_val`` is given.
 
     validation_fraction : float, default=0.1
         Share of the rows to spare.

@@ -61,7 +61,7 @@ def test_single_modalities_are_at_chance(xor, halves):
 def test_without_layers_it_is_logistic_regression():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 6)) * [1, 2, 3, 1, 10, 0.1] + 5
-    y = (X @ [1, 1, -1, 1, 0.1, 5] + 2 * rng.normal(size=300) > 40).astype(int)
+    y = (X @ [1, 1, -1, 1, 0.1, 5] + 10 * rng.normal(size=300) > 40).astype(int)
     net = MultimodalNetClassifier(
         [("a", "passthrough", slice(0, 2)), ("b", "passthrough", slice(2, None))],
         n_layers=0,
@@ -493,8 +493,8 @@ def test_early_stopping_and_validation(xor, halves):
     X, y, X_val, y_val = xor
     settings = {"width": 32, "learning_rate": 0.01, "random_state": 0}
     auto = MultimodalNetClassifier(halves, "gated", max_epochs=3, **settings)
-    assert len(auto.fit(X, y).validation_scores_) == 3
-    assert auto.fit(X[:999], y[:999]).validation_scores_ is None
+    assert len(auto.fit(np.tile(X, (10, 1)), np.tile(y, 10)).validation_scores_) == 3
+    assert auto.fit(np.tile(X, (10, 1))[1:], np.tile(y, 10)[1:]).validation_scores_ is None
     assert len(auto.set_params(early_stopping=True).fit(X[:100], y[:100]).validation_scores_) == 3
     given = MultimodalNetClassifier(halves, "gated", max_epochs=200, patience=3, **settings)
     given.fit(X[:300], y[:300], X_val=X_val, y_val=y_val)
