@@ -68,9 +68,8 @@ def main():
         options = {"groups": given, "n_repeats": 2, "scoring": "balanced_accuracy", "n_jobs": 2, "verbose": True}
         comparison = compare_fusions(X, y, modalities, estimator, **options)
         seconds = time.perf_counter() - start
-        print(
-            f"\nBalanced accuracy over 5 folds, twice, {label} ({len(comparison.rows)} strategies in {seconds:.0f} s):\n"
-        )
+        counted = f"{len(comparison.rows)} strategies in {seconds:.0f} s"
+        print(f"\nBalanced accuracy over 5 folds, twice, {label} ({counted}):\n")
         print(comparison.to_frame()[COLUMNS].round(3).to_string(na_rep=""))
         page, picture = (arguments.folder / f"compare_fusions_{label}.{kind}" for kind in ("html", "png"))
         comparison.to_html(page, title=f"Scripts of characters, folds: {label}")
