@@ -26,6 +26,8 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from skmm import ImageDescriptor
+from skmm.datasets import load_glyphs
 from skmm.model_selection import compare_fusions, corrected_t_test, holm
 from skmm.model_selection._strategies import make_strategies
 
@@ -287,6 +289,19 @@ def test_data_frames_with_text_and_gaps(library):
     assert (found["error"] == "").all()
     assert set(comparison.best_estimator_.predict(frame)) == {"no", "yes"}
     assert found.loc["stack", "mean"] > found.loc["table alone", "mean"]
+
+
+def test_items_of_glyphs():
+    glyphs, scripts = load_glyphs(n_samples=120, return_X_y=True)
+    modalities = [("text", TfidfVectorizer(), "text"), ("image", ImageDescriptor(), "image")]
+    options = {"levels": ("single", "feature", "decision"), "scoring": "balanced_accuracy", "cv": 3}
+    options["exclude"] = ["product", "kernel", "pca", "lda", "vote weighted", "stack"]
+    frame = compare_fusions(
+        glyphs, scripts, modalities, LogisticRegression(class_weight="balanced"), **options
+    ).to_frame()
+    assert (frame["error"] == "").all()
+    assert (frame["mean"] > 2 / 12).all()
+    assert frame.loc["concat", "gain"] > 0
 
 
 def test_processes_give_the_same():
