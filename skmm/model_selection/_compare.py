@@ -97,7 +97,7 @@ def compare_fusions(
         Predicts from the features of a modality, or from fused features. Give it ``class_weight="balanced"``, or a
         pipeline that begins with a sampler of imbalanced-learn, if classes are unbalanced.
 
-    levels : sequence of {"single", "feature", "joint", "decision"}, default=all
+    levels : sequence of {"single", "feature", "joint", "decision", "model"}, default=all
         Levels of fusion to compare. Without ``"single"`` there are no gains and no tests.
 
     exclude : sequence of str, default=()
@@ -194,7 +194,8 @@ def compare_fusions(
     >>> from skmm.model_selection import compare_fusions
     >>> X, y = load_iris(return_X_y=True)
     >>> modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
-    >>> comparison = compare_fusions(X, y, modalities, LogisticRegression(), levels=("single", "feature"))
+    >>> options = {"levels": ("single", "feature"), "exclude": ["product", "kernel"]}
+    >>> comparison = compare_fusions(X, y, modalities, LogisticRegression(), **options)
     >>> comparison.to_frame()[["level", "mean", "gain", "verdict"]].round(2)
                    level  mean  gain              verdict
     strategy

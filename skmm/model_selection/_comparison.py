@@ -86,11 +86,11 @@ class FusionComparison:
     >>> from skmm.model_selection import compare_fusions
     >>> X, y = load_iris(return_X_y=True)
     >>> modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
-    >>> comparison = compare_fusions(X, y, modalities, LogisticRegression(), levels=("single", "joint"))
+    >>> comparison = compare_fusions(X, y, modalities, LogisticRegression(), levels=("single", "feature"))
     >>> comparison
-    FusionComparison of 3 strategies over 5 folds: petal alone is highest, with a mean score of 0.967
+    FusionComparison of 7 strategies over 5 folds: petal alone is highest, with a mean score of 0.967
     >>> comparison.fold_scores().shape
-    (5, 3)
+    (5, 7)
     """
 
     def __init__(self, rows, test_share, confidence=0.95, best_metric=None):

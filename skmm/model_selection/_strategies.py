@@ -14,9 +14,21 @@ from ..ensemble import (
     ModalityVotingClassifier,
     ModalityVotingRegressor,
 )
-from ..fusion import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, PCAFusion
+from ..fusion import (
+    AverageFusion,
+    CCAFusion,
+    ConcatFusion,
+    KernelCCAFusion,
+    KernelFusion,
+    LDAFusion,
+    ModalityFuser,
+    PCAFusion,
+    PLSFusion,
+    ProductFusion,
+)
+from ..neural_network import MultimodalNetClassifier, MultimodalNetRegressor
 
-LEVELS = ("single", "feature", "joint", "decision")
+LEVELS = ("single", "feature", "joint", "decision", "model")
 # What a strategy that the caller adds belongs to.
 EXTRA = "extra"
 
@@ -52,11 +64,17 @@ def fusion_grid(
     ``"concat"``                          feature     ``scaling``
     ``"pca"``                             feature     ``n_components``
     ``"lda"`` (classifiers)               feature     ``shrinkage``
+    ``"product"``                         feature     ``max_features``
+    ``"kernel"``                          feature     ``n_components``
     ``"cca"``                             joint       ``n_components``, ``output``
+    ``"pls"``                             joint       ``n_components``, ``output``
+    ``"kernel cca"``                      joint       ``n_components``
+    ``"average"``                         joint       ``n_components``
     ``"vote"``                            decision
     ``"vote weighted"``                   decision
     ``"vote product"`` (classifiers)      decision    ``weights``
     ``"stack"``                           decision    ``final_estimator__C`` (classifiers)
+    ``"net"``                             model       ``fusion``
     ====================================  ==========  ======================================================
 
     Parameters
@@ -67,7 +85,7 @@ def fusion_grid(
     estimator : classifier or regressor
         Predicts from the features of a modality, or from fused features.
 
-    levels : sequence of {"single", "feature", "joint", "decision"}, default=all
+    levels : sequence of {"single", "feature", "joint", "decision", "model"}, default=all
         Levels of fusion to range over.
 
     exclude : sequence of str, default=()
@@ -109,7 +127,8 @@ def fusion_grid(
     Features are scaled so that each modality has the same total variance (:class:`~skmm.ConcatFusion`), for a single
     modality and for the members of voters and stackers as well, so ``estimator`` needs no scaler before
     it. To tune ``estimator`` in every strategy, pass a search over it, such as
-    :class:`~sklearn.linear_model.LogisticRegressionCV`.
+    :class:`~sklearn.linear_model.LogisticRegressionCV`. The network is the one strategy that does without
+    ``estimator``; it takes over its ``class_weight``.
 
     Examples
     --------
@@ -126,7 +145,7 @@ def fusion_grid(
     ['norm', 'std']
     >>> search = GridSearchCV(Pipeline([("model", estimator)]), grid, cv=3).fit(X, y)
     >>> len(search.cv_results_["params"])
-    9
+    13
     """
     strategies = make_strategies(modalities, estimator, levels, exclude, extra, random_state)
     return [
@@ -150,7 +169,7 @@ def make_strategies(modalities, estimator, levels=LEVELS, exclude=(), extra=None
     if isinstance(levels, str) or unknown:
         raise ValueError(f"levels must be a sequence of {list(LEVELS)}, got {levels!r}.")
 
-    makers = {"single": _single, "feature": _feature, "joint": _joint, "decision": _decision}
+    makers = {"single": _single, "feature": _feature, "joint": _joint, "decision": _decision, "model": _model}
     # In this order, whatever order was asked for: what the others are compared with comes first.
     found = [
         strategy
@@ -189,11 +208,21 @@ def _feature(modalities, estimator, random_state):
     }
     if is_classifier(estimator):
         fusions["lda"] = (LDAFusion(), {"shrinkage": ["auto", 0.5]})
+    # Of unit size as they come, which a regularised estimator would hardly see beside the others.
+    product = Pipeline([("join", ProductFusion(random_state=random_state)), ("scale", ConcatFusion())])
+    fusions["product"] = (product, {"join__max_features": [512, 2048]})
+    kernel = Pipeline([("join", KernelFusion(random_state=random_state)), ("scale", ConcatFusion())])
+    fusions["kernel"] = (kernel, {"join__n_components": [32, 128]})
     yield from _with_fusions("feature", fusions, modalities, estimator)
 
 
 def _joint(modalities, estimator, random_state):
-    fusions = {"cca": (CCAFusion(), {"n_components": [8, 32], "output": ["concat", "mean"]})}
+    fusions = {
+        "cca": (CCAFusion(), {"n_components": [8, 32], "output": ["concat", "mean"]}),
+        "pls": (PLSFusion(), {"n_components": [8, 32], "output": ["concat", "mean"]}),
+        "kernel cca": (KernelCCAFusion(random_state=random_state), {"n_components": [8, 32]}),
+        "average": (AverageFusion(random_state=random_state), {"n_components": [16, 64]}),
+    }
     yield from _with_fusions("joint", fusions, modalities, estimator)
 
 
@@ -218,6 +247,16 @@ def _decision(modalities, estimator, random_state):
     yield Strategy("vote product", "decision", product, {"weights": [None, "auto"]})
     stack = ModalityStackingClassifier(members, LogisticRegression(max_iter=1000))
     yield Strategy("stack", "decision", stack, {"final_estimator__C": [0.1, 1, 10]})
+
+
+def _model(modalities, estimator, random_state):
+    options = {"fusion": "gated", "random_state": random_state}
+    if is_classifier(estimator):
+        weights = (value for key, value in estimator.get_params().items() if key.split("__")[-1] == "class_weight")
+        net = MultimodalNetClassifier(modalities, class_weight=next(weights, None), **options)
+    else:
+        net = MultimodalNetRegressor(modalities, **options)
+    yield Strategy("net", "model", net, {"fusion": ["gated", "concat", "low_rank"]})
 
 
 def _member(name, transformer, estimator):

@@ -58,7 +58,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def comparison():
     added = {"<b>chance</b>": DummyClassifier(), "fails": Failing()}
-    return compare_fusions(X, y, IRIS, LogisticRegression(), extra=added, scoring=["accuracy", "neg_log_loss"])
+    options = {"levels": ("single", "feature", "joint"), "scoring": ["accuracy", "neg_log_loss"]}
+    return compare_fusions(X, y, IRIS, LogisticRegression(), extra=added, **options)
 
 
 def test_page_holds_all_numbers_and_loads_nothing(comparison, tmp_path):
@@ -76,7 +77,7 @@ def test_page_holds_all_numbers_and_loads_nothing(comparison, tmp_path):
     assert numbers["concat"][2] == f"{frame.loc['concat', 'mean']:.4f}"
     assert numbers["concat"][7] == f"{frame.loc['concat', 'p']:.2g}"
     assert numbers["fails"][2] == "failed in 5 of 5 folds: ValueError: <script>alert(1)</script>"
-    # Of ten strategies that were scored, all draw their scores and eight a gain, for both scorers.
+    # All strategies that were scored draw their scores, and those that join modalities a gain, for both scorers.
     n_scored, n_joined = frame["mean"].notna().sum(), frame["gain"].notna().sum()
     assert page.drawings == 2 * (n_scored + n_joined)
     assert "Sepals &amp; petals" in html
@@ -100,7 +101,7 @@ def test_drawn_positions_are_those_of_the_numbers(comparison):
 
 
 def test_page_when_all_failed():
-    failed = compare_fusions(X, y, IRIS, Failing())
+    failed = compare_fusions(X, y, IRIS, Failing(), levels=("single", "feature"), cv=2)
     page = failed.to_html()
     Page(page)
     assert "All strategies failed" in page
@@ -108,8 +109,8 @@ def test_page_when_all_failed():
 
 
 def test_page_without_single_modalities():
-    html = compare_fusions(X, y, IRIS, LogisticRegression(), levels=("feature",)).to_html()
-    assert Page(html).drawings == 3
+    html = compare_fusions(X, y, IRIS, LogisticRegression(), levels=("feature",), cv=2).to_html()
+    assert Page(html).drawings == 5
     assert "best single modality is" not in html
 
 
@@ -117,8 +118,9 @@ def test_summary_counts_what_is_better():
     rng = np.random.default_rng(0)
     data = rng.normal(size=(200, 4))
     target = 2 * (data[:, 0] > 0) + (data[:, 2] > 0)
-    html = compare_fusions(data, target, IRIS, LogisticRegression(), levels=("single", "feature")).to_html()
-    assert "3 of 3 strategies of fusion are shown to be better than every single modality." in html
+    levels = ("single", "feature")
+    html = compare_fusions(data, target, IRIS, LogisticRegression(), levels=levels, n_repeats=2).to_html()
+    assert "5 of 5 strategies of fusion are shown to be better than every single modality." in html
     assert '<td class="verdict better">better</td>' in html
 
 
@@ -153,4 +155,4 @@ def test_display_into_given_axes(comparison):
 def test_repr(comparison):
     best = comparison.to_frame().iloc[0]
     highest = f"{best.name} is highest, with a mean accuracy of {best['mean']:.3g}"
-    assert repr(comparison) == f"FusionComparison of 12 strategies over 5 folds: {highest}"
+    assert repr(comparison) == f"FusionComparison of 13 strategies over 5 folds: {highest}"

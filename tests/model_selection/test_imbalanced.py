@@ -87,7 +87,9 @@ def test_samplers_work_in_searches_and_by_groups(data, modalities, sampler):
 )
 def test_comparisons_take_class_weights_and_samplers(data, modalities, estimator):
     X, y = data
-    options = {"scoring": "balanced_accuracy", "exclude": ["vote weighted", "vote product"], "cv": 3}
+    excluded = ["product", "kernel", "pls", "kernel cca", "average", "vote weighted", "vote product"]
+    levels = ("single", "feature", "joint", "decision")
+    options = {"scoring": "balanced_accuracy", "levels": levels, "exclude": excluded, "cv": 3}
     plain = compare_fusions(X, y, modalities, LogisticRegression(), **options, refit=False).to_frame()
     weighted = compare_fusions(X, y, modalities, estimator, **options)
     frame = weighted.to_frame()

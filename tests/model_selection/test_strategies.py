@@ -9,7 +9,8 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - the im
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, ParameterGrid, RandomizedSearchCV
-from sklearn.pipeline import Pipeline
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
@@ -39,8 +40,9 @@ def labels(*args, **kwargs):
 
 def test_levels_come_in_order_and_can_be_chosen():
     everything = labels(IRIS, CLASSIFIER)
-    assert everything[:6] == ["sepal alone", "petal alone", "concat", "pca", "lda", "cca"]
-    assert labels(IRIS, CLASSIFIER, ("joint", "single")) == ["sepal alone", "petal alone", "cca"]
+    assert everything[:4] == ["sepal alone", "petal alone", "concat", "pca"]
+    assert everything[-2:] == ["stack", "net"]
+    assert labels(IRIS, CLASSIFIER, ("decision", "single"))[:3] == ["sepal alone", "petal alone", "vote"]
     assert len(fusion_grid(IRIS, CLASSIFIER, tune=False)) == len(everything)
 
 
@@ -49,8 +51,8 @@ def test_strategies_can_be_left_out_and_added():
     grid = fusion_grid(
         IRIS,
         CLASSIFIER,
-        ["single", "joint"],
-        exclude=["cca"],
+        ["single", "model"],
+        exclude=["net"],
         extra={"chance": (dummy, {"strategy": ["prior", "uniform"]}), "plain": CLASSIFIER},
         step="fusion",
     )
@@ -88,6 +90,13 @@ def test_text_and_gaps():
         assert strategy.estimator.fit(frame, target).score(frame, target) > 0.6, strategy.label
 
 
+def test_networks_take_class_weights_over():
+    weighted = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+    for estimator, expected in [(weighted, "balanced"), (CLASSIFIER, None), (GaussianNB(), None)]:
+        (net,) = make_strategies(IRIS, estimator, ("model",))
+        assert net.estimator.class_weight == expected
+
+
 def test_members_see_what_single_modalities_see():
     strategies = {strategy.label: strategy.estimator for strategy in make_strategies(IRIS, CLASSIFIER)}
     vote, alone = strategies["vote"].fit(X, y), strategies["sepal alone"].fit(X, y)
@@ -104,7 +113,7 @@ def test_members_see_what_single_modalities_see():
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_scikit_learns_searches(kind, options):
-    grid = fusion_grid(IRIS, CLASSIFIER, levels=("single", "feature", "joint"))
+    grid = fusion_grid(IRIS, CLASSIFIER, levels=("single", "feature"), exclude=["product", "kernel"])
     search = kind(Pipeline([("model", CLASSIFIER)]), grid, cv=3, error_score="raise", **options).fit(X, y)
     assert search.best_score_ > 0.9
     assert isinstance(search.best_estimator_["model"]["fuse"], ModalityFuser)
@@ -119,7 +128,7 @@ def test_scikit_learns_searches(kind, options):
         ({"exclude": ["ccaa"]}, ValueError, "exclude must be a sequence of strategies among"),
         ({"exclude": "cca"}, ValueError, "exclude must be a sequence of strategies among"),
         ({"extra": {"cca": CLASSIFIER}}, ValueError, "there is a strategy 'cca' already"),
-        ({"levels": ("joint",), "exclude": ["cca"]}, ValueError, "No strategy remains"),
+        ({"levels": ("model",), "exclude": ["net"]}, ValueError, "No strategy remains"),
         ({"modalities": IRIS[:1]}, ValueError, "at least 2 modalities, got 1"),
         ({"modalities": [("a", "passthrough")]}, ValueError, r"each modality is a tuple"),
         ({"estimator": StandardScaler()}, TypeError, "must be a classifier or a regressor, got StandardScaler"),
