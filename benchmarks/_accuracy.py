@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import sklearn
 from joblib import Parallel, delayed
 from scipy.stats import t as student
@@ -68,16 +69,21 @@ def strategies(columns):
     return found
 
 
-def score_fold(columns, X, y, train, test, score):
+def score_fold(estimators, columns, X, y, train, test, score):
     """Give the score of every strategy, and of every view alone, in one fold."""
     scores = {}
+    labels, counts = np.unique(y[train], return_counts=True)
+    # What a view alone answers where it is missing.
+    most_frequent = labels[counts.argmax()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for label, estimator in strategies(columns).items():
+        for label, estimator in estimators.items():
             fitted = clone(estimator).fit(X[train], y[train])
             if label == "vote soft":
                 alone = fitted.predict_by_modality(X[test])
-                scores.update({f"{view} alone": score(y[test], alone[view]) for view in columns})
+                for view in columns:
+                    answers = np.where(pd.isna(alone[view]), most_frequent, alone[view]).astype(y.dtype)
+                    scores[f"{view} alone"] = score(y[test], answers)
                 for rule in RULES:
                     fitted.set_params(voting=rule)
                     scores[f"vote {rule}"] = score(y[test], fitted.predict(X[test]))
@@ -125,16 +131,31 @@ def compare(columns, X, y, splits, score):
         One per strategy, best first.
     """
     splits = list(splits)
-    folds = Parallel(n_jobs=2)(delayed(score_fold)(columns, X, y, *split, score) for split in splits)
-    scores = {label: np.array([fold[label] for fold in folds]) for label in folds[0]}
+    return against(score_folds(strategies(columns), columns, X, y, splits, score), splits)
+
+
+def score_folds(estimators, columns, X, y, splits, score):
+    """Score strategies, "vote soft" among them, and every view alone on the same folds, by label."""
+    folds = Parallel(n_jobs=2)(delayed(score_fold)(estimators, columns, X, y, *split, score) for split in splits)
+    return {label: np.array([fold[label] for fold in folds]) for label in folds[0]}
+
+
+def against(scores, splits, reference=None):
+    """Test each strategy against one of them, the best single view by default.
+
+    Returns
+    -------
+    rows : list of dict
+        One per strategy, best first.
+    """
     singles = [label for label in scores if label.endswith(" alone")]
-    best = max(singles, key=lambda label: scores[label].mean())
+    best = reference or max(singles, key=lambda label: scores[label].mean())
     test_share = np.mean([len(test) / len(train) for train, test in splits])
     rows = [
         {"strategy": label, "mean": values.mean(), "sd": values.std(ddof=1), "folds": values.tolist()}
         for label, values in scores.items()
     ]
-    joined = [row for row in rows if row["strategy"] not in singles]
+    joined = [row for row in rows if row["strategy"] not in (*singles, best)]
     for row in joined:
         difference = scores[row["strategy"]] - scores[best]
         row["gain"] = difference.mean()

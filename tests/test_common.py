@@ -7,16 +7,21 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmm import (
+    AverageFusion,
     CCAFusion,
     ConcatFusion,
+    KernelCCAFusion,
+    KernelFusion,
     LDAFusion,
     ModalityFuser,
+    ModalityImputer,
     ModalityStackingClassifier,
     ModalityStackingRegressor,
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     PCAFusion,
     PLSFusion,
+    ProductFusion,
 )
 
 # Open slices, so that the instances fit whatever number of columns a check comes with.
@@ -31,18 +36,35 @@ STRATEGIES = [
     ConcatFusion(),
     ConcatFusion(scaling=None, blocks=BLOCKS),
     ConcatFusion(scaling="norm", blocks=BLOCKS),
+    ConcatFusion(weights="cv", blocks=BLOCKS),
+    AverageFusion(blocks=BLOCKS),
+    AverageFusion(3, reduction="random", blocks=BLOCKS),
+    AverageFusion(2, weights="cv", blocks=BLOCKS),
     PCAFusion(),
     PCAFusion(blocks=BLOCKS),
     PCAFusion(2, level="joint", scaling="norm", blocks=BLOCKS),
     PCAFusion(0.9, scaling=None, whiten=True, blocks=BLOCKS),
     LDAFusion(blocks=BLOCKS),
     LDAFusion(1, level="joint", shrinkage=None, blocks=BLOCKS),
+    KernelFusion(blocks=BLOCKS),
+    KernelFusion(5, kernel="poly", weights="alignment", n_landmarks=15, blocks=BLOCKS),
+    KernelCCAFusion(blocks=BLOCKS),
+    KernelCCAFusion(2, kernel="linear", n_landmarks=15, output="mean", blocks=BLOCKS),
+    ProductFusion(blocks=BLOCKS),
+    ProductFusion("hadamard", max_features=20, blocks=BLOCKS),
+    ProductFusion("compact", max_features=20, scaling=None, blocks=BLOCKS),
     CCAFusion(blocks=BLOCKS),
     CCAFusion(regularization=0.1, scaling=None, output="mean", blocks=BLOCKS),
     CCAFusion(regularization="auto", output="sum", blocks=BLOCKS),
     CCAFusion(objective="sumcor", regularization=0, blocks=BLOCKS),
     PLSFusion(blocks=BLOCKS),
     PLSFusion(scaling=None, output="sum", blocks=BLOCKS),
+]
+IMPUTERS = [
+    ModalityImputer(),
+    ModalityImputer("zero", add_indicator=True, blocks=BLOCKS),
+    ModalityImputer("regression", blocks=BLOCKS),
+    ModalityImputer("neighbors", n_neighbors=2, blocks=BLOCKS),
 ]
 FUSERS = [
     ModalityFuser(modalities("passthrough")),
@@ -86,6 +108,6 @@ STACKERS = [
 ]
 
 
-@parametrize_with_checks([*STRATEGIES, *FUSERS, *VOTERS, *STACKERS])
+@parametrize_with_checks([*STRATEGIES, *IMPUTERS, *FUSERS, *VOTERS, *STACKERS])
 def test_sklearn_checks(estimator, check):
     check(estimator)

@@ -15,18 +15,23 @@ from sklearn.utils.validation import check_is_fitted
 from skmm import (
     AudioDescriptor,
     AudioEncoder,
+    AverageFusion,
     CCAFusion,
     ConcatFusion,
     ImageDescriptor,
     ImageEncoder,
+    KernelCCAFusion,
+    KernelFusion,
     LDAFusion,
     ModalityFuser,
+    ModalityImputer,
     ModalityStackingClassifier,
     ModalityStackingRegressor,
     ModalityVotingClassifier,
     ModalityVotingRegressor,
     PCAFusion,
     PLSFusion,
+    ProductFusion,
     TextEncoder,
     VideoAudio,
     VideoEncoder,
@@ -68,12 +73,17 @@ def fitted():
     X, y = rng.normal(size=(20, 4)), np.arange(20) % 2
     blocks = {"a": slice(0, 2), "b": slice(2, None)}
     modalities = [("a", "passthrough", slice(0, 2)), ("b", "passthrough", slice(2, None))]
+    yield AverageFusion(blocks=blocks).fit(X)
     yield ConcatFusion(blocks=blocks).fit(X)
     yield PCAFusion(blocks=blocks).fit(X)
+    yield ProductFusion(blocks=blocks).fit(X)
+    yield KernelFusion(blocks=blocks).fit(X)
+    yield KernelCCAFusion(blocks=blocks).fit(X)
     yield LDAFusion(blocks=blocks).fit(X, y)
     yield CCAFusion(blocks=blocks).fit(X)
     yield PLSFusion(blocks=blocks).fit(X)
     yield ModalityFuser(modalities).fit(X)
+    yield ModalityImputer(blocks=blocks).fit(X)
     classifiers = [(name, LogisticRegression(), columns) for name, _, columns in modalities]
     regressors = [(name, LinearRegression(), columns) for name, _, columns in modalities]
     yield ModalityVotingClassifier(classifiers).fit(X, y)

@@ -36,6 +36,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {"blocks": [dict, StrOptions({"prefix"}), None]}
     _min_blocks = 1
     _min_samples = 1
+    _numpy_only = False
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -92,15 +93,23 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=False)
+        self._check_library(X)
         return self._transform_blocks(self._scale(X))
 
     def _fit(self, X, y):
         X, y = self._validate_fit(X, y)
+        self._check_library(X)
         self._resolve_blocks(X)
         self._fit_scale(X)
         X = self._scale(X)
         self._fit_blocks(X, y)
         return X
+
+    def _check_library(self, X):
+        if self._numpy_only and not isinstance(X, np.ndarray):
+            raise TypeError(
+                f"{type(self).__name__} takes NumPy arrays only, got {type(X).__module__}; convert X first."
+            )
 
     def _resolve_blocks(self, X):
         self.blocks_ = resolve_blocks(

@@ -180,7 +180,9 @@ class CCAFusion(LinearEmbedding):
         if self.regularization != "cv":
             return super()._parts(n_samples)
         if n_samples < 4:
-            raise ValueError(f"CCAFusion: regularization='cv' needs at least 4 rows, got {n_samples}; give a number.")
+            raise ValueError(
+                f"{type(self).__name__}: regularization='cv' needs at least 4 rows, got {n_samples}; give a number."
+            )
         return parts_for_splits(n_samples)
 
     def _given(self):
@@ -190,11 +192,14 @@ class CCAFusion(LinearEmbedding):
             return dict.fromkeys(self.blocks_, given)
         if given.keys() != self.blocks_.keys():
             raise ValueError(
-                f"CCAFusion: regularization names the blocks {sorted(given)}, X has the blocks {sorted(self.blocks_)}."
+                f"{type(self).__name__}: regularization names the blocks {sorted(given)}, X has the blocks "
+                f"{sorted(self.blocks_)}."
             )
         for name, value in given.items():
             if value != "auto" and not (isinstance(value, Real) and 0 <= value <= 1):
-                raise ValueError(f"CCAFusion: regularization[{name!r}] must be 'auto' or in [0, 1], got {value!r}.")
+                raise ValueError(
+                    f"{type(self).__name__}: regularization[{name!r}] must be 'auto' or in [0, 1], got {value!r}."
+                )
         return given
 
     def _find_ridges(self, covariance, parts, X):

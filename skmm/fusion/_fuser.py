@@ -34,12 +34,27 @@ from .._validation import (
     log_elapsed_time,
     raise_for_params,
 )
+from ._average import AverageFusion
 from ._cca import CCAFusion
 from ._concat import ConcatFusion
+from ._imputer import ModalityImputer
+from ._kernel import KernelFusion
+from ._kernel_cca import KernelCCAFusion
 from ._pls import PLSFusion
+from ._product import ProductFusion
 from ._projection import LDAFusion, PCAFusion
 
-STRATEGIES = {"concat": ConcatFusion, "pca": PCAFusion, "lda": LDAFusion, "cca": CCAFusion, "pls": PLSFusion}
+STRATEGIES = {
+    "average": AverageFusion,
+    "cca": CCAFusion,
+    "concat": ConcatFusion,
+    "kernel": KernelFusion,
+    "kernel_cca": KernelCCAFusion,
+    "lda": LDAFusion,
+    "pca": PCAFusion,
+    "pls": PLSFusion,
+    "product": ProductFusion,
+}
 
 
 class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition):
@@ -59,11 +74,12 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
           :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
 
-    fusion : transformer or {"concat", "pca", "lda", "cca", "pls"}, default="concat"
-        Strategy that joins the blocks. The strings stand for :class:`ConcatFusion`,
-        :class:`PCAFusion`, :class:`LDAFusion`, :class:`CCAFusion` and :class:`PLSFusion` at their
-        defaults. If it has a parameter ``blocks`` (in a Pipeline: if its first step has), the fuser sets
-        that on its clone; any other transformer is applied to the concatenated matrix.
+    fusion : transformer or str, default="concat"
+        Strategy that joins the blocks. The strings "average", "cca", "concat", "kernel", "kernel_cca", "lda", "pca",
+        "pls" and "product" stand for :class:`AverageFusion`, :class:`CCAFusion`, ... at their defaults. If it has a
+        parameter ``blocks`` (in a Pipeline: if its first step has, and the step after a
+        :class:`ModalityImputer`), the fuser sets that on its clone; any other transformer is applied
+        to the concatenated matrix.
 
     n_jobs : int or None, default=None
         Number of modalities fitted and applied at the same time, by joblib. None means 1.
@@ -245,9 +261,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             name: slice(end - block.shape[1], end) for (name, *_), block, end in zip(active, blocks, ends, strict=True)
         }
         self._dtypes = {name: block.dtype for (name, *_), block in zip(active, blocks, strict=True)}
-        key = _blocks_key(fusion)
-        if key is not None:
-            fusion.set_params(**{key: self.blocks_})
+        fusion.set_params(**dict.fromkeys(_blocks_keys(fusion), self.blocks_))
         step = progress.subcontext(task_name="fusion")
         with propagated(step, self, fusion):
             fused = dense_block(_fit_transform(fusion, _join(blocks), y, routed["fusion"]), "fusion")
@@ -345,12 +359,12 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         if isinstance(self.fusion, str):
             return STRATEGIES[self.fusion]()
         fusion = clone(self.fusion)
-        key = _blocks_key(fusion)
-        if key is not None and fusion.get_params()[key] is not None:
-            raise ValueError(
-                f"The fuser sets {key!r} of its fusion from its modalities; leave it at None, "
-                f"got {fusion.get_params()[key]!r}."
-            )
+        for key in _blocks_keys(fusion):
+            if fusion.get_params()[key] is not None:
+                raise ValueError(
+                    f"The fuser sets {key!r} of its fusion from its modalities; leave it at None, "
+                    f"got {fusion.get_params()[key]!r}."
+                )
         return fusion
 
     def _sk_visual_block_(self):
@@ -381,14 +395,19 @@ def _as_transformer(member):
     return member
 
 
-def _blocks_key(fusion):
-    """Give the name of the parameter of a strategy that takes the blocks, or None."""
+def _blocks_keys(fusion):
+    """Give the names of the parameters of a strategy that take the blocks."""
     if isinstance(fusion, Pipeline):
-        inner = _blocks_key(fusion.steps[0][1])
-        return None if inner is None else f"{fusion.steps[0][0]}__{inner}"
+        keys = []
+        for name, step in fusion.steps:
+            keys += [f"{name}__{inner}" for inner in _blocks_keys(step)]
+            if not (isinstance(step, ModalityImputer) and not step.add_indicator):
+                # Behind anything but an imputer the columns are others.
+                break
+        return keys
     if not hasattr(fusion, "get_params"):
-        return None
-    return "blocks" if "blocks" in fusion.get_params(deep=False) else None
+        return []
+    return ["blocks"] if "blocks" in fusion.get_params(deep=False) else []
 
 
 def _fit_transform(transformer, X, y, routed):

@@ -15,7 +15,18 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
-from skmm import CCAFusion, ConcatFusion, LDAFusion, PCAFusion, PLSFusion
+from skmm import (
+    AverageFusion,
+    CCAFusion,
+    ConcatFusion,
+    KernelCCAFusion,
+    KernelFusion,
+    LDAFusion,
+    ModalityImputer,
+    PCAFusion,
+    PLSFusion,
+    ProductFusion,
+)
 
 DISPATCH = os.environ.get("SCIPY_ARRAY_API") == "1"
 elsewhere = pytest.mark.skipif(not DISPATCH, reason="run by test_all_of_this_with_dispatch in a process of its own")
@@ -24,6 +35,8 @@ TWO = {"a": slice(0, 6), "b": slice(6, None)}
 THREE = {"a": slice(0, 6), "b": slice(6, 9), "c": slice(9, None)}
 STRATEGIES = [
     ConcatFusion(blocks=TWO),
+    ConcatFusion(weights={"a": 1, "b": 2}, blocks=TWO),
+    ConcatFusion(weights="cv", blocks=TWO),
     PCAFusion(3, blocks=TWO),
     PCAFusion(3, level="joint", scaling="std", whiten=True, blocks=TWO),
     PCAFusion(0.9, scaling=None, blocks=TWO),
@@ -117,6 +130,18 @@ def test_what_scikit_learns_lda_cannot_do(dispatch):
     constant = array("torch", X[y])
     with pytest.raises(ValueError, match="no class varies in the rows that have block 'a'"):
         LDAFusion(shrinkage=None, blocks=TWO).fit(constant, b)
+
+
+@elsewhere
+@pytest.mark.parametrize("cls", [AverageFusion, KernelCCAFusion, KernelFusion, ModalityImputer, ProductFusion])
+def test_strategies_of_numpy_arrays_only(cls, dispatch):
+    X, _ = data()
+    A = array("torch", X)
+    with pytest.raises(TypeError, match=f"{cls.__name__} takes NumPy arrays only, got torch; convert X first"):
+        cls(blocks=TWO).fit(A)
+    fitted = cls(blocks=TWO).fit(X)
+    with pytest.raises(TypeError, match="NumPy arrays only"):
+        fitted.transform(A)
 
 
 @elsewhere

@@ -1,0 +1,239 @@
+"""Feature-level fusion by a weighted sum of one kernel per modality."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_random_state, gen_batches
+
+from .._missing import missing_blocks
+from .._validation import Interval, StrOptions
+from ._base import N_COMPONENTS
+from ._kernels import KERNELS, BlockKernel, check_kernels, kernel_alignment, leading_eigenpairs
+from ._weights import WeightedBlockTransformer, probe_target
+
+# Rows whose kernels are in memory at once.
+_BATCH = 4096
+
+
+class KernelFusion(WeightedBlockTransformer):
+    r"""Join the blocks by a weighted sum of kernels, given as explicit features.
+
+    With :math:`\tilde k_b` the kernel of block b, centred in its feature space and divided by its mean over
+    equal rows, and :math:`P_i` the blocks that row i has, the joint kernel is
+
+    .. math:: k(i, j) = \frac{\sum_{b \in P_i \cap P_j} w_b\, \tilde k_b(x_{ib}, x_{jb})}
+              {\sqrt{\sum_{b \in P_i} w_b \sum_{b \in P_j} w_b}}.
+
+    Its leading eigenvectors over the landmarks, which are all rows of ``fit`` or a random sample of them,
+    make features whose inner products approximate k: kernel principal components, or the Nystroem method.
+
+    Parameters
+    ----------
+    n_components : int, default=128
+        Upper bound of the number of features; it is clipped to the numerical rank of the joint kernel.
+
+    kernel : {"rbf", "linear", "poly", "precomputed"} or dict of str to these, default="rbf"
+        Kernel of all blocks, or by block. A precomputed one, which needs ``scaling=None``, has as columns
+        its values for the rows of ``fit``.
+
+    gamma : "scale" or float, default="scale"
+        Coefficient of "rbf", :math:`\exp(-\gamma\|x - x'\|^2)`, and "poly". "scale" is the inverse of the
+        total variance of each block.
+
+    degree : float, default=3
+        Degree of "poly", :math:`(\gamma\,x^\top x' + c_0)^{degree}`.
+
+    coef0 : float, default=1
+        Constant :math:`c_0` of "poly".
+
+    weights : dict of str to float, array-like of shape (n_blocks,), "alignment", "agreement" or None, default=None
+        Weight of each kernel; None means equal ones. ``"alignment"``: the centred alignment of the kernel with
+        that of the target (an indicator per class, or the numbers), which needs ``y``.
+        ``"agreement"``: the mean of its alignments with the other blocks' kernels.
+
+    n_landmarks : int, default=1000
+        Most rows of ``fit`` that features are made from; the time of ``fit`` grows with its cube.
+
+    scaling : {"std"} or None, default="std"
+        Whether columns are brought to unit variance before. Factors of whole blocks have no influence.
+
+    blocks : dict of str to slice, "prefix" or None, default=None
+        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
+        by the fuser.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the sample of landmarks, where there are more rows. Pass an int for output that is the same in
+        every fit.
+
+    Attributes
+    ----------
+    weights_ : dict of str to float
+        Weight of each kernel; they add up to 1.
+
+    eigenvalues_ : ndarray of shape (n_components_,)
+        Eigenvalues of the joint kernel of the landmarks.
+
+    n_components_ : int
+        Number of features.
+
+    blocks_ : dict of str to slice
+        Columns of each block, closed.
+
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if X had names that are all strings.
+
+    See Also
+    --------
+    KernelCCAFusion : Keeps what the blocks agree on.
+    sklearn.decomposition.KernelPCA : Of one kernel.
+    sklearn.kernel_approximation.Nystroem : Of one kernel, not centred.
+
+    Notes
+    -----
+    **Missing blocks.** The sum is over the blocks that both rows have, and is divided by the weights that
+    each row has, as the formula says; k stays a kernel. A row thus lies where its other blocks say, and
+    a row without any block becomes zeros. A block that is missing in all landmarks has weight 0. A single missing
+    cell is the mean of its column.
+
+    A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
+
+    References
+    ----------
+    .. [1] N. Cristianini, J. Shawe-Taylor, A. Elisseeff and J. Kandola, "On kernel-target alignment",
+       NIPS (2001).
+    .. [2] C. Cortes, M. Mohri and A. Rostamizadeh, "Algorithms for learning kernels based on centered
+       alignment", Journal of Machine Learning Research 13 (2012).
+    .. [3] C. K. I. Williams and M. Seeger, "Using the Nystroem method to speed up kernel machines",
+       NIPS (2000).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skmm.fusion import KernelFusion
+    >>> X, y = load_iris(return_X_y=True)
+    >>> blocks = {"sepal": slice(0, 2), "petal": slice(2, 4)}
+    >>> fusion = KernelFusion(10, weights="alignment", blocks=blocks)
+    >>> fusion.fit_transform(X, y).shape
+    (150, 10)
+    >>> {name: round(weight, 2) for name, weight in fusion.weights_.items()}
+    {'sepal': 0.38, 'petal': 0.62}
+    """
+
+    _learned_from_y = "alignment"
+    _numpy_only = True
+
+    _parameter_constraints: dict = {
+        **WeightedBlockTransformer._parameter_constraints,
+        "n_components": N_COMPONENTS,
+        "kernel": [StrOptions(KERNELS), dict],
+        "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
+        "degree": [Interval(Real, 0, None, closed="neither")],
+        "coef0": [Interval(Real, None, None, closed="neither")],
+        "weights": [dict, "array-like", StrOptions({"alignment", "agreement"}), None],
+        "n_landmarks": [Interval(Integral, 1, None, closed="left")],
+        "scaling": [StrOptions({"std"}), None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components=128,
+        *,
+        kernel="rbf",
+        gamma="scale",
+        degree=3,
+        coef0=1,
+        weights=None,
+        n_landmarks=1000,
+        scaling="std",
+        blocks=None,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+        self.weights = weights
+        self.n_landmarks = n_landmarks
+        self.scaling = scaling
+        self.blocks = blocks
+        self.random_state = random_state
+
+    def _fit_blocks(self, X, y):
+        kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
+        rows = np.arange(len(X))
+        if len(rows) > self.n_landmarks:
+            rows = np.sort(check_random_state(self.random_state).choice(rows, self.n_landmarks, replace=False))
+        present = ~missing_blocks(X, self.blocks_)[rows]
+        filled = self._fill(X)
+        self._kernels, parts = [], []
+        for (name, columns), there in zip(self.blocks_.items(), present.T, strict=True):
+            own = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0).fit(filled[:, columns], rows[there])
+            self._kernels.append(own)
+            part = np.zeros((len(rows), len(rows)))
+            part[np.ix_(there, there)] = own.centered / own.size
+            parts.append(part)
+        weights = self._resolve_weights(parts, present, None if y is None else y[rows])
+        self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
+        self._present = present
+
+        share = _inverse_root(present @ weights)
+        joint = sum(weight * part for weight, part in zip(weights, parts, strict=True)) * np.outer(share, share)
+        self.eigenvalues_, vectors = leading_eigenpairs(joint, self.n_components)
+        if len(self.eigenvalues_) == 0:
+            # Nothing varies; one feature that is always zero stands for that.
+            self.eigenvalues_, vectors = np.zeros(1), np.zeros((len(rows), 1))
+        self.n_components_ = len(self.eigenvalues_)
+        self._vectors = share[:, None] * vectors * _inverse_root(self.eigenvalues_)
+
+    def _resolve_weights(self, parts, present, y):
+        if self.weights == "alignment":
+            target = probe_target(y)
+            weights = np.array(
+                [_alignment_where(there, part, target @ target.T) for part, there in zip(parts, present.T, strict=True)]
+            )
+        elif isinstance(self.weights, str):
+            m = len(parts)
+            pairs = np.zeros((m, m))
+            for a in range(m):
+                for b in range(a):
+                    pairs[a, b] = pairs[b, a] = _alignment_where(present[:, a] & present[:, b], parts[a], parts[b])
+            weights = pairs.sum(axis=1)
+        else:
+            weights = self._given_weights()
+        weights = np.where(present.any(axis=0), np.maximum(weights, 0), 0)
+        return weights / weights.sum() if weights.any() else np.full(len(parts), 1 / len(parts))
+
+    def _transform_blocks(self, X):
+        out = np.empty((len(X), self.n_components_), dtype=X.dtype)
+        weights = np.array(list(self.weights_.values()))
+        for batch in gen_batches(len(X), _BATCH):
+            rows = X[batch]
+            filled = self._fill(rows)
+            present = ~missing_blocks(rows, self.blocks_)
+            total = np.zeros((len(rows), self.n_components_))
+            for b, columns in enumerate(self.blocks_.values()):
+                there = present[:, b]
+                if there.any() and weights[b] > 0:
+                    own = self._kernels[b]
+                    values = own(filled[there, columns]) / own.size
+                    total[there] += weights[b] * values @ self._vectors[self._present[:, b]]
+            out[batch] = total * _inverse_root(present @ weights)[:, None]
+        return out
+
+    def _names_out(self, input_features):
+        return self._joint_names(self.n_components_)
+
+
+def _inverse_root(values):
+    """One over the square root; 0 for 0."""
+    return np.divide(1.0, np.sqrt(values), out=np.zeros_like(values), where=values > 0)
+
+
+def _alignment_where(rows, K, L):
+    """Alignment of two kernels over some of their rows; 0 where there are none."""
+    return kernel_alignment(K[np.ix_(rows, rows)], L[np.ix_(rows, rows)]) if rows.any() else 0.0

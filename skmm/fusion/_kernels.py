@@ -1,0 +1,147 @@
+"""Kernels of single blocks, centred in their feature space, and how much kernels agree."""
+
+import numpy as np
+from scipy import linalg
+from sklearn.metrics.pairwise import pairwise_kernels
+
+KERNELS = {"linear", "rbf", "poly", "precomputed"}
+
+
+class BlockKernel:
+    """Kernel between rows of one block and the landmarks it was fitted on, centred at their mean.
+
+    Parameters
+    ----------
+    kernel : {"linear", "rbf", "poly", "precomputed"}
+        Kind of the kernel.
+
+    gamma : float or "scale"
+        Coefficient of "rbf" and "poly"; "scale" is the inverse of the block's total variance.
+
+    degree : float
+        Degree of "poly".
+
+    coef0 : float
+        Constant of "poly".
+
+    Attributes
+    ----------
+    centered : ndarray of shape (n_landmarks, n_landmarks)
+        Centred kernel of the landmarks.
+
+    size : float
+        Mean of its diagonal; infinite if nothing varies, so that what is divided by it vanishes.
+    """
+
+    def __init__(self, kernel, gamma, degree, coef0):
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+
+    def fit(self, X, rows):
+        """Learn from the given rows of X, the landmarks; of a precomputed kernel X holds it between all rows."""
+        self.rows = rows
+        if len(rows) == 0:
+            self.centered, self.size = np.zeros((0, 0)), np.inf
+            return self
+        if self.kernel != "precomputed":
+            self.landmarks = X[rows].astype(np.float64)
+            if self.gamma == "scale":
+                variance = self.landmarks.var(axis=0).sum()
+                self.gamma = 1 / variance if variance > 0 else 1.0
+        own = self._evaluate(X[rows])
+        self.means = own.mean(axis=0)
+        self.centered = own - self.means - self.means[:, None] + self.means.mean()
+        size = self.centered.trace() / len(rows)
+        # A constant block leaves what rounding makes of its kernel.
+        self.size = size if size > 1e-12 * np.abs(own).max() else np.inf
+        return self
+
+    def __call__(self, X):
+        """Give the centred kernel between rows and landmarks, of shape (n_samples, n_landmarks)."""
+        values = self._evaluate(X)
+        return values - values.mean(axis=1, keepdims=True) - self.means + self.means.mean()
+
+    def _evaluate(self, X):
+        X = X.astype(np.float64, copy=False)
+        if self.kernel == "precomputed":
+            return X[:, self.rows]
+        options = {
+            "linear": {},
+            "rbf": {"gamma": self.gamma},
+            "poly": {"gamma": self.gamma, "degree": self.degree, "coef0": self.coef0},
+        }
+        return pairwise_kernels(X, self.landmarks, metric=self.kernel, **options[self.kernel])
+
+
+def check_kernels(owner, kernel, scaling, blocks, n_samples):
+    """Give the kernel of each block by name, or say what is wrong with ``kernel``."""
+    kernels = kernel if isinstance(kernel, dict) else dict.fromkeys(blocks, kernel)
+    if kernels.keys() != blocks.keys():
+        raise ValueError(f"{owner}: kernel names the blocks {sorted(kernels)}, X has the blocks {sorted(blocks)}.")
+    for name, value in kernels.items():
+        if value not in KERNELS:
+            raise ValueError(f"{owner}: kernel[{name!r}] must be one of {sorted(KERNELS)}, got {value!r}.")
+        width = blocks[name].stop - blocks[name].start
+        if value == "precomputed" and scaling is not None:
+            raise ValueError(f"{owner}: precomputed kernels cannot be scaled by column; pass scaling=None.")
+        if value == "precomputed" and width != n_samples:
+            raise ValueError(
+                f"{owner}: block {name!r} of a precomputed kernel needs one column for each of the {n_samples} rows "
+                f"of fit, got {width}."
+            )
+    return kernels
+
+
+def leading_eigenpairs(kernel, n_components):
+    """Give the largest eigenvalues of a centred kernel matrix, those of rounding left out, and their vectors.
+
+    Parameters
+    ----------
+    kernel : ndarray of shape (n, n)
+        Symmetric, positive semidefinite.
+
+    n_components : int
+        Upper bound of their number.
+
+    Returns
+    -------
+    values : ndarray of shape (n_components,)
+        In descending order; none if the kernel is zero.
+
+    vectors : ndarray of shape (n, n_components)
+        Each with its largest entry positive.
+    """
+    n = len(kernel)
+    if n == 0:
+        return np.zeros(0), np.zeros((0, 0))
+    values, vectors = linalg.eigh(kernel, subset_by_index=[max(0, n - n_components), n - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max(initial=0)
+    values, vectors = values[kept], vectors[:, kept]
+    largest = np.abs(vectors).argmax(axis=0)
+    return values, vectors * np.sign(vectors[largest, np.arange(len(values))])
+
+
+def kernel_alignment(K, L):
+    r"""Centred alignment of two kernel matrices, :math:`\langle K_c, L_c\rangle_F / (\|K_c\|_F \|L_c\|_F)`.
+
+    Parameters
+    ----------
+    K, L : ndarray of shape (n, n)
+        Kernel matrices of the same rows.
+
+    Returns
+    -------
+    alignment : float
+        Between 0 and 1 for kernels; 0 if one of them is constant.
+    """
+    K, L = _centered(K), _centered(L)
+    size = np.linalg.norm(K) * np.linalg.norm(L)
+    return float(np.sum(K * L) / size) if size > 0 else 0.0
+
+
+def _centered(K):
+    rows = K.mean(axis=1, keepdims=True)
+    return K - rows - rows.T + rows.mean()

@@ -1,0 +1,80 @@
+"""Linear maps of one block to fewer dimensions, which strategies use before they join blocks."""
+
+import numpy as np
+from scipy import linalg
+
+from ._projection import PCAFusion
+
+
+def principal_axes(X, n_components, random_state):
+    """Give the mean of a block's rows and its leading principal axes.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        The rows that have the block, without NaN; there may be none.
+
+    n_components : int
+        Upper bound of the number of axes, clipped to the numerical rank but not below 1.
+
+    random_state : int, RandomState instance or None
+        Used by the randomised solver.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_features,)
+        Mean of the rows.
+
+    axes : ndarray of shape (n_features, n_axes)
+        Orthonormal axes in the dtype of X; one of zeros if there is no row.
+    """
+    if len(X) == 0:
+        return np.zeros(X.shape[1], dtype=X.dtype), np.zeros((X.shape[1], 1), dtype=X.dtype)
+    pca = PCAFusion(n_components, scaling=None, random_state=random_state).fit(X).projections_[""]
+    return pca.mean_.astype(X.dtype), pca.components_.T.astype(X.dtype)
+
+
+def random_axes(n_features, n_components, random_state, dtype):
+    """Give a matrix of shape (n_features, n_components) that keeps inner products in expectation."""
+    return (random_state.normal(size=(n_features, n_components)) / np.sqrt(n_components)).astype(dtype)
+
+
+def rotations_to_agree(parts, missing, max_iter=50, tol=1e-6):
+    """Give the rotations that bring the blocks closest to their mean: generalised Procrustes analysis.
+
+    Parameters
+    ----------
+    parts : ndarray of shape (n_blocks, n_samples, n_components)
+        Centred blocks in one dimension.
+
+    missing : ndarray of shape (n_samples, n_blocks)
+        Where a block is missing, and its part means nothing.
+
+    max_iter : int, default=50
+        Most rounds over the blocks.
+
+    tol : float, default=1e-6
+        Relative gain of agreement in one round below which to stop.
+
+    Returns
+    -------
+    rotations : ndarray of shape (n_blocks, n_components, n_components)
+        Orthogonal matrices; the first is the identity.
+    """
+    n_blocks, n_samples, n_components = parts.shape
+    present = np.where(missing[:, :, None], 0, parts.transpose(1, 0, 2)).reshape(n_samples, -1).astype(np.float64)
+    products = (present.T @ present).reshape(n_blocks, n_components, n_blocks, n_components)
+    rotations = np.tile(np.eye(n_components), (n_blocks, 1, 1))
+    before = 0.0
+    for _ in range(max_iter):
+        agreement = 0.0
+        for b in range(1, n_blocks):
+            # The inner products with the other blocks add up to most for the polar factor.
+            others = sum(products[b, :, a] @ rotations[a] for a in range(n_blocks) if a != b)
+            left, values, right = linalg.svd(others)
+            rotations[b] = left @ right
+            agreement += values.sum()
+        if agreement <= before * (1 + tol):
+            break
+        before = agreement
+    return rotations

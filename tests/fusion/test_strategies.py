@@ -1,0 +1,102 @@
+"""What every strategy keeps to: missing blocks and cells, odd columns, names, containers, seeds, dtypes."""
+
+import numpy as np
+import pytest
+import sklearn
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from skmm import (
+    AverageFusion,
+    CCAFusion,
+    ConcatFusion,
+    KernelCCAFusion,
+    KernelFusion,
+    LDAFusion,
+    ModalityImputer,
+    PCAFusion,
+    PLSFusion,
+    ProductFusion,
+)
+
+BLOCKS = {"a": slice(0, 4), "b": slice(4, 6), "c": slice(6, None)}
+Y = np.arange(90) % 3
+STRATEGIES = [
+    AverageFusion(3),
+    AverageFusion(3, weights="cv"),
+    AverageFusion(3, reduction="random", random_state=0),
+    CCAFusion(2),
+    ConcatFusion(),
+    ConcatFusion(weights="cv"),
+    KernelCCAFusion(2),
+    KernelCCAFusion(2, kernel="poly", n_landmarks=20, random_state=0),
+    KernelFusion(4),
+    KernelFusion(4, weights="alignment", n_landmarks=20, random_state=0),
+    LDAFusion(),
+    ModalityImputer("regression", add_indicator=True),
+    ModalityImputer("neighbors"),
+    PCAFusion(2),
+    PLSFusion(2),
+    ProductFusion(),
+    ProductFusion("hadamard", max_features=30, random_state=0),
+    ProductFusion("compact", max_features=30, random_state=0),
+]
+
+
+def data(dtype=np.float64):
+    """Linked blocks; some rows lack blocks, one lacks all, some lack a cell; one column is constant."""
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(90, 2)) + Y[:, None]
+    X = np.hstack([latent @ rng.normal(size=(2, p)) + 0.5 * rng.normal(size=(90, p)) for p in (4, 2, 3)])
+    X[:, 1] = 0.1
+    X[:20, 0:4] = np.nan
+    X[10:35, 4:6] = np.nan
+    X[40:44, 6:] = np.nan
+    X[50] = np.nan
+    X[60, 2] = X[61, 7] = np.nan
+    return X.astype(dtype)
+
+
+@pytest.fixture(params=STRATEGIES, ids=str)
+def strategy(request):
+    return clone(request.param).set_params(blocks=BLOCKS)
+
+
+def test_finite_and_independent_of_other_rows(strategy):
+    X = data()
+    before = X.copy()
+    out = strategy.fit_transform(X, Y)
+    assert np.isfinite(out).all()
+    assert_allclose(strategy.transform(X), out, atol=1e-9)
+    rows = [50, 3, 15, 61, 80]
+    assert_allclose(strategy.transform(X[rows]), out[rows], atol=1e-9)
+    for name, columns in BLOCKS.items():
+        only = np.full((2, 9), np.nan)
+        only[:, columns] = X[80, columns]
+        assert np.isfinite(strategy.transform(only)).all(), name
+    assert_array_equal(X, before)
+
+
+def test_names_and_containers(strategy):
+    X = data()
+    expected = strategy.fit_transform(X, Y)
+    names = list(strategy.get_feature_names_out())
+    assert len(names) == len(set(names)) == expected.shape[1]
+    for container in ("pandas", "polars"):
+        with sklearn.config_context(transform_output=container):
+            out = clone(strategy).fit_transform(X, Y)
+        assert list(out.columns) == names
+        assert_allclose(out.to_numpy(), expected)
+
+
+def test_float32_stays_and_agrees(strategy):
+    double = strategy.fit_transform(data(), Y)
+    single = strategy.fit_transform(data(np.float32), Y)
+    assert single.dtype == np.float32
+    assert strategy.transform(data()).dtype == np.float64
+    assert_allclose(single, double, atol=2e-3 * np.abs(double).max())
+
+
+def test_fits_are_reproducible(strategy):
+    X = data()
+    assert_array_equal(strategy.fit(X, Y).transform(X), clone(strategy).fit(X, Y).transform(X))
