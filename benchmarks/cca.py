@@ -14,6 +14,8 @@ mean over the components, in the rows of the fit:
 Also a block of 5,000 columns in 500 rows. MCCA, GCCA and scikit-learn are run once where a run takes over 3 seconds.
 
     OMP_NUM_THREADS=1 python benchmarks/cca.py [--runs 3] [--sizes 2000 10000 50000]
+
+A run of some of the sizes writes a result of its own name.
 """
 
 import argparse
@@ -150,7 +152,8 @@ def main():
         "rows": [row for part in rows for row in part],
         "wide": {"n": 500, "p": 5_000, "q": 384, "seconds": statistics.median(times)},
     }
-    write("cca", found, time.perf_counter() - begin)
+    name = "cca" if arguments.sizes == list(SIZES) else "_".join(["cca", *map(str, arguments.sizes)])
+    write(name, found, time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

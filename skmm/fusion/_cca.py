@@ -44,7 +44,8 @@ class CCAFusion(LinearEmbedding):
         Ridge :math:`r_b`, for all blocks or by block: 0 is plain CCA, 1 maximises covariance
         (:class:`PLSFusion`). "auto" is the Ledoit-Wolf estimate of each block. "cv" picks one of ten
         values from .001 to .9 for all blocks, by the mean correlation in rows that are held out: one fifth of
-        2,000 rows or more, else each of five folds in turn.
+        2,000 rows or more, else each of five folds in turn. Classifiers of the variates
+        mostly do better with more ridge than correlation asks for, which the default heeds.
 
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge

@@ -117,6 +117,9 @@ class PCAFusion(_ProjectionFusion):
     column. A block that is missing at ``transform`` counts as the mean of its columns, so that its
     own scores are their mean. A block that is missing in every row at ``fit`` raises an error.
 
+    **Data larger than memory.** ``partial_fit`` takes X in batches, and computes the components from
+    covariances; those whose standard deviation is below 1e-6 of the largest are rounding, and left out.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
