@@ -158,7 +158,8 @@ def main():
                 rows.append(
                     {"n_samples": n_samples, "layers": kind, "what": name, "seconds": seconds, "skmm_over_it": over}
                 )
-    write(f"train_{arguments.device}", {"threads": torch.get_num_threads(), "rows": rows}, time.perf_counter() - begin)
+    name = "train" if arguments.device == "cpu" else f"train_{arguments.device}"
+    write(name, {"threads": torch.get_num_threads(), "rows": rows}, time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

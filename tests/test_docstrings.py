@@ -45,7 +45,6 @@ OBJECTS = [
     (f"{package}.{name}", getattr(importlib.import_module(package), name))
     for package in PACKAGES
     for name in importlib.import_module(package).__all__
-    if callable(getattr(importlib.import_module(package), name))
 ]
 METHODS = [
     (f"{path}.{name}", method)

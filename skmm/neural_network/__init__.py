@@ -8,7 +8,7 @@ from ._multitask import MultimodalNetMultiTask
 from ._regressor import MultimodalNetRegressor
 from ._signal_branches import AudioBranch, SequenceBranch
 from ._text_branch import TextBranch
-from ._trusted import TRUSTED_TYPES
+from ._trusted import get_trusted_types
 
 __all__ = [
     "AudioBranch",
@@ -18,7 +18,7 @@ __all__ = [
     "MultimodalNetMultiTask",
     "MultimodalNetRegressor",
     "SequenceBranch",
-    "TRUSTED_TYPES",
     "TextBranch",
     "distill",
+    "get_trusted_types",
 ]

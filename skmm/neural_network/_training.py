@@ -260,7 +260,10 @@ class Trainer:
 
     def _batch_size(self, n_samples):
         size = self.settings.batch_size
-        return min(200, n_samples) if size == "auto" else min(size, n_samples)
+        if size == "auto":
+            # Of few rows smaller batches, or an epoch has hardly a step; yet as few steps as do, for these cost time.
+            size = min(200, max(64, n_samples // 20))
+        return min(size, n_samples)
 
     def _rate(self, step, n_steps, schedule):
         """Give the factor on the learning rates: a linear rise, then half a cosine down to 0."""

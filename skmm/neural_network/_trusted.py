@@ -36,5 +36,20 @@ _CLASSES = [
     ),
 ]
 
-# Dotted paths, as ``skops.io.load(..., trusted=TRUSTED_TYPES)`` takes them.
-TRUSTED_TYPES = sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in _CLASSES)
+
+def get_trusted_types():
+    """Give the types of skmm that a file of a fitted network may hold.
+
+    Returns
+    -------
+    trusted_types : list of str
+        Dotted paths, as ``skops.io.load`` takes them. Modules of users, and transformers from elsewhere that skops does
+        not know, are not among them.
+
+    Examples
+    --------
+    >>> from skmm.neural_network import get_trusted_types
+    >>> get_trusted_types()[-1]
+    'skmm.neural_network._text_branch.TextBranch'
+    """
+    return sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in _CLASSES)
