@@ -1,6 +1,7 @@
 """Model-level fusion: one network over several modalities."""
 
 from ._classifier import MultimodalNetClassifier
+from ._distillation import distill
 from ._image_branch import ImageBranch
 from ._modulation import GradientModulation
 from ._multitask import MultimodalNetMultiTask
@@ -18,5 +19,6 @@ __all__ = [
     "MultimodalNetRegressor",
     "SequenceBranch",
     "TextBranch",
+    "distill",
     "get_trusted_types",
 ]
