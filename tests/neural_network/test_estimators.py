@@ -19,6 +19,7 @@ from sklearn.metrics import mean_pinball_loss
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data
 
 from skmm import ModalityFuser, MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import GradientModulation, TextBranch, get_trusted_types
@@ -655,3 +656,10 @@ def test_weights_are_routed(small, halves):
     half = next(iter(StratifiedKFold(2).split(X, y)))[0]
     direct = MultimodalNetClassifier(halves, **QUICK).fit(X[half], y[half], sample_weight=weights[half])
     assert_array_equal(routed["estimator"][0].predict_proba(X), direct.predict_proba(X))
+
+
+@pytest.mark.parametrize("fusion", NAMES)
+@pytest.mark.parametrize("net", [MultimodalNetClassifier, MultimodalNetRegressor])
+def test_weights_are_repeated_rows_in_every_fusion(net, fusion, halves):
+    settings = {"width": 8, "dropout": 0.0, "learning_rate": 0.02, "max_epochs": 30}
+    check_sample_weight_equivalence_on_dense_data(net.__name__, net(halves, fusion, **settings))
