@@ -29,9 +29,9 @@ def make(n_classes, n_samples=1700, seed=0):
     return (centers[y] + rng.normal(size=(n_samples, 24))).astype(np.float32), np.array(["a", "b", "c", "d"])[y]
 
 
-@pytest.mark.parametrize("n_classes", [2, 4])
-def test_a_student_beats_training_on_few_labels(n_classes):
-    X, y = make(n_classes)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_student_beats_training_on_few_labels(seed):
+    X, y = make(4, seed=seed)
     labelled, unlabelled, test = slice(0, 100), slice(100, 900), slice(900, None)
     teacher = MultimodalNetClassifier(PARTS, max_epochs=40, **PARAMS).fit(X[labelled], y[labelled])
     alone = clone(teacher).set_params(modalities=PARTS[:1]).fit(X[labelled], y[labelled])
@@ -49,7 +49,7 @@ def test_a_student_with_all_modalities_comes_to_the_teachers_decisions():
     teacher = MultimodalNetClassifier(PARTS, max_epochs=40, **PARAMS).fit(X, y)
     student = distill(teacher, X, modalities=["weak", "strong"], temperature=1.0)
     assert (student.predict(X) == teacher.predict(X)).mean() > 0.98
-    np.testing.assert_allclose(student.predict_proba(X), teacher.predict_proba(X), atol=0.15)
+    assert np.abs(student.predict_proba(X) - teacher.predict_proba(X)).mean() < 0.02
 
 
 def test_only_labels_are_plain_training():
