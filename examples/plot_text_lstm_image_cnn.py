@@ -26,11 +26,12 @@ def make_network(**params):
     network = MultimodalNetClassifier(
         [
             ("text", TextBranch("lstm"), "text"),
-            ("image", ImageBranch(size=32, channels=(16, 32, 64)), "image"),
+            ("image", ImageBranch(size=32, channels=(8, 16, 32)), "image"),
         ],
         max_epochs=15,
         batch_size=64,
         learning_rate=0.003,
+        class_weight="balanced",
         random_state=0,
     )
     return network.set_params(**params)

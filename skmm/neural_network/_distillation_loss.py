@@ -37,7 +37,8 @@ class SoftTargets:
             clipped = np.clip(proba, _LEAST, 1 - _LEAST)
             logits = logit(clipped[:, 1:]) if outputs.independent else np.log(clipped)
         if y is None:
-            y = teacher.predict(X)
+            # What the teacher would predict, without asking it again.
+            y = (logits > 0).astype(int) if multilabel else np.asarray(classes)[proba.argmax(axis=1)]
         codes = outputs.encode(np.asarray(y), "distill", "float64")
         if len(codes) != len(logits):
             raise ValueError(f"distill: X has {len(logits)} rows, y has {len(codes)}.")

@@ -89,6 +89,9 @@ class ImageBranch(Branch):
     Items are those of :class:`~skmm.encoders.ImageEncoder`: paths, bytes, PIL images, arrays. What ``prepare`` gives is
     one array of shape (n_samples, 3, height, width), dtype uint8.
 
+    A pickled network holds its weights, but not how a named model is built: to load it, the model must be there as for
+    ``fit``.
+
     Batch normalisation in a named model keeps the statistics of its pretraining.
 
     References

@@ -183,7 +183,8 @@ def test_pickle_clone_and_repeatable_runs(data, fitted):
 
 def test_warm_start_goes_on_with_the_weights_of_tasks(data):
     X, y = data
-    net = MultimodalNetMultiTask(PARTS, warm_start=True, max_epochs=5, schedule="constant", **PARAMS).fit(X, y)
+    params = {"warm_start": True, "max_epochs": 5, "schedule": "constant", "batch_size": len(X), **PARAMS}
+    net = MultimodalNetMultiTask(PARTS, **params).fit(X, y)
     before, losses = net.task_weights_, net.loss_curve_
     more = net.set_params(max_epochs=1).fit(X, y)
     assert more.loss_curve_[0] < losses[-1]
