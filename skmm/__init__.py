@@ -9,6 +9,7 @@ _HOMES = {
     "AudioEncoder": "encoders",
     "CCAFusion": "fusion",
     "ConcatFusion": "fusion",
+    "EmbeddingStore": "_store",
     "ImageDescriptor": "encoders",
     "ImageEncoder": "encoders",
     "LDAFusion": "fusion",
