@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,14 @@ def _checksums(values):
     return values @ factors + np.uint64(n_words)
 
 
+def _all_have_length(values, n_bytes):
+    """Tell whether values are bytes of one length; damage to a file turns them into anything."""
+    try:
+        return set(map(len, values)) == {n_bytes}
+    except TypeError:
+        return False
+
+
 class Engine:
     """An open table; threads of one process may share it.
 
@@ -101,13 +110,16 @@ class Engine:
 
     def _connect(self, options):
         # URIs take percent signs; the lock of this class stands for the check of threads.
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?{options}",
             uri=True,
             timeout=_TIMEOUT,
             isolation_level=None,
             check_same_thread=False,
         )
+        # Text can only be a damaged value, to be looked at as any other.
+        connection.text_factory = bytes
+        return connection
 
     def _open_for_writing(self, is_lasting):
         connection = self._connect("mode=rwc")
@@ -213,11 +225,10 @@ class Engine:
                 continue
             found, of_block, values = zip(*rows, strict=True)
             blocks.update(of_block)
-            if any(type(value) is not bytes or len(value) != n_bytes for value in values):
-                fits = [type(value) is bytes and len(value) == n_bytes for value in values]
+            if not _all_have_length(values, n_bytes):
+                fits = [_all_have_length([value], n_bytes) for value in values]
                 self._damaged.update(i for i, fit in zip(found, fits, strict=True) if not fit)
-                found = [i for i, fit in zip(found, fits, strict=True) if fit]
-                values = [value for value, fit in zip(values, fits, strict=True) if fit]
+                found, values = list(compress(found, fits)), list(compress(values, fits))
                 if not values:
                     continue
             found = np.array(found, dtype=np.int64)

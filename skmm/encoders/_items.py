@@ -1,5 +1,6 @@
 """Items: the forms in which a column of them may arrive, what tells two of them apart, and how to name one."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -241,9 +242,21 @@ def _hash_file(path, signature):
     return digest, has_times and _file_signature(path) == signature
 
 
-def text_digest(text, context):
-    """Give the digest of a text within a context of 32 bytes."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32, key=context).digest()
+def text_digests(texts, context):
+    """Give the digests of texts within a context of 32 bytes; None for what is no text, or not valid Unicode."""
+    # These parameters are hashed with the first block of the text; a key would be a block of its own.
+    within = functools.partial(hashlib.blake2b, digest_size=32, salt=context[:16], person=context[16:])
+    try:
+        return [within(text.encode()).digest() for text in texts]
+    except (AttributeError, UnicodeEncodeError):
+        return [_text_digest(text, within) for text in texts]
+
+
+def _text_digest(text, within):
+    try:
+        return within(text.encode()).digest() if isinstance(text, str) else None
+    except UnicodeEncodeError:
+        return None
 
 
 def content_digest(item, context, files):

@@ -6,7 +6,7 @@ from numbers import Integral
 
 from .._torch import resolve_device
 from .._validation import Interval, RejectedItem
-from ._items import describe_item, text_digest
+from ._items import describe_item, text_digests
 from ._model import ModelEncoder
 from ._sentence import SentenceModel, Text, load_sentence_transformer, sentence_snapshot, stored_prompt
 
@@ -204,8 +204,7 @@ class TextEncoder(ModelEncoder):
         return source if is_folder else sentence_snapshot(source, self.revision)
 
     def _store_keys(self, items, kept):
-        context = kept.context
-        return [text_digest(item, context) if isinstance(item, str) else None for item in items]
+        return text_digests(items, kept.context)
 
     def _prepare_item(self, item):
         if isinstance(item, (bytes, bytearray)):
