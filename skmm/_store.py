@@ -29,6 +29,9 @@ _PRIVATE_SHARE = 0.25
 
 _SMALLEST_BYTES = 2**20
 
+# Damage can turn the numbers in a file into anything, and even the texts of SQLite's own errors.
+_OF_DAMAGE = (OverflowError, TypeError, UnicodeDecodeError)
+
 
 def _as_digests(keys):
     return np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, DIGEST_WORDS)
@@ -49,8 +52,8 @@ class EmbeddingStore:
         its entries.
 
     max_bytes : int, default=None
-        Bytes that the entries may take, at least 2**20. Beyond that the entries that were used least recently go,
-        about a thousand at a time. None sets no limit.
+        Bytes that the database may take, at least 2**20. Beyond that the entries that were used least recently go,
+        up to a thousand at a time. None sets no limit.
 
     See Also
     --------
@@ -162,7 +165,7 @@ class EmbeddingStore:
         self.close()
         try:
             self._open().clear()
-        except (sqlite3.Error, StoreError) as error:
+        except (sqlite3.Error, StoreError, *_OF_DAMAGE) as error:
             if not _is_malformed(error):
                 raise OSError(f"{self._name()} cannot be cleared ({error}).") from error
             for suffix in ("", "-wal", "-shm"):
@@ -196,7 +199,7 @@ class EmbeddingStore:
             return None
         try:
             return use(self._open())
-        except (sqlite3.Error, OSError, StoreError) as error:
+        except (sqlite3.Error, OSError, StoreError, *_OF_DAMAGE) as error:
             self._broken = str(error)
             remedy = "; clear() makes it anew" if _is_malformed(error) else ""
             _warn(f"{self._name()} cannot be used ({error}){remedy}. Encoding goes on without it.")
@@ -299,7 +302,9 @@ class _Unwritable(Exception):
 
 
 def _is_malformed(error):
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    if isinstance(error, sqlite3.OperationalError):
+        return False
+    return isinstance(error, (sqlite3.DatabaseError, *_OF_DAMAGE))
 
 
 def _warn(message):

@@ -29,6 +29,9 @@ _ROWS_PER_STATEMENT = 500
 # Rows that are evicted together, and seconds for which a use of theirs is not written down again.
 _ROWS_PER_BLOCK = 1000
 _USE_RESOLUTION = 3600
+# What values fill of the pages of a file in which they come and go in random places, at worst.
+_FILL = 0.7
+
 # The block of what is never evicted: small facts about encoders and files.
 _FACTS = 0
 
@@ -39,7 +42,7 @@ _CLAIM_SECONDS = 600
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, value BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS of_block ON entries (block);
-CREATE TABLE IF NOT EXISTS blocks (id INTEGER PRIMARY KEY, last_used INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS blocks (id INTEGER PRIMARY KEY, last_used INTEGER NOT NULL, bytes INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS claims (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, time INTEGER NOT NULL);
 """
 
@@ -81,7 +84,7 @@ class Engine:
         File of the table, created if its folder can be written.
 
     max_bytes : int or None, default=None
-        Bytes that the file may take; None for no limit.
+        Bytes that the file may take, about; None for no limit.
 
     is_lasting : bool, default=True
         Whether what was written must survive a crash of the machine.
@@ -297,10 +300,11 @@ class Engine:
             if damaged:
                 execute(f"DELETE FROM entries WHERE id IN ({_marks(len(damaged))})", list(damaged))
             block = _FACTS if are_facts else self._block_for(len(ids), n_bytes)
-            self._connection.executemany(
+            inserted = self._connection.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
                 ((ids[i], block, buffer[i * n_bytes : (i + 1) * n_bytes]) for i in order),
             )
+            execute("UPDATE blocks SET bytes = bytes + ? WHERE id = ?", (inserted.rowcount * n_bytes, block))
             self._connection.executemany("DELETE FROM claims WHERE id = ?", ((i,) for i in ids))
         self._damaged -= damaged
 
@@ -319,20 +323,20 @@ class Engine:
             (n_there,) = execute("SELECT count(*) FROM entries WHERE block = ?", (block,)).fetchone()
         if block is None or n_there >= full:
             block = (block or _FACTS) + 1
-            execute("INSERT INTO blocks VALUES (?, ?)", (block, int(time.time())))
+            execute("INSERT INTO blocks VALUES (?, ?, 0)", (block, int(time.time())))
         return block
 
     def _make_room(self, n_bytes):
         """Delete the blocks that were not used for the longest time, until there is room."""
         execute = self._connection.execute
-        if self._used_bytes() + n_bytes <= self.max_bytes:
-            return
-        for (block,) in execute("SELECT id FROM blocks ORDER BY last_used, id").fetchall():
-            # Some more than needed, so that this happens rarely.
-            if self._used_bytes() + n_bytes <= 0.9 * self.max_bytes:
+        (surplus,) = execute("SELECT coalesce(sum(bytes), 0) FROM blocks").fetchone()
+        surplus += n_bytes - int(_FILL * self.max_bytes)
+        for block, freed in execute("SELECT id, bytes FROM blocks ORDER BY last_used, id").fetchall():
+            if surplus <= 0:
                 break
             execute("DELETE FROM entries WHERE block = ?", (block,))
             execute("DELETE FROM blocks WHERE id = ?", (block,))
+            surplus -= freed
 
     def _used_bytes(self):
         size, n_pages, n_free = (

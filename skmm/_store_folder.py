@@ -24,8 +24,6 @@ _GRACE = 3600
 
 _lock = threading.Lock()
 _folder = None
-# The open file whose lock says that the owner lives; forked children hold it as well.
-_owner_file = None
 
 
 def private_folder():
@@ -67,25 +65,25 @@ def _is_private(folder):
 
 
 def _make():
-    global _owner_file
     while True:
         # For its owner alone, says mkdtemp.
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        owner_file = open(folder / _OWNER, "w")  # noqa: SIM115 - open, and so locked, as long as the process lives
+        # Its lock says that the owner, or a process forked from it, lives.
+        owner_file = open(folder / _OWNER, "w")  # noqa: SIM115 - open as long as the process lives
         if fcntl is not None:
             fcntl.flock(owner_file, fcntl.LOCK_EX)
         # A sweep may have been faster than the lock.
         if (folder / _OWNER).exists():
             break
         owner_file.close()
-    _owner_file = owner_file
-    atexit.register(_remove, folder, os.getpid())
+    atexit.register(_remove, folder, owner_file, os.getpid())
     return folder
 
 
-def _remove(folder, owner):
+def _remove(folder, owner_file, owner):
     # Forked children inherit this call, and not the folder.
     if os.getpid() == owner:
+        owner_file.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

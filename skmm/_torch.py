@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import threading
+import weakref
 from collections import OrderedDict
 from contextlib import contextmanager
 
@@ -172,7 +173,47 @@ def is_out_of_memory(error):
     return is_typed or any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)
 
 
-def run_with_backoff(function, batch):
+class BatchLimit:
+    """How large a batch may be, as far as running out of memory has taught. Threads may share one."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._cost = None
+
+    def rows(self, n_rows, cost):
+        """Give how many of ``n_rows`` items of one cost to try at a time."""
+        return n_rows if self._cost is None else max(1, min(n_rows, int(self._cost // cost)))
+
+    def lower(self, cost):
+        """Note that more than ``cost`` in all does not fit."""
+        with self._lock:
+            self._cost = cost if self._cost is None else min(self._cost, cost)
+
+
+_limits = weakref.WeakKeyDictionary()
+
+
+def batch_limit(network, device):
+    """Get the one limit of a network on a device; it is forgotten with the network, or by ``clear_models``.
+
+    Parameters
+    ----------
+    network : object
+        The network, or whatever stands for it from one call to the next.
+
+    device : torch.device
+        Where it runs.
+
+    Returns
+    -------
+    limit : BatchLimit
+        The same object for every caller.
+    """
+    with _entries_lock:
+        return _limits.setdefault(network, {}).setdefault(str(device), BatchLimit())
+
+
+def run_with_backoff(function, batch, limit=None, cost=1):
     """Apply a function to a batch, in smaller and smaller pieces while memory runs out.
 
     Parameters
@@ -182,6 +223,12 @@ def run_with_backoff(function, batch):
 
     batch : list
         Items, at least one.
+
+    limit : BatchLimit or None, default=None
+        Where what was learned is kept, and what pieces start from; None forgets it.
+
+    cost : float, default=1
+        What each item takes of the limit, in any unit that stays the same from call to call.
 
     Returns
     -------
@@ -195,9 +242,10 @@ def run_with_backoff(function, batch):
     """
     import numpy as np
 
-    size, start, parts = len(batch), 0, []
+    limit = BatchLimit() if limit is None else limit
+    start, parts = 0, []
     while start < len(batch):
-        piece = batch[start : start + size]
+        piece = batch[start : start + limit.rows(len(batch), cost)]
         try:
             parts.append(function(piece))
         except (RuntimeError, MemoryError) as error:
@@ -212,7 +260,7 @@ def run_with_backoff(function, batch):
             start += len(piece)
             continue
         # Outside of the handler: its traceback holds the tensors of the attempt that failed.
-        size = (len(piece) + 1) // 2
+        limit.lower((len(piece) + 1) // 2 * cost)
         _free_cached_memory()
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -301,10 +349,49 @@ def get_model(key, load):
         return entry.model
 
 
+def move_model(key, new_key):
+    """Keep the model of a key under another one, unless that has a model already."""
+    with _entries_lock:
+        entry = _entries.pop(key, None)
+        if entry is not None:
+            _entries.setdefault(new_key, entry)
+
+
+# The process in which a network ran on several threads of torch: its forked children lack these threads.
+_ran_in = None
+
+
+def note_run():
+    """Note that a network is about to run in this process."""
+    global _ran_in
+    import torch
+
+    check_not_forked()
+    if torch.get_num_threads() > 1:
+        _ran_in = os.getpid()
+
+
+def check_not_forked():
+    """Raise if this process was forked from one in which a network had run: torch would wait for ever.
+
+    Raises
+    ------
+    RuntimeError
+        It names the ways around.
+    """
+    if _ran_in is not None and _ran_in != os.getpid():
+        raise RuntimeError(
+            "This process was forked from one in which a network had already run, and torch hangs in such a process. "
+            "Use joblib's default backend (loky), or encode everything before the fork with a store, so that the "
+            "forked processes find it there."
+        )
+
+
 def clear_models():
     """Let go of all models that encoders keep in this process.
 
-    Encoders stay usable: they load their model again when they next need it. Memory is free once no
+    Encoders stay usable: they load their model again when they next need it. What was learned about batches
+    that do not fit into memory is forgotten as well. Memory is free once no
     running ``transform`` uses the models any more. Without a call the least recently used models go
     when a process holds more than eight.
 
@@ -315,4 +402,5 @@ def clear_models():
     """
     with _entries_lock:
         _entries.clear()
+        _limits.clear()
     _free_cached_memory()

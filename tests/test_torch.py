@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 import skmm._torch as skmm_torch
-from skmm._torch import clear_models, get_model, resolve_device, resolve_precision, run_with_backoff
+from skmm._torch import (
+    BatchLimit,
+    batch_limit,
+    clear_models,
+    get_model,
+    resolve_device,
+    resolve_precision,
+    run_with_backoff,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -137,6 +145,40 @@ class TestBackoff:
         sizes = []
         run_with_backoff(_limited(2, MemoryError(), sizes), list(range(8)))
         assert sizes == [8, 4, 2, 2, 2, 2]
+
+    def test_what_fits_is_remembered_in_the_unit_of_the_cost(self):
+        limit, sizes = BatchLimit(), []
+        run_with_backoff(_limited(4, MemoryError(), sizes), list(range(8)), limit, cost=10)
+        run_with_backoff(_limited(4, MemoryError(), sizes), list(range(8)), limit, cost=10)
+        assert sizes == [8, 4, 4, 4, 4]
+        # Half the cost, twice the number; and never less than one.
+        assert [limit.rows(100, cost) for cost in (5, 10, 30, 50)] == [8, 4, 1, 1]
+
+    def test_a_single_item_that_does_not_fit_teaches_nothing(self):
+        limit = BatchLimit()
+        with pytest.raises(MemoryError):
+            run_with_backoff(_limited(0, MemoryError(), []), [1], limit)
+        assert limit.rows(8, 1) == 8
+
+    def test_threads_share_one_limit(self):
+        network, device = torch.nn.Linear(1, 1), torch.device("cpu")
+        with ThreadPoolExecutor(4) as pool:
+            limits = set(pool.map(lambda _: batch_limit(network, device), range(32)))
+            (limit,) = limits
+            list(pool.map(limit.lower, range(100, 3, -1)))
+        assert limit.rows(1000, 1) == 4
+        assert batch_limit(network, torch.device("meta")) is not limit
+        assert batch_limit(torch.nn.Linear(1, 1), device) is not limit
+
+    def test_limits_go_with_the_network_or_when_models_are_cleared(self):
+        network = torch.nn.Linear(1, 1)
+        batch_limit(network, "cpu").lower(2)
+        assert batch_limit(network, "cpu").rows(8, 1) == 2
+        clear_models()
+        assert batch_limit(network, "cpu").rows(8, 1) == 8
+        n_limits = len(skmm_torch._limits)
+        del network
+        assert len(skmm_torch._limits) == n_limits - 1
 
     def test_no_attempt_is_repeated_without_need(self):
         sizes = []

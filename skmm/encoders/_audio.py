@@ -78,7 +78,11 @@ class AudioEncoder(ModelEncoder):
 
     batch_size : int or "auto", default="auto"
         Windows per batch at most. "auto" goes by their length: 30 s on CPU, 600 s elsewhere. Where
-        a batch does not fit into memory it is halved.
+        a batch does not fit into memory it is halved, and the process remembers it for this model.
+
+    compile : bool, default=False
+        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
+        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length.
@@ -206,6 +210,7 @@ class AudioEncoder(ModelEncoder):
         device="auto",
         precision="auto",
         batch_size="auto",
+        compile=False,
         normalize=False,
         store="auto",
         on_error="raise",
@@ -221,6 +226,7 @@ class AudioEncoder(ModelEncoder):
         self.device = device
         self.precision = precision
         self.batch_size = batch_size
+        self.compile = compile
         self.normalize = normalize
         self.store = store
         self.on_error = on_error
@@ -268,7 +274,8 @@ class AudioEncoder(ModelEncoder):
         dtype = resolve_precision(self.precision, device)
         rate = _USUAL_RATE if self.target_rate is None else self.target_rate
         shortest = ceil(SHORTEST_SECONDS * rate)
-        return AudioModel(ready_module(self.model, device, dtype), Recipe(rate, shortest, preprocess=self.preprocess))
+        module = ready_module(self.model, device, dtype, self.compile)
+        return AudioModel(module, Recipe(rate, shortest, preprocess=self.preprocess))
 
     def _load_model(self, source, is_folder, device, dtype):
         return load_audio_model(source, is_folder, self.revision, device, dtype)
@@ -337,6 +344,12 @@ class AudioEncoder(ModelEncoder):
         if self.pooling == "max":
             return rows.max(axis=0)
         return np.average(rows, axis=0, weights=lengths).astype(np.float32)
+
+    def _cost(self, prepared, model):
+        return prepared.n_padded
+
+    def _prepared_bytes(self, prepared):
+        return sum(window.nbytes for window in prepared) if isinstance(prepared, list) else 0
 
     def _forward(self, model, batch):
         return model.embed(batch, self.pooling)

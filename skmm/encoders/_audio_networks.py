@@ -40,6 +40,11 @@ class Window:
         self.n_padded = n_padded
 
     @property
+    def nbytes(self):
+        """Bytes of the input."""
+        return sum(value.nbytes for value in self.inputs.values())
+
+    @property
     def shape(self):
         """What windows of one batch have in common; large inputs sort last."""
         return self.n_padded, *((name, tuple(value.shape)) for name, value in self.inputs.items())
@@ -138,6 +143,8 @@ class AudioModel:
 
     def __init__(self, network, recipe):
         self.network = network
+        # CLAP's two halves are called one by one.
+        self.compiles = getattr(network, "audio_model", network)
         self.recipe = recipe
         self.device, self.dtype = place_of(next(network.parameters(), None))
 

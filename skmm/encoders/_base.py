@@ -7,10 +7,7 @@ which a column may arrive, missing items, bad items, duplicates, progress, names
 
 import os
 import warnings
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -23,6 +20,7 @@ from tqdm.auto import tqdm
 from .._missing import is_missing_item
 from .._torch import divided_threads
 from .._validation import ItemError, RejectedItem, StrOptions, fit_context
+from ._ahead import BYTES_HELD, in_order
 from ._items import column_items, content_key, describe_item
 
 # Steps in which callbacks hear of an encoding's progress.
@@ -34,48 +32,6 @@ def available_cpus():
     limit = os.environ.get("OMP_NUM_THREADS", "")
     cores = cpu_count()
     return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
-
-
-def in_order(function, tasks, n_threads, ahead=None, initializer=None):
-    """Yield (task, function(task)) in the order of the tasks, computed in threads at most ``ahead`` tasks early.
-
-    Parameters
-    ----------
-    function : callable
-        Takes a task.
-
-    tasks : iterable
-        Tasks.
-
-    n_threads : int
-        Threads; 0 computes in the caller's.
-
-    ahead : int or None, default=None
-        Results and tasks that wait at most; None is twice the threads.
-
-    initializer : callable or None, default=None
-        Called once in each thread.
-    """
-    if n_threads == 0:
-        for task in tasks:
-            yield task, function(task)
-        return
-    ahead = 2 * n_threads if ahead is None else ahead
-    with ThreadPoolExecutor(n_threads, initializer=initializer) as pool:
-        waiting = deque()
-        try:
-            for task in tasks:
-                waiting.append((task, pool.submit(function, task)))
-                if len(waiting) > ahead:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:
-            # Whoever stops early does not wait for what is not needed any more.
-            for _, future in waiting:
-                future.cancel()
 
 
 class _Bar(tqdm):
@@ -239,6 +195,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Turn one item that is not missing into what ``_encode_batch`` takes, or raise RejectedItem."""
         raise NotImplementedError
 
+    def _prepared_bytes(self, prepared):
+        """Give the bytes of a prepared item; 0 where it is small, or refused."""
+        return getattr(prepared, "nbytes", 0)
+
     def _get_model(self):
         """Give what ``_batches`` and ``_encode_batch`` work with during one call; None if they need nothing."""
 
@@ -320,13 +280,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             if kept is None:
                 errors = self._encode_groups(items, groups, X_out, None, bar)
             else:
-                missing = kept.fill(groups)
-                kept.store.hits += len(groups) - len(missing)
-                kept.store.misses += len(missing)
-                bar.update(len(groups) - len(missing))
+                missing = kept.look_up(groups, bar.update)
                 errors = []
                 if missing:
-                    with kept:
+                    with kept.turn():
                         errors += self._encode_groups(items, missing, X_out, kept, bar)
         errors.sort(key=lambda error: error.row)
         if errors:
@@ -341,6 +298,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _encode_groups(self, items, groups, X_out, kept, bar):
         """Encode groups of equal items into ``X_out``; give the errors."""
+        if kept is not None:
+            groups = kept.look_again(groups, bar.update)
+        if not groups:
+            return []
         model = self._get_model()
         errors = self._encode_pass(items, groups, model, X_out, kept, bar)
         if kept is not None and kept.deferred:
@@ -376,11 +337,26 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         else:
             n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0
             tasks = (group for window in windows for group in take(window, bar.update))
+            line = in_order(prepare, tasks, n_threads, ahead=2 * self._window, size=self._held_bytes)
             # Closed at once if an error ends the loop early, and its threads with it.
-            with closing(in_order(prepare, tasks, n_threads, ahead=2 * self._window)) as prepared:
-                while ready := [result for _, result in islice(prepared, self._window)]:
+            with closing(line) as prepared:
+                while ready := self._take_window(prepared):
                     errors += self._encode_window(items, ready, model, X_out, kept, bar.update)
         return errors
+
+    def _held_bytes(self, result):
+        """Give the bytes of a pair of a group and its prepared item."""
+        return self._prepared_bytes(result[1])
+
+    def _take_window(self, prepared):
+        """Take what is encoded together from the line of prepared items: a window, or fewer where these are large."""
+        ready, n_bytes, window = [], 0, self._window
+        for _, result in prepared:
+            ready.append(result)
+            n_bytes += self._held_bytes(result)
+            if len(ready) == window or n_bytes > BYTES_HELD:
+                break
+        return ready
 
     def _encode_window(self, items, window, model, X_out, kept, report):
         """Encode pairs of a group and its prepared item or RejectedItem, each at all its rows, into ``X_out``.

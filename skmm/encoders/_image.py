@@ -16,9 +16,13 @@ from ._media import check_background, load_image, parse_color
 from ._model import ModelEncoder, place_of, ready_module
 from ._sentence import SentenceModel, hub_names, load_sentence_transformer
 
-# Pixels per batch with batch_size="auto": 32 images of 224 x 224 on a CPU, which gains nothing from more.
-_PIXELS_PER_BATCH = {"cpu": 32 * 224**2}
+# Pixels per batch with batch_size="auto": 8 images of 224 x 224 on a CPU, whose caches hold no more.
+_PIXELS_PER_BATCH = {"cpu": 8 * 224**2}
 _PIXELS_PER_BATCH_ELSEWHERE = 256 * 224**2
+
+# Images held at a time by each who encodes: few, so that workers end at the same time, and no less than a batch.
+_IMAGES_HELD = 32
+_IMAGES_HELD_ELSEWHERE = 256
 
 # Batches on their way at the same time on a CPU; each worker holds one.
 _MAX_WORKERS = 4
@@ -63,8 +67,12 @@ class ImageEncoder(ModelEncoder):
         computes it natively, else "float32". The output is float32 always.
 
     batch_size : int or "auto", default="auto"
-        Images per batch at most. "auto" goes by their pixels: 32 of 224 x 224 on CPU, 256 elsewhere.
-        Where a batch does not fit into memory it is halved.
+        Images per batch at most. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256 elsewhere.
+        Where a batch does not fit into memory it is halved, and the process remembers it for this model.
+
+    compile : bool, default=False
+        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
+        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length.
@@ -164,6 +172,7 @@ class ImageEncoder(ModelEncoder):
         device="auto",
         precision="auto",
         batch_size="auto",
+        compile=False,
         normalize=False,
         background="white",
         store="auto",
@@ -176,6 +185,7 @@ class ImageEncoder(ModelEncoder):
         self.device = device
         self.precision = precision
         self.batch_size = batch_size
+        self.compile = compile
         self.normalize = normalize
         self.background = background
         self.store = store
@@ -185,7 +195,10 @@ class ImageEncoder(ModelEncoder):
 
     @property
     def _window(self):
-        return max(64, 0 if self.batch_size == "auto" else self.batch_size)
+        if self.batch_size != "auto":
+            return max(_IMAGES_HELD, self.batch_size)
+        is_cpu = resolve_device(self.device).type == "cpu"
+        return _IMAGES_HELD if is_cpu else _IMAGES_HELD_ELSEWHERE
 
     @property
     def _loader(self):
@@ -194,7 +207,8 @@ class ImageEncoder(ModelEncoder):
 
     def _n_workers(self, model):
         # Whole batches side by side waste less of a CPU than many threads on one, and decoding overlaps on its own.
-        return min(_MAX_WORKERS, available_cpus()) if model.device.type == "cpu" else 1
+        # Compiled code is for one number of threads, and would be compiled again for that of the workers.
+        return min(_MAX_WORKERS, available_cpus()) if model.device.type == "cpu" and not self.compile else 1
 
     def _fit_width(self):
         check_background(self.background)
@@ -239,7 +253,7 @@ class ImageEncoder(ModelEncoder):
             device = resolve_device(self.device)
             dtype = resolve_precision(self.precision, device)
             recipe = self.preprocess if callable(self.preprocess) else _data_config(self.preprocess or {})
-            return _ImageModel(ready_module(self.model, device, dtype), recipe)
+            return _ImageModel(ready_module(self.model, device, dtype, self.compile), recipe)
         model = super()._get_model()
         return _ClipModel(model) if isinstance(model, SentenceModel) else model
 
@@ -269,6 +283,9 @@ class ImageEncoder(ModelEncoder):
         budget = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
         return max(1, 3 * budget // math.prod(shape))
 
+    def _cost(self, prepared, model):
+        return math.prod(getattr(prepared, "shape", (1,)))
+
     def _forward(self, model, batch):
         return model.embed(batch)
 
@@ -287,7 +304,7 @@ class _ImageModel:
     """
 
     def __init__(self, network, recipe):
-        self.network = network
+        self.network = self.compiles = network
         self.recipe = recipe
         weights = next(network.parameters(), None)
         self.device, self.dtype = place_of(weights)
@@ -304,11 +321,11 @@ class _ImageModel:
             images = images.pin_memory()
         images = images.to(self.device, non_blocking=True)
         if isinstance(self.recipe, dict):
-            # In float32 for its digits, on the device for its speed.
+            # In float32 for its digits, on the device for its speed, in place for its memory.
             mean, std = (
                 torch.tensor(self.recipe[name], device=self.device).view(1, -1, 1, 1) for name in ("mean", "std")
             )
-            images = (images.float() / 255 - mean) / std
+            images = images.float().mul_(1 / (255 * std)).sub_(mean / std)
         images = images.to(self.dtype, memory_format=torch.channels_last)
         rows = self.network(images)
         if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
@@ -328,7 +345,7 @@ class _ClipModel:
 
     def __init__(self, model):
         self._model = model
-        self.device = model.network.device
+        self.network, self.device = model.network, model.device
 
     def embed(self, batch):
         """Give a tensor with one row per PIL image."""

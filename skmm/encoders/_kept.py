@@ -1,6 +1,7 @@
 """One encoding's view of an embedding store: what is there already, who computes what, and what is new."""
 
 import secrets
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -22,6 +23,9 @@ class KeptRows:
     X_out : ndarray of shape (n_samples, n_features)
         Where rows go that are found.
 
+    takes_turns : bool
+        Whether one encodes at a time, so that few processes load a model into the memory of a GPU.
+
     Attributes
     ----------
     deferred : list of (key, rows)
@@ -31,22 +35,42 @@ class KeptRows:
         Whether what others compute is not waited for any more.
     """
 
-    def __init__(self, store, context, finish, X_out):
+    def __init__(self, store, context, finish, X_out, takes_turns):
         self.store = store
         self.context = context
         self._finish = finish
         self._X_out = X_out
+        self._takes_turns = takes_turns
         # Threads are apart as processes are.
         self._owner = secrets.randbits(62)
         self.deferred = []
         self.is_last_pass = False
 
-    def __enter__(self):
-        return self
+    @contextmanager
+    def turn(self):
+        """Surround the encoding of what is missing; where devices are shared, others wait for their turn."""
+        try:
+            with self.store.one_at_a_time() if self._takes_turns else nullcontext():
+                yield
+        finally:
+            # Of items that could not be encoded.
+            self.store.release(self._owner)
 
-    def __exit__(self, *error):
-        # Of items that could not be encoded.
-        self.store.release(self._owner)
+    def look_up(self, groups, report):
+        """Do as ``fill`` for all groups of a call, and count what was found and what was not."""
+        missing = self.fill(groups)
+        self.store.hits += len(groups) - len(missing)
+        self.store.misses += len(missing)
+        report(len(groups) - len(missing))
+        return missing
+
+    def look_again(self, groups, report):
+        """Give what is still missing after others had their turn."""
+        if not self._takes_turns:
+            return groups
+        missing = self.fill(groups)
+        report(len(groups) - len(missing))
+        return missing
 
     def fill(self, groups):
         """Write the rows of the groups that are in the store; give the groups that are not.

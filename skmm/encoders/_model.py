@@ -5,7 +5,7 @@ import importlib.util
 import json
 import os
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from numbers import Integral
 from pathlib import Path
 
@@ -14,10 +14,14 @@ import numpy as np
 from .._store import EmbeddingStore, find_store
 from .._store_folder import adopt_folder, private_folder
 from .._torch import (
+    batch_limit,
+    check_not_forked,
     expected_place,
     first_line,
     get_model,
     is_out_of_memory,
+    move_model,
+    note_run,
     resolve_device,
     resolve_precision,
     run_with_backoff,
@@ -57,13 +61,20 @@ def place_of(weights):
     return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
 
 
-def ready_module(module, device, dtype):
-    """Give the module itself if it is in eval mode where and as it should run, else a copy that is."""
+def ready_module(module, device, dtype, compiled=False):
+    """Give the module itself if it is in eval mode where and as it should run, else a copy that is; compiled if asked.
+
+    torch recognises the code that it has compiled before, also in a copy.
+    """
     tensors = [*module.parameters(), *module.buffers()]
     fits = all(x.device == device and (x.dtype == dtype or not x.is_floating_point()) for x in tensors)
-    if fits and not any(part.training for part in module.modules()):
+    if not fits or any(part.training for part in module.modules()):
+        module = copy.deepcopy(module).to(device, dtype).eval()
+    if not compiled:
         return module
-    return copy.deepcopy(module).to(device, dtype).eval()
+    import torch
+
+    return torch.compile(module, dynamic=True)
 
 
 def load_from_hub(names, revision, load, marker, cache=None):
@@ -123,8 +134,10 @@ class ModelEncoder(ItemEncoder):
     """Base of the encoders that run a pretrained network.
 
     The instance holds parameters only: the network lives in the registry of the process, where all
-    clones and threads find it. Subclasses write ``_load_model``, ``_model_width`` and ``_forward``
-    beside ``_prepare_item``, and may override ``_batches``.
+    clones and threads find it. Subclasses write ``_load_model``, ``_find_facts``, ``_settings``,
+    ``_libraries`` and ``_forward`` beside ``_prepare_item``, and may override ``_batches`` and ``_cost``; those
+    that take modules also ``_probe`` and ``_module_settings``. What ``_load_model`` gives has the attributes
+    ``network``, ``device``, and ``compiles``, the part of the network to be compiled.
     """
 
     _parameter_constraints: dict = {
@@ -133,6 +146,7 @@ class ModelEncoder(ItemEncoder):
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "compile": ["boolean"],
         "normalize": ["boolean"],
         "revision": [str, None],
         "store": [str, os.PathLike, EmbeddingStore, None],
@@ -192,6 +206,10 @@ class ModelEncoder(ItemEncoder):
         """Turn a list of prepared items into a tensor of shape (len(batch), n_features)."""
         raise NotImplementedError
 
+    def _cost(self, prepared, model):
+        """Give the share of a device's memory that an input of the network takes, in a unit of the encoder's own."""
+        return 1
+
     def _fit_width(self):
         if not self._is_named():
             self._use_facts(self._find_facts(self._get_model()))
@@ -199,16 +217,26 @@ class ModelEncoder(ItemEncoder):
         store = find_store(self.store)
         facts = self._stored_facts(store)
         if facts is None:
-            facts = json.loads(json.dumps(self._find_facts(self._get_model())))
-            # Now, when the model's files are there for certain.
-            identity = self._identity(store)
-            if identity is not None:
-                store.put_fact(digest_of("facts", identity), facts)
+            with store.one_at_a_time() if store is not None and self._takes_turns() else nullcontext():
+                facts = self._stored_facts(store) or self._load_facts(store)
         self._use_facts(facts)
 
     def _stored_facts(self, store):
         identity = self._identity(store)
         return None if identity is None else store.get_fact(digest_of("facts", identity))
+
+    def _load_facts(self, store):
+        """Find the facts in the network itself, and keep them."""
+        facts = json.loads(json.dumps(self._find_facts(self._get_model())))
+        # Now, when the model's files are there for certain.
+        identity = self._identity(store)
+        if identity is not None:
+            store.put_fact(digest_of("facts", identity), facts)
+        return facts
+
+    def _takes_turns(self):
+        """Tell whether processes encode one after the other: the memory of a GPU holds few copies of a model."""
+        return expected_place(self.device, self.precision)[0] != "cpu"
 
     def _identity(self, store):
         """Give a digest of all that decides the rows of this encoder, None if there is no store or no such digest."""
@@ -234,7 +262,8 @@ class ModelEncoder(ItemEncoder):
             return None
         versions = [(package, minor_version(package)) for package in self._libraries()]
         place = expected_place(self.device, self.precision)
-        return digest_of(type(self).__module__, type(self).__qualname__, content, place, versions, settings)
+        encoder = type(self).__module__, type(self).__qualname__
+        return digest_of(encoder, content, place, self.compile, versions, settings)
 
     def _is_named(self):
         """Tell whether the model is a folder or a name, not a module in memory."""
@@ -245,6 +274,14 @@ class ModelEncoder(ItemEncoder):
         source, is_folder = self._find_source()
         return source if is_folder else cached_snapshot(self._hub_names(source), self.revision)
 
+    def _module_settings(self):
+        """Give the parameters that have a part in the numbers of a module in memory, as plain data."""
+        raise NotImplementedError
+
+    def _probe(self):
+        """Give a prepared item that is always the same."""
+        raise NotImplementedError
+
     def _hub_names(self, source):
         """Give the names under which the hub may have a model."""
         return [source]
@@ -252,7 +289,7 @@ class ModelEncoder(ItemEncoder):
     def _kept_rows(self, X_out):
         store = find_store(self.store)
         identity = self._identity(store)
-        return None if identity is None else KeptRows(store, identity, self._finish_rows, X_out)
+        return None if identity is None else KeptRows(store, identity, self._finish_rows, X_out, self._takes_turns())
 
     def _store_keys(self, items, kept):
         files = FileDigests(kept.store)
@@ -267,10 +304,13 @@ class ModelEncoder(ItemEncoder):
         import torch
 
         def encode(piece):
+            note_run()
             with torch.inference_mode():
                 return self._forward(model, piece).to(device="cpu", dtype=torch.float32).numpy()
 
-        return run_with_backoff(encode, batch)
+        # A module in memory may run as a copy, which is another one in the next call.
+        limit = batch_limit(model.network if self._is_named() else self.model, model.device)
+        return run_with_backoff(encode, batch, limit, self._cost(batch[0], model))
 
     def _encode_batch(self, batch, model):
         vectors = self._encode_prepared(batch, model)
@@ -283,12 +323,21 @@ class ModelEncoder(ItemEncoder):
 
     def _get_model(self):
         """Get the network from the registry of this process, which loads it where needed."""
+        check_not_forked()
         source, is_folder = self._find_source()
         device = resolve_device(self.device)
         dtype = resolve_precision(self.precision, device)
-        signature = _folder_signature(source) if is_folder else None
-        key = (self._loader, source, signature, self.revision, str(device), str(dtype))
-        return get_model(key, lambda: self._load(source, is_folder, device, dtype))
+
+        def key(content):
+            return self._loader, source, content, self.revision, str(device), str(dtype), self.compile
+
+        # Another snapshot of the hub is another model.
+        content = _folder_signature(source) if is_folder else self._model_folder()
+        model = get_model(key(content), lambda: self._load(source, is_folder, device, dtype))
+        if content is None:
+            # It has been downloaded just now.
+            move_model(key(None), key(self._model_folder()))
+        return model
 
     def _find_source(self):
         """Give the local folder of the model and True, or its hub name and False."""
@@ -314,12 +363,16 @@ class ModelEncoder(ItemEncoder):
 
     def _load(self, source, is_folder, device, dtype):
         try:
-            return self._load_model(source, is_folder, device, dtype)
+            model = self._load_model(source, is_folder, device, dtype)
         except Exception as error:
             # A missing package says on its own what to install.
             if isinstance(error, ImportError) or is_out_of_memory(error):
                 raise
             raise self._unavailable(source, is_folder, error) from error
+        if self.compile:
+            # In place, so that whatever calls the network runs what was compiled. Batches have many shapes.
+            model.compiles.compile(dynamic=True)
+        return model
 
     def _unavailable(self, source, is_folder, error):
         reason = f"{type(error).__name__}: {first_line(error)}"

@@ -43,7 +43,8 @@ class SentenceModel:
     """
 
     def __init__(self, network):
-        self.network = network
+        self.network = self.compiles = network
+        self.device = network.device
         self.tokenizer = getattr(network[0], "tokenizer", None)
         # A tokenizer keeps its settings for truncation and padding as state, which threads would share.
         self.lock = threading.Lock()
@@ -119,7 +120,7 @@ class SentenceModel:
         """Run the network; give a tensor with one row per item."""
         import torch
 
-        device, weights = self.network.device, next(self.network.parameters(), None)
+        device, weights = self.device, next(self.network.parameters(), None)
 
         def place(x):
             if not isinstance(x, torch.Tensor):

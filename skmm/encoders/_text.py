@@ -54,7 +54,11 @@ class TextEncoder(ModelEncoder):
 
     batch_size : int or "auto", default="auto"
         Texts per batch at most. "auto" goes by length: about 1,500 tokens on CPU, 32,768 elsewhere. Where
-        a batch does not fit into memory it is halved.
+        a batch does not fit into memory it is halved, and the process remembers it for this model.
+
+    compile : bool, default=False
+        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
+        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length. Many models, the default one among them, do so anyway.
@@ -161,6 +165,7 @@ class TextEncoder(ModelEncoder):
         device="auto",
         precision="auto",
         batch_size="auto",
+        compile=False,
         normalize=False,
         store="auto",
         on_error="raise",
@@ -174,6 +179,7 @@ class TextEncoder(ModelEncoder):
         self.device = device
         self.precision = precision
         self.batch_size = batch_size
+        self.compile = compile
         self.normalize = normalize
         self.store = store
         self.on_error = on_error
@@ -230,6 +236,9 @@ class TextEncoder(ModelEncoder):
             n_rows = max(1, budget // width) if self.batch_size == "auto" else self.batch_size
             for start in range(0, len(same_width), n_rows):
                 yield same_width[start : start + n_rows]
+
+    def _cost(self, prepared, model):
+        return model.padded_width(prepared) if model.takes_tokens else _GUESSED_WIDTH
 
     def _forward(self, model, batch):
         rows = model.embed(model.features(batch, model.prompt_text(self.prompt)))

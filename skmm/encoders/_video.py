@@ -96,8 +96,13 @@ class VideoEncoder(ImageEncoder):
         computes it natively, else "float32". The output is float32 always.
 
     batch_size : int or "auto", default="auto"
-        Frames, or clips of a video model, per batch at most. "auto" goes by their pixels: 32 frames of
-        224 x 224 on CPU, 256 elsewhere. Where a batch does not fit into memory it is halved.
+        Frames, or clips of a video model, per batch at most. "auto" goes by their pixels: 8 frames of
+        224 x 224 on CPU, 256 elsewhere. Where a batch does not fit into memory it is halved, and the process
+        remembers it for this model.
+
+    compile : bool, default=False
+        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
+        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length.
@@ -213,6 +218,7 @@ class VideoEncoder(ImageEncoder):
         device="auto",
         precision="auto",
         batch_size="auto",
+        compile=False,
         normalize=False,
         background="white",
         store="auto",
@@ -226,6 +232,7 @@ class VideoEncoder(ImageEncoder):
             device=device,
             precision=precision,
             batch_size=batch_size,
+            compile=compile,
             normalize=normalize,
             background=background,
             store=store,

@@ -84,7 +84,7 @@ class VideoModel:
     """
 
     def __init__(self, network, recipe):
-        self.network = network
+        self.network = self.compiles = network
         self.recipe = recipe
         self.device = network.device
         self.summary = _SUMMARIES[network.config.model_type]

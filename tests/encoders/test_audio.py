@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skmm import ModalityFuser, _torch
-from skmm.encoders import AudioEncoder
+from skmm.encoders import AudioEncoder, _ahead, _base
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')
 
@@ -497,6 +497,25 @@ class TestContract:
         assert lenient.errors_[4].item == "pair of int 16000 and array of shape (2,) and dtype float64"
         assert_array_equal(np.flatnonzero(np.isnan(out).all(axis=1)), sorted([*rows, 2, 8]))
         assert_array_equal(out[[0, 4]], lenient.transform([ITEMS[2], ITEMS[7]]))
+
+    def test_long_recordings_are_held_one_at_a_time(self, monkeypatch):
+        items = [(RATE, sound(RATE * (1 + i % 3), i)) for i in range(12)]
+        expected = encoder().fit_transform(items)
+        windows = []
+        take = AudioEncoder._take_window
+
+        def note(self, prepared):
+            windows.append(take(self, prepared))
+            return windows[-1]
+
+        monkeypatch.setattr(AudioEncoder, "_take_window", note)
+        for module in (_base, _ahead):
+            monkeypatch.setattr(module, "BYTES_HELD", 4 * RATE * 3)
+        assert_allclose(encoder(store=None).fit_transform(items), expected, atol=1e-6)
+        seconds = [sum(item[0].n_times for _, item in window) / RATE for window in windows]
+        assert sum(seconds) == 24
+        # Each window ends with the recording that exceeds the bytes.
+        assert max(seconds) <= 6
 
     def test_out_of_memory_halves_the_batch(self):
         class Tight(Means):

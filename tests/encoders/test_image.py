@@ -358,6 +358,24 @@ class TestContract:
         assert max(n for n, *_ in module.seen) == 2
         assert_allclose(out, encoder().fit_transform(IMAGES), atol=1e-6)
 
+    @pytest.mark.parametrize("is_copied", [False, True])
+    def test_batches_that_fit_are_remembered(self, is_copied):
+        tried = []
+
+        class Tight(Means):
+            def forward(self, x):
+                tried.append(len(x))
+                if len(x) > 2:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                return super().forward(x)
+
+        fitted = encoder(Tight().train(is_copied), batch_size=8, store=None).fit(IMAGES)
+        fitted.transform(IMAGES)
+        assert tried == [1, 8, 4, *[2] * 4, 1]
+        tried.clear()
+        clone(fitted).fit_transform(IMAGES)
+        assert tried == [1, *[2] * 4, 1]
+
     def test_values_that_are_not_finite_are_errors(self):
         class Overflow(Means):
             def forward(self, x):

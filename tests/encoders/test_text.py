@@ -343,6 +343,9 @@ class TestLoading:
         monkeypatch.setattr(SentenceModel, "embed", embed_two_at_most)
         np.testing.assert_allclose(encoder.transform(texts), X, atol=1e-6)
         assert max(sizes) == 9
+        sizes.clear()
+        np.testing.assert_allclose(encoder.transform(texts), X, atol=1e-6)
+        assert max(sizes) == 2
 
     def test_no_progress_bar_of_the_libraries(self, loads, encoder, capfd):
         encoder.fit_transform(TEXTS)

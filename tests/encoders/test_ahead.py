@@ -1,0 +1,77 @@
+"""Work ahead of time: order, bounds by number and by bytes, early ends and errors."""
+
+import threading
+from contextlib import closing
+
+import pytest
+
+from skmm.encoders import _ahead
+from skmm.encoders._ahead import in_order
+
+
+class Worker:
+    """Counts how many tasks have begun beyond those that were taken."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.begun = self.taken = self.most = 0
+
+    def __call__(self, task):
+        with self.lock:
+            self.begun += 1
+            self.most = max(self.most, self.begun - self.taken)
+        return task * task
+
+    def run(self, *args, **options):
+        out = []
+        for task, result in in_order(self, *args, **options):
+            assert result == task * task
+            with self.lock:
+                self.taken += 1
+            out.append(task)
+        return out
+
+
+@pytest.mark.parametrize("n_threads", [0, 1, 4])
+def test_everything_comes_in_order(n_threads):
+    assert Worker().run(range(200), n_threads) == list(range(200))
+
+
+def test_no_more_tasks_than_allowed_wait():
+    worker = Worker()
+    worker.run(range(100), 2, ahead=5)
+    assert worker.most <= 7
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_large_results_hold_the_threads_back(monkeypatch, n_threads):
+    monkeypatch.setattr(_ahead, "BYTES_HELD", 10)
+    worker = Worker()
+    assert worker.run(range(60), n_threads, ahead=50, size=lambda result: 6) == list(range(60))
+    # Two that wait exceed the bytes; beyond them what each thread had begun, the next in line, and the one just taken.
+    assert worker.most <= 2 + n_threads + 2
+
+
+def test_results_larger_than_all_room_still_come(monkeypatch):
+    monkeypatch.setattr(_ahead, "BYTES_HELD", 10)
+    assert Worker().run(range(20), 2, ahead=8, size=lambda result: 1000) == list(range(20))
+
+
+def test_who_stops_early_leaves_no_thread(monkeypatch):
+    monkeypatch.setattr(_ahead, "BYTES_HELD", 10)
+    n_threads = threading.active_count()
+    with closing(in_order(Worker(), range(1000), 3, ahead=50, size=lambda result: 11)) as line:
+        assert next(line) == (0, 0)
+    assert threading.active_count() == n_threads
+
+
+def test_errors_are_passed_on(monkeypatch):
+    monkeypatch.setattr(_ahead, "BYTES_HELD", 0)
+    n_threads = threading.active_count()
+
+    def divide(task):
+        return 1 / (task - 3)
+
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(divide, range(50), 2, ahead=8, size=lambda result: 1))
+    assert threading.active_count() == n_threads
