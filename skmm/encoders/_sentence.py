@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 
+from .._torch import place
 from ._model import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
@@ -136,14 +137,11 @@ class SentenceModel:
         """Run the network; give a tensor with one row per item."""
         import torch
 
-        device, weights = self.device, next(self.network.parameters(), None)
-
-        def place(x):
-            if not isinstance(x, torch.Tensor):
-                return x
-            return x.to(device, weights.dtype) if x.is_floating_point() and weights is not None else x.to(device)
-
-        features = {name: place(x) for name, x in features.items()}
+        weights = next(self.network.parameters(), None)
+        dtype = None if weights is None else weights.dtype
+        features = {
+            name: place(x, self.device, dtype) if isinstance(x, torch.Tensor) else x for name, x in features.items()
+        }
         return self.network(features)["sentence_embedding"][:, : self.network.truncate_dim]
 
 
