@@ -3,15 +3,19 @@
 Items per second, medians of interleaved runs, model set-up outside the clock, every model already warm:
 
 - skmm: ``transform`` of a fitted encoder, from strings or JPEG paths to a float32 matrix;
-- bare: a loop that feeds ready tensors to the same model in the same precision: skmm's own batches for texts (or
-  sorted batches of 32 if these are faster), batches of 32 for images; the limit;
+- bare: a loop that feeds ready tensors to the same model in the same precision, at torch's own number of threads: for
+  texts the better of skmm's own batches and sorted batches of 32, for images batches of 32; the limit;
 - others: ``SentenceTransformer.encode`` at its defaults for texts; embetter's ``ImageLoader`` and ``TimmEncoder`` for
   images, one image at a time as it does (needs ``pip install embetter``, left out where that is absent).
 
 Texts: all-MiniLM-L6-v2, 2,000 texts of 1 to 6 sentences of product descriptions. Images: 1,000 photos of 128 pixels,
 resized to 224 by the model's own configuration, in timm networks with random weights, on which speed does not depend.
+"one worker" is the encoder with all threads on one batch at a time instead of a batch per worker.
 
-    python benchmarks/encode.py [--runs 3] [--texts 2000] [--images 1000]
+Large photos: 1,600 x 1,200 pixels, made of the small ones. The limit is 1 / (1/F + 1/D), with F the rate
+of the bare loop and D that of decoding and resizing alone, on all cores, at the reduced scale that JPEG allows.
+
+    python benchmarks/encode.py [--runs 3] [--texts 2000] [--images 1000] [--large 150]
 """
 
 import argparse
@@ -19,16 +23,21 @@ import re
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import timm
 import torch
 from _accuracy import data_folder, write
+from PIL import Image
 from sentence_transformers import SentenceTransformer
 from timm.models import save_for_hf
 
 from skmm import ImageEncoder, TextEncoder
+from skmm._torch import resolve_precision
+from skmm.encoders._base import available_cpus
 
 NETWORKS = ("mobilenetv3_small_100", "resnet18")
 
@@ -47,6 +56,15 @@ def photos(folder, n_images):
     paths = [folder / line.split(",")[0].strip() for line in lines]
     order = np.random.default_rng(0).permutation(len(paths))[:n_images]
     return [str(paths[i]) for i in order]
+
+
+def enlarged(paths, folder):
+    """Give paths of the photos blown up to 1,600 x 1,200 pixels."""
+    out = []
+    for i, path in enumerate(paths):
+        out.append(str(folder / f"large_{i}.jpg"))
+        Image.open(path).resize((1600, 1200), Image.Resampling.BICUBIC).save(out[-1], quality=92)
+    return out
 
 
 def interleaved(calls, n_items, runs):
@@ -76,43 +94,75 @@ def time_texts(texts, runs):
                 model.embed(dict(batch)).float().numpy()
 
     plain = SentenceTransformer(encoder._find_source()[0], device=str(model.network.device))
+    # Only the better of the two is a limit; one run of each tells which.
+    bares = {"bare, same batches": lambda: bare(own), "bare, sorted batches of 32": lambda: bare(by_32)}
+    tried = interleaved(bares, len(texts), 1)
+    best = max(tried, key=tried.get)
     calls = {
         "skmm": lambda: encoder.transform(texts),
-        "bare, same batches": lambda: bare(own),
-        "bare, sorted batches of 32": lambda: bare(by_32),
+        best: bares[best],
         "sentence-transformers": lambda: plain.encode(texts, show_progress_bar=False),
     }
     return interleaved(calls, len(texts), runs)
 
 
-def time_images(name, paths, runs, folder):
+def one_worker(encoder, paths):
+    """Encode with all threads on one batch at a time."""
+    with mock.patch.object(ImageEncoder, "_n_workers", return_value=1):
+        encoder.transform(paths)
+
+
+def time_images(name, paths, runs, folder, with_others):
     """Items per second of skmm, the bare loop and, where installed, embetter."""
     torch.manual_seed(0)
-    network = timm.create_model(name, pretrained=False)
-    save_for_hf(network, folder / name, safe_serialization=True)
+    save_for_hf(timm.create_model(name, pretrained=False), folder / name, safe_serialization=True)
     encoder = ImageEncoder(folder / name).fit(paths)
+    calls = {"skmm": lambda: encoder.transform(paths), "bare": bare_forward(encoder, len(paths))}
+    if with_others:
+        calls["skmm, one worker"] = lambda: one_worker(encoder, paths)
+        try:
+            from embetter.vision import ImageLoader, TimmEncoder
+        except ImportError:
+            pass
+        else:
+            create = timm.create_model
+
+            # It asks the hub for weights, which random ones stand for here.
+            def create_random(*args, **kwargs):
+                return create(*args, **{**kwargs, "pretrained": False}).eval()
+
+            with mock.patch.object(timm, "create_model", create_random):
+                other = TimmEncoder(name)
+            calls["embetter"] = lambda: other.transform(ImageLoader().fit_transform(paths))
+    return interleaved(calls, len(paths), runs)
+
+
+def bare_forward(encoder, n_images):
+    """Give a function that runs the encoder's network on that many ready images, in batches of 32."""
     model = encoder._get_model()
     side = model.recipe["input_size"][1]
     batch = torch.rand(32, 3, side, side).to(model.device, model.dtype, memory_format=torch.channels_last)
 
-    def bare():
+    def forward():
         with torch.inference_mode():
-            for start in range(0, len(paths), 32):
-                model.network(batch[: len(paths) - start]).float().cpu().numpy()
+            for start in range(0, n_images, 32):
+                model.network(batch[: n_images - start]).float().cpu().numpy()
 
-    calls = {"skmm": lambda: encoder.transform(paths), "bare": bare}
-    try:
-        from embetter.vision import ImageLoader, TimmEncoder
-    except ImportError:
-        pass
-    else:
-        create = timm.create_model
-        # It asks the hub for weights, which random ones stand for here.
-        timm.create_model = lambda *args, **kwargs: create(*args, **{**kwargs, "pretrained": False}).eval()
-        other = TimmEncoder(name)
-        timm.create_model = create
-        calls["embetter"] = lambda: other.transform(ImageLoader().fit_transform(paths))
-    return interleaved(calls, len(paths), runs)
+    return forward
+
+
+def time_large(name, paths, runs, folder):
+    """Items per second of skmm, the bare loop, and decoding alone; and what the two allow together."""
+    encoder = ImageEncoder(folder / name).fit(paths)
+
+    def decode():
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            for _ in pool.map(encoder._prepare_item, paths):
+                pass
+
+    calls = {"skmm": lambda: encoder.transform(paths), "forward": bare_forward(encoder, len(paths)), "decode": decode}
+    found = interleaved(calls, len(paths), runs)
+    return {**found, "bare, 1/(1/F + 1/D)": 1 / (1 / found["forward"] + 1 / found["decode"])}
 
 
 def main():
@@ -121,14 +171,18 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--texts", type=int, default=2000)
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--large", type=int, default=150)
     arguments = parser.parse_args()
     folder = data_folder("grocery_store")
     start = time.perf_counter()
     rates = {"MiniLM, texts": time_texts(texts_of_mixed_length(folder, arguments.texts), arguments.runs)}
     with tempfile.TemporaryDirectory() as temporary:
+        temporary = Path(temporary)
+        images = photos(folder, arguments.images)
         for name in NETWORKS:
-            images = photos(folder, arguments.images)
-            rates[f"{name}, photos"] = time_images(name, images, arguments.runs, Path(temporary))
+            rates[f"{name}, photos"] = time_images(name, images, arguments.runs, temporary, name == NETWORKS[0])
+        large = enlarged(images[: arguments.large], temporary)
+        rates[f"{NETWORKS[0]}, large photos"] = time_large(NETWORKS[0], large, arguments.runs, temporary)
     rows = []
     for task, found in rates.items():
         limit = max(rate for name, rate in found.items() if name.startswith("bare"))
@@ -136,7 +190,10 @@ def main():
             rows.append({"task": task, "what": name, "per_second": rate, "skmm_over_it": found["skmm"] / rate})
             print(f"{task:32} {name:28} {rate:9.1f} items/s   skmm / it {found['skmm'] / rate:5.2f}")
         rows.append({"task": task, "what": "limit", "per_second": limit, "skmm_over_it": found["skmm"] / limit})
-    found = {"threads": torch.get_num_threads(), **vars(arguments), "rows": rows}
+    machine = {"threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
+    machine["precision"] = str(resolve_precision("auto", torch.device("cpu")))
+    print(machine)
+    found = {**machine, **vars(arguments), "rows": rows}
     write("encode", found, time.perf_counter() - start)
 
 

@@ -132,6 +132,13 @@ def expected_place(device, precision):
     return device.type, str(resolve_precision(precision, device)).removeprefix("torch.")
 
 
+def place(x, device, dtype=None):
+    """Copy a tensor to a device, and its floats to a dtype; to CUDA while the caller goes on."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        x = x.pin_memory()
+    return x.to(device, dtype if x.is_floating_point() else None, non_blocking=True)
+
+
 @functools.lru_cache(maxsize=1)
 def _cpu_computes_bfloat16():
     if "torch" not in sys.modules and os.path.exists(_CPU_INFO):

@@ -137,9 +137,8 @@ def check_damaged(folder):
         lost = np.isnan(before).any(axis=1)
         np.testing.assert_array_equal(before[~lost], ROWS[~lost])
         store.claim(KEYS, 1)
-        store.put_rows([key for key, is_lost in zip(KEYS, lost, strict=True) if is_lost], ROWS[lost]) if any(
-            lost
-        ) else None
+        if lost.any():
+            store.put_rows([key for key, is_lost in zip(KEYS, lost, strict=True) if is_lost], ROWS[lost])
         after = read(store)
         is_there = ~np.isnan(after).any(axis=1)
         np.testing.assert_array_equal(after[is_there], ROWS[is_there])

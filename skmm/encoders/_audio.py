@@ -81,8 +81,9 @@ class AudioEncoder(ModelEncoder):
         a batch does not fit into memory it is halved, and the process remembers it for this model.
 
     compile : bool, default=False
-        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
-        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
+        Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
+        minutes, so that it can only pay for many items; on a CPU it needs a C++ compiler. Rows are the same
+        up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length.

@@ -298,16 +298,31 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _encode_groups(self, items, groups, X_out, kept, bar):
         """Encode groups of equal items into ``X_out``; give the errors."""
+        errors = []
         if kept is not None:
             groups = kept.look_again(groups, bar.update)
+            readable = self._refuse(items, groups, errors)
+            bar.update(len(groups) - len(readable))
+            groups = readable
         if not groups:
-            return []
+            return errors
         model = self._get_model()
-        errors = self._encode_pass(items, groups, model, X_out, kept, bar)
+        errors += self._encode_pass(items, groups, model, X_out, kept, bar)
         if kept is not None and kept.deferred:
             # Most of it is there by now. Whoever still computes began at the other end.
             errors += self._encode_pass(items, kept.begin_last_pass(), model, X_out, kept, bar)
         return errors
+
+    def _refuse(self, items, groups, errors):
+        """Give the groups from the first readable item on: where only bad ones are missing, no model is needed."""
+        for start, (_, rows) in enumerate(groups):
+            try:
+                self._prepare_item(items[rows[0]])
+            except RejectedItem as rejected:
+                self._reject(items, rows, rejected, errors)
+            else:
+                return groups[start:]
+        return []
 
     def _encode_pass(self, items, groups, model, X_out, kept, bar):
         windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]

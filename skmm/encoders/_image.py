@@ -8,7 +8,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from .._torch import resolve_device, resolve_precision
+from .._torch import place, resolve_device, resolve_precision
 from .._validation import HasMethods
 from ._base import available_cpus
 from ._identity import describe
@@ -71,8 +71,9 @@ class ImageEncoder(ModelEncoder):
         Where a batch does not fit into memory it is halved, and the process remembers it for this model.
 
     compile : bool, default=False
-        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
-        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
+        Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
+        minutes, so that it can only pay for many items; on a CPU it needs a C++ compiler. Rows are the same
+        up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length.
@@ -128,8 +129,8 @@ class ImageEncoder(ModelEncoder):
 
     Notes
     -----
-    Missing images (None, NaN, ``pd.NA``, an empty path) give rows of NaN. Equal images are encoded once per
-    call. JPEG files much larger than the network's input are decoded at a reduced scale.
+    Missing images (None, NaN, ``pd.NA``, an empty path) give rows of NaN. Equal images are encoded once.
+    JPEG files much larger than the network's input are decoded at a reduced scale.
 
     Images are resized and cropped by timm, as its evaluation does, and normalised per batch on the device.
     A row depends on its image alone up to rounding (1e-5 in float32 on CPU).
@@ -316,10 +317,7 @@ class _ImageModel:
         shapes = {tuple(image.shape) for image in batch}
         if len(shapes) > 1:
             raise ValueError(f"preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
-        images = torch.stack(batch)
-        if self.device.type == "cuda":
-            images = images.pin_memory()
-        images = images.to(self.device, non_blocking=True)
+        images = place(torch.stack(batch), self.device)
         if isinstance(self.recipe, dict):
             # In float32 for its digits, on the device for its speed, in place for its memory.
             mean, std = (

@@ -182,6 +182,13 @@ class ModelEncoder(ItemEncoder):
             adopt_folder(folder)
         super().__setstate__(state)
 
+    def __getstate__(self):
+        state = super().__getstate__()
+        if not self._is_named() and place_of(next(self.model.parameters(), None))[0].type != "cpu":
+            # What is loaded on a machine without that device has to be on one that every machine has.
+            state["model"] = copy.deepcopy(self.model).to("cpu")
+        return state
+
     def _load_model(self, source, is_folder, device, dtype):
         """Load the network of a folder or a hub name, in eval mode, on a device and in a dtype."""
         raise NotImplementedError

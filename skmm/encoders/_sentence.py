@@ -6,11 +6,16 @@ import threading
 
 import numpy as np
 
+from .._torch import place
 from ._identity import cached_snapshot
 from ._model import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
 _TOKENIZE_ROWS = 512
+
+# Characters of a long text that are tried first, and looked at in the end, for each token that the network reads.
+_FIRST_CHARACTERS = 40
+_MOST_CHARACTERS = 1000
 
 _TOKEN_COLUMNS = {"input_ids", "attention_mask", "token_type_ids"}
 
@@ -73,11 +78,25 @@ class SentenceModel:
             prompt = self.network.default_prompt_name
         return self.network.prompts.get(prompt, prompt)
 
+    def _head(self, text, prompt, max_length):
+        """Give the beginning of a long text that has all the tokens that count; tokenizers work through all of it."""
+        limits = [limit for limit in (self.network.max_seq_length, max_length) if limit is not None]
+        if not limits:
+            return text
+        n_characters, most = (n * min(limits) for n in (_FIRST_CHARACTERS, _MOST_CHARACTERS))
+        while 2 * n_characters < min(len(text), most):
+            tokens = self._tokens([text[:n_characters]], prompt, max_length)["input_ids"][0]
+            if len(tokens) >= min(limits):
+                # Twice as many, since the cut may change the tokens next to it.
+                return text[: 2 * n_characters]
+            n_characters *= 4
+        return text[:most]
+
     def tokenize(self, items, prompt, max_length=None):
         """Fill in the tokens of texts, truncated to what the network reads, not padded."""
         for start in range(0, len(items), _TOKENIZE_ROWS):
             chunk = items[start : start + _TOKENIZE_ROWS]
-            features = self._tokens([item.text for item in chunk], prompt, max_length)
+            features = self._tokens([self._head(item.text, prompt, max_length) for item in chunk], prompt, max_length)
             columns = {name: features.pop(name) for name in _TOKEN_COLUMNS & features.keys()}
             for row, item in enumerate(chunk):
                 item.tokens = {name: np.array(values[row], dtype=np.int32) for name, values in columns.items()}
@@ -120,14 +139,11 @@ class SentenceModel:
         """Run the network; give a tensor with one row per item."""
         import torch
 
-        device, weights = self.device, next(self.network.parameters(), None)
-
-        def place(x):
-            if not isinstance(x, torch.Tensor):
-                return x
-            return x.to(device, weights.dtype) if x.is_floating_point() and weights is not None else x.to(device)
-
-        features = {name: place(x) for name, x in features.items()}
+        weights = next(self.network.parameters(), None)
+        dtype = None if weights is None else weights.dtype
+        features = {
+            name: place(x, self.device, dtype) if isinstance(x, torch.Tensor) else x for name, x in features.items()
+        }
         return self.network(features)["sentence_embedding"][:, : self.network.truncate_dim]
 
 

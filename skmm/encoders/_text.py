@@ -57,8 +57,9 @@ class TextEncoder(ModelEncoder):
         a batch does not fit into memory it is halved, and the process remembers it for this model.
 
     compile : bool, default=False
-        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
-        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
+        Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
+        minutes, so that it can only pay for many items; on a CPU it needs a C++ compiler. Rows are the same
+        up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length. Many models, the default one among them, do so anyway.
@@ -110,8 +111,9 @@ class TextEncoder(ModelEncoder):
 
     Notes
     -----
-    Missing texts (None, NaN, ``pd.NA``, the empty string) give rows of NaN. Equal texts are encoded once
-    per call. Texts beyond ``max_length`` or the model's limit are cut off there.
+    Missing texts (None, NaN, ``pd.NA``, the empty string) give rows of NaN. Equal texts are encoded once.
+    Texts beyond ``max_length`` or the model's limit are cut off there; no more than the first 1,000
+    characters for each of these tokens are looked at.
 
     A row depends on its text alone, not on its neighbours, their order or the batch size: each text is
     padded to a multiple of 8 tokens, and only texts of one padded width share a batch. What remains is

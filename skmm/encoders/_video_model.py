@@ -4,6 +4,8 @@ import functools
 import json
 import os
 
+from .._torch import place
+
 # What stands for the whole clip in the last layer: the mean of all tokens, or the token before them.
 _SUMMARIES = {"timesformer": "first", "videomae": "mean", "vivit": "first"}
 
@@ -93,7 +95,7 @@ class VideoModel:
         """Give a tensor with one row per clip, each a tensor (clip_length, 3, height, width)."""
         import torch
 
-        tokens = self.network(torch.stack(batch).to(self.device, self.network.dtype)).last_hidden_state
+        tokens = self.network(place(torch.stack(batch), self.device, self.network.dtype)).last_hidden_state
         return tokens[:, 0] if self.summary == "first" else tokens.mean(dim=1)
 
 
