@@ -4,8 +4,8 @@ The data: some 3,000 characters of 12 scripts, each with its picture and its Uni
 script: "small letter ka" may be Cyrillic or Georgian, and many shapes look alike. A language model encodes the
 names, classical descriptors the pictures; stock ``GridSearchCV`` then chooses how to fuse them.
 
-Until skmm keeps embeddings in a store, a search would encode every text again in every fold and candidate. So this
-script embeds once, first, and searches over the fusion of the embeddings after that.
+The store of the encoder would spare a search from encoding a text twice, but descriptors have none. So this script
+embeds once, first, and searches over the fusion of the embeddings after that.
 
     python examples/quickstart.py
     python examples/quickstart.py --text-model intfloat/e5-small-v2     # any model of the hub, or a folder

@@ -6,6 +6,7 @@ from math import ceil
 
 import numpy as np
 
+from .._torch import place
 from ._model import load_from_hub, place_of, without_progress_bar
 
 # No network hears less than one frame of a usual spectrogram.
@@ -152,13 +153,10 @@ class AudioModel:
         """Give a tensor with one row per window of one shape."""
         import torch
 
-        def place(values):
-            x = torch.stack([torch.as_tensor(value) for value in values])
-            if self.device.type == "cuda":
-                x = x.pin_memory()
-            return x.to(self.device, self.dtype if x.is_floating_point() else None, non_blocking=True)
+        def together(values):
+            return place(torch.stack([torch.as_tensor(value) for value in values]), self.device, self.dtype)
 
-        inputs = {name: place([window.inputs[name] for window in batch]) for name in batch[0].inputs}
+        inputs = {name: together([window.inputs[name] for window in batch]) for name in batch[0].inputs}
         rows = self._run(inputs)
         if not isinstance(rows, torch.Tensor) or rows.ndim not in (2, 3):
             got = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__

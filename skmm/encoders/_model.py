@@ -2,24 +2,35 @@
 
 import copy
 import importlib.util
+import json
 import os
-from contextlib import contextmanager, suppress
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
 from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 
+from .._store import EmbeddingStore, find_store
+from .._store_folder import adopt_folder, private_folder
 from .._torch import (
     batch_limit,
+    check_not_forked,
+    expected_place,
     first_line,
     get_model,
     is_out_of_memory,
+    move_model,
+    note_run,
     resolve_device,
     resolve_precision,
     run_with_backoff,
 )
 from .._validation import Interval, StrOptions
 from ._base import ItemEncoder
+from ._identity import Unidentifiable, cached_snapshot, digest_of, folder_digest, minor_version, module_digest
+from ._items import FileDigests, content_digest
+from ._kept import KeptRows
 
 
 def normalize_rows(X):
@@ -123,9 +134,10 @@ class ModelEncoder(ItemEncoder):
     """Base of the encoders that run a pretrained network.
 
     The instance holds parameters only: the network lives in the registry of the process, where all
-    clones and threads find it. Subclasses write ``_load_model``, ``_model_width`` and ``_forward``
-    beside ``_prepare_item``, and may override ``_batches`` and ``_cost``. What ``_load_model`` gives has the
-    attributes ``network``, ``device``, and ``compiles``, the part of the network to be compiled.
+    clones and threads find it. Subclasses write ``_load_model``, ``_find_facts``, ``_settings``,
+    ``_libraries`` and ``_forward`` beside ``_prepare_item``, and may override ``_batches`` and ``_cost``; those
+    that take modules also ``_probe`` and ``_module_settings``. What ``_load_model`` gives has the attributes
+    ``network``, ``device``, and ``compiles``, the part of the network to be compiled.
     """
 
     _parameter_constraints: dict = {
@@ -137,6 +149,7 @@ class ModelEncoder(ItemEncoder):
         "compile": ["boolean"],
         "normalize": ["boolean"],
         "revision": [str, None],
+        "store": [str, os.PathLike, EmbeddingStore, None],
     }
 
     # Encoders with the same loader share the networks that it loads.
@@ -153,12 +166,47 @@ class ModelEncoder(ItemEncoder):
                 setattr(twin, name, copy.deepcopy(getattr(self, name)))
         return twin
 
+    def __reduce_ex__(self, protocol):
+        make, arguments, state, *rest = super().__reduce_ex__(protocol)
+        # Workers find the private store by its path. joblib.hash, whose result must not depend on the session,
+        # pickles with protocol 3; processes talk in a later one.
+        if self.store == "auto" and protocol > 3:
+            with suppress(OSError):
+                state = {**state, "_private_folder": os.fspath(private_folder())}
+        return make, arguments, state, *rest
+
+    def __setstate__(self, state):
+        state = dict(state)
+        folder = state.pop("_private_folder", None)
+        if folder is not None:
+            adopt_folder(folder)
+        super().__setstate__(state)
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if not self._is_named() and place_of(next(self.model.parameters(), None))[0].type != "cpu":
+            # What is loaded on a machine without that device has to be on one that every machine has.
+            state["model"] = copy.deepcopy(self.model).to("cpu")
+        return state
+
     def _load_model(self, source, is_folder, device, dtype):
         """Load the network of a folder or a hub name, in eval mode, on a device and in a dtype."""
         raise NotImplementedError
 
-    def _model_width(self, model):
-        """Give the number of columns that the network computes."""
+    def _find_facts(self, model):
+        """Give what ``fit`` learns of the network, as data that JSON can hold: "width", the number of columns, ..."""
+        raise NotImplementedError
+
+    def _use_facts(self, facts):
+        """Set the fitted attributes that follow from what ``_find_facts`` gave."""
+        self.n_features_out_ = facts["width"]
+
+    def _libraries(self):
+        """Give the packages whose versions have a part in the numbers."""
+        raise NotImplementedError
+
+    def _settings(self, folder):
+        """Give the parameters that have a part in the numbers, as plain data; the folder holds the model's files."""
         raise NotImplementedError
 
     def _forward(self, model, batch):
@@ -169,17 +217,101 @@ class ModelEncoder(ItemEncoder):
         """Give the share of a device's memory that an input of the network takes, in a unit of the encoder's own."""
         return 1
 
+    def _fit_width(self):
+        if not self._is_named():
+            self._use_facts(self._find_facts(self._get_model()))
+            return
+        store = find_store(self.store)
+        facts = self._stored_facts(store)
+        if facts is None:
+            with store.one_at_a_time() if store is not None and self._takes_turns() else nullcontext():
+                facts = self._stored_facts(store) or self._load_facts(store)
+        self._use_facts(facts)
+
+    def _stored_facts(self, store):
+        identity = self._identity(store)
+        return None if identity is None else store.get_fact(digest_of("facts", identity))
+
+    def _load_facts(self, store):
+        """Find the facts in the network itself, and keep them."""
+        facts = json.loads(json.dumps(self._find_facts(self._get_model())))
+        # Now, when the model's files are there for certain.
+        identity = self._identity(store)
+        if identity is not None:
+            store.put_fact(digest_of("facts", identity), facts)
+        return facts
+
+    def _takes_turns(self):
+        """Tell whether processes encode one after the other: the memory of a GPU holds few copies of a model."""
+        return expected_place(self.device, self.precision)[0] != "cpu"
+
+    def _identity(self, store):
+        """Give a digest of all that decides the rows of this encoder, None if there is no store or no such digest."""
+        if store is None:
+            return None
+        try:
+            if self._is_named():
+                folder = self._model_folder()
+                if folder is None:
+                    return None
+                content = folder_digest(folder, store)
+                settings = self._settings(folder)
+            else:
+                model = self._get_model()
+                content = module_digest(self.model, lambda: self._encode_prepared([self._probe()], model))
+                settings = self._module_settings()
+        except Unidentifiable as problem:
+            warnings.warn(
+                f"{type(self).__name__}: embeddings are not kept, since nothing tells what decides them ({problem}).",
+                UserWarning,
+                stacklevel=2,
+            )
+            return None
+        versions = [(package, minor_version(package)) for package in self._libraries()]
+        place = expected_place(self.device, self.precision)
+        encoder = type(self).__module__, type(self).__qualname__
+        return digest_of(encoder, content, place, self.compile, versions, settings)
+
     def _is_named(self):
+        """Tell whether the model is a folder or a name, not a module in memory."""
         return isinstance(self.model, (str, os.PathLike))
 
-    def _fit_width(self):
-        self.n_features_out_ = int(self._model_width(self._get_model()))
+    def _model_folder(self):
+        """Give the folder with the files of a named model, None if it has not been downloaded yet."""
+        source, is_folder = self._find_source()
+        return source if is_folder else cached_snapshot(self._hub_names(source), self.revision)
+
+    def _module_settings(self):
+        """Give the parameters that have a part in the numbers of a module in memory, as plain data."""
+        raise NotImplementedError
+
+    def _probe(self):
+        """Give a prepared item that is always the same."""
+        raise NotImplementedError
+
+    def _hub_names(self, source):
+        """Give the names under which the hub may have a model."""
+        return [source]
+
+    def _kept_rows(self, X_out):
+        store = find_store(self.store)
+        identity = self._identity(store)
+        return None if identity is None else KeptRows(store, identity, self._finish_rows, X_out, self._takes_turns())
+
+    def _store_keys(self, items, kept):
+        files = FileDigests(kept.store)
+        files.of([item for item in items if isinstance(item, (str, os.PathLike))])
+        return [content_digest(item, kept.context, files) for item in items]
+
+    def _finish_rows(self, rows):
+        return normalize_rows(rows) if self.normalize else rows
 
     def _encode_prepared(self, batch, model):
         """Run the network on prepared items, in float32 out of it, in as many pieces as memory asks for."""
         import torch
 
         def encode(piece):
+            note_run()
             with torch.inference_mode():
                 return self._forward(model, piece).to(device="cpu", dtype=torch.float32).numpy()
 
@@ -194,16 +326,25 @@ class ModelEncoder(ItemEncoder):
                 f"{type(self).__name__}: the model {os.fspath(self.model)!r} gives {vectors.shape[1]} features, "
                 f"and gave {self.n_features_out_} when the encoder was fitted; call fit again."
             )
-        return normalize_rows(vectors) if self.normalize else vectors
+        return vectors
 
     def _get_model(self):
         """Get the network from the registry of this process, which loads it where needed."""
+        check_not_forked()
         source, is_folder = self._find_source()
         device = resolve_device(self.device)
         dtype = resolve_precision(self.precision, device)
-        signature = _folder_signature(source) if is_folder else None
-        key = (self._loader, source, signature, self.revision, str(device), str(dtype), self.compile)
-        return get_model(key, lambda: self._load(source, is_folder, device, dtype))
+
+        def key(content):
+            return self._loader, source, content, self.revision, str(device), str(dtype), self.compile
+
+        # Another snapshot of the hub is another model.
+        content = _folder_signature(source) if is_folder else self._model_folder()
+        model = get_model(key(content), lambda: self._load(source, is_folder, device, dtype))
+        if content is None:
+            # It has been downloaded just now.
+            move_model(key(None), key(self._model_folder()))
+        return model
 
     def _find_source(self):
         """Give the local folder of the model and True, or its hub name and False."""

@@ -1,10 +1,13 @@
 """The networks of sentence-transformers, which encode texts, images or both: loading and feeding them."""
 
+import json
 import os
 import threading
 
 import numpy as np
 
+from .._torch import place
+from ._identity import cached_snapshot
 from ._model import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
@@ -136,14 +139,11 @@ class SentenceModel:
         """Run the network; give a tensor with one row per item."""
         import torch
 
-        device, weights = self.device, next(self.network.parameters(), None)
-
-        def place(x):
-            if not isinstance(x, torch.Tensor):
-                return x
-            return x.to(device, weights.dtype) if x.is_floating_point() and weights is not None else x.to(device)
-
-        features = {name: place(x) for name, x in features.items()}
+        weights = next(self.network.parameters(), None)
+        dtype = None if weights is None else weights.dtype
+        features = {
+            name: place(x, self.device, dtype) if isinstance(x, torch.Tensor) else x for name, x in features.items()
+        }
         return self.network(features)["sentence_embedding"][:, : self.network.truncate_dim]
 
 
@@ -165,12 +165,36 @@ def load_sentence_transformer(source, is_folder, revision, device, dtype):
         if is_folder:
             network = load(local_files_only=True)
         else:
-            names = [source] if "/" in source else [source, f"sentence-transformers/{source}"]
             # Where it is unknown whether there is the marker, the rest could load as a model with another pooling.
-            cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-            network = load_from_hub(names, revision, load, "modules.json", cache)
+            network = load_from_hub(hub_names(source), revision, load, "modules.json", _hub_cache())
     weights = next(network.parameters(), None)
     if weights is not None and weights.dtype != dtype:
         # Networks without a transformer take no dtype when they load.
         network.to(dtype)
     return network.eval().requires_grad_(False)
+
+
+def hub_names(source):
+    """Give the names under which the hub may have a model of sentence-transformers."""
+    return [source] if "/" in source else [source, f"sentence-transformers/{source}"]
+
+
+def _hub_cache():
+    return os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+
+
+def sentence_snapshot(source, revision):
+    """Give the folder in the local cache of the hub with the files of a model, None if it is not there."""
+    return cached_snapshot(hub_names(source), revision, _hub_cache())
+
+
+def stored_prompt(folder, prompt):
+    """Give what ``SentenceModel.prompt_text`` gives, from the files of the model."""
+    try:
+        with open(os.path.join(folder, "config_sentence_transformers.json"), encoding="utf-8") as file:
+            config = json.load(file)
+    except (OSError, ValueError):
+        config = {}
+    if prompt is None:
+        prompt = config.get("default_prompt_name")
+    return (config.get("prompts") or {}).get(prompt, prompt)

@@ -6,9 +6,9 @@ from numbers import Integral
 
 from .._torch import resolve_device
 from .._validation import Interval, RejectedItem
-from ._items import describe_item
+from ._items import describe_item, text_digests
 from ._model import ModelEncoder
-from ._sentence import SentenceModel, Text, load_sentence_transformer
+from ._sentence import SentenceModel, Text, load_sentence_transformer, sentence_snapshot, stored_prompt
 
 # Padded tokens per batch with batch_size="auto": a CPU loses speed beyond what its caches hold.
 _TOKENS_PER_BATCH = {"cpu": 1_500}
@@ -57,11 +57,17 @@ class TextEncoder(ModelEncoder):
         a batch does not fit into memory it is halved, and the process remembers it for this model.
 
     compile : bool, default=False
-        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
-        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
+        Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
+        minutes, so that it can only pay for many items; on a CPU it needs a C++ compiler. Rows are the same
+        up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length. Many models, the default one among them, do so anyway.
+
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
+        process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
+        serves later runs as well. None keeps nothing.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no text: raise an error that names its row, or give a row
@@ -105,8 +111,8 @@ class TextEncoder(ModelEncoder):
 
     Notes
     -----
-    Missing texts (None, NaN, ``pd.NA``, the empty string) give rows of NaN. Equal texts are encoded once
-    per call. Texts beyond ``max_length`` or the model's limit are cut off there; no more than the first 1,000
+    Missing texts (None, NaN, ``pd.NA``, the empty string) give rows of NaN. Equal texts are encoded once.
+    Texts beyond ``max_length`` or the model's limit are cut off there; no more than the first 1,000
     characters for each of these tokens are looked at.
 
     A row depends on its text alone, not on its neighbours, their order or the batch size: each text is
@@ -163,6 +169,7 @@ class TextEncoder(ModelEncoder):
         batch_size="auto",
         compile=False,
         normalize=False,
+        store="auto",
         on_error="raise",
         revision=None,
         verbose=False,
@@ -176,6 +183,7 @@ class TextEncoder(ModelEncoder):
         self.batch_size = batch_size
         self.compile = compile
         self.normalize = normalize
+        self.store = store
         self.on_error = on_error
         self.revision = revision
         self.verbose = verbose
@@ -183,7 +191,7 @@ class TextEncoder(ModelEncoder):
     def _load_model(self, source, is_folder, device, dtype):
         return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
 
-    def _model_width(self, model):
+    def _find_facts(self, model):
         if self.max_length is not None and not model.takes_tokens:
             raise ValueError(
                 f"TextEncoder: the model {os.fspath(self.model)!r} does not read tokens in a row, so max_length="
@@ -191,7 +199,20 @@ class TextEncoder(ModelEncoder):
             )
         width = model.network.get_embedding_dimension()
         width = model.network.encode(["a"]).shape[1] if width is None else width
-        return width if self.truncate_dim is None else min(width, self.truncate_dim)
+        return {"width": int(width if self.truncate_dim is None else min(width, self.truncate_dim))}
+
+    def _libraries(self):
+        return "sentence-transformers", "tokenizers", "torch", "transformers"
+
+    def _settings(self, folder):
+        return stored_prompt(folder, self.prompt), self.max_length, self.truncate_dim
+
+    def _model_folder(self):
+        source, is_folder = self._find_source()
+        return source if is_folder else sentence_snapshot(source, self.revision)
+
+    def _store_keys(self, items, kept):
+        return text_digests(items, kept.context)
 
     def _prepare_item(self, item):
         if isinstance(item, (bytes, bytearray)):

@@ -101,8 +101,9 @@ class VideoEncoder(ImageEncoder):
         remembers it for this model.
 
     compile : bool, default=False
-        Whether to run the network through ``torch.compile``, for many items on a GPU. The first batches
-        wait for the compiler, up to minutes; on a CPU it needs a C++ compiler. Rows are the same up to rounding.
+        Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
+        minutes, so that it can only pay for many items; on a CPU it needs a C++ compiler. Rows are the same
+        up to rounding.
 
     normalize : bool, default=False
         Whether to scale each row to unit length.
@@ -110,6 +111,11 @@ class VideoEncoder(ImageEncoder):
     background : str or sequence of 3 int, default="white"
         Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue
         from 0 to 255.
+
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
+        process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
+        serves later runs as well. None keeps nothing.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no video or of which no frame can be decoded: raise an error
@@ -216,6 +222,7 @@ class VideoEncoder(ImageEncoder):
         compile=False,
         normalize=False,
         background="white",
+        store="auto",
         on_error="raise",
         revision=None,
         verbose=False,
@@ -229,6 +236,7 @@ class VideoEncoder(ImageEncoder):
             compile=compile,
             normalize=normalize,
             background=background,
+            store=store,
             on_error=on_error,
             revision=revision,
             verbose=verbose,
@@ -272,8 +280,24 @@ class VideoEncoder(ImageEncoder):
             return load_video_model(source, is_folder, self.revision, device, dtype)
         return super()._load_model(source, is_folder, device, dtype)
 
-    def _blank_item(self):
-        return self.fps, [super()._blank_item()]
+    def _find_facts(self, model):
+        facts = super()._find_facts(model)
+        is_video = isinstance(model.recipe, VideoRecipe)
+        return {**facts, "recipe": {"video": vars(model.recipe)}} if is_video else facts
+
+    def _use_facts(self, facts):
+        super()._use_facts(facts)
+        if isinstance(self._recipe, dict) and "video" in self._recipe:
+            self._recipe = VideoRecipe(**self._recipe["video"])
+
+    def _libraries(self):
+        return "av", *super()._libraries()
+
+    def _settings(self, folder):
+        return super()._settings(folder), self.sampling, self.n_frames, self.fps, self.pooling
+
+    def _probe_item(self):
+        return self.fps, [super()._probe_item()]
 
     def _prepare_item(self, item):
         frames, samples = sample_frames(

@@ -1,0 +1,290 @@
+"""What decides an embedding: encoders share entries of a store exactly where they compute the same."""
+
+import copy
+import functools
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import skmm
+from skmm import EmbeddingStore
+from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _identity, _model
+from skmm.encoders._identity import Unidentifiable, describe
+
+
+@pytest.fixture
+def store(tmp_path):
+    with EmbeddingStore(tmp_path / "store") as store:
+        yield store
+
+
+def same(store, first, second):
+    for encoder in (first, second):
+        if not encoder._is_named():
+            encoder.fit([None])
+    return first._identity(store) == second._identity(store)
+
+
+class TestNamedModels:
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({}, True),
+            ({"batch_size": 3, "verbose": True, "on_error": "missing"}, True),
+            ({"normalize": True}, True),
+            ({"prompt": "query"}, False),
+            ({"prompt": "the cat"}, False),
+            ({"max_length": 9}, False),
+            ({"truncate_dim": 9}, False),
+            ({"precision": "bfloat16"}, False),
+            ({"compile": True}, False),
+        ],
+    )
+    def test_parameters_of_texts(self, tiny_text_model, store, options, expected):
+        usual = {"device": "cpu", "precision": "float32"}
+        first = TextEncoder(tiny_text_model, **usual)
+        assert same(store, first, TextEncoder(tiny_text_model, **{**usual, **options})) == expected
+
+    def test_a_prompt_by_name_is_its_text(self, tiny_text_model, store):
+        first = TextEncoder(tiny_text_model, prompt="query")
+        assert same(store, first, TextEncoder(tiny_text_model, prompt="the cat: "))
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({"background": "#ffffff"}, True),
+            ({"background": "black"}, False),
+        ],
+    )
+    def test_parameters_of_images(self, tiny_image_model, store, options, expected):
+        assert same(store, ImageEncoder(tiny_image_model), ImageEncoder(tiny_image_model, **options)) == expected
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"sampling": "fps"}, {"n_frames": 3}, {"sampling": "fps", "fps": 2.0}, {"pooling": "max"}],
+    )
+    def test_parameters_of_videos(self, tiny_image_model, store, options):
+        assert not same(store, VideoEncoder(tiny_image_model), VideoEncoder(tiny_image_model, **options))
+
+    @pytest.mark.parametrize("options", [{"sampling_rate": 8000}, {"window": 5.0}, {"pooling": "max"}])
+    def test_parameters_of_sound(self, make_audio_model, store, options):
+        folder = make_audio_model("wav2vec2")
+        assert not same(store, AudioEncoder(folder), AudioEncoder(folder, **options))
+
+    def test_kinds_of_encoders_are_apart(self, tiny_clip_model, store):
+        assert not same(store, ImageEncoder(tiny_clip_model), TextEncoder(tiny_clip_model))
+        assert not same(store, ImageEncoder(tiny_clip_model), VideoEncoder(tiny_clip_model))
+
+    def test_files_count_by_content_wherever_they_are(self, tiny_text_model, tmp_path, store):
+        first = TextEncoder(tiny_text_model)
+        moved = tmp_path / "elsewhere"
+        shutil.copytree(tiny_text_model, moved)
+        assert same(store, first, TextEncoder(moved))
+        (moved / "README.md").write_text("Other words")
+        assert same(store, first, TextEncoder(moved))
+        for name in ("model.safetensors", "tokenizer.json", "config.json"):
+            (path,) = moved.rglob(name) if name != "config.json" else [next(iter(sorted(moved.rglob(name))))]
+            content = path.read_bytes()
+            # As long as before.
+            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            assert not same(store, first, TextEncoder(moved))
+            path.write_bytes(content)
+            assert same(store, first, TextEncoder(moved))
+
+    @pytest.mark.parametrize("library", ["torch", "transformers", "sentence-transformers"])
+    def test_minor_versions_of_libraries(self, tiny_text_model, store, monkeypatch, library):
+        encoder = TextEncoder(tiny_text_model)
+        before = encoder._identity(store)
+        known = _identity.minor_version
+        monkeypatch.setattr(_model, "minor_version", lambda name: "0.1" if name == library else known(name))
+        assert encoder._identity(store) != before
+
+    def test_minor_version(self, monkeypatch):
+        monkeypatch.setattr(_identity.importlib.metadata, "version", lambda name: "2.15.1+cpu")
+        assert _identity.minor_version.__wrapped__("torch") == "2.15"
+        assert _identity.minor_version.__wrapped__("no-such-package") == "2.15"
+
+    def test_device_and_precision_are_those_of_this_machine(self, tiny_text_model, store, monkeypatch):
+        encoder = TextEncoder(tiny_text_model)
+        found = set()
+        for place in [("cpu", "float32"), ("cpu", "bfloat16"), ("cuda", "bfloat16")]:
+            monkeypatch.setattr(_model, "expected_place", lambda device, precision, place=place: place)
+            found.add(encoder._identity(store))
+        assert len(found) == 3
+
+
+def network(pool=None, factor=1.0):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), pool or nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scale(factor)]
+        return nn.Sequential(*layers).eval()
+
+
+class Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.rand_like(x)
+
+
+class Double:
+    def __init__(self, factor=2):
+        self.factor = factor
+
+    def __call__(self, image):
+        return torch.from_numpy(np.asarray(image.resize((8, 8)), dtype=np.float32)).permute(2, 0, 1) * self.factor
+
+
+class Opaque:
+    __slots__ = ()
+
+    def __call__(self, image):
+        return Double()(image)
+
+
+def plain(image, factor=2):
+    return Double(factor)(image)
+
+
+PREPROCESS = {"input_size": (3, 16, 16)}
+
+
+def images(module, preprocess=PREPROCESS, **options):
+    return ImageEncoder(module, preprocess=preprocess, precision="float32", **options)
+
+
+class TestModules:
+    def test_equal_modules_share(self, store):
+        module = network()
+        assert same(store, images(module), images(module, batch_size=2, normalize=True))
+        assert same(store, images(module), images(copy.deepcopy(module)))
+        assert same(store, images(module), images(network()))
+
+    def test_a_changed_attribute(self, store):
+        module = network()
+        first = images(module).fit([None])._identity(store)
+        module[-1].factor = 1.5
+        assert images(module).fit([None])._identity(store) != first
+
+    def test_a_hook(self, store):
+        module = network()
+        first = images(module).fit([None])._identity(store)
+        handle = module[0].register_forward_hook(lambda module, inputs, output: output + 1)
+        assert images(module).fit([None])._identity(store) != first
+        handle.remove()
+        assert images(module).fit([None])._identity(store) == first
+
+    def test_a_tensor_written_to(self, store):
+        module = network()
+        first = images(module).fit([None])._identity(store)
+        with torch.no_grad():
+            module[0].bias[1] += 1e-3
+        second = images(module).fit([None])._identity(store)
+        # Past torch's own count of changes.
+        module[0].bias.data[1] += 1e-3
+        assert len({first, second, images(module).fit([None])._identity(store)}) == 3
+
+    def test_other_layers_of_the_same_state(self, store):
+        assert not same(store, images(network()), images(network(nn.AdaptiveMaxPool2d(1))))
+
+    def test_settings_around_the_module(self, store):
+        module = network()
+        first = images(module)
+        assert not same(store, first, images(module, preprocess={"input_size": (3, 20, 20)}))
+        assert not same(store, first, images(module, background="black"))
+        assert not same(store, first, VideoEncoder(module, preprocess=PREPROCESS, precision="float32"))
+
+    def test_callables(self, store):
+        module = network()
+        first = images(module, Double())
+        assert same(store, first, images(module, Double()))
+        assert not same(store, first, images(module, Double(3)))
+        assert same(store, images(module, plain), images(module, plain))
+        halves = [functools.partial(plain, factor=0.5) for _ in range(2)]
+        assert same(store, images(module, halves[0]), images(module, halves[1]))
+        assert not same(store, images(module, halves[0]), images(module, plain))
+
+    def test_the_same_in_another_process(self, store, tmp_path):
+        (tmp_path / "others.py").write_text(
+            "from tests_identity import *\nimport sys\n"
+            "encoder = images(network(), plain).fit([None])\n"
+            "print(encoder._identity(EmbeddingStore(sys.argv[1])).hex())\n"
+        )
+        shutil.copy(__file__, tmp_path / "tests_identity.py")
+        here = subprocess.run(
+            [sys.executable, "others.py", str(store.path)],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(Path(skmm.__file__).parents[1]), "PATH": "", "OMP_NUM_THREADS": "2"},
+            capture_output=True,
+            text=True,
+        )
+        there = subprocess.run(
+            [sys.executable, "others.py", str(store.path)],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(Path(skmm.__file__).parents[1]), "PATH": "", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert len(here.stdout) == 65, here.stderr
+        assert here.stdout == there.stdout
+
+    @pytest.mark.parametrize(
+        ("encoder", "reason"),
+        [
+            (images(nn.Sequential(network(), Noise()).eval()), "other numbers each time"),
+            (images(network(), Opaque()), "Opaque, which does not tell what it holds"),
+        ],
+    )
+    def test_what_cannot_be_identified_is_encoded_without_a_store(self, store, encoder, reason):
+        pictures = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+        encoder.set_params(store=store).fit(pictures)
+        with pytest.warns(UserWarning, match=f"embeddings are not kept.*{reason}") as caught:
+            out = encoder.transform(pictures)
+        assert len(caught) == 1
+        assert np.isfinite(out).all()
+        assert store.info()["entries"] == 0
+
+
+class TestDescribe:
+    def test_things_that_do_the_same(self):
+        def adder(n):
+            return lambda x: x + n
+
+        assert describe(adder(1)) == describe(adder(1))
+        assert describe(adder(1)) != describe(adder(2))
+        assert describe(lambda x: x * 2) != describe(lambda x: x * 3)
+        assert describe({"a": [1, 2.0, None]}) == describe({"a": [1, 2.0, None]})
+        assert describe((1,)) != describe([1])
+        assert describe(1) != describe(True)
+        assert describe(np.arange(3)) != describe(np.arange(3.0))
+        assert describe({"x", "y"}) == describe({"y", "x"})
+        assert describe(Double().__call__) != describe(Double(3).__call__)
+        assert describe(torch.ones(2)) != describe(torch.zeros(2))
+        assert describe(network()) == describe(network())
+        assert describe(network()) != describe(network(factor=2.0))
+        assert describe(np.float32) != describe(np.float64)
+        json.dumps(describe(np.dtype("f4")))
+
+    def test_what_refers_to_itself(self):
+        thing = [1]
+        thing.append(thing)
+        assert describe(thing) == describe(thing)
+
+    def test_what_hides(self):
+        with pytest.raises(Unidentifiable, match="Opaque"):
+            describe(Opaque())

@@ -1,0 +1,263 @@
+"""Encoders with a store: what they take from it, what they add, and how several share the work."""
+
+import os
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+
+from skmm import EmbeddingStore, _store_folder, _torch
+from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _items, _model
+from skmm.encoders._items import FileDigests
+
+torch = pytest.importorskip("torch")
+
+TEXTS = ["the cat", "a dog sat on the mat", "x y z", "the cat", None, "on the mat", ""]
+N_DISTINCT = 4
+
+
+@pytest.fixture
+def store(tmp_path):
+    with EmbeddingStore(tmp_path / "store") as store:
+        yield store
+
+
+@pytest.fixture
+def encoder(tiny_text_model, store):
+    return TextEncoder(tiny_text_model, device="cpu", precision="float32", store=store)
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """List of the texts that go through the network from here on, one list per batch."""
+    batches = []
+    encode = TextEncoder._encode_batch
+
+    def note(self, batch, model):
+        batches.append([item.text for item in batch])
+        return encode(self, batch, model)
+
+    monkeypatch.setattr(TextEncoder, "_encode_batch", note)
+    return batches
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """List with an entry for each model that is loaded from here on; the registry starts empty."""
+    found = []
+    load = ImageEncoder._load_model, TextEncoder._load_model
+    _torch.clear_models()
+    for kind, original in zip((ImageEncoder, TextEncoder), load, strict=True):
+        monkeypatch.setattr(
+            kind, "_load_model", lambda self, *args, original=original: found.append(1) or original(self, *args)
+        )
+    yield found
+    _torch.clear_models()
+
+
+class TestRows:
+    def test_rows_are_those_of_encoding(self, encoder, encoded, store):
+        expected = clone(encoder).set_params(store=None).fit_transform(TEXTS)
+        encoded.clear()
+        np.testing.assert_allclose(encoder.fit_transform(TEXTS), expected, atol=1e-6)
+        assert sum(map(len, encoded)) == N_DISTINCT == store.info()["entries"]
+        encoded.clear()
+        other = clone(encoder).fit(TEXTS[:1])
+        assert other.store is store
+        np.testing.assert_allclose(other.transform(TEXTS[::-1]), expected[::-1], atol=1e-6)
+        assert encoded == []
+        assert (store.hits, store.misses) == (N_DISTINCT, N_DISTINCT)
+
+    def test_only_what_is_new_is_encoded(self, encoder, encoded):
+        encoder.fit_transform(TEXTS)
+        encoded.clear()
+        encoder.transform(["0 1", *TEXTS, "2 3"])
+        assert sorted(text for batch in encoded for text in batch) == ["0 1", "2 3"]
+
+    def test_lengths_are_normalized_after_the_store(self, encoder, encoded):
+        X = encoder.fit_transform(TEXTS)
+        encoded.clear()
+        unit = clone(encoder).set_params(normalize=True).fit_transform(TEXTS)
+        assert encoded == []
+        np.testing.assert_allclose(unit, X / np.linalg.norm(X, axis=1, keepdims=True), rtol=1e-6)
+
+    def test_no_model_is_loaded_for_what_is_there(self, encoder, loads):
+        X = encoder.fit_transform(TEXTS)
+        assert loads == [1]
+        _torch.clear_models()
+        other = clone(encoder).set_params(on_error="missing").fit(TEXTS)
+        with pytest.warns(UserWarning, match="1 of 8 items could not be encoded"):
+            out = other.transform([*TEXTS, 3])
+        np.testing.assert_array_equal(out[:-1], X)
+        assert loads == [1]
+
+    def test_recipes_of_images_come_from_the_store_as_well(self, tiny_image_model, store, loads, tmp_path):
+        pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+        X = ImageEncoder(tiny_image_model, store=store).fit_transform(pictures)
+        _torch.clear_models()
+        other = ImageEncoder(tiny_image_model, store=store).fit(pictures)
+        np.testing.assert_array_equal(other.transform(pictures), X)
+        assert loads == [1]
+        green = [Image.new("RGB", (40, 30), "green")]
+        expected = ImageEncoder(tiny_image_model, store=None).fit_transform(green)
+        np.testing.assert_allclose(other.transform(green), expected, atol=1e-5)
+
+    def test_bad_items_are_not_kept(self, encoder, store):
+        encoder.set_params(on_error="missing")
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="2 of 3 items could not be encoded"):
+                out = encoder.fit_transform([7, "the cat", b"bytes"])
+            assert [error.row for error in encoder.errors_] == [0, 2]
+            assert np.isnan(out).all(axis=1).tolist() == [True, False, True]
+        assert store.info()["entries"] == 1
+
+    def test_a_damaged_entry_is_encoded_again(self, encoder, encoded, store):
+        X = encoder.fit_transform(TEXTS)
+        connection = store._engine._connection
+        connection.execute("UPDATE entries SET value = zeroblob(length(value)) WHERE block > 0")
+        encoded.clear()
+        for _ in range(2):
+            np.testing.assert_allclose(encoder.transform(TEXTS), X, atol=1e-6)
+        assert sum(map(len, encoded)) == N_DISTINCT
+
+    def test_a_store_that_cannot_be_used(self, encoder, tmp_path):
+        (tmp_path / "file").write_text("")
+        expected = encoder.fit_transform(TEXTS)
+        encoder.set_params(store=tmp_path / "file" / "store")
+        with pytest.warns(UserWarning, match="cannot be used") as caught:
+            np.testing.assert_allclose(encoder.fit_transform(TEXTS), expected, atol=1e-6)
+        assert len(caught) == 1
+
+    def test_descriptors_have_none(self):
+        assert "store" not in ImageDescriptor().get_params()
+
+    def test_bad_stores_are_refused(self, encoder):
+        with pytest.raises(ValueError, match="'store' parameter"):
+            encoder.set_params(store=3).fit(TEXTS)
+
+
+class TestWorkers:
+    def test_two_threads_share_the_work(self, encoder, encoded, monkeypatch):
+        texts = [f"cat {i}" for i in range(60)]
+        encoder.set_params(batch_size=5).fit(texts)
+        note = TextEncoder._encode_batch
+        begun, known = threading.Barrier(2, timeout=60), threading.local()
+
+        def slow(self, batch, model):
+            # Both begin before either has written anything.
+            if not hasattr(known, "begun"):
+                known.begun = True
+                begun.wait()
+            time.sleep(0.01)
+            return note(self, batch, model)
+
+        monkeypatch.setattr(TextEncoder, "_encode_batch", slow)
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(encoder.transform, [texts, texts])
+        np.testing.assert_allclose(first, second, atol=1e-6)
+        # At most one batch each twice.
+        assert len(texts) <= sum(map(len, encoded)) <= len(texts) + 2 * 5
+
+    def test_one_at_a_time_where_a_device_is_shared(self, encoder, encoded, loads, monkeypatch):
+        monkeypatch.setattr(_model, "expected_place", lambda device, precision: ("cuda", "float32"))
+        texts = [f"cat {i}" for i in range(30)]
+        encoder.set_params(batch_size=5)
+        joblib.Parallel(n_jobs=4, backend="threading")(
+            joblib.delayed(clone(encoder).fit_transform)(texts) for _ in range(4)
+        )
+        assert sum(map(len, encoded)) == len(texts)
+        assert loads == [1]
+
+    def test_claims_end_with_the_call(self, encoder, store):
+        encoder.set_params(on_error="missing").fit(TEXTS)
+        with pytest.warns(UserWarning, match="could not be encoded"):
+            encoder.transform(["the cat", 3])
+        assert store._engine._connection.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+
+    def test_pickles_lead_workers_to_the_private_folder(self, encoder):
+        encoder.set_params(store="auto")
+        folder = _store_folder.private_folder()
+        dump = pickle.dumps(encoder)
+        _store_folder._folder = None
+        assert "_private_folder" not in vars(pickle.loads(dump))
+        assert _store_folder.private_folder() == folder
+        assert os.fsencode(folder) not in pickle.dumps(encoder.set_params(store=None))
+
+    def test_what_joblib_hashes_does_not_depend_on_the_session(self, tiny_text_model, tmp_path):
+        encoder = TextEncoder(tiny_text_model)
+        before = joblib.hash(encoder)
+        _store_folder._folder = tmp_path
+        assert joblib.hash(encoder) == before
+
+    def test_forking_after_a_network_ran(self, encoder, monkeypatch):
+        X = encoder.fit_transform(TEXTS)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+        monkeypatch.setattr(_torch, "_ran_in", None)
+        _torch.note_run()
+        process = os.getpid()
+        monkeypatch.setattr(_torch.os, "getpid", lambda: process + 1)
+        # What is there needs no network.
+        np.testing.assert_array_equal(encoder.transform(TEXTS), X)
+        with pytest.raises(RuntimeError, match="forked from one in which a network had already run"):
+            encoder.transform(["0 1 2"])
+
+
+class TestFiles:
+    def test_a_file_that_is_written_again(self, tiny_image_model, store, tmp_path):
+        path = tmp_path / "picture.png"
+        encoder = ImageEncoder(tiny_image_model, store=store).fit([None])
+        rows = []
+        for colour in ("red", "blue", "red"):
+            Image.new("RGB", (32, 32), colour).save(path)
+            rows.append(encoder.transform([str(path)])[0])
+        assert not np.allclose(rows[0], rows[1])
+        np.testing.assert_array_equal(rows[0], rows[2])
+        assert store.info()["entries"] == 2
+
+    @pytest.fixture
+    def hashed(self, monkeypatch):
+        """List of the files that are read from here on, with nothing remembered; times have whole seconds."""
+        found = []
+        read, signature = _items._hash_file, _items._file_signature
+        monkeypatch.setattr(_items, "_seen_files", {})
+        monkeypatch.setattr(_items, "_hash_file", lambda path, s: found.append(path) or read(path, s))
+
+        def coarse(path):
+            full = signature(path)
+            return full and (*full[:-2], *(t // 10**9 * 10**9 for t in full[-2:]))
+
+        monkeypatch.setattr(_items, "_file_signature", coarse)
+        return found
+
+    def test_a_change_within_the_resolution_of_the_clock(self, hashed, tmp_path, store):
+        path = tmp_path / "file"
+        digests = set()
+        for content in (b"one", b"two", b"six"):
+            path.write_bytes(content)
+            digests.add(FileDigests(store).of([path])[0])
+        assert len(digests) == len(hashed) == 3
+
+    def test_old_files_are_read_once(self, hashed, tmp_path, store, monkeypatch):
+        paths = [tmp_path / name for name in "ab"]
+        for path in paths:
+            path.write_bytes(b"content")
+        now = time.time()
+        monkeypatch.setattr(_items.time, "time", lambda: now + 10)
+        first = FileDigests(store).of([*paths, tmp_path / "absent", tmp_path])
+        assert first[0] == first[1] is not None
+        assert first[2:] == [None, None]
+        assert FileDigests(store).of(paths) == first[:2]
+        assert len(hashed) == 2
+        # By another process, which finds it in the store.
+        monkeypatch.setattr(_items, "_seen_files", {})
+        assert FileDigests(store).of(paths) == first[:2]
+        assert len(hashed) == 2
+        assert FileDigests().of(paths) == first[:2]
+        paths[0].write_bytes(b"other and longer")
+        assert FileDigests(store).of(paths)[0] != first[0]
