@@ -4,6 +4,7 @@ torch is imported inside the functions only, so this module costs nothing to imp
 """
 
 import functools
+import os
 import sys
 import threading
 from collections import OrderedDict
@@ -12,6 +13,11 @@ from contextlib import contextmanager
 # Models that stay in memory. Enough for one model per modality in two variants; the least recently
 # used one goes first, and whoever still works with it keeps it alive.
 MAX_MODELS = 8
+
+_CPU_INFO = "/proc/cpuinfo"
+
+# Where Linux shows accelerators that torch can use: NVIDIA's, the same under Windows' Linux, AMD's.
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 _OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
@@ -96,16 +102,52 @@ def resolve_precision(precision, device):
     return torch.float32
 
 
+def expected_place(device, precision):
+    """Tell what ``resolve_device`` and ``resolve_precision`` give, importing torch only where it takes torch to know.
+
+    Parameters
+    ----------
+    device, precision : str
+        Parameters of an estimator.
+
+    Returns
+    -------
+    kind : str
+        "cuda", "mps", "cpu", ...
+
+    dtype : str
+        Name of the precision.
+    """
+    is_cpu = device == "cpu" or (
+        device == "auto"
+        and "torch" not in sys.modules
+        and sys.platform == "linux"
+        and not any(os.path.exists(path) for path in _ACCELERATORS)
+    )
+    if is_cpu:
+        auto = "bfloat16" if precision == "auto" and _cpu_computes_bfloat16() else "float32"
+        return "cpu", auto if precision == "auto" else precision
+    device = resolve_device(device)
+    return device.type, str(resolve_precision(precision, device)).removeprefix("torch.")
+
+
 @functools.lru_cache(maxsize=1)
 def _cpu_computes_bfloat16():
+    if "torch" not in sys.modules and os.path.exists(_CPU_INFO):
+        # What torch would find out, without the seconds that importing it takes.
+        return _kernel_lists_bfloat16()
     import torch
 
     # Private in torch, and absent from its older versions: whatever is missing is read from the kernel's list.
     checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     if all(checks):
         return any(check() for check in checks)
+    return _kernel_lists_bfloat16()
+
+
+def _kernel_lists_bfloat16():
     try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        with open(_CPU_INFO, encoding="utf-8", errors="replace") as file:
             flags = next((line for line in file if line.startswith("flags")), "").split()
     except OSError:
         return False

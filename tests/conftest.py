@@ -3,13 +3,26 @@
 import io
 import json
 import os
+import shutil
 import string
 
 import numpy as np
 import pytest
 
+from skmm import _store_folder
+
 # Before anything imports the hub's library, which reads it once: tests never touch a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def empty_store():
+    """Let each test begin with a private store of its own, and leave none behind."""
+    before, _store_folder._folder = _store_folder._folder, None
+    yield
+    if _store_folder._folder is not None:
+        shutil.rmtree(_store_folder._folder, ignore_errors=True)
+    _store_folder._folder = before
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # Lower floors first; a package may import from its own floor's helpers and from the floors below.
 FLOORS = [
-    {"_optional", "_missing", "_plot", "_validation", "_base", "_torch", "_store"},
+    {"_optional", "_missing", "_plot", "_validation", "_base", "_torch", "_store", "_store_engine", "_store_folder"},
     {"encoders", "datasets", "metrics"},
     {"fusion"},
     {"ensemble", "neural_network", "retrieval"},

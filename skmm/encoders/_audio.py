@@ -10,6 +10,7 @@ import numpy as np
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods, Interval, StrOptions
 from ._audio_networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
+from ._identity import describe
 from ._model import ModelEncoder, ready_module
 from ._sound import load_audio
 
@@ -81,6 +82,11 @@ class AudioEncoder(ModelEncoder):
 
     normalize : bool, default=False
         Whether to scale each row to unit length.
+
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
+        process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
+        serves later runs as well. None keeps nothing.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no sound or cannot be decoded: raise an error that names its
@@ -201,6 +207,7 @@ class AudioEncoder(ModelEncoder):
         precision="auto",
         batch_size="auto",
         normalize=False,
+        store="auto",
         on_error="raise",
         revision=None,
         verbose=False,
@@ -215,6 +222,7 @@ class AudioEncoder(ModelEncoder):
         self.precision = precision
         self.batch_size = batch_size
         self.normalize = normalize
+        self.store = store
         self.on_error = on_error
         self.revision = revision
         self.verbose = verbose
@@ -227,14 +235,31 @@ class AudioEncoder(ModelEncoder):
                         f"AudioEncoder: {name} goes with a module in memory; leave it at None, the model "
                         f"{os.fspath(self.model)!r} brings its own."
                     )
-        model = self._get_model()
+        super()._fit_width()
+
+    def _find_facts(self, model):
         # Plain data or the user's own callable, for the threads that prepare items and for pickles; never weights.
         self._recipe = model.recipe
-        second = np.zeros(ceil(self._recipe.rate), dtype=np.float32)
-        self.n_features_out_ = int(self._encode_prepared([self._cut(second)], model).shape[1])
+        width = int(self._encode_prepared([self._probe()], model).shape[1])
+        return {"width": width, "recipe": vars(model.recipe)}
 
-    def _is_named(self):
-        return isinstance(self.model, (str, os.PathLike))
+    def _use_facts(self, facts):
+        super()._use_facts(facts)
+        self._recipe = Recipe(**facts["recipe"])
+
+    def _libraries(self):
+        return "soundfile", "soxr", "torch", "transformers"
+
+    def _settings(self, folder):
+        return self.sampling_rate, self.pooling, self.window
+
+    def _module_settings(self):
+        return self._settings(None), describe(vars(self._recipe))
+
+    def _probe(self):
+        """Give a prepared second of sound that is always the same, and no silence."""
+        noise = np.random.PCG64(0).random_raw(ceil(self._recipe.rate)).view(np.int64) / 2**65
+        return self._cut(noise.astype(np.float32))
 
     def _get_model(self):
         if self._is_named():

@@ -289,44 +289,45 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             raise found[0] from (reason if isinstance(reason, Exception) else None)
         errors.extend(found)
 
-    def _encode(self, items, progress=None):
-        """Encode all items; give the matrix and the errors, in row order.
+    def _kept_rows(self, X_out):
+        """Give what a store holds of this encoder's rows, None if there is no store for them."""
 
-        Every item becomes a row here and nowhere else, so this is where a store of embeddings belongs.
-        """
+    def _finish_rows(self, rows):
+        """Turn rows as the encoder computes them, and as a store keeps them, into rows of the output."""
+        return rows
+
+    def _group(self, items, kept):
+        """Give a list of (key, rows) of equal items; the key is None without a store or where it has none for them."""
+        present = [row for row, item in enumerate(items) if not is_missing_item(item)]
+        if kept is None:
+            keys = (content_key(items[row]) or row for row in present)
+        else:
+            keys = self._store_keys([items[row] for row in present], kept)
         rows_of = {}
-        for row, item in enumerate(items):
-            if not is_missing_item(item):
-                rows_of.setdefault(content_key(item) or row, []).append(row)
+        for row, key in zip(present, keys, strict=True):
+            rows_of.setdefault(row if key is None else key, []).append(row)
+        return [(key if isinstance(key, bytes) else None, rows) for key, rows in rows_of.items()]
+
+    def _encode(self, items, progress=None):
+        """Encode all items, or take their rows from the store; give the matrix and the errors, in row order.
+
+        Every item becomes a row here and nowhere else.
+        """
         X_out = self._missing_output(len(items))
-        errors = []
-        groups = list(rows_of.values())
-        windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]
-        model = self._get_model()
-        n_workers = min(self._n_workers(model), len(windows))
-
-        def prepare(rows):
-            try:
-                return rows, self._prepare_item(items[rows[0]])
-            except RejectedItem as rejected:
-                return rows, rejected
-
-        def work(window):
-            return self._encode_window(items, map(prepare, window), model, X_out)
-
+        kept = self._kept_rows(X_out)
+        groups = self._group(items, kept)
         with _Bar(self, len(groups), progress) as bar:
-            if n_workers > 1:
-                with divided_threads(n_workers) as divide:
-                    for window, found in in_order(work, windows, n_workers, initializer=divide):
-                        errors += found
-                        bar.update(len(window))
+            if kept is None:
+                errors = self._encode_groups(items, groups, X_out, None, bar)
             else:
-                n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0
-                # Closed at once if an error ends the loop early, and its threads with it.
-                with closing(in_order(prepare, groups, n_threads, ahead=2 * self._window)) as prepared:
-                    for window in windows:
-                        ready = [result for _, result in islice(prepared, len(window))]
-                        errors += self._encode_window(items, ready, model, X_out, bar.update)
+                missing = kept.fill(groups)
+                kept.store.hits += len(groups) - len(missing)
+                kept.store.misses += len(missing)
+                bar.update(len(groups) - len(missing))
+                errors = []
+                if missing:
+                    with kept:
+                        errors += self._encode_groups(items, missing, X_out, kept, bar)
         errors.sort(key=lambda error: error.row)
         if errors:
             first = errors[0]
@@ -338,34 +339,84 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             )
         return X_out, errors
 
-    def _encode_window(self, items, window, model, X_out, report=None):
-        """Encode (rows, prepared item or RejectedItem) pairs, each at all its rows, into ``X_out``.
+    def _encode_groups(self, items, groups, X_out, kept, bar):
+        """Encode groups of equal items into ``X_out``; give the errors."""
+        model = self._get_model()
+        errors = self._encode_pass(items, groups, model, X_out, kept, bar)
+        if kept is not None and kept.deferred:
+            # Most of it is there by now. Whoever still computes began at the other end.
+            errors += self._encode_pass(items, kept.begin_last_pass(), model, X_out, kept, bar)
+        return errors
+
+    def _encode_pass(self, items, groups, model, X_out, kept, bar):
+        windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]
+        n_workers = min(self._n_workers(model), len(windows))
+
+        def prepare(group):
+            try:
+                return group, self._prepare_item(items[group[1][0]])
+            except RejectedItem as rejected:
+                return group, rejected
+
+        def take(window, report):
+            # Where preparing costs much, others begin elsewhere already there.
+            return window if kept is None or not self._prepare_in_threads else kept.take(window, report)
+
+        def work(window):
+            counts = []
+            ready = map(prepare, take(window, counts.append))
+            return self._encode_window(items, ready, model, X_out, kept, counts.append), sum(counts)
+
+        errors = []
+        if n_workers > 1:
+            with divided_threads(n_workers) as divide:
+                for _, (found, n_done) in in_order(work, windows, n_workers, initializer=divide):
+                    errors += found
+                    bar.update(n_done)
+        else:
+            n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0
+            tasks = (group for window in windows for group in take(window, bar.update))
+            # Closed at once if an error ends the loop early, and its threads with it.
+            with closing(in_order(prepare, tasks, n_threads, ahead=2 * self._window)) as prepared:
+                while ready := [result for _, result in islice(prepared, self._window)]:
+                    errors += self._encode_window(items, ready, model, X_out, kept, bar.update)
+        return errors
+
+    def _encode_window(self, items, window, model, X_out, kept, report):
+        """Encode pairs of a group and its prepared item or RejectedItem, each at all its rows, into ``X_out``.
 
         Gives the errors; with ``on_error="raise"`` raises the first.
         """
         errors = []
 
-        prepared, rows_of_prepared, n_rejected = [], [], 0
-        for rows, item in window:
+        prepared, groups, n_rejected = [], [], 0
+        for group, item in window:
             if isinstance(item, RejectedItem):
-                self._reject(items, rows, item, errors)
+                self._reject(items, group[1], item, errors)
                 n_rejected += 1
             else:
                 prepared.append(item)
-                rows_of_prepared.append(rows)
-        if report is not None:
-            report(n_rejected)
+                groups.append(group)
+        report(n_rejected)
         for positions in self._batches(prepared, model) if prepared else ():
+            if kept is not None:
+                position_of = {id(groups[position]): position for position in positions}
+                positions = [position_of[id(group)] for group in kept.take([groups[p] for p in positions], report)]
+                if not positions:
+                    continue
             vectors = self._encode_batch([prepared[position] for position in positions], model)
             finite = np.isfinite(vectors).all(axis=1)
-            for position, vector, is_finite in zip(positions, vectors, finite, strict=True):
+            if kept is not None:
+                whole = [groups[p] for p, is_finite in zip(positions, finite, strict=True) if is_finite]
+                kept.add(whole, vectors[finite])
+            rows = self._finish_rows(vectors)
+            for position, row, is_finite in zip(positions, rows, finite, strict=True):
                 if is_finite:
-                    X_out[rows_of_prepared[position]] = vector
+                    X_out[groups[position][1]] = row
                 else:
                     reason = "the encoder gave values that are not finite"
-                    self._reject(items, rows_of_prepared[position], reason, errors)
-            if report is not None:
-                report(len(positions))
+                    self._reject(items, groups[position][1], reason, errors)
+            report(len(positions))
         return errors
 
     def __sklearn_tags__(self):

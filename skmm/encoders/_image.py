@@ -5,14 +5,16 @@ import json
 import math
 import os
 
+import numpy as np
 from PIL import Image
 
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods
 from ._base import available_cpus
-from ._media import check_background, load_image
+from ._identity import describe
+from ._media import check_background, load_image, parse_color
 from ._model import ModelEncoder, place_of, ready_module
-from ._sentence import SentenceModel, load_sentence_transformer
+from ._sentence import SentenceModel, hub_names, load_sentence_transformer
 
 # Pixels per batch with batch_size="auto": 32 images of 224 x 224 on a CPU, which gains nothing from more.
 _PIXELS_PER_BATCH = {"cpu": 32 * 224**2}
@@ -70,6 +72,11 @@ class ImageEncoder(ModelEncoder):
     background : str or sequence of 3 int, default="white"
         Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue
         from 0 to 255.
+
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
+        process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
+        serves later runs as well. None keeps nothing.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no image or cannot be decoded: raise an error that names its
@@ -159,6 +166,7 @@ class ImageEncoder(ModelEncoder):
         batch_size="auto",
         normalize=False,
         background="white",
+        store="auto",
         on_error="raise",
         revision=None,
         verbose=False,
@@ -170,6 +178,7 @@ class ImageEncoder(ModelEncoder):
         self.batch_size = batch_size
         self.normalize = normalize
         self.background = background
+        self.store = store
         self.on_error = on_error
         self.revision = revision
         self.verbose = verbose
@@ -189,24 +198,44 @@ class ImageEncoder(ModelEncoder):
 
     def _fit_width(self):
         check_background(self.background)
-        is_named = isinstance(self.model, (str, os.PathLike))
-        if is_named and self.preprocess is not None:
+        if self._is_named() and self.preprocess is not None:
             raise ValueError(
                 f"{type(self).__name__}: preprocess goes with a module in memory; leave it at None, the model "
                 f"{os.fspath(self.model)!r} brings its own."
             )
-        model = self._get_model()
+        super()._fit_width()
+
+    def _find_facts(self, model):
         # Data or the user's own callable, for the threads that prepare images and for pickles; never weights.
         self._recipe = model.recipe
-        probe = self._prepare_item(self._blank_item())
-        self.n_features_out_ = int(self._encode_prepared([probe], model).shape[1])
+        return {"width": int(self._encode_prepared([self._probe()], model).shape[1]), "recipe": model.recipe}
 
-    def _blank_item(self):
-        """Give an item that is always there, from which the width of the output is read."""
-        return Image.new("RGB", (_GUESSED_SIDE, _GUESSED_SIDE))
+    def _use_facts(self, facts):
+        super()._use_facts(facts)
+        self._recipe = facts["recipe"]
+
+    def _libraries(self):
+        return "pillow", "sentence-transformers", "timm", "torch", "transformers"
+
+    def _settings(self, folder):
+        return parse_color(self.background)
+
+    def _module_settings(self):
+        return self._settings(None), describe(self._recipe)
+
+    def _hub_names(self, source):
+        return _timm_names(source) if self._loader == "timm" else hub_names(source)
+
+    def _probe(self):
+        """Give a prepared item that is always the same, and no plain surface."""
+        return self._prepare_item(self._probe_item())
+
+    def _probe_item(self):
+        pixels = np.random.PCG64(0).random_raw(3 * _GUESSED_SIDE**2 // 8).view(np.uint8)
+        return Image.fromarray(pixels.reshape(_GUESSED_SIDE, _GUESSED_SIDE, 3))
 
     def _get_model(self):
-        if not isinstance(self.model, (str, os.PathLike)):
+        if not self._is_named():
             device = resolve_device(self.device)
             dtype = resolve_precision(self.precision, device)
             recipe = self.preprocess if callable(self.preprocess) else _data_config(self.preprocess or {})
@@ -323,6 +352,21 @@ def _is_timm(source, is_folder):
     return timm.is_model(source.partition(".")[0])
 
 
+def _without_scheme(source):
+    return source.removeprefix("hf-hub:").removeprefix("hf_hub:")
+
+
+def _timm_names(source):
+    """Give the name that a model of timm has on the hub."""
+    name = _without_scheme(source)
+    if "/" in name:
+        return [name]
+    import timm
+
+    found = timm.get_pretrained_cfg(name)
+    return [found.hf_hub_id] if found is not None and found.hf_hub_id else []
+
+
 def _load_timm(source, is_folder, revision, device, dtype):
     """Load a network of timm without its classifier."""
     import timm
@@ -332,7 +376,7 @@ def _load_timm(source, is_folder, revision, device, dtype):
     if is_folder:
         network = _create_from_folder(source)
     else:
-        name = source.removeprefix("hf-hub:").removeprefix("hf_hub:")
+        name = _without_scheme(source)
         if "/" in name:
             name = f"hf-hub:{name}" + (f"@{revision}" if revision else "")
         network = timm.create_model(name, pretrained=True, num_classes=0)

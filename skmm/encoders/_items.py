@@ -1,7 +1,11 @@
 """Items: the forms in which a column of them may arrive, what tells two of them apart, and how to name one."""
 
+import functools
 import hashlib
 import os
+import platform
+import stat
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -143,3 +147,177 @@ def content_key(item):
             return None
         return "image", item.size, item.mode, looks, pixels
     return None
+
+
+class FileDigests:
+    """Digests of files by their content, remembered as long as a file's inode, size and times stay as they were.
+
+    Parameters
+    ----------
+    store : EmbeddingStore or None, default=None
+        Where digests are remembered beyond this process.
+    """
+
+    def __init__(self, store=None):
+        self._store = store
+
+    def of(self, paths):
+        """Give a list with the digest of each file, None for what cannot be read.
+
+        Parameters
+        ----------
+        paths : list of str or path-like
+            Files, in any order.
+
+        Returns
+        -------
+        digests : list of bytes or None
+            One for each path.
+        """
+        signatures = [_file_signature(path) for path in paths]
+        unknown = {s: path for s, path in zip(signatures, paths, strict=True) if s is not None and s not in _seen_files}
+        if unknown and self._store is not None:
+            keys = [_signature_key(signature) for signature in unknown]
+            found = zip(list(unknown), self._store.get_digests(keys), strict=True)
+            for signature, digest in found:
+                if digest is not None:
+                    _remember_file(signature, digest)
+                    del unknown[signature]
+        fresh, lasting = {}, {}
+        for signature, path in unknown.items():
+            fresh[signature], is_lasting = _hash_file(path, signature)
+            if is_lasting:
+                _remember_file(signature, fresh[signature])
+                lasting[_signature_key(signature)] = fresh[signature]
+        if lasting and self._store is not None:
+            self._store.put_digests(list(lasting), list(lasting.values()))
+        return [fresh[s] if s in fresh else _seen_files.get(s) for s in signatures]
+
+
+# Seconds for which a file's times must lie back before its digest is remembered: a later change within the
+# resolution of the clock would leave them as they are. Two seconds is the coarsest clock of a file system (FAT).
+_CLOCK_RESOLUTION = 2.5
+
+# Files whose digests this process remembers at a time.
+_MOST_FILES = 200_000
+
+# Signature -> digest.
+_seen_files = {}
+
+
+def _remember_file(signature, digest):
+    if len(_seen_files) >= _MOST_FILES:
+        _seen_files.clear()
+    _seen_files[signature] = digest
+
+
+def _file_signature(path):
+    """Give what changes whenever a file does; None if it is no file, or cannot be found."""
+    try:
+        # As opening it would: a link to another file is another file.
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    where = os.path.abspath(os.fsdecode(path))
+    return where, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _signature_key(signature):
+    # With the machine: elsewhere the same numbers may mean another file.
+    return hashlib.blake2b(repr((platform.node(), signature)).encode(), digest_size=32, person=b"skmm file").digest()
+
+
+def _hash_file(path, signature):
+    """Give the digest of a file, and whether it may be remembered under the signature that was read before."""
+    started = time.time()
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest()
+    except OSError:
+        return None, False
+    # Windows calls the creation of a file st_ctime, so that a change of its times goes unnoticed.
+    has_times = os.name != "nt" and max(signature[-2:]) / 1e9 < started - _CLOCK_RESOLUTION
+    return digest, has_times and _file_signature(path) == signature
+
+
+def text_digests(texts, context):
+    """Give the digests of texts within a context of 32 bytes; None for what is no text, or not valid Unicode."""
+    # These parameters are hashed with the first block of the text; a key would be a block of its own.
+    within = functools.partial(hashlib.blake2b, digest_size=32, salt=context[:16], person=context[16:])
+    try:
+        return [within(text.encode()).digest() for text in texts]
+    except (AttributeError, UnicodeEncodeError):
+        return [_text_digest(text, within) for text in texts]
+
+
+def _text_digest(text, within):
+    try:
+        return within(text.encode()).digest() if isinstance(text, str) else None
+    except UnicodeEncodeError:
+        return None
+
+
+def content_digest(item, context, files):
+    """Give a digest of an item's content within a context, None if nothing is known of the content.
+
+    Parameters
+    ----------
+    item : object
+        Item that is not missing; strings are paths.
+
+    context : bytes of length 32
+        What the digest depends on beside the content.
+
+    files : FileDigests
+        What knows the digests of files.
+
+    Returns
+    -------
+    digest : bytes of length 32 or None
+        Two items share it only if they are the same content in the same form.
+    """
+    hasher = hashlib.blake2b(digest_size=32, key=context)
+    return hasher.digest() if _add_content(hasher, item, files) else None
+
+
+def _add_content(hasher, item, files):
+    """Add an item to a hash, each part with its type and length; tell whether its content is known."""
+    if isinstance(item, (str, os.PathLike)):
+        (digest,) = files.of([item])
+        # Decoders may take a hint from the ending of the name.
+        ending = os.path.splitext(os.fsdecode(item))[1].lower().encode("utf-8", "surrogateescape")
+        hasher.update(b"file %d " % len(ending) + ending + (digest or b""))
+        return digest is not None
+    if isinstance(item, (bytes, bytearray)):
+        hasher.update(b"bytes %d " % len(item))
+        hasher.update(item)
+        return True
+    if isinstance(item, (bool, int, float, np.number, np.bool_)):
+        value = item.item() if isinstance(item, np.generic) else item
+        hasher.update(f"number {value!r} ".encode())
+        return True
+    if isinstance(item, np.ndarray):
+        hasher.update(f"array {item.dtype.str} {item.shape} ".encode())
+        if item.dtype == object:
+            return all(_add_content(hasher, part, files) for part in item.ravel())
+        if item.dtype.hasobject:
+            return False
+        # As bytes: dates offer no buffer.
+        hasher.update(np.ascontiguousarray(item).reshape(-1).view(np.uint8))
+        return True
+    if isinstance(item, (tuple, list)):
+        hasher.update(b"list %d " % len(item))
+        return all(_add_content(hasher, part, files) for part in item)
+    if isinstance(item, dict):
+        hasher.update(b"dict %d " % len(item))
+        return all(
+            isinstance(name, str) and _add_content(hasher, name.encode(), files) and _add_content(hasher, part, files)
+            for name, part in item.items()
+        )
+    key = content_key(item)
+    if key is None:
+        return False
+    hasher.update(repr(key).encode())
+    return True

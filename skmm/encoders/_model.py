@@ -2,16 +2,31 @@
 
 import copy
 import importlib.util
+import json
 import os
+import warnings
 from contextlib import contextmanager, suppress
 from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 
-from .._torch import first_line, get_model, is_out_of_memory, resolve_device, resolve_precision, run_with_backoff
+from .._store import EmbeddingStore, find_store
+from .._store_folder import adopt_folder, private_folder
+from .._torch import (
+    expected_place,
+    first_line,
+    get_model,
+    is_out_of_memory,
+    resolve_device,
+    resolve_precision,
+    run_with_backoff,
+)
 from .._validation import Interval, StrOptions
 from ._base import ItemEncoder
+from ._identity import Unidentifiable, cached_snapshot, digest_of, folder_digest, minor_version, module_digest
+from ._items import FileDigests, content_digest
+from ._kept import KeptRows
 
 
 def normalize_rows(X):
@@ -120,6 +135,7 @@ class ModelEncoder(ItemEncoder):
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "normalize": ["boolean"],
         "revision": [str, None],
+        "store": [str, os.PathLike, EmbeddingStore, None],
     }
 
     # Encoders with the same loader share the networks that it loads.
@@ -136,12 +152,40 @@ class ModelEncoder(ItemEncoder):
                 setattr(twin, name, copy.deepcopy(getattr(self, name)))
         return twin
 
+    def __reduce_ex__(self, protocol):
+        make, arguments, state, *rest = super().__reduce_ex__(protocol)
+        # Workers find the private store by its path. joblib.hash, whose result must not depend on the session,
+        # pickles with protocol 3; processes talk in a later one.
+        if self.store == "auto" and protocol > 3:
+            with suppress(OSError):
+                state = {**state, "_private_folder": os.fspath(private_folder())}
+        return make, arguments, state, *rest
+
+    def __setstate__(self, state):
+        state = dict(state)
+        folder = state.pop("_private_folder", None)
+        if folder is not None:
+            adopt_folder(folder)
+        super().__setstate__(state)
+
     def _load_model(self, source, is_folder, device, dtype):
         """Load the network of a folder or a hub name, in eval mode, on a device and in a dtype."""
         raise NotImplementedError
 
-    def _model_width(self, model):
-        """Give the number of columns that the network computes."""
+    def _find_facts(self, model):
+        """Give what ``fit`` learns of the network, as data that JSON can hold: "width", the number of columns, ..."""
+        raise NotImplementedError
+
+    def _use_facts(self, facts):
+        """Set the fitted attributes that follow from what ``_find_facts`` gave."""
+        self.n_features_out_ = facts["width"]
+
+    def _libraries(self):
+        """Give the packages whose versions have a part in the numbers."""
+        raise NotImplementedError
+
+    def _settings(self, folder):
+        """Give the parameters that have a part in the numbers, as plain data; the folder holds the model's files."""
         raise NotImplementedError
 
     def _forward(self, model, batch):
@@ -149,7 +193,74 @@ class ModelEncoder(ItemEncoder):
         raise NotImplementedError
 
     def _fit_width(self):
-        self.n_features_out_ = int(self._model_width(self._get_model()))
+        if not self._is_named():
+            self._use_facts(self._find_facts(self._get_model()))
+            return
+        store = find_store(self.store)
+        facts = self._stored_facts(store)
+        if facts is None:
+            facts = json.loads(json.dumps(self._find_facts(self._get_model())))
+            # Now, when the model's files are there for certain.
+            identity = self._identity(store)
+            if identity is not None:
+                store.put_fact(digest_of("facts", identity), facts)
+        self._use_facts(facts)
+
+    def _stored_facts(self, store):
+        identity = self._identity(store)
+        return None if identity is None else store.get_fact(digest_of("facts", identity))
+
+    def _identity(self, store):
+        """Give a digest of all that decides the rows of this encoder, None if there is no store or no such digest."""
+        if store is None:
+            return None
+        try:
+            if self._is_named():
+                folder = self._model_folder()
+                if folder is None:
+                    return None
+                content = folder_digest(folder, store)
+                settings = self._settings(folder)
+            else:
+                model = self._get_model()
+                content = module_digest(self.model, lambda: self._encode_prepared([self._probe()], model))
+                settings = self._module_settings()
+        except Unidentifiable as problem:
+            warnings.warn(
+                f"{type(self).__name__}: embeddings are not kept, since nothing tells what decides them ({problem}).",
+                UserWarning,
+                stacklevel=2,
+            )
+            return None
+        versions = [(package, minor_version(package)) for package in self._libraries()]
+        place = expected_place(self.device, self.precision)
+        return digest_of(type(self).__module__, type(self).__qualname__, content, place, versions, settings)
+
+    def _is_named(self):
+        """Tell whether the model is a folder or a name, not a module in memory."""
+        return isinstance(self.model, (str, os.PathLike))
+
+    def _model_folder(self):
+        """Give the folder with the files of a named model, None if it has not been downloaded yet."""
+        source, is_folder = self._find_source()
+        return source if is_folder else cached_snapshot(self._hub_names(source), self.revision)
+
+    def _hub_names(self, source):
+        """Give the names under which the hub may have a model."""
+        return [source]
+
+    def _kept_rows(self, X_out):
+        store = find_store(self.store)
+        identity = self._identity(store)
+        return None if identity is None else KeptRows(store, identity, self._finish_rows, X_out)
+
+    def _store_keys(self, items, kept):
+        files = FileDigests(kept.store)
+        files.of([item for item in items if isinstance(item, (str, os.PathLike))])
+        return [content_digest(item, kept.context, files) for item in items]
+
+    def _finish_rows(self, rows):
+        return normalize_rows(rows) if self.normalize else rows
 
     def _encode_prepared(self, batch, model):
         """Run the network on prepared items, in float32 out of it, in as many pieces as memory asks for."""
@@ -168,7 +279,7 @@ class ModelEncoder(ItemEncoder):
                 f"{type(self).__name__}: the model {os.fspath(self.model)!r} gives {vectors.shape[1]} features, "
                 f"and gave {self.n_features_out_} when the encoder was fitted; call fit again."
             )
-        return normalize_rows(vectors) if self.normalize else vectors
+        return vectors
 
     def _get_model(self):
         """Get the network from the registry of this process, which loads it where needed."""

@@ -1,10 +1,12 @@
 """The networks of sentence-transformers, which encode texts, images or both: loading and feeding them."""
 
+import json
 import os
 import threading
 
 import numpy as np
 
+from ._identity import cached_snapshot
 from ._model import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
@@ -146,12 +148,36 @@ def load_sentence_transformer(source, is_folder, revision, device, dtype):
         if is_folder:
             network = load(local_files_only=True)
         else:
-            names = [source] if "/" in source else [source, f"sentence-transformers/{source}"]
             # Where it is unknown whether there is the marker, the rest could load as a model with another pooling.
-            cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-            network = load_from_hub(names, revision, load, "modules.json", cache)
+            network = load_from_hub(hub_names(source), revision, load, "modules.json", _hub_cache())
     weights = next(network.parameters(), None)
     if weights is not None and weights.dtype != dtype:
         # Networks without a transformer take no dtype when they load.
         network.to(dtype)
     return network.eval().requires_grad_(False)
+
+
+def hub_names(source):
+    """Give the names under which the hub may have a model of sentence-transformers."""
+    return [source] if "/" in source else [source, f"sentence-transformers/{source}"]
+
+
+def _hub_cache():
+    return os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+
+
+def sentence_snapshot(source, revision):
+    """Give the folder in the local cache of the hub with the files of a model, None if it is not there."""
+    return cached_snapshot(hub_names(source), revision, _hub_cache())
+
+
+def stored_prompt(folder, prompt):
+    """Give what ``SentenceModel.prompt_text`` gives, from the files of the model."""
+    try:
+        with open(os.path.join(folder, "config_sentence_transformers.json"), encoding="utf-8") as file:
+            config = json.load(file)
+    except (OSError, ValueError):
+        config = {}
+    if prompt is None:
+        prompt = config.get("default_prompt_name")
+    return (config.get("prompts") or {}).get(prompt, prompt)

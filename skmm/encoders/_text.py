@@ -6,9 +6,9 @@ from numbers import Integral
 
 from .._torch import resolve_device
 from .._validation import Interval, RejectedItem
-from ._items import describe_item
+from ._items import describe_item, text_digests
 from ._model import ModelEncoder
-from ._sentence import SentenceModel, Text, load_sentence_transformer
+from ._sentence import SentenceModel, Text, load_sentence_transformer, sentence_snapshot, stored_prompt
 
 # Padded tokens per batch with batch_size="auto": a CPU loses speed beyond what its caches hold.
 _TOKENS_PER_BATCH = {"cpu": 1_500}
@@ -58,6 +58,11 @@ class TextEncoder(ModelEncoder):
 
     normalize : bool, default=False
         Whether to scale each row to unit length. Many models, the default one among them, do so anyway.
+
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
+        process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
+        serves later runs as well. None keeps nothing.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no text: raise an error that names its row, or give a row
@@ -157,6 +162,7 @@ class TextEncoder(ModelEncoder):
         precision="auto",
         batch_size="auto",
         normalize=False,
+        store="auto",
         on_error="raise",
         revision=None,
         verbose=False,
@@ -169,6 +175,7 @@ class TextEncoder(ModelEncoder):
         self.precision = precision
         self.batch_size = batch_size
         self.normalize = normalize
+        self.store = store
         self.on_error = on_error
         self.revision = revision
         self.verbose = verbose
@@ -176,7 +183,7 @@ class TextEncoder(ModelEncoder):
     def _load_model(self, source, is_folder, device, dtype):
         return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
 
-    def _model_width(self, model):
+    def _find_facts(self, model):
         if self.max_length is not None and not model.takes_tokens:
             raise ValueError(
                 f"TextEncoder: the model {os.fspath(self.model)!r} does not read tokens in a row, so max_length="
@@ -184,7 +191,20 @@ class TextEncoder(ModelEncoder):
             )
         width = model.network.get_embedding_dimension()
         width = model.network.encode(["a"]).shape[1] if width is None else width
-        return width if self.truncate_dim is None else min(width, self.truncate_dim)
+        return {"width": int(width if self.truncate_dim is None else min(width, self.truncate_dim))}
+
+    def _libraries(self):
+        return "sentence-transformers", "tokenizers", "torch", "transformers"
+
+    def _settings(self, folder):
+        return stored_prompt(folder, self.prompt), self.max_length, self.truncate_dim
+
+    def _model_folder(self):
+        source, is_folder = self._find_source()
+        return source if is_folder else sentence_snapshot(source, self.revision)
+
+    def _store_keys(self, items, kept):
+        return text_digests(items, kept.context)
 
     def _prepare_item(self, item):
         if isinstance(item, (bytes, bytearray)):

@@ -106,6 +106,11 @@ class VideoEncoder(ImageEncoder):
         Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue
         from 0 to 255.
 
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
+        process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
+        serves later runs as well. None keeps nothing.
+
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no video or of which no frame can be decoded: raise an error
         that names its row, or give a row of NaN and one warning.
@@ -210,6 +215,7 @@ class VideoEncoder(ImageEncoder):
         batch_size="auto",
         normalize=False,
         background="white",
+        store="auto",
         on_error="raise",
         revision=None,
         verbose=False,
@@ -222,6 +228,7 @@ class VideoEncoder(ImageEncoder):
             batch_size=batch_size,
             normalize=normalize,
             background=background,
+            store=store,
             on_error=on_error,
             revision=revision,
             verbose=verbose,
@@ -265,8 +272,24 @@ class VideoEncoder(ImageEncoder):
             return load_video_model(source, is_folder, self.revision, device, dtype)
         return super()._load_model(source, is_folder, device, dtype)
 
-    def _blank_item(self):
-        return self.fps, [super()._blank_item()]
+    def _find_facts(self, model):
+        facts = super()._find_facts(model)
+        is_video = isinstance(model.recipe, VideoRecipe)
+        return {**facts, "recipe": {"video": vars(model.recipe)}} if is_video else facts
+
+    def _use_facts(self, facts):
+        super()._use_facts(facts)
+        if isinstance(self._recipe, dict) and "video" in self._recipe:
+            self._recipe = VideoRecipe(**self._recipe["video"])
+
+    def _libraries(self):
+        return "av", *super()._libraries()
+
+    def _settings(self, folder):
+        return super()._settings(folder), self.sampling, self.n_frames, self.fps, self.pooling
+
+    def _probe_item(self):
+        return self.fps, [super()._probe_item()]
 
     def _prepare_item(self, item):
         frames, samples = sample_frames(

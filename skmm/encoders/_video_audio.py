@@ -175,14 +175,13 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
     def _missing_output(self, n_samples):
         return np.full(n_samples, None, dtype=object)
 
-    def _encode_window(self, items, window, model, X_out, report=None):
+    def _encode_window(self, items, window, model, X_out, kept, report):
         errors = []
-        for rows, sound in window:
+        for (_, rows), sound in window:
             if isinstance(sound, RejectedItem):
                 self._reject(items, rows, sound, errors)
             else:
                 for row in rows:
                     X_out[row] = sound
-            if report is not None:
-                report(1)
+            report(1)
         return errors

@@ -1,5 +1,6 @@
 """The video models of transformers: finding out that a checkpoint holds one, loading it, feeding it."""
 
+import functools
 import json
 import os
 
@@ -42,8 +43,8 @@ class VideoRecipe:
 
     Parameters
     ----------
-    processor : image or video processor of transformers
-        What the checkpoint brings along.
+    processor : str
+        Configuration of an image or video processor of transformers, in JSON.
 
     clip_length : int
         Frames that the model reads at a time.
@@ -56,8 +57,18 @@ class VideoRecipe:
     def __call__(self, image):
         """Turn one frame, a PIL image, into a tensor (3, height, width)."""
         # The processors treat each frame on its own; one at a time, memory never holds all of them at full size.
-        (pixels,) = self.processor([image], return_tensors="pt").values()
+        (pixels,) = _processor(self.processor)([image], return_tensors="pt").values()
         return pixels.reshape(pixels.shape[-3:])
+
+
+@functools.lru_cache(maxsize=16)
+def _processor(config):
+    """Build a processor of transformers from its configuration."""
+    import transformers
+
+    config = json.loads(config)
+    kind = config.get("video_processor_type") or config["image_processor_type"]
+    return getattr(transformers, kind).from_dict(config)
 
 
 class VideoModel:
@@ -106,7 +117,9 @@ def load_video_model(source, is_folder, revision, device, dtype):
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]!r}")
-    recipe = VideoRecipe(_load_processor(source, where), network.config.num_frames)
+    recipe = VideoRecipe(_load_processor(source, where).to_json_string(), network.config.num_frames)
+    # Now, while what cannot be built again is still the model's fault.
+    _processor(recipe.processor)
     return VideoModel(network.to(device).eval().requires_grad_(False), recipe)
 
 

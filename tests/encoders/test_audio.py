@@ -391,7 +391,7 @@ class TestWindows:
 
     def test_windows_of_several_recordings_share_batches(self):
         module = Means().eval()
-        fitted = encoder(module, window=0.1, batch_size=4).fit(ITEMS)
+        fitted = encoder(module, window=0.1, batch_size=4, store=None).fit(ITEMS)
         module.seen.clear()
         fitted.transform([(RATE, sound(3200, i)) for i in range(3)])
         assert [shape for shape, *_ in module.seen] == [(4, 1600), (2, 1600)]
@@ -400,12 +400,12 @@ class TestWindows:
 class TestContract:
     def test_batch_size_auto_goes_by_length(self):
         module = Means().eval()
-        encoder(module).fit_transform([(RATE, sound(10 * RATE, i)) for i in range(5)])
+        encoder(module, store=None).fit_transform([(RATE, sound(10 * RATE, i)) for i in range(5)])
         assert [shape[0] for shape, *_ in module.seen[1:]] == [3, 2]
 
     def test_equal_recordings_are_encoded_once(self):
         module = Means().eval()
-        fitted = encoder(module).fit(ITEMS)
+        fitted = encoder(module, store=None).fit(ITEMS)
         module.seen.clear()
         out = fitted.transform([ITEMS[2], ITEMS[3], (RATE, SOUNDS[2].copy()), None, ITEMS[3], (8000, SOUNDS[2])])
         assert sum(shape[0] for shape, *_ in module.seen) == 3

@@ -254,14 +254,14 @@ class TestContract:
 
     def test_batch_size(self):
         module = means()
-        fitted = encoder(module, batch_size=4).fit(IMAGES)
+        fitted = encoder(module, batch_size=4, store=None).fit(IMAGES)
         module.seen.clear()
         fitted.transform(IMAGES)
         assert [n for n, *_ in module.seen] == [4, 4, 1]
 
     def test_equal_images_are_encoded_once(self):
         module = means()
-        fitted = encoder(module).fit(IMAGES)
+        fitted = encoder(module, store=None).fit(IMAGES)
         module.seen.clear()
         out = fitted.transform([IMAGES[0], IMAGES[1], IMAGES[0].copy(), None, IMAGES[1]])
         assert sum(n for n, *_ in module.seen) == 2

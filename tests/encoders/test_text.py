@@ -145,7 +145,7 @@ class TestRows:
             np.testing.assert_allclose(encoder.transform([text])[0], X[row], atol=1e-6)
 
     def test_width_of_a_text_depends_on_the_text_alone(self, encoder, batches):
-        encoder.fit(TEXTS).transform(TEXTS)
+        encoder.set_params(store=None).fit(TEXTS).transform(TEXTS)
         assert sum(rows for rows, _ in batches) == len(TEXTS)
         # The limit of 30 tokens is no multiple of 8, and the model has no position beyond it.
         assert {width for _, width in batches} == {8, 16, 24, 30}
@@ -331,7 +331,7 @@ class TestLoading:
 
     def test_out_of_memory_halves_the_batch(self, encoder, monkeypatch):
         texts = [f"cat {i}" for i in range(9)]
-        X = encoder.fit_transform(texts)
+        X = encoder.set_params(store=None).fit_transform(texts)
         embed, sizes = SentenceModel.embed, []
 
         def embed_two_at_most(self, features):
@@ -538,7 +538,7 @@ class TestScikitLearn:
         assert encoder.set_output(transform="pandas").fit_transform(column).index.tolist() == [7, 3]
 
     def test_pickle_holds_no_weights(self, encoder, loads):
-        X = encoder.fit_transform(TEXTS)
+        X = encoder.set_params(store=None).fit_transform(TEXTS)
         dump = pickle.dumps(encoder)
         assert len(dump) < 5_000
         clear_models()

@@ -254,7 +254,7 @@ class TestSamplingAndPooling:
 
     def test_the_number_of_frames_has_a_bound(self):
         module = means()
-        encoder(module, sampling="keyframes").fit([None]).transform([grey(range(200))])
+        encoder(module, sampling="keyframes", store=None).fit([None]).transform([grey(range(200))])
         assert sum(n for n, *_ in module.seen[1:]) == 64
 
     def test_poolings(self):
@@ -292,7 +292,7 @@ class TestSamplingAndPooling:
 
     def test_repeated_frames_are_encoded_once_and_count_as_often(self):
         module = means()
-        fitted = encoder(module).fit([None])
+        fitted = encoder(module, store=None).fit([None])
         module.seen.clear()
         out = fitted.transform([grey([0, 30, 90])])
         assert sum(n for n, *_ in module.seen) == 3
@@ -328,12 +328,12 @@ class TestContract:
 
     def test_batches_hold_frames_of_several_videos(self):
         module = means()
-        fitted = encoder(module, batch_size=20).fit(CLIPS)
+        fitted = encoder(module, batch_size=20, store=None).fit(CLIPS)
         module.seen.clear()
         fitted.transform([noise(30, seed=i) for i in range(5)])
         assert [n for n, *_ in module.seen] == [16, 16, 8]
         module.seen.clear()
-        encoder(module, batch_size=3).fit(CLIPS).transform([noise(30)])
+        encoder(module, batch_size=3, store=None).fit(CLIPS).transform([noise(30)])
         assert [n for n, *_ in module.seen][1:] == [3, 3, 2]
 
     def test_out_of_memory_halves_the_batch(self):
@@ -356,7 +356,7 @@ class TestContract:
 
     def test_equal_videos_are_encoded_once(self, video_files):
         module = means()
-        fitted = encoder(module).fit([None])
+        fitted = encoder(module, store=None).fit([None])
         module.seen.clear()
         out = fitted.transform([CLIPS[1], video_files[2], CLIPS[1].copy(), None, str(video_files[2])])
         # A path and a string are two names.

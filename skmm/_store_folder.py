@@ -1,0 +1,109 @@
+"""The private folder of a process tree: made once, found by its workers, removed in the end."""
+
+import atexit
+import os
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:
+    # Windows: folders of killed processes stay until its own clean-up of temporary files.
+    fcntl = None
+
+_PREFIX = "skmm-store-"
+_OWNER = "owner"
+
+# Seconds that a folder without an owner's file may be on its way to getting one.
+_GRACE = 3600
+
+_lock = threading.Lock()
+_folder = None
+# The open file whose lock says that the owner lives; forked children hold it as well.
+_owner_file = None
+
+
+def private_folder():
+    """Give the private folder of this process tree, made now if there is none yet.
+
+    Returns
+    -------
+    folder : Path
+        A folder that only this user may enter.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    global _folder
+    with _lock:
+        if _folder is None or not _folder.is_dir():
+            _sweep()
+            _folder = _make()
+        return _folder
+
+
+def adopt_folder(folder):
+    """Use the folder of a process tree that this process turns out to belong to, unless it has one already."""
+    global _folder
+    with _lock:
+        if (_folder is None or not _folder.is_dir()) and _is_private(folder):
+            _folder = Path(folder)
+
+
+def _is_private(folder):
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    is_mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
+    return stat.S_ISDIR(found.st_mode) and is_mine
+
+
+def _make():
+    global _owner_file
+    while True:
+        # For its owner alone, says mkdtemp.
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        owner_file = open(folder / _OWNER, "w")  # noqa: SIM115 - open, and so locked, as long as the process lives
+        if fcntl is not None:
+            fcntl.flock(owner_file, fcntl.LOCK_EX)
+        # A sweep may have been faster than the lock.
+        if (folder / _OWNER).exists():
+            break
+        owner_file.close()
+    _owner_file = owner_file
+    atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
+def _remove(folder, owner):
+    # Forked children inherit this call, and not the folder.
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep():
+    """Remove the folders whose owners died without doing so."""
+    if fcntl is None:
+        return
+    for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
+        if not _is_private(folder):
+            continue
+        with suppress(OSError):
+            try:
+                # To write: not every file system locks what is open for reading.
+                file = open(folder / _OWNER, "r+")  # noqa: SIM115 - closed below
+            except FileNotFoundError:
+                if folder.stat().st_mtime < time.time() - _GRACE:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            with file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)

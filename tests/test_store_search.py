@@ -1,0 +1,92 @@
+"""What the store is for: a search encodes each item once, whatever the folds, candidates, processes and runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skmm
+
+# A search over 8 candidates and 5 folds that notes each row that goes through the network, in all processes.
+SEARCH = """
+import os, sys
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from counting import CountingTextEncoder
+from skmm.datasets import load_glyphs
+
+model, store, n_jobs, backend = sys.argv[1:]
+X, y = load_glyphs(n_samples=240, return_X_y=True)
+pipe = make_pipeline(CountingTextEncoder(model, store=store), LogisticRegression())
+grid = {"logisticregression__C": [10.0**i for i in range(-3, 5)]}
+import joblib
+with joblib.parallel_config(backend=backend):
+    search = GridSearchCV(pipe, grid, cv=5, n_jobs=int(n_jobs), error_score="raise").fit(X["text"], y)
+print(X["text"].nunique(), "torch" in sys.modules, float(search.best_score_))
+"""
+
+COUNTING = """
+import os
+from pathlib import Path
+from skmm import TextEncoder
+
+class CountingTextEncoder(TextEncoder):
+    def _encode_batch(self, batch, model):
+        with open(Path(__file__).with_name("passes.txt"), "a") as file:
+            file.write(f"{os.getpid()} {len(batch)}\\n")
+        return super()._encode_batch(batch, model)
+"""
+
+
+@pytest.fixture
+def search(tmp_path, tiny_text_model):
+    """Give a function that runs the search in a new process: number of items, torch imported, score, batches."""
+    (tmp_path / "counting.py").write_text(COUNTING)
+    (tmp_path / "search.py").write_text(SEARCH)
+    passes = tmp_path / "passes.txt"
+
+    def run(store="auto", n_jobs=1, backend="loky"):
+        passes.write_text("")
+        paths = os.pathsep.join([str(Path(skmm.__file__).parents[1]), str(tmp_path)])
+        done = subprocess.run(
+            [sys.executable, "search.py", tiny_text_model, str(store), str(n_jobs), backend],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path), "PYTHONWARNINGS": "error:The embedding"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        n_items, has_torch, score = done.stdout.split()
+        batches = [tuple(map(int, line.split())) for line in passes.read_text().splitlines()]
+        # Private folders go with their process.
+        assert not list(tmp_path.glob("skmm-store-*"))
+        return int(n_items), has_torch == "True", float(score), batches
+
+    return run
+
+
+def test_each_item_is_encoded_once(search):
+    n_items, _, _, batches = search()
+    assert sum(rows for _, rows in batches) == n_items
+
+
+def test_two_workers_and_a_later_run(search, tmp_path):
+    n_items, _, score, batches = search(tmp_path / "kept", n_jobs=2)
+    workers = {worker for worker, _ in batches}
+    assert len(workers) <= 2
+    duplicates = sum(rows for _, rows in batches) - n_items
+    largest = max(rows for _, rows in batches)
+    assert 0 <= duplicates <= len(workers) * largest
+    # In the same store another process, and the workers of a third, encode nothing and need no torch.
+    assert search(tmp_path / "kept") == (n_items, False, score, [])
+    assert search(tmp_path / "kept", n_jobs=2) == (n_items, False, score, [])
+
+
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+def test_other_backends(search, backend):
+    n_items, _, _, batches = search(n_jobs=2, backend=backend)
+    duplicates = sum(rows for _, rows in batches) - n_items
+    assert 0 <= duplicates <= 2 * max(rows for _, rows in batches)
