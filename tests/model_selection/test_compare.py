@@ -26,7 +26,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import ImageDescriptor
+from skmm import ImageDescriptor, TextEncoder
 from skmm.datasets import load_glyphs
 from skmm.model_selection import compare_fusions, corrected_t_test, holm
 from skmm.model_selection._strategies import make_strategies
@@ -302,6 +302,25 @@ def test_items_of_glyphs():
     assert (frame["error"] == "").all()
     assert (frame["mean"] > 2 / 12).all()
     assert frame.loc["concat", "gain"] > 0
+
+
+class CountingEncoder(TextEncoder):
+    """Counts the rows that go through the network."""
+
+    rows = 0
+
+    def _encode_batch(self, batch, model):
+        CountingEncoder.rows += len(batch)
+        return super()._encode_batch(batch, model)
+
+
+def test_no_item_is_encoded_twice(tiny_text_model):
+    glyphs, scripts = load_glyphs(n_samples=60, return_X_y=True)
+    modalities = [("text", CountingEncoder(tiny_text_model), "text"), ("other", TfidfVectorizer(), "text")]
+    CountingEncoder.rows = 0
+    frame = compare_fusions(glyphs, scripts, modalities, CLASSIFIER, **SOME, cv=2).to_frame()
+    assert (frame["error"] == "").all()
+    assert CountingEncoder.rows == glyphs["text"].nunique()
 
 
 def test_processes_give_the_same():
