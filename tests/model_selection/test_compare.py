@@ -178,6 +178,17 @@ def test_a_strategy_that_fails_is_a_row():
     assert caught.value.__notes__ == ["This happened in the strategy 'fails'."]
 
 
+def test_a_score_that_is_no_number_is_an_error():
+    def scorer(estimator, X, y):
+        return np.nan if isinstance(estimator, DummyClassifier) else 0.5
+
+    frame = compare_fusions(
+        X, y, IRIS, CLASSIFIER, **FEW, scoring=scorer, extra={"chance": DummyClassifier()}
+    ).to_frame()
+    assert frame.loc["chance", "error"] == "5 of 5 folds: ValueError: score is nan, so there is nothing to compare"
+    assert frame.loc["concat", ["gain", "p_holm"]].tolist() == [0, 1]
+
+
 def test_all_strategies_may_fail():
     comparison = compare_fusions(X, y, IRIS, Failing(), **FEW)
     assert comparison.best_strategy_ is None
