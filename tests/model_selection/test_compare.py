@@ -329,7 +329,9 @@ def test_no_item_is_encoded_twice(tiny_text_model):
     glyphs, scripts = load_glyphs(n_samples=60, return_X_y=True)
     modalities = [("text", CountingEncoder(tiny_text_model), "text"), ("other", TfidfVectorizer(), "text")]
     CountingEncoder.rows = 0
-    frame = compare_fusions(glyphs, scripts, modalities, CLASSIFIER, **SOME, cv=2).to_frame()
+    # Scripts of five characters are too few for the folds of a stacker.
+    options = {**SOME, "exclude": [*SOME["exclude"], "stack"], "cv": 2}
+    frame = compare_fusions(glyphs, scripts, modalities, CLASSIFIER, **options).to_frame()
     assert (frame["error"] == "").all()
     assert CountingEncoder.rows == glyphs["text"].nunique()
 
