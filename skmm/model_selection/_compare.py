@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from numbers import Integral, Real
 
+import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import (
@@ -178,6 +179,9 @@ def compare_fusions(
     **What it does not correct.** The best row of many is best by luck as well: its score is optimistic for
     ``best_estimator_``. Score on data kept aside if you need that number.
 
+    **Groups** decide the folds, and those of the search within. Voters and stackers that learn from out-of-fold answers
+    split the training rows by themselves, without groups.
+
     **Missing modalities** are treated as each strategy treats them.
 
     References
@@ -218,7 +222,8 @@ def compare_fusions(
     if param_grids is not None:
         strategies = _tuned(strategies, param_grids, folds.splitter(inner_cv), scoring, metric)
 
-    runs = Parallel(n_jobs=n_jobs, return_as="generator")(
+    # One by one, lest a batch with a slow fit hold back what is finished when an interrupt comes.
+    runs = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(
         delayed(_score_fold)(strategy, X, y, groups, train, test, scorer, name, on_error)
         for strategy in strategies
         for train, test in splits
@@ -282,14 +287,16 @@ def _score_fold(strategy, X, y, groups, train, test, scorer, name, on_error):
         fitted = _fit(strategy, safe_indexing(X, train), safe_indexing(y, train), own_groups)
         middle = time.perf_counter()
         scores = scorer(fitted, safe_indexing(X, test), safe_indexing(y, test))
+        end = time.perf_counter()
+        scores = scores if isinstance(scores, dict) else {name: scores}
+        undefined = [key for key, value in scores.items() if not np.isfinite(value)]
+        if undefined:
+            raise ValueError(f"{undefined[0]} is {scores[undefined[0]]}, so there is nothing to compare")
     except Exception as error:
         if on_error == "raise":
             error.add_note(f"This happened in the strategy {strategy.label!r}.")
             raise
         return Run(error=f"{type(error).__name__}: {error}")
-    end = time.perf_counter()
-    if not isinstance(scores, dict):
-        scores = {name: scores}
     params = fitted.best_params_ if strategy.tuned else None
     return Run(scores, fit_time=middle - begin, predict_time=end - middle, params=params)
 

@@ -26,7 +26,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import ImageDescriptor
+from skmm import ImageDescriptor, TextEncoder
 from skmm.datasets import load_glyphs
 from skmm.model_selection import compare_fusions, corrected_t_test, holm
 from skmm.model_selection._strategies import make_strategies
@@ -178,6 +178,17 @@ def test_a_strategy_that_fails_is_a_row():
     assert caught.value.__notes__ == ["This happened in the strategy 'fails'."]
 
 
+def test_a_score_that_is_no_number_is_an_error():
+    def scorer(estimator, X, y):
+        return np.nan if isinstance(estimator, DummyClassifier) else 0.5
+
+    frame = compare_fusions(
+        X, y, IRIS, CLASSIFIER, **FEW, scoring=scorer, extra={"chance": DummyClassifier()}
+    ).to_frame()
+    assert frame.loc["chance", "error"] == "5 of 5 folds: ValueError: score is nan, so there is nothing to compare"
+    assert frame.loc["concat", ["gain", "p_holm"]].tolist() == [0, 1]
+
+
 def test_all_strategies_may_fail():
     comparison = compare_fusions(X, y, IRIS, Failing(), **FEW)
     assert comparison.best_strategy_ is None
@@ -302,6 +313,27 @@ def test_items_of_glyphs():
     assert (frame["error"] == "").all()
     assert (frame["mean"] > 2 / 12).all()
     assert frame.loc["concat", "gain"] > 0
+
+
+class CountingEncoder(TextEncoder):
+    """Counts the rows that go through the network."""
+
+    rows = 0
+
+    def _encode_batch(self, batch, model):
+        CountingEncoder.rows += len(batch)
+        return super()._encode_batch(batch, model)
+
+
+def test_no_item_is_encoded_twice(tiny_text_model):
+    glyphs, scripts = load_glyphs(n_samples=60, return_X_y=True)
+    modalities = [("text", CountingEncoder(tiny_text_model), "text"), ("other", TfidfVectorizer(), "text")]
+    CountingEncoder.rows = 0
+    # Scripts of five characters are too few for the folds of a stacker.
+    options = {**SOME, "exclude": [*SOME["exclude"], "stack"], "cv": 2}
+    frame = compare_fusions(glyphs, scripts, modalities, CLASSIFIER, **options).to_frame()
+    assert (frame["error"] == "").all()
+    assert CountingEncoder.rows == glyphs["text"].nunique()
 
 
 def test_processes_give_the_same():
