@@ -162,7 +162,8 @@ def make_multimodal_classification(
       :math:`u_a + u_b = y` modulo the number of classes, so that one of them alone tells nothing.
 
     Here :math:`c` maps the classes to the corners of a simplex around 0 with distance 1 from it, which for two
-    classes are -1 and 1. In all other directions there is standard normal noise. A signal of strength 0 has no directions.
+    classes are -1 and 1. In all other directions there is standard normal noise. A signal of strength 0 has no
+    directions.
 
     Parameters
     ----------

@@ -37,9 +37,9 @@ def split_validation(n_samples, strata, fraction, random_state, owner):
     # Evenly spread over the classes in order, which keeps their shares; the first row of each stays in training.
     spread = np.floor((np.arange(n_samples) + random_state.uniform()) * fraction)
     chosen = (np.diff(spread, prepend=0) > 0) & ~first
-    if not chosen.any() or chosen.all():
+    if not chosen.any():
         raise ValueError(
-            f"{owner}: validation_fraction={fraction} of {n_samples} rows leaves no row to "
-            f"{'validate on' if not chosen.any() else 'learn from'}; change it, or use early_stopping=False."
+            f"{owner}: validation_fraction={fraction} of {n_samples} rows leaves no row to validate on; change it, or "
+            "use early_stopping=False."
         )
     return np.sort(order[~chosen]), np.sort(order[chosen])

@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_diabetes, make_multilabel_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mean_pinball_loss
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data
 
 from skmm import ModalityFuser, MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import GradientModulation, TextBranch, get_trusted_types
@@ -381,7 +383,6 @@ def test_partial_fit_with_classes_to_come(small, halves):
 
 def test_a_search_over_fusions(xor, halves):
     X, y, X_test, y_test = xor
-    # Ten columns of noise, and a pipeline before the network.
     net = MultimodalNetClassifier(halves, n_joint_layers=0, width=16, max_epochs=40, random_state=0)
     search = GridSearchCV(net, {"fusion": ["concat", "low_rank"], "width": [16, 32]}, cv=2, n_jobs=2).fit(X, y)
     assert search.best_params_["fusion"] == "low_rank"
@@ -613,3 +614,52 @@ def test_a_bar_on_request(small, halves, capsys):
     assert "modality a" in shown.out
     MultimodalNetClassifier(halves, **QUICK).fit(*small)
     assert capsys.readouterr() == ("", "")
+
+
+def test_half_precision_computes_float32_networks(small, halves):
+    X, y = small
+    full = MultimodalNetRegressor(halves, precision="full", **QUICK).fit(X.astype(np.float32), y)
+    half = MultimodalNetRegressor(halves, precision="bfloat16", **QUICK).fit(X.astype(np.float32), y)
+    assert half.predict(X.astype(np.float32)).dtype == np.float32
+    assert not np.array_equal(half.predict(X.astype(np.float32)), full.predict(X.astype(np.float32)))
+    assert_allclose(half.predict(X.astype(np.float32)), full.predict(X.astype(np.float32)), atol=0.1)
+    # float64 stays what it is.
+    exact = [MultimodalNetRegressor(halves, precision=p, **QUICK).fit(X, y).predict(X) for p in ("full", "bfloat16")]
+    assert_array_equal(*exact)
+
+
+def test_a_device_that_is_not_there(small, halves):
+    with pytest.raises(ValueError, match="device='cuda:98' cannot be used here"):
+        MultimodalNetClassifier(halves, device="cuda:98").fit(*small)
+
+
+def test_polars_is_pandas(frame):
+    pl = pytest.importorskip("polars")
+    X, y = frame
+    modalities = [("text", TextBranch(), "text"), ("numbers", StandardScaler(), ["weight", "height"])]
+    weights = np.r_[0, np.ones(31)]
+    nets = [
+        MultimodalNetClassifier(modalities, **QUICK).fit(data, y, sample_weight=weights)
+        for data in (X, pl.from_pandas(X))
+    ]
+    assert_array_equal(nets[0].predict_proba(X), nets[1].predict_proba(pl.from_pandas(X)))
+    assert_array_equal(nets[0].predict_proba(X), nets[0].predict_proba(X[["height", "text", "weight"]]))
+
+
+def test_weights_are_routed(small, halves):
+    X, y = small
+    weights = np.arange(32) % 4
+    with config_context(enable_metadata_routing=True):
+        net = MultimodalNetClassifier(halves, **QUICK).set_fit_request(sample_weight=True)
+        net = net.set_score_request(sample_weight=True)
+        routed = cross_validate(net, X, y, cv=2, params={"sample_weight": weights}, return_estimator=True)
+    half = next(iter(StratifiedKFold(2).split(X, y)))[0]
+    direct = MultimodalNetClassifier(halves, **QUICK).fit(X[half], y[half], sample_weight=weights[half])
+    assert_array_equal(routed["estimator"][0].predict_proba(X), direct.predict_proba(X))
+
+
+@pytest.mark.parametrize("fusion", NAMES)
+@pytest.mark.parametrize("net", [MultimodalNetClassifier, MultimodalNetRegressor])
+def test_weights_are_repeated_rows_in_every_fusion(net, fusion, halves):
+    settings = {"width": 8, "dropout": 0.0, "learning_rate": 0.02, "max_epochs": 30}
+    check_sample_weight_equivalence_on_dense_data(net.__name__, net(halves, fusion, **settings))
