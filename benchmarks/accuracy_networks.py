@@ -21,9 +21,8 @@ import time
 import warnings
 
 import numpy as np
-import pandas as pd
 from _accuracy import classifier, data_folder, write
-from accuracy_emoji import encode_images
+from accuracy_emoji import encode, load_emoji
 from accuracy_fsdd import find_data, pair_with_images, read_recordings
 from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
@@ -46,14 +45,12 @@ SEEDS = range(5)
 def read_emoji(text_model):
     """Give blocks, y, splits and score of the emoji."""
     folder, weights = data_folder("emoji_noto"), data_folder("weights") / "squeezenet1_0"
-    emoji = pd.read_csv(folder / "emoji.csv")
-    emoji = emoji[emoji["group"] != "Flags"].reset_index(drop=True)
-    text = TextEncoder(text_model).fit_transform(emoji["name"])
-    image = encode_images([folder / file for file in emoji["file"]], weights / "squeezenet1_0.safetensors")
+    emoji = load_emoji(folder)
+    X, columns = encode(emoji, text_model, weights / "squeezenet1_0.safetensors")
     y = emoji["group"].to_numpy(dtype=object)
     folds = (StratifiedGroupKFold(5, shuffle=True, random_state=seed) for seed in SEEDS)
-    splits = [next(fold.split(text, y, emoji["subgroup"])) for fold in folds]
-    return {"text": text, "image": image}, y, splits, balanced_accuracy_score
+    splits = [next(fold.split(X, y, emoji["subgroup"])) for fold in folds]
+    return {name: X[:, columns[name]].astype(np.float32) for name in columns}, y, splits, balanced_accuracy_score
 
 
 def read_glyphs(text_model):

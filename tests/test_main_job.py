@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from skmm import CCAFusion, ImageDescriptor, LDAFusion, ModalityFuser, PCAFusion, TextEncoder
 from skmm.datasets import load_glyphs
 
-FUSIONS = ["concat", PCAFusion(64), LDAFusion(), CCAFusion(32)]
+FUSIONS = ["concat", PCAFusion(64), LDAFusion(), CCAFusion(32, regularization="auto")]
 
 
 @pytest.fixture(scope="module")

@@ -298,37 +298,40 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _encode_groups(self, items, groups, X_out, kept, bar):
         """Encode groups of equal items into ``X_out``; give the errors."""
-        errors = []
+        errors, first = [], None
         if kept is not None:
             groups = kept.look_again(groups, bar.update)
-            readable = self._refuse(items, groups, errors)
+            readable, first = self._refuse(items, groups, errors)
             bar.update(len(groups) - len(readable))
             groups = readable
         if not groups:
             return errors
         model = self._get_model()
-        errors += self._encode_pass(items, groups, model, X_out, kept, bar)
+        errors += self._encode_pass(items, groups, model, X_out, kept, bar, first)
         if kept is not None and kept.deferred:
             # Most of it is there by now. Whoever still computes began at the other end.
             errors += self._encode_pass(items, kept.begin_last_pass(), model, X_out, kept, bar)
         return errors
 
     def _refuse(self, items, groups, errors):
-        """Give the groups from the first readable item on: where only bad ones are missing, no model is needed."""
+        """Give the groups from the first readable item on, and that item, prepared.
+
+        Where only bad ones are missing, no model is needed.
+        """
         for start, (_, rows) in enumerate(groups):
             try:
-                self._prepare_item(items[rows[0]])
+                return groups[start:], self._prepare_item(items[rows[0]])
             except RejectedItem as rejected:
                 self._reject(items, rows, rejected, errors)
-            else:
-                return groups[start:]
-        return []
+        return [], None
 
-    def _encode_pass(self, items, groups, model, X_out, kept, bar):
+    def _encode_pass(self, items, groups, model, X_out, kept, bar, first=None):
         windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]
         n_workers = min(self._n_workers(model), len(windows))
 
         def prepare(group):
+            if first is not None and group is groups[0]:
+                return group, first
             try:
                 return group, self._prepare_item(items[group[1][0]])
             except RejectedItem as rejected:

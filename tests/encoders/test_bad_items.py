@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from torch import nn
 
@@ -114,7 +114,8 @@ def test_an_extension_means_nothing(encoders, tmp_path):
     path = tmp_path / "really_a_png.jpg"
     Image.fromarray(PHOTOS[0]).save(path, "PNG")
     encoder, good = encoders["image"]
-    assert_array_equal(accepted(encoder, good, str(path)), encoder.transform(good)[0])
+    # In batches of another size: equal up to rounding.
+    assert_allclose(accepted(encoder, good, str(path)), encoder.transform(good)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["bytes", "path"])

