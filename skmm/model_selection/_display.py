@@ -1,18 +1,14 @@
 """Drawing of a comparison of strategies."""
 
+from textwrap import fill
+
 import numpy as np
 
-from .._plot import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, make_axes
+from .._plot import VERMILION, make_axes
+from ._styles import LEVEL_STYLES
 
-# Each level differs in colour and in marker.
-LEVEL_STYLES = {
-    "single": (GREY, "o"),
-    "feature": (BLUE, "s"),
-    "joint": (ORANGE, "D"),
-    "decision": (GREEN, "^"),
-    "model": (PURPLE, "v"),
-    "extra": (SKY, "P"),
-}
+# Longer names leave too little of a figure 600 pixels wide.
+_NAME_WIDTH = 20
 
 
 class FusionComparisonDisplay:
@@ -135,7 +131,7 @@ class FusionComparisonDisplay:
                     va="center",
                     fontsize=8,
                 )
-        ax.set_yticks(positions, frame.index)
+        ax.set_yticks(positions, [fill(label, _NAME_WIDTH) for label in frame.index])
         interval = f"mean and {100 * self.confidence:g} % interval over {len(self.fold_scores)} folds"
         ax.set(xlabel=f"{self.score_name}, {interval}", ylim=(-0.6, len(frame) - 0.4))
         if len(reference):

@@ -143,6 +143,17 @@ def test_display(comparison):
     pyplot.close(display.figure_)
 
 
+def test_long_names_leave_room():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    added = {"a name that is longer than any of the others, by far": DummyClassifier()}
+    display = compare_fusions(X, y, IRIS, LogisticRegression(), levels=("single",), extra=added, refit=False).plot()
+    display.figure_.canvas.draw()
+    assert display.ax_.get_position().width > 0.6
+    box = display.ax_.xaxis.label.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= display.figure_.bbox.width
+    pyplot.close(display.figure_)
+
+
 def test_display_into_given_axes(comparison):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     figure, ax = pyplot.subplots()
