@@ -37,8 +37,8 @@ th button { all: unset; cursor: pointer; }
 th button:focus-visible { outline: 2px solid var(--mark); }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
-@media (max-width: 52rem) { th.wide, td.wide { display: none; } td.plot, th.plot { width: 28%; }
-  td.verdict { white-space: normal; } td, th { padding-left: .3rem; padding-right: .3rem; } }
+@media (max-width: 52rem) { th.wide, td.wide { display: none; } td.plot, th.plot { width: 24%; min-width: 7rem; }
+  td.name { min-width: 6rem; } td.verdict { font-size: .87rem; } td, th { padding-left: .3rem; padding-right: .3rem; } }
 """
 
 # Sorts a table by the column whose heading is clicked; the page reads as well without it.
