@@ -4,6 +4,7 @@ import warnings
 from numbers import Integral
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -175,7 +176,7 @@ def modality_importance(
     if permuted:
         draws = [rng.permutation(n_samples) for _ in range(n_repeats)]
     else:
-        draws = [bootstrap_rows(estimator, y, rng) for _ in range(n_repeats)]
+        draws = [bootstrap_rows(y, rng, classes=is_classifier(estimator)) for _ in range(n_repeats)]
 
     evaluate = _permuted_scores if permuted else _ablated_scores
     everyone, *others = coalitions.members
@@ -191,7 +192,7 @@ def modality_importance(
     values = np.array([full, *rest])
     weights = [coalitions.resample(rng) for _ in draws]
     results = {
-        name: _assemble(columns.names, method, name, coalitions, weights, values[:, position])
+        name: assemble(columns.names, method, name, coalitions, weights, values[:, position])
         for position, name in enumerate(scorers)
     }
     return results if has_several(scoring) else results[next(iter(scorers))]
@@ -266,7 +267,34 @@ def _permuted_scores(members, estimator, scorers, columns, y, sample_weight, ord
     return np.hstack([mean, np.broadcast_to(scores, (len(scorers), len(orders)))])
 
 
-def _assemble(names, method, score_name, coalitions, weights, values):
+def assemble(names, method, score_name, coalitions, weights, values):
+    """Make the result of one score from the values of all coalitions.
+
+    Parameters
+    ----------
+    names : list of str
+        Modalities.
+
+    method : {"permutation", "ablation", "shapley"}
+        What was done to them.
+
+    score_name : str
+        Name of the score.
+
+    coalitions : Coalitions
+        What was tried.
+
+    weights : list of ndarray of shape (n_coalitions, n_modalities)
+        Weights of the values in each repeat.
+
+    values : ndarray of shape (n_coalitions, 1 + n_repeats)
+        Scores on all rows, then in each repeat.
+
+    Returns
+    -------
+    result : Bunch
+        As :func:`modality_importance` gives it.
+    """
     importances = np.column_stack([own.T @ draw for own, draw in zip(weights, values[:, 1:].T, strict=True)])
     pairs = [None, None]
     if coalitions.pair_weights is not None:

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._plot import BLUE, make_axes
 from ._importance import modality_importance
+from ._predictions import importance_of_predictions
 from ._scoring import check_one_result
 
 
@@ -75,6 +76,73 @@ class ModalityImportanceDisplay:
             Drawn already.
         """
         return cls(modality_importance(estimator, X, y, **options)).plot(ax=ax, kind=kind)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true,
+        predictions,
+        *,
+        metric=None,
+        n_repeats=10,
+        sample_weight=None,
+        random_state=None,
+        kind="importance",
+        ax=None,
+    ):
+        """Draw the Shapley values of modalities from predictions that are there already.
+
+        They may come from one model with modalities taken away, or from one model for each subset.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+
+        predictions : dict of tuple of str to array-like of shape (n_samples, ...)
+            Predictions from each subset of the modalities: ``()`` for none, ``("text",)`` or ``"text"`` for one, up to
+            all of them. In any form that ``metric`` takes.
+
+        metric : callable, default=None
+            ``metric(y_true, y_pred)`` gives a score that is higher for better predictions. None means the accuracy for
+            classes and R² for numbers.
+
+        n_repeats : int, default=10
+            Number of bootstrap samples of rows.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights for the metric.
+
+        random_state : int, RandomState instance or None, default=None
+            Seed of the bootstrap samples.
+
+        kind : {"importance", "interactions"}, default="importance"
+            What to draw.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        Returns
+        -------
+        display : ModalityImportanceDisplay
+            Drawn already.
+
+        Raises
+        ------
+        ValueError
+            If a subset has no predictions.
+
+        Examples
+        --------
+        >>> from skmm.inspection import ModalityImportanceDisplay
+        >>> y, image = [0, 0, 1, 1], [0, 1, 0, 1]
+        >>> predictions = {(): [0, 0, 0, 0], "text": y, "image": image, ("text", "image"): y}
+        >>> display = ModalityImportanceDisplay.from_predictions(y, predictions)
+        >>> dict(zip(display.result.modalities, display.result.importances_mean.tolist()))
+        {'text': 0.5, 'image': 0.0}
+        """
+        result = importance_of_predictions(y_true, predictions, metric, n_repeats, sample_weight, random_state)
+        return cls(result).plot(ax=ax, kind=kind)
 
     def plot(self, ax=None, *, kind="importance"):
         """Draw.

@@ -44,6 +44,21 @@ def _embed(estimator, X):
     return joint, embeddings
 
 
+def _some_rows(n_samples, max_rows, random_state):
+    """Draw numbers of rows, in order; all of them if they are not too many."""
+    if max_rows is None or max_rows >= n_samples:
+        return np.arange(n_samples)
+    return np.sort(check_random_state(random_state).choice(n_samples, max_rows, replace=False))
+
+
+def _check_components(owner, components, n_components):
+    if not all(0 <= component < n_components for component in components) or len(components) != 2:
+        raise ValueError(
+            f"{owner.__name__}: components must be two numbers below {n_components}, the number of components, got "
+            f"{components!r}."
+        )
+
+
 class JointEmbeddingDisplay:
     """Two components of a joint embedding: a point for each modality of a row, and lines between them.
 
@@ -123,20 +138,57 @@ class JointEmbeddingDisplay:
             Drawn already.
         """
         joint, _ = _find_joint(estimator)
-        if not all(0 <= component < joint.n_components_ for component in components) or len(components) != 2:
-            raise ValueError(
-                f"{cls.__name__}: components must be two numbers below {joint.n_components_}, the number of "
-                f"components, got {components!r}."
-            )
+        _check_components(cls, components, joint.n_components_)
         check_consistent_length(X, y)
-        n_samples = X.shape[0]
-        if max_rows is not None and max_rows < n_samples:
-            rows = np.sort(check_random_state(random_state).choice(n_samples, max_rows, replace=False))
-            X = safe_indexing(X, rows, axis=0)
-            y = None if y is None else safe_indexing(y, rows)
-        _, embeddings = _embed(estimator, X)
-        points = {name: values[:, list(components)] for name, values in embeddings.items()}
-        return cls(points, y, components=components).plot(ax=ax)
+        rows = _some_rows(X.shape[0], max_rows, random_state)
+        _, embeddings = _embed(estimator, safe_indexing(X, rows, axis=0))
+        y = None if y is None else safe_indexing(y, rows)
+        return cls.from_predictions(embeddings, y, components=components, max_rows=None, ax=ax)
+
+    @classmethod
+    def from_predictions(cls, embeddings, y=None, *, components=(0, 1), max_rows=150, random_state=None, ax=None):
+        """Draw modalities that are in a joint space already.
+
+        Parameters
+        ----------
+        embeddings : dict of str to array-like of shape (n_samples, n_components)
+            Each modality in the joint space, as ``transform_modality`` gives it; NaN where it is missing.
+
+        y : array-like of shape (n_samples,) or None, default=None
+            Class of each row, for the colours.
+
+        components : tuple of (int, int), default=(0, 1)
+            The two components to draw.
+
+        max_rows : int or None, default=150
+            Draw that many rows at most, chosen at random; None means all.
+
+        random_state : int, RandomState instance or None, default=None
+            Seed of the choice.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        Returns
+        -------
+        display : JointEmbeddingDisplay
+            Drawn already.
+
+        Examples
+        --------
+        >>> from skmm.inspection import JointEmbeddingDisplay
+        >>> text, image = [[0.0, 1.0], [2.0, 0.0]], [[0.1, 0.9], [1.8, 0.1]]
+        >>> display = JointEmbeddingDisplay.from_predictions({"text": text, "image": image}, ["cat", "dog"])
+        >>> display.embeddings["image"].shape
+        (2, 2)
+        """
+        embeddings = {name: np.asarray(values) for name, values in embeddings.items()}
+        check_consistent_length(*embeddings.values(), y)
+        n_samples, n_components = next(iter(embeddings.values())).shape
+        _check_components(cls, components, n_components)
+        rows = _some_rows(n_samples, max_rows, random_state)
+        points = {name: values[rows][:, list(components)] for name, values in embeddings.items()}
+        return cls(points, None if y is None else safe_indexing(y, rows), components=components).plot(ax=ax)
 
     def plot(self, ax=None):
         """Draw.
@@ -253,6 +305,38 @@ class CanonicalCorrelationDisplay:
         joint, _ = _find_joint(estimator)
         return cls(joint.correlations_, None if X is None else _correlations(_embed(estimator, X)[1])).plot(ax=ax)
 
+    @classmethod
+    def from_predictions(cls, embeddings, embeddings_in_X=None, *, ax=None):
+        """Draw the correlations of modalities that are in a joint space already.
+
+        Parameters
+        ----------
+        embeddings : dict of str to array-like of shape (n_samples, n_components)
+            Each modality of the rows of ``fit`` in the joint space, as ``transform_modality`` gives it; NaN where it is
+            missing.
+
+        embeddings_in_X : dict of str to array-like of shape (n_other_samples, n_components), default=None
+            The same for rows that ``fit`` has not seen.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        Returns
+        -------
+        display : CanonicalCorrelationDisplay
+            Drawn already.
+
+        Examples
+        --------
+        >>> from skmm.inspection import CanonicalCorrelationDisplay
+        >>> text, image = [[0.0, 1.0], [2.0, 0.0], [4.0, 1.0]], [[1.0, 1.0], [2.0, 2.0], [3.0, 1.0]]
+        >>> CanonicalCorrelationDisplay.from_predictions({"text": text, "image": image}).correlations.round(2).tolist()
+        [1.0, -1.0]
+        """
+        return cls(_correlations(embeddings), None if embeddings_in_X is None else _correlations(embeddings_in_X)).plot(
+            ax=ax
+        )
+
     def plot(self, ax=None):
         """Draw.
 
@@ -282,7 +366,7 @@ class CanonicalCorrelationDisplay:
 
 def _correlations(embeddings):
     """Give the correlation of each component, averaged over the pairs of modalities, in the rows that have both."""
-    parts = list(embeddings.values())
+    parts = [np.asarray(values, dtype=float) for values in embeddings.values()]
     by_pair = []
     for a in range(len(parts)):
         for b in range(a):

@@ -155,9 +155,7 @@ def missing_modality_curve(
         sample_weight = check_sample_weight(sample_weight, np.empty(columns.n_samples))
     groups = _check_lost(lose, columns.names)
     corruptions = _check_corruption(corruption, groups)
-    shares = np.linspace(0, 1, 11) if shares is None else np.asarray(shares, dtype=float)
-    if shares.ndim != 1 or not len(shares) or not ((shares >= 0) & (shares <= 1)).all():
-        raise ValueError(f"shares must be a list of numbers in [0, 1], got {shares.tolist()}.")
+    shares = check_shares(shares)
     scorers = resolve_scorers(estimator, scoring)
     rng = check_random_state(random_state)
     draws = [(rng.permutation(columns.n_samples), rng.randint(2**31 - 1)) for _ in range(n_repeats)]
@@ -188,6 +186,21 @@ def missing_modality_curve(
         for position, name in enumerate(scorers)
     }
     return results if has_several(scoring) else results[next(iter(scorers))]
+
+
+def check_shares(shares):
+    """Give shares of rows as an array; None means 0, 0.1, ..., 1."""
+    shares = np.linspace(0, 1, 11) if shares is None else np.asarray(shares, dtype=float)
+    if shares.ndim != 1 or not len(shares) or not ((shares >= 0) & (shares <= 1)).all():
+        raise ValueError(f"shares must be a list of numbers in [0, 1], got {shares.tolist()}.")
+    return shares
+
+
+def first_rows(order, share):
+    """Give the mask of that share of the rows which comes first in an order."""
+    rows = np.zeros(len(order), dtype=bool)
+    rows[order[: round(share * len(order))]] = True
+    return rows
 
 
 def _check_lost(lose, names):
@@ -231,8 +244,7 @@ def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns
             lost = Answers(intact.estimator, columns.replace(parts))
         scores.append([])
         for share in shares:
-            rows = np.zeros(columns.n_samples, dtype=bool)
-            rows[order[: round(share * columns.n_samples)]] = True
+            rows = first_rows(order, share)
             try:
                 scores[-1].append(
                     [

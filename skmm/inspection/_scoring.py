@@ -1,7 +1,7 @@
 """Scores of answers that an estimator gave once, for any rows of them."""
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
@@ -146,11 +146,11 @@ def mix_answers(answer, other, rows):
     return np.where(rows.reshape(-1, *[1] * (answer.ndim - 1)), other, answer)
 
 
-def bootstrap_rows(estimator, y, rng):
-    """Draw as many rows with replacement; for a classifier as many of each class as there are."""
+def bootstrap_rows(y, rng, *, classes):
+    """Draw as many rows with replacement; if y holds classes, as many of each as there are."""
     n_samples = len(y)
-    # Numbers may look like classes, as counts do.
-    if not is_classifier(estimator) or type_of_target(y) not in ("binary", "multiclass"):
+    # Numbers may look like classes, as counts do, so that y alone does not tell.
+    if not classes or type_of_target(y) not in ("binary", "multiclass"):
         return rng.randint(n_samples, size=n_samples)
     _, codes = np.unique(np.asarray(y), return_inverse=True)
     rows = np.empty(n_samples, dtype=np.intp)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ._display import FusionComparisonDisplay
 from ._html import page
 from ._statistics import corrected_t_test, gain_over_best, holm
 
@@ -224,6 +223,9 @@ class FusionComparison:
         display : FusionComparisonDisplay
             Holds the table, the axes and the figure.
         """
+        # It makes comparisons itself.
+        from ._display import FusionComparisonDisplay
+
         return FusionComparisonDisplay.from_comparison(self, metric, ax=ax)
 
     def to_html(self, path=None, *, title="Comparison of fusions"):

@@ -4,7 +4,7 @@ from html import escape
 
 import numpy as np
 
-from ._display import LEVEL_STYLES
+from ._styles import LEVEL_STYLES
 
 _STYLE = """\
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d9dee3; --paper: #ffffff; --band: #f5f7f9;
@@ -22,6 +22,7 @@ p { margin: .4rem 0; max-width: 46rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .5rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: .82rem; vertical-align: bottom; }
+td.name { white-space: normal; overflow-wrap: anywhere; min-width: 8.5rem; }
 td.number, th.number { text-align: right; }
 td.plot, th.plot { width: 28%; min-width: 9rem; padding-left: 0; padding-right: 0; }
 td.plot svg { display: block; width: 100%; height: 1.5rem; overflow: visible; }
@@ -36,8 +37,8 @@ th button { all: unset; cursor: pointer; }
 th button:focus-visible { outline: 2px solid var(--mark); }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
-@media (max-width: 52rem) { th.wide, td.wide { display: none; } td.plot, th.plot { width: 28%; }
-  td.verdict { white-space: normal; } td, th { padding-left: .3rem; padding-right: .3rem; } }
+@media (max-width: 52rem) { th.wide, td.wide { display: none; } td.plot, th.plot { width: 24%; min-width: 7rem; }
+  td.name { min-width: 6rem; } td.verdict { font-size: .87rem; } td, th { padding-left: .3rem; padding-right: .3rem; } }
 """
 
 # Sorts a table by the column whose heading is clicked; the page reads as well without it.
@@ -175,7 +176,7 @@ def _table(frame):
     for label, row in frame.iterrows():
         if row["error"]:
             body.append(
-                f"<tr><td>{escape(label)}</td><td>{row['level']}</td>"
+                f'<tr><td class="name">{escape(label)}</td><td>{row["level"]}</td>'
                 f'<td class="error" colspan="{len(heads) - 2}">failed in {escape(row["error"])}</td></tr>\n'
             )
             continue
@@ -190,7 +191,7 @@ def _table(frame):
             _number(row["fit_time"], ".3g"),
             _number(row["predict_time"], ".3g"),
         ]
-        body.append(f"<tr><td>{escape(label)}</td><td>{row['level']}</td>{''.join(cells)}</tr>\n")
+        body.append(f'<tr><td class="name">{escape(label)}</td><td>{row["level"]}</td>{"".join(cells)}</tr>\n')
     head = "".join(f'<th class="{kind}"><button type="button">{name}</button></th>' for name, kind in heads)
     return (
         f"<details open><summary>All numbers</summary>\n"

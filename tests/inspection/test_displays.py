@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from skmm import CCAFusion, ImageDescriptor, ModalityFuser, ModalityVotingClassifier
@@ -181,6 +182,89 @@ def test_items_are_encoded_for_the_embedding():
     np.testing.assert_allclose(
         display.embeddings["text"], fuser.transform(X)[:, :2], atol=1e-6 * np.abs(fuser.transform(X)).max()
     )
+
+
+def without(data, names):
+    """The data with only some modalities left."""
+    columns = [column for name in data.modalities if name not in names for column in data.modalities[name]]
+    return data.X.assign(**dict.fromkeys(columns, np.nan))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.filterwarnings("ignore:.*rows have no modality")
+def test_importance_from_predictions(data, vote, weighted):
+    weights = np.linspace(0, 1, len(data.y)) if weighted else None
+    names = list(data.modalities)
+    subsets = [tuple(names[i] for i in range(3) if number >> i & 1) for number in reversed(range(8))]
+    predictions = {subset: vote.predict(without(data, subset)) for subset in subsets}
+    display = ModalityImportanceDisplay.from_predictions(
+        data.y, predictions, sample_weight=weights, random_state=0, kind="interactions"
+    )
+    expected = modality_importance(vote, data.X, data.y, sample_weight=weights, random_state=0)
+    assert set(expected) == set(display.result)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(display.result[name], value)
+    assert len(display.ax_.texts) == 6
+    # Probabilities, with another metric.
+    probabilities = {subset: vote.predict_proba(without(data, subset))[:, 1] for subset in subsets}
+    result = ModalityImportanceDisplay.from_predictions(data.y, probabilities, metric=roc_auc_score).result
+    expected = modality_importance(vote, data.X, data.y, scoring="roc_auc")
+    np.testing.assert_allclose(result.importances_mean, expected.importances_mean)
+    assert result.score_name == "roc_auc"
+    with pytest.raises(ValueError, match=r"need predictions from every subset .* \[\('b',\)\] are not among"):
+        ModalityImportanceDisplay.from_predictions(data.y, {s: p for s, p in predictions.items() if s != ("b",)})
+
+
+def test_importance_from_predictions_of_numbers():
+    y = np.arange(8.0)
+    predictions = {(): np.full(8, 3.5), "a": y, "b": np.full(8, 3.5), ("a", "b"): y}
+    result = ModalityImportanceDisplay.from_predictions(y, predictions).result
+    assert result.importances_mean.tolist() == [1, 0]
+    assert result.score_name == "r2"
+
+
+@pytest.mark.filterwarnings("ignore:.*rows have no modality")
+def test_curves_from_predictions(data, vote):
+    lost = {name: vote.predict(without(data, set(data.modalities) - {name})) for name in ("a", "c")}
+    # The estimator's curves draw seeds between the repeats, so only the first ones are the same.
+    options = {"shares": [0, 0.3, 1], "n_repeats": 1, "random_state": 0}
+    display = MissingModalityCurveDisplay.from_predictions(data.y, vote.predict(data.X), lost, **options)
+    assert labels_of(display.ax_.get_legend()) == ["a", "c"]
+    result = display.result
+    expected = missing_modality_curve(vote, data.X, data.y, lose=["a", "c"], **options)
+    assert set(result) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(result[name], value)
+    assert result.scores.shape == (2, 3, 1)
+    weights = np.linspace(0, 1, len(data.y))
+    weighted = MissingModalityCurveDisplay.from_predictions(
+        data.y, vote.predict(data.X), lost, shares=[0], sample_weight=weights
+    ).result
+    assert weighted.scores_mean[0, 0] == pytest.approx(vote.score(data.X, data.y, sample_weight=weights))
+    with pytest.raises(ValueError, match=r"shares must be a list of numbers in \[0, 1\], got \[2.0\]"):
+        MissingModalityCurveDisplay.from_predictions(data.y, vote.predict(data.X), lost, shares=[2])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        MissingModalityCurveDisplay.from_predictions(data.y, vote.predict(data.X)[:-1], lost)
+
+
+def test_joint_displays_from_predictions(data, fuser):
+    drawn = JointEmbeddingDisplay.from_estimator(fuser, data.X, data.y, components=(2, 0), max_rows=40, random_state=0)
+    embeddings = {}
+    for name, columns in data.modalities.items():
+        embeddings[name] = fuser.fusion_.transform_modality(data.X[columns].to_numpy(), name).copy()
+        embeddings[name][data.X[columns].isna().all(axis=1)] = np.nan
+    again = JointEmbeddingDisplay.from_predictions(embeddings, data.y, components=(2, 0), max_rows=40, random_state=0)
+    assert labels_of(again.ax_.get_legend()) == ["a", "b", "c", "0", "1"]
+    for name, points in drawn.embeddings.items():
+        np.testing.assert_allclose(again.embeddings[name], points)
+    np.testing.assert_array_equal(again.y, drawn.y)
+    other = {name: points[:100] for name, points in embeddings.items()}
+    display = CanonicalCorrelationDisplay.from_predictions(embeddings, other)
+    expected = CanonicalCorrelationDisplay.from_estimator(fuser, data.X[:100])
+    np.testing.assert_allclose(display.correlations_in_X, expected.correlations_in_X)
+    assert display.correlations.mean() == pytest.approx(fuser.fusion_.score(data.X.to_numpy()))
+    with pytest.raises(ValueError, match=r"components must be two numbers below 4, .* got \(0, 9\)"):
+        JointEmbeddingDisplay.from_predictions(embeddings, components=(0, 9))
 
 
 @pytest.mark.parametrize("kind", ["importance", "interactions"])

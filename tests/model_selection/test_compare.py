@@ -3,6 +3,9 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -213,6 +216,69 @@ def test_an_interrupted_comparison_keeps_its_rows(stop):
     assert sorted(comparison.to_frame().index) == ["concat", "petal alone", "sepal alone"]
     assert comparison.to_frame().loc["concat", "p_holm"] <= 1
     assert not hasattr(comparison, "best_estimator_")
+
+
+def test_an_interrupted_comparison_in_processes_keeps_its_rows(tmp_path):
+    """The last strategy sends the main process the signal of Ctrl-C and then waits, with the others long finished."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, signal, sys, time, uuid, warnings
+            from pathlib import Path
+            from sklearn.datasets import load_iris
+            from sklearn.dummy import DummyClassifier
+            from sklearn.linear_model import LogisticRegression
+            from skmm.model_selection import compare_fusions
+
+            class Reporting(LogisticRegression):
+                def __init__(self, folder=None):
+                    super().__init__()
+                    self.folder = folder
+
+                def predict(self, X):
+                    Path(self.folder, uuid.uuid4().hex).touch()
+                    return super().predict(X)
+
+            class Interrupting(DummyClassifier):
+                def __init__(self, folder=None, process=0):
+                    super().__init__()
+                    self.folder = folder
+                    self.process = process
+
+                def fit(self, X, y):
+                    while len(list(Path(self.folder).iterdir())) < 4:
+                        time.sleep(0.05)
+                    # The scores of the last fold have yet to come back.
+                    time.sleep(2)
+                    try:
+                        Path(self.folder, "interrupted").touch(exist_ok=False)
+                        os.kill(self.process, signal.SIGINT)
+                    except FileExistsError:
+                        pass
+                    time.sleep(300)
+
+            if __name__ == "__main__":
+                warnings.simplefilter("error", UserWarning)
+                warnings.filterwarnings("always", message="compare_fusions was interrupted")
+                X, y = load_iris(return_X_y=True)
+                folder = sys.argv[1]
+                modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
+                comparison = compare_fusions(
+                    X, y, modalities, Reporting(folder), levels=("single",), cv=2, n_jobs=2,
+                    extra={"stop": Interrupting(folder, os.getpid())},
+                )
+                print(sorted(comparison.to_frame().index), comparison.fold_scores().shape)
+            """
+        ),
+        encoding="utf-8",
+    )
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    command = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "['petal alone', 'sepal alone'] (2, 2)\n", done.stderr
+    assert "interrupted after 2 of 3 strategies" in done.stderr
 
 
 def test_interrupted_before_anything_is_finished():

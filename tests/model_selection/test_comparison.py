@@ -4,12 +4,16 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from skmm.model_selection import FusionComparisonDisplay, compare_fusions
+from skmm.model_selection._strategies import make_strategies
 
 X, y = load_iris(return_X_y=True)
 IRIS = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
@@ -143,6 +147,17 @@ def test_display(comparison):
     pyplot.close(display.figure_)
 
 
+def test_long_names_leave_room():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    added = {"a name that is longer than any of the others, by far": DummyClassifier()}
+    display = compare_fusions(X, y, IRIS, LogisticRegression(), levels=("single",), extra=added, refit=False).plot()
+    display.figure_.canvas.draw()
+    assert display.ax_.get_position().width > 0.6
+    box = display.ax_.xaxis.label.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= display.figure_.bbox.width
+    pyplot.close(display.figure_)
+
+
 def test_display_into_given_axes(comparison):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     figure, ax = pyplot.subplots()
@@ -150,6 +165,48 @@ def test_display_into_given_axes(comparison):
     assert display.ax_ is ax
     assert ax.get_xlabel().startswith("neg_log_loss, mean")
     pyplot.close(figure)
+
+
+def test_display_from_estimator():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    options = {"levels": ("single", "feature"), "exclude": ["product", "kernel"], "scoring": "balanced_accuracy"}
+    display = FusionComparisonDisplay.from_estimator(LogisticRegression(), X, y, IRIS, **options)
+    expected = compare_fusions(X, y, IRIS, LogisticRegression(), **options).to_frame()
+    times = ["fit_time", "predict_time"]
+    assert display.frame.drop(columns=times).equals(expected.drop(columns=times))
+    assert display.ax_.get_xlabel().startswith("balanced_accuracy, mean")
+    pyplot.close(display.figure_)
+
+
+def test_display_from_predictions():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    cv = StratifiedKFold(5, shuffle=True, random_state=0)
+    options = {"levels": ("single", "feature"), "exclude": ["lda", "product", "kernel"], "cv": cv}
+    comparison = compare_fusions(X, y, IRIS, LogisticRegression(), **options)
+    strategies = make_strategies(IRIS, LogisticRegression(), options["levels"], options["exclude"], random_state=0)
+    predictions = {s.label: cross_val_predict(s.estimator, X, y, cv=cv) for s in strategies}
+    folds = np.empty(len(y), dtype=int)
+    for number, (_, test) in enumerate(cv.split(X, y)):
+        folds[test] = number
+    levels = {s.label: s.level for s in strategies}
+    _, ax = pyplot.subplots()
+    display = FusionComparisonDisplay.from_predictions(
+        y, predictions, folds, levels=levels, metric=accuracy_score, score_name="accuracy", confidence=0.9, ax=ax
+    )
+    assert display.ax_ is ax
+    assert ax.get_xlabel() == "accuracy, mean and 90 % interval over 5 folds"
+    comparison.confidence = 0.9
+    times = ["fit_time", "predict_time"]
+    pd.testing.assert_frame_equal(display.frame.drop(columns=times), comparison.to_frame().drop(columns=times))
+    for levels, text in [({"none": "single"}, "must give strategies among"), ({"concat": "deep"}, "a level of")]:
+        with pytest.raises(ValueError, match=text):
+            FusionComparisonDisplay.from_predictions(y, predictions, folds, levels=levels, metric=accuracy_score)
+    with pytest.raises(ValueError, match="at least 2 folds to compare scores over, got 1"):
+        FusionComparisonDisplay.from_predictions(y, predictions, np.zeros(len(y)), metric=accuracy_score)
+    unknown = FusionComparisonDisplay.from_predictions(y, {"mine": y}, folds, metric=accuracy_score)
+    assert unknown.frame.loc["mine", ["level", "mean"]].tolist() == ["extra", 1.0]
+    assert np.isnan(unknown.frame.loc["mine", "gain"])
+    pyplot.close("all")
 
 
 def test_repr(comparison):
