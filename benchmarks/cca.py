@@ -8,8 +8,10 @@ mean over the components, in the rows of the fit:
 - skmm, ridge: ``CCAFusion(16)``; skmm, ridge by cross-validation: ``CCAFusion(16, regularization="cv")``, which
   chooses among ten values;
 - cca_zoo: ``CCA``, ``MCCA`` and ``GCCA`` of 16 components on the two blocks, in the same precision (needs
-  ``pip install cca-zoo``; left out where that is absent);
-- scikit-learn: ``CCA``, run once and not at the largest size: it takes minutes.
+  ``pip install cca-zoo``);
+- scikit-learn: ``CCA``, in float64, run once and not at the largest size.
+
+What was not run is in the result too, with the reason.
 
 Also a block of 5,000 columns in 500 rows. MCCA, GCCA and scikit-learn are run once where a run takes over 3 seconds.
 
@@ -34,6 +36,7 @@ SIZES = {2_000: (256, 128), 10_000: (768, 384), 50_000: (768, 384)}
 K = 16
 LONG = 3.0
 ROWS_FOR_STOCK = 10_000
+OTHERS = ("cca_zoo CCA", "cca_zoo MCCA", "cca_zoo GCCA", "scikit-learn CCA")
 
 
 def linked(n, p, q, dtype):
@@ -78,8 +81,17 @@ def contenders(X, p):
     return found
 
 
+def reason_not_run(method, X):
+    """Say why :func:`contenders` leaves a method out."""
+    if method.startswith("cca_zoo"):
+        return "cca-zoo is not installed"
+    if len(X) > ROWS_FOR_STOCK:
+        return f"takes longer than at {ROWS_FOR_STOCK} rows, where it takes minutes"
+    return "computes in float64 whatever it gets"
+
+
 def compare(X, p, runs):
-    """Give a row per method: median seconds, and the mean correlation."""
+    """Give a row per method: median seconds and the mean correlation, or why it was not run."""
     methods = contenders(X, p)
     seconds = {name: [] for name in methods}
     reached = {}
@@ -95,15 +107,13 @@ def compare(X, p, runs):
     own = statistics.median(seconds["skmm"])
     ridged = statistics.median(seconds["skmm, ridge"])
     rows = []
+    setting = {"n": len(X), "p": p, "q": X.shape[1] - p, "dtype": X.dtype.name}
     for name, times in seconds.items():
         middle = statistics.median(times)
         base = ridged if name.startswith("skmm") else own
         rows.append(
-            {
-                "n": len(X),
-                "p": p,
-                "q": X.shape[1] - p,
-                "dtype": X.dtype.name,
+            setting
+            | {
                 "method": name,
                 "seconds": middle,
                 "runs": len(times),
@@ -111,13 +121,17 @@ def compare(X, p, runs):
                 "correlation": reached[name],
             }
         )
-    return rows
+    absent = [name for name in OTHERS if name not in methods]
+    return rows + [setting | {"method": name, "not_run": reason_not_run(name, X)} for name in absent]
 
 
 def report(rows):
     first = rows[0]
     print(f"\nn={first['n']}, p={first['p']}, q={first['q']}, {first['dtype']}")
     for row in rows:
+        if "not_run" in row:
+            print(f"  {row['method']:32} not run: {row['not_run']}", flush=True)
+            continue
         base = "skmm, ridge" if row["method"].startswith("skmm") else "skmm"
         print(
             f"  {row['method']:32} {row['seconds']:9.3f} s ({row['runs']} runs) {row['over_skmm']:8.2f} x {base:12} "

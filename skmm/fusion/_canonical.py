@@ -11,7 +11,7 @@ _CUT = 1e-10
 # Smallest relative pivot for which Cholesky factors are used; what is left of a column when those before it are known.
 _PIVOT = 1e-8
 # Share of the ridge's scale below which a variate does not vary.
-_FLAT = 1e-10
+FLAT = 1e-10
 
 
 class BlockCovariance(NamedTuple):
@@ -268,9 +268,9 @@ def _to_unit_variance(weights, covariance):
         variances[name] = np.maximum((W * (covariance.matrix[own, own] @ W)).sum(axis=0), 0)
         # A direction of a singular block that only the ridge gave a length; no weights for it.
         scale = np.diag(covariance.matrix[own, own]).mean()
-        variances[name][variances[name] <= _FLAT * scale * lengths] = 0
+        variances[name][variances[name] <= FLAT * scale * lengths] = 0
     largest = {name: values.max() for name, values in variances.items()}
-    parts = {name: values > _FLAT * largest[name] for name, values in variances.items()}
+    parts = {name: values > FLAT * largest[name] for name, values in variances.items()}
     kept = np.sum(list(parts.values()), axis=0) >= 2
     # Blocks that agree in nothing at all still get one.
     kept[0] |= not kept.any()

@@ -101,6 +101,7 @@ class JointEmbedding(BlockTransformer):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=False)
+        self._check_library(X)
         X = self._scale(X)
         missing = missing_blocks(X, self.blocks_)
         variates = [to_numpy(scores) for scores in self._score_blocks(X)]
@@ -150,6 +151,7 @@ class JointEmbedding(BlockTransformer):
         check_is_fitted(self)
         columns = self._columns(name)
         X_block = check_array(X_block, dtype=float_dtypes(X_block), ensure_all_finite="allow-nan", estimator=self)
+        self._check_library(X_block)
         width = columns.stop - columns.start
         if X_block.shape[1] != width:
             raise ValueError(

@@ -17,7 +17,7 @@ _CHUNK = 2**21
 _CHUNK_ELSEWHERE = 2**25
 _ROWS_OF_GUESS = 256
 # Columns that are mirrored at a time.
-_TILE = 256
+_TILE = 128
 
 
 def present_with_others(X, blocks, together=2):

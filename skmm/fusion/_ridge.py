@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import linalg
 
-from ._canonical import canonical_weights
+from ._canonical import FLAT, canonical_weights
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 # Solved exactly; the solutions of the others lie close to the span of theirs.
@@ -54,45 +54,83 @@ def choose_ridge(covariance, splits, n_components, objective):
     """
     scores = np.zeros(len(RIDGES))
     for train, test in splits:
-        inner, outer = reduce_to_snapshots(
-            covariance, covariance.of(train), covariance.of(test), n_components, objective
-        )
-        for i, ridge in enumerate(RIDGES):
-            scores[i] += held_out_correlation(inner, outer, ridge, n_components, objective)
+        reduced = reduce_to_snapshots(covariance, covariance.of(train), covariance.of(test), n_components, objective)
+        scores += held_out_correlations(*reduced, n_components, objective)
     return RIDGES[int(np.argmax(scores))]
 
 
 def reduce_to_snapshots(covariance, train, test, n_components, objective):
-    """Project both covariances on the span of a few solutions, so that the others cost next to nothing."""
+    """Project both covariances on the span of a few solutions, so that the others cost next to nothing.
+
+    Its axes are those in which each block of the first is diagonal, as it is then under every ridge.
+    """
     # Rounding matters little: what is found in their span is computed in float64.
     inner = covariance._replace(matrix=train.astype(np.float32))
     snapshots = [
         canonical_weights(inner, dict.fromkeys(inner.blocks, ridge), n_components, objective).weights
         for ridge in _SNAPSHOTS
     ]
-    bases = [
-        linalg.qr(np.hstack([weights[name] for weights in snapshots]).astype(np.float64), mode="economic")[0]
-        for name in inner.blocks
-    ]
-    B = linalg.block_diag(*bases)
-    ends = np.cumsum([basis.shape[1] for basis in bases]).tolist()
-    blocks = {
-        name: slice(end - basis.shape[1], end) for name, basis, end in zip(inner.blocks, bases, ends, strict=True)
-    }
+    bases = {}
+    for name, own in inner.blocks.items():
+        Q = linalg.qr(np.hstack([weights[name] for weights in snapshots]).astype(np.float64), mode="economic")[0]
+        bases[name] = Q @ linalg.eigh(Q.T @ train[own, own] @ Q)[1]
+    B = linalg.block_diag(*bases.values())
+    ends = np.cumsum([basis.shape[1] for basis in bases.values()]).tolist()
+    blocks = {name: slice(end - basis.shape[1], end) for (name, basis), end in zip(bases.items(), ends, strict=True)}
     small = inner._replace(matrix=B.T @ train @ B, blocks=blocks, noises=dict.fromkeys(blocks, 0.0))
     return small, B.T @ test @ B
 
 
-def held_out_correlation(train, test, ridge, n_components, objective):
-    """Mean correlation, in a second covariance, of the variates learned from a first."""
-    weights = canonical_weights(train, dict.fromkeys(train.blocks, ridge), n_components, objective).weights
-    W = linalg.block_diag(*weights.values())
-    m = len(weights)
-    k = W.shape[1] // m
-    moments = W.T @ test @ W
-    spread = np.sqrt(np.maximum(np.diag(moments), 0))
-    products = np.outer(spread, spread)
-    correlations = np.divide(moments, products, out=np.zeros_like(moments), where=products > 0)
-    by_pair = correlations.reshape(m, k, m, k).diagonal(axis1=1, axis2=3)
-    # A component that was left out agrees on nothing.
-    return np.mean([by_pair[a, b].sum() for a in range(m) for b in range(a)]) / n_components
+def held_out_correlations(train, test, n_components, objective):
+    """Mean correlation, in a second covariance, of the variates learned from a first whose blocks are diagonal.
+
+    All of ``RIDGES`` are solved side by side, as :func:`canonical_weights` would one by one.
+
+    Parameters
+    ----------
+    train : BlockCovariance
+        Where each block is a diagonal matrix.
+
+    test : ndarray of shape (n_features, n_features)
+        Covariance of the same columns in other rows.
+
+    n_components, objective
+        As in :func:`canonical_weights`.
+
+    Returns
+    -------
+    correlations : ndarray of shape (len(RIDGES),)
+        Mean over the pairs of blocks and the components.
+    """
+    names, slices = list(train.blocks), list(train.blocks.values())
+    k = min(n_components, *(own.stop - own.start for own in slices))
+    variances = np.maximum(np.diag(train.matrix), 0)
+    targets = np.concatenate([np.full(own.stop - own.start, train.targets[name]) for name, own in train.blocks.items()])
+    ridges = np.array(RIDGES)[:, None]
+    scales = ((1 - ridges) * variances + ridges * targets) ** -0.5
+    if len(names) == 2:
+        a, b = slices
+        left, _, right = np.linalg.svd(
+            scales[:, a, None] * train.matrix[a, b] * scales[:, None, b], full_matrices=False
+        )
+        directions = [left[:, :, :k], right[:, :k].transpose(0, 2, 1)]
+    else:
+        agreement = scales[:, :, None] * train.matrix * scales[:, None, :]
+        if objective == "sumcor":
+            agreement[:, np.arange(len(variances)), np.arange(len(variances))] = 1
+        stacks = np.linalg.eigh(agreement)[1][:, :, -k:]
+        directions = [stacks[:, own] for own in slices]
+    weights = [scales[:, own, None] * direction for own, direction in zip(slices, directions, strict=True)]
+    spreads = []
+    for own, W in zip(slices, weights, strict=True):
+        learned = (W**2 * variances[own, None]).sum(axis=1)
+        spread = np.sqrt(np.maximum((W * (test[own, own] @ W)).sum(axis=1), 0))
+        # What did not vary, no component was made of.
+        spreads.append(np.where(learned > FLAT * learned.max(axis=1, keepdims=True), spread, 0.0))
+    total = np.zeros(len(RIDGES))
+    for i, own in enumerate(slices):
+        for j in range(i):
+            moments = (weights[i] * (test[own, slices[j]] @ weights[j])).sum(axis=1)
+            products = spreads[i] * spreads[j]
+            total += np.divide(moments, products, out=np.zeros_like(moments), where=products > 0).sum(axis=1)
+    return total / (n_components * len(names) * (len(names) - 1) / 2)

@@ -145,6 +145,20 @@ def test_strategies_of_numpy_arrays_only(cls, dispatch):
 
 
 @elsewhere
+def test_a_joint_embedding_of_numpy_arrays_only(dispatch):
+    X, _ = data()
+    A = array("torch", X)
+    fitted = KernelCCAFusion(blocks=TWO).fit(X)
+    for use in (
+        lambda: fitted.score(A),
+        lambda: fitted.transform_modality(A[:, TWO["a"]], "a"),
+        lambda: fitted.predict_modality(A[:, TWO["a"]], source="a", target="b"),
+    ):
+        with pytest.raises(TypeError, match="KernelCCAFusion takes NumPy arrays only, got torch; convert X first"):
+            use()
+
+
+@elsewhere
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_after_a_scaler(library, dispatch):
     X, _ = data()

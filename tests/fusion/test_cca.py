@@ -16,7 +16,8 @@ from sklearn.cross_decomposition import CCA, PLSSVD
 from sklearn.preprocessing import StandardScaler
 
 from skmm import CCAFusion, PLSFusion
-from skmm.fusion._ridge import RIDGES
+from skmm.fusion._canonical import BlockCovariance, canonical_weights
+from skmm.fusion._ridge import RIDGES, held_out_correlations
 
 BLOCKS = {"a": slice(0, 5), "b": slice(5, None)}
 
@@ -513,6 +514,33 @@ def test_cross_validated_ridge_is_the_one_of_an_exhaustive_search(n, widths):
     assert scores[RIDGES.index(chosen)] > max(scores) - 2e-3
     assert_allclose(fusion.weights_["b0"], CCAFusion(3, regularization=chosen, blocks=blocks).fit(X).weights_["b0"])
     assert np.ptp(scores) > 4e-3
+
+
+@pytest.mark.parametrize("widths", [(7, 4), (4, 6), (6, 3, 5)])
+@pytest.mark.parametrize("objective", ["maxvar", "sumcor"])
+def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
+    X = linked(n=300, widths=widths, rank=3, noise=2.0)
+    ends = np.cumsum(widths)
+    slices = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
+    S = np.cov(X[::2], rowvar=False)
+    axes = linalg.block_diag(*[linalg.eigh(S[own, own])[1] for own in slices.values()])
+    train = BlockCovariance(
+        axes.T @ S @ axes, slices, None, None, dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0), None
+    )
+    test = np.cov(X[1::2] @ axes, rowvar=False)
+    found = held_out_correlations(train, test, 3, objective)
+    for ridge, mean in zip(RIDGES, found, strict=True):
+        weights = canonical_weights(train, dict.fromkeys(slices, ridge), 3, objective).weights
+        variates = [X[1::2] @ axes[:, own] @ weights[name] for name, own in slices.items()]
+        correlations = [
+            np.corrcoef(a[:, i], b[:, i])[0, 1] for j, a in enumerate(variates) for b in variates[:j] for i in range(3)
+        ]
+        assert_allclose(mean, np.mean(correlations), atol=1e-10)
+    # A component that there is no column for agrees on nothing.
+    few = min(widths)
+    assert_allclose(
+        held_out_correlations(train, test, 2 * few, objective) * 2, held_out_correlations(train, test, few, objective)
+    )
 
 
 def test_cross_validated_ridge_of_wide_blocks_and_of_few_rows():
