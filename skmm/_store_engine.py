@@ -109,7 +109,29 @@ class Engine:
         self._damaged = set()
         # Block -> when its use was last written down, as far as this process knows.
         self._last_used = {}
-        self._connection = self._open_for_writing(is_lasting) if self.is_writable else self._open_for_reading()
+        self._is_lasting = is_lasting
+        self._opened = self._open()
+
+    def _open(self):
+        return self._open_for_writing(self._is_lasting) if self.is_writable else self._open_for_reading()
+
+    @property
+    def _connection(self):
+        """The connection, opened again after a fork."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def suspend(self):
+        """Close the file until ``resume`` lets the next use open it again; other threads wait for that."""
+        self._lock.acquire()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def resume(self):
+        """End what ``suspend`` began."""
+        self._lock.release()
 
     def _connect(self, options):
         # URIs take percent signs; the lock of this class stands for the check of threads.
@@ -193,7 +215,8 @@ class Engine:
     def close(self):
         """Close the file."""
         with self._lock:
-            self._connection.close()
+            if self._opened is not None:
+                self._opened.close()
 
     def read(self, digests, n_words):
         """Yield (positions, words) of the values that are there and whole, in pieces.
