@@ -28,7 +28,15 @@ from .._torch import (
 )
 from .._validation import Interval, StrOptions
 from ._base import ItemEncoder
-from ._identity import Unidentifiable, cached_snapshot, digest_of, folder_digest, minor_version, module_digest
+from ._identity import (
+    Unidentifiable,
+    cached_snapshot,
+    checkpoint_files,
+    digest_of,
+    folder_digest,
+    minor_version,
+    module_digest,
+)
 from ._items import FileDigests, content_digest
 from ._kept import KeptRows
 
@@ -44,14 +52,9 @@ def _looks_like_path(name):
 
 
 def _folder_signature(folder):
-    """Names, sizes and times of the files below a folder: it changes when the model there is replaced."""
-    signature = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            stat = os.stat(os.path.join(parent, name))
-            signature.append((os.path.relpath(os.path.join(parent, name), folder), stat.st_size, stat.st_mtime_ns))
-    return tuple(signature)
+    """Give what tells the files below a folder: it changes when the model there is replaced."""
+    found = [(name, os.stat(os.path.join(folder, name))) for name in checkpoint_files(folder)]
+    return tuple((name, f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in found)
 
 
 def place_of(weights):

@@ -208,6 +208,26 @@ class TestWorkers:
             encoder.transform(["0 1 2"])
 
 
+class TestKeys:
+    def test_transparency_in_a_palette_tells_images_apart(self):
+        keys = set()
+        for alpha in (0, 255):
+            image = Image.new("P", (2, 2))
+            image.putpalette([255, 0, 0, alpha], "RGBA")
+            keys.add(_items.content_key(image))
+        assert len(keys) == 2
+
+    def test_what_can_be_encoded_but_is_no_text_has_no_key(self, encoder):
+        class Impostor:
+            def encode(self):
+                return b"the cat"
+
+        encoder.set_params(on_error="missing").fit_transform(["the cat"])
+        with pytest.warns(UserWarning, match="1 of 2 items could not be encoded"):
+            out = encoder.transform(["the cat", Impostor()])
+        assert np.isnan(out).all(axis=1).tolist() == [False, True]
+
+
 class TestFiles:
     def test_a_file_that_is_written_again(self, tiny_image_model, store, tmp_path):
         path = tmp_path / "picture.png"
