@@ -283,6 +283,15 @@ def content_digest(item, context, files):
     return hasher.digest() if _add_content(hasher, item, files) else None
 
 
+def holds_files(item):
+    """Tell whether an item is a path, or holds one, so that its content may change on the disk."""
+    if isinstance(item, dict):
+        return any(map(holds_files, item.values()))
+    if isinstance(item, (tuple, list)):
+        return any(map(holds_files, item))
+    return isinstance(item, (str, os.PathLike))
+
+
 def _add_content(hasher, item, files):
     """Add an item to a hash, each part with its type and length; tell whether its content is known."""
     if isinstance(item, (str, os.PathLike)):

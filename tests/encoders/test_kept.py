@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.base import clone
 
 from skmm import EmbeddingStore, _store_folder, _torch
-from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _items, _model
+from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _items, _kept, _model
 from skmm.encoders._items import FileDigests
 
 torch = pytest.importorskip("torch")
@@ -239,6 +239,62 @@ class TestFiles:
         assert not np.allclose(rows[0], rows[1])
         np.testing.assert_array_equal(rows[0], rows[2])
         assert store.info()["entries"] == 2
+
+    def test_a_file_replaced_between_key_and_decoding_is_not_kept(self, tiny_image_model, store, tmp_path, monkeypatch):
+        path, steady = tmp_path / "picture.png", tmp_path / "steady.png"
+        for place, colour in ((path, "red"), (steady, "green")):
+            Image.new("RGB", (32, 32), colour).save(place)
+        encoder = ImageEncoder(tiny_image_model, store=store).fit([None])
+        find_keys = ImageEncoder._store_keys
+
+        def replace(self, items, kept):
+            keys = find_keys(self, items, kept)
+            if len(items) == 2:
+                Image.new("RGB", (32, 32), "blue").save(path)
+            return keys
+
+        monkeypatch.setattr(ImageEncoder, "_store_keys", replace)
+        encoder.transform([str(path), str(steady)])
+        assert store.info()["entries"] == 1
+        monkeypatch.undo()
+        blue, red = encoder.transform([str(path)]), encoder.transform([Image.new("RGB", (32, 32), "red")])
+        Image.new("RGB", (32, 32), "red").save(path)
+        np.testing.assert_allclose(encoder.transform([str(path)]), red, atol=1e-5)
+        assert not np.allclose(blue, red)
+
+    def test_a_model_replaced_between_identity_and_loading(self, make_text_model, store, tmp_path, monkeypatch):
+        first = make_text_model(tmp_path / "first")
+        second = make_text_model(tmp_path / "second", seed=1)
+        encoder = TextEncoder(first, device="cpu", precision="float32", store=store).fit(TEXTS)
+        expected = TextEncoder(second, device="cpu", precision="float32", store=None).fit_transform(TEXTS)
+        look_up = _kept.KeptRows.look_up
+
+        def replace(self, groups, report):
+            first.rename(tmp_path / "before")
+            second.rename(first)
+            return look_up(self, groups, report)
+
+        monkeypatch.setattr(_kept.KeptRows, "look_up", replace)
+        with pytest.raises(OSError, match="was written to while the model was loaded; call again"):
+            encoder.transform(TEXTS)
+        monkeypatch.undo()
+        assert store.info()["entries"] == 0
+        np.testing.assert_allclose(encoder.transform(TEXTS), expected, atol=1e-6)
+
+    def test_a_model_replaced_while_it_loads(self, make_text_model, store, tmp_path, monkeypatch):
+        folder = make_text_model(tmp_path / "model")
+        load = TextEncoder._load_model
+
+        def touch(self, *args):
+            (folder / "new.txt").write_text("new")
+            return load(self, *args)
+
+        monkeypatch.setattr(TextEncoder, "_load_model", touch)
+        encoder = TextEncoder(folder, device="cpu", store=store)
+        with pytest.raises(OSError, match="was written to while the model was loaded"):
+            encoder.fit(TEXTS)
+        monkeypatch.undo()
+        assert encoder.fit_transform(TEXTS[:2]).shape == (2, 16)
 
     @pytest.fixture
     def hashed(self, monkeypatch):
