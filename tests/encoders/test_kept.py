@@ -2,9 +2,12 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 
+import skmm
 from skmm import EmbeddingStore, _store_folder, _torch
 from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _items, _kept, _model
 from skmm.encoders._items import FileDigests
@@ -164,6 +168,26 @@ class TestWorkers:
         # At most one batch each twice.
         assert len(texts) <= sum(map(len, encoded)) <= len(texts) + 2 * 5
 
+    def test_four_threads_get_the_same_rows_and_keep_each_once(self, encoder, encoded, store):
+        texts = [f"cat {i}" for i in range(120)]
+        batch_size, n_workers = 5, 4
+        encoder.set_params(batch_size=batch_size).fit(texts)
+        expected = clone(encoder).set_params(store=None).fit_transform(texts)
+        encoded.clear()
+        orders = [np.random.default_rng(i).permutation(len(texts)) for i in range(n_workers)]
+        begin = threading.Barrier(n_workers, timeout=60)
+
+        def work(order):
+            begin.wait()
+            return encoder.transform([texts[i] for i in order])
+
+        with ThreadPoolExecutor(n_workers) as pool:
+            for order, X in zip(orders, pool.map(work, orders), strict=True):
+                np.testing.assert_allclose(X, expected[order], atol=1e-6)
+        assert store.info()["entries"] == len(texts)
+        # Each at most one batch for each other, twice.
+        assert len(texts) <= sum(map(len, encoded)) <= len(texts) + n_workers * (n_workers - 1) * batch_size
+
     def test_one_at_a_time_where_a_device_is_shared(self, encoder, encoded, loads, monkeypatch):
         monkeypatch.setattr(_model, "expected_place", lambda device, precision: ("cuda", "float32"))
         texts = [f"cat {i}" for i in range(30)]
@@ -206,6 +230,43 @@ class TestWorkers:
         np.testing.assert_array_equal(encoder.transform(TEXTS), X)
         with pytest.raises(RuntimeError, match="forked from one in which a network had already run"):
             encoder.transform(["0 1 2"])
+
+
+FORKED = """
+import multiprocessing, os, sys, warnings
+import torch
+from skmm import TextEncoder
+
+warnings.simplefilter("ignore", DeprecationWarning)
+# Whatever the number of cores here: what hangs are threads that a child does not have.
+torch.set_num_threads(2)
+encoder = TextEncoder(sys.argv[1], device="cpu", precision="float32", store=sys.argv[2])
+encoder.fit_transform(["the cat", "a dog"])
+
+def work(text):
+    try:
+        return encoder.transform([text]).shape
+    except RuntimeError as error:
+        return str(error)
+
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(*pool.map(work, ["the cat", "on the mat"]), sep="\\n")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_real_fork_after_a_network_ran(tiny_text_model, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, tiny_text_model, str(tmp_path / "store")],
+        env={**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    kept, new = done.stdout.splitlines()
+    assert kept == "(1, 16)", done.stderr
+    assert "forked from one in which a network had already run" in new
+    assert "Use joblib's default backend (loky)" in new
 
 
 class TestKeys:
