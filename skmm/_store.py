@@ -243,7 +243,7 @@ class EmbeddingStore:
         self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
 
     def claim(self, keys, owner):
-        """Give the mask of the digests that nobody else is computing now, and claim them."""
+        """Give the mask of the digests that nobody else computes now, or has computed, and claim them."""
         free = self._try_writing(lambda engine: engine.claim(_as_digests(keys), owner)) if keys else None
         return np.ones(len(keys), dtype=bool) if free is None else free
 

@@ -369,7 +369,7 @@ class Engine:
         return size * (n_pages - n_free)
 
     def claim(self, digests, owner):
-        """Claim entries that are about to be computed; give the mask of those that nobody else has claimed.
+        """Claim entries that are about to be computed; give the mask of those that nobody else has claimed or written.
 
         A claim keeps nobody from writing: it only tells others to begin elsewhere.
         """
@@ -382,6 +382,9 @@ class Engine:
                 piece = ids[start : start + _ROWS_PER_STATEMENT].tolist()
                 statement = f"SELECT id FROM claims WHERE id IN ({_marks(len(piece))}) AND owner <> ?"
                 others.update(i for (i,) in execute(statement, [*piece, owner]))
+                # Written since the caller looked, which also ends a claim.
+                statement = f"SELECT id FROM entries WHERE id IN ({_marks(len(piece))})"
+                others.update({i for (i,) in execute(statement, piece)} - self._damaged)
             free = ~np.isin(ids, list(others)) if others else np.ones(len(ids), dtype=bool)
             self._connection.executemany(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", ((i, owner, now) for i in ids[free].tolist())
