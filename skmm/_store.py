@@ -243,7 +243,7 @@ class EmbeddingStore:
         self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
 
     def claim(self, keys, owner):
-        """Give the mask of the digests that nobody else is computing now, and claim them."""
+        """Give the mask of the digests that nobody else computes now, or has computed, and claim them."""
         free = self._try_writing(lambda engine: engine.claim(_as_digests(keys), owner)) if keys else None
         return np.ones(len(keys), dtype=bool) if free is None else free
 
@@ -311,23 +311,42 @@ def _warn(message):
     warnings.warn(message, UserWarning, stacklevel=2)
 
 
-# All stores of this process, and what a forked child must neither use nor close: its parent's connections.
+# All stores of this process.
 _stores = weakref.WeakSet()
-_inherited = []
+_shared_lock = threading.Lock()
+# What is held still while this process forks.
+_suspended = []
 
 
-def _forget_connections():
-    global _shared_lock
-    _shared_lock = threading.Lock()
+def _suspend():
+    """Close all files: what SQLite knows of its locks must not be taken over by a process that does not hold them."""
+    _shared_lock.acquire()
     for store in list(_stores):
-        _inherited.append(store._engine)
-        store._reset()
+        store._lock.acquire()
+        engine = store._engine
+        if engine is not None:
+            engine.suspend()
+        _suspended.append((store, engine))
+
+
+def _resume():
+    for store, engine in _suspended:
+        if engine is not None:
+            engine.resume()
+        store._lock.release()
+    _suspended.clear()
+    _shared_lock.release()
+
+
+def _resume_in_child():
+    for store, _ in _suspended:
+        store.hits = store.misses = 0
+    _resume()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_connections)
+    os.register_at_fork(before=_suspend, after_in_parent=_resume, after_in_child=_resume_in_child)
 
-_shared_lock = threading.Lock()
 # Folder -> the store of this process for it.
 _shared = {}
 

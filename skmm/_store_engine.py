@@ -109,7 +109,29 @@ class Engine:
         self._damaged = set()
         # Block -> when its use was last written down, as far as this process knows.
         self._last_used = {}
-        self._connection = self._open_for_writing(is_lasting) if self.is_writable else self._open_for_reading()
+        self._is_lasting = is_lasting
+        self._opened = self._open()
+
+    def _open(self):
+        return self._open_for_writing(self._is_lasting) if self.is_writable else self._open_for_reading()
+
+    @property
+    def _connection(self):
+        """The connection, opened again after a fork."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    def suspend(self):
+        """Close the file until ``resume`` lets the next use open it again; other threads wait for that."""
+        self._lock.acquire()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def resume(self):
+        """End what ``suspend`` began."""
+        self._lock.release()
 
     def _connect(self, options):
         # URIs take percent signs; the lock of this class stands for the check of threads.
@@ -193,7 +215,8 @@ class Engine:
     def close(self):
         """Close the file."""
         with self._lock:
-            self._connection.close()
+            if self._opened is not None:
+                self._opened.close()
 
     def read(self, digests, n_words):
         """Yield (positions, words) of the values that are there and whole, in pieces.
@@ -346,7 +369,7 @@ class Engine:
         return size * (n_pages - n_free)
 
     def claim(self, digests, owner):
-        """Claim entries that are about to be computed; give the mask of those that nobody else has claimed.
+        """Claim entries that are about to be computed; give the mask of those that nobody else has claimed or written.
 
         A claim keeps nobody from writing: it only tells others to begin elsewhere.
         """
@@ -359,6 +382,9 @@ class Engine:
                 piece = ids[start : start + _ROWS_PER_STATEMENT].tolist()
                 statement = f"SELECT id FROM claims WHERE id IN ({_marks(len(piece))}) AND owner <> ?"
                 others.update(i for (i,) in execute(statement, [*piece, owner]))
+                # Written since the caller looked, which also ends a claim.
+                statement = f"SELECT id FROM entries WHERE id IN ({_marks(len(piece))})"
+                others.update({i for (i,) in execute(statement, piece)} - self._damaged)
             free = ~np.isin(ids, list(others)) if others else np.ones(len(ids), dtype=bool)
             self._connection.executemany(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", ((i, owner, now) for i in ids[free].tolist())

@@ -6,7 +6,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +97,9 @@ class TestRows:
         np.testing.assert_array_equal(store.claim(keys[2:], 2), [False, False, True, True])
         assert store.claim(keys[:4], 1).all()
         store.put_rows(keys[:2], rows_of(2))
-        assert store.claim(keys[:2], 2).all()
+        assert not store.claim(keys[:2], 2).any()
         store.release(1)
-        assert store.claim(keys, 2).all()
+        assert store.claim(keys[2:], 2).all()
 
     def test_claims_of_the_dead_run_out(self, store, monkeypatch):
         store.claim(digests(2), 1)
@@ -377,16 +379,55 @@ class TestPrivateFolder:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_process_opens_its_own_connection(store):
     store.put_rows(digests(3), rows_of(3))
-    engine = store._engine
+    store.hits = 5
+    here, there = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            fresh = store._engine is None and (read(store, digests(3)) == rows_of(3)).all()
+            fresh = store._engine._opened is None and store.hits == 0
             store.put_rows(digests(3, 1), rows_of(3, seed=1))
-            code = 0 if fresh and store._engine is not engine else 1
+            os.write(here[1], b".")
+            os.read(there[0], 1)
+            store.put_rows(digests(3, 2), rows_of(3, seed=2))
+            store.close()
+            code = 0 if fresh else 1
         finally:
             os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-    assert store._engine is engine
+    assert os.read(here[0], 1) == b"."
     np.testing.assert_array_equal(read(store, digests(3, 1)), rows_of(3, seed=1))
+    # With locks of the parent's alone, the log would go from under the child here.
+    store.close()
+    assert (store.path / "embeddings.sqlite-wal").exists()
+    os.write(there[1], b".")
+    assert os.waitpid(child, 0)[1] == 0
+    for end in (*here, *there):
+        os.close(end)
+    np.testing.assert_array_equal(read(store, digests(3, 2)), rows_of(3, seed=2))
+    assert store.hits == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_threads_read_on_while_the_process_forks(store):
+    keys, rows = digests(50), rows_of(50)
+    store.put_rows(keys, rows)
+    is_over = threading.Event()
+
+    def read_on():
+        n_wrong = 0
+        while not is_over.is_set():
+            n_wrong += not np.array_equal(read(store, keys), rows)
+        return n_wrong
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
+        warnings.simplefilter("error")
+        # That a child of several threads may hang is what the hooks are for.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        readers = [pool.submit(read_on) for _ in range(2)]
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if np.array_equal(read(store, keys), rows) else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        is_over.set()
+        assert [reader.result() for reader in readers] == [0, 0]

@@ -8,6 +8,7 @@ which a column may arrive, missing items, bad items, duplicates, progress, names
 import os
 import warnings
 from contextlib import closing
+from itertools import compress
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -252,6 +253,13 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _kept_rows(self, X_out):
         """Give what a store holds of this encoder's rows, None if there is no store for them."""
 
+    def _check_model_is_same(self, kept):
+        """Raise if the model that was got is not the one whose rows the store was asked for."""
+
+    def _have_keys(self, items, keys, kept):
+        """Give the mask of the items that still have the content of their keys."""
+        raise NotImplementedError
+
     def _finish_rows(self, rows):
         """Turn rows as the encoder computes them, and as a store keeps them, into rows of the output."""
         return rows
@@ -307,6 +315,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         if not groups:
             return errors
         model = self._get_model()
+        if kept is not None:
+            self._check_model_is_same(kept)
         errors += self._encode_pass(items, groups, model, X_out, kept, bar, first)
         if kept is not None and kept.deferred:
             # Most of it is there by now. Whoever still computes began at the other end.
@@ -401,8 +411,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             vectors = self._encode_batch([prepared[position] for position in positions], model)
             finite = np.isfinite(vectors).all(axis=1)
             if kept is not None:
-                whole = [groups[p] for p, is_finite in zip(positions, finite, strict=True) if is_finite]
-                kept.add(whole, vectors[finite])
+                whole = [groups[p] for p in positions]
+                is_known = finite & self._have_keys([items[rows[0]] for _, rows in whole], [k for k, _ in whole], kept)
+                kept.add(list(compress(whole, is_known)), vectors[is_known])
             rows = self._finish_rows(vectors)
             for position, row, is_finite in zip(positions, rows, finite, strict=True):
                 if is_finite:

@@ -8,6 +8,7 @@ import os
 import sys
 import types
 import weakref
+from contextlib import suppress
 
 import numpy as np
 
@@ -57,6 +58,18 @@ def minor_version(package):
     return ".".join(version.split("+")[0].split(".")[:_MINOR_PARTS])
 
 
+def checkpoint_files(folder):
+    """Give the names of the files below a folder, within it and sorted; folders that are links are looked into."""
+    names, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        where = os.path.realpath(parent)
+        # A link to a folder above goes round for ever.
+        folders[:] = [] if where in seen else sorted(name for name in folders if not name.startswith("."))
+        seen.add(where)
+        names += [os.path.relpath(os.path.join(parent, name), folder) for name in files]
+    return sorted(names)
+
+
 def folder_digest(folder, store):
     """Give a digest of the files of a checkpoint, whatever the folder is called.
 
@@ -73,17 +86,18 @@ def folder_digest(folder, store):
     digest : bytes
         Digest of names and contents.
     """
-    names, paths = [], []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _IGNORED_FOLDERS)
-        for name in sorted(files):
-            if not name.startswith(".") and not name.lower().endswith(_IGNORED_ENDINGS):
-                paths.append(os.path.join(parent, name))
-                names.append(os.path.relpath(paths[-1], folder))
+    names = [name for name in checkpoint_files(folder) if _is_read(name)]
+    paths = [os.path.join(folder, name) for name in names]
     digests = FileDigests(store).of(paths)
     if None in digests:
         raise Unidentifiable(f"{paths[digests.index(None)]!r} cannot be read")
-    return digest_of("files", sorted(zip(names, digests, strict=True)))
+    return digest_of("files", list(zip(names, digests, strict=True)))
+
+
+def _is_read(name):
+    *folders, file = name.split(os.sep)
+    is_ignored = file.startswith(".") or file.lower().endswith(_IGNORED_ENDINGS)
+    return not is_ignored and not any(folder in _IGNORED_FOLDERS for folder in folders)
 
 
 def cached_snapshot(names, revision, cache=None):
@@ -108,10 +122,13 @@ def cached_snapshot(names, revision, cache=None):
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:
-        for marker in ("modules.json", "config.json"):
-            path = try_to_load_from_cache(name, marker, cache_dir=cache, revision=revision)
-            if isinstance(path, str):
-                return os.path.dirname(path)
+        # Of a model whose configuration a library brings along, only the weights are there.
+        for marker in ("modules.json", "config.json", "model.safetensors"):
+            # Loaders know more forms of names than the cache does.
+            with suppress(ValueError):
+                path = try_to_load_from_cache(name, marker, cache_dir=cache, revision=revision)
+                if isinstance(path, str):
+                    return os.path.dirname(path)
     return None
 
 

@@ -233,7 +233,14 @@ class ImageEncoder(ModelEncoder):
         return "pillow", "sentence-transformers", "timm", "torch", "transformers"
 
     def _settings(self, folder):
-        return parse_color(self.background)
+        return parse_color(self.background), self._own_name()
+
+    def _own_name(self):
+        """Give a short name of timm's, which may stand for a network of its own around shared weights."""
+        if not self._is_named():
+            return None
+        source, is_folder = self._find_source()
+        return None if is_folder or "/" in source or self._loader != "timm" else source
 
     def _module_settings(self):
         return self._settings(None), describe(self._recipe)
@@ -391,10 +398,13 @@ def _load_timm(source, is_folder, revision, device, dtype):
     if is_folder:
         network = _create_from_folder(source)
     else:
-        name = _without_scheme(source)
+        name, options = _without_scheme(source), {}
+        at_revision = f"@{revision}" if revision else ""
         if "/" in name:
-            name = f"hf-hub:{name}" + (f"@{revision}" if revision else "")
-        network = timm.create_model(name, pretrained=True, num_classes=0)
+            name = f"hf-hub:{name}{at_revision}"
+        elif revision and (hub_ids := _timm_names(source)):
+            options = {"pretrained_cfg_overlay": {"hf_hub_id": hub_ids[0] + at_revision}}
+        network = timm.create_model(name, pretrained=True, num_classes=0, **options)
     recipe = _data_config(resolve_model_data_config(network))
     network = network.to(device, dtype, memory_format=torch.channels_last)
     return _ImageModel(network.eval().requires_grad_(False), recipe)

@@ -140,7 +140,7 @@ def content_key(item):
         try:
             pixels = hashlib.sha256(item.tobytes()).digest()
             # Kept beside the pixels, and yet they decide how these look: palette, transparency, orientation.
-            palette = item.getpalette() if item.mode in ("P", "PA") else None
+            palette = (item.palette.mode, item.getpalette(None)) if item.mode in ("P", "PA") else None
             looks = repr((palette, item.info.get("transparency"), item.getexif().get(0x0112)))
         # Not decoded before now, and damaged: that is for the encoder to refuse.
         except Exception:
@@ -247,14 +247,15 @@ def text_digests(texts, context):
     # These parameters are hashed with the first block of the text; a key would be a block of its own.
     within = functools.partial(hashlib.blake2b, digest_size=32, salt=context[:16], person=context[16:])
     try:
-        return [within(text.encode()).digest() for text in texts]
-    except (AttributeError, UnicodeEncodeError):
+        # Of nothing but strings: other things have a method of that name as well.
+        return [within(str.encode(text)).digest() for text in texts]
+    except (TypeError, UnicodeEncodeError):
         return [_text_digest(text, within) for text in texts]
 
 
 def _text_digest(text, within):
     try:
-        return within(text.encode()).digest() if isinstance(text, str) else None
+        return within(str.encode(text)).digest() if isinstance(text, str) else None
     except UnicodeEncodeError:
         return None
 
@@ -280,6 +281,15 @@ def content_digest(item, context, files):
     """
     hasher = hashlib.blake2b(digest_size=32, key=context)
     return hasher.digest() if _add_content(hasher, item, files) else None
+
+
+def holds_files(item):
+    """Tell whether an item is a path, or holds one, so that its content may change on the disk."""
+    if isinstance(item, dict):
+        return any(map(holds_files, item.values()))
+    if isinstance(item, (tuple, list)):
+        return any(map(holds_files, item))
+    return isinstance(item, (str, os.PathLike))
 
 
 def _add_content(hasher, item, files):

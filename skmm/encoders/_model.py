@@ -28,8 +28,16 @@ from .._torch import (
 )
 from .._validation import Interval, StrOptions
 from ._base import ItemEncoder
-from ._identity import Unidentifiable, cached_snapshot, digest_of, folder_digest, minor_version, module_digest
-from ._items import FileDigests, content_digest
+from ._identity import (
+    Unidentifiable,
+    cached_snapshot,
+    checkpoint_files,
+    digest_of,
+    folder_digest,
+    minor_version,
+    module_digest,
+)
+from ._items import FileDigests, content_digest, holds_files
 from ._kept import KeptRows
 
 
@@ -44,14 +52,9 @@ def _looks_like_path(name):
 
 
 def _folder_signature(folder):
-    """Names, sizes and times of the files below a folder: it changes when the model there is replaced."""
-    signature = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            stat = os.stat(os.path.join(parent, name))
-            signature.append((os.path.relpath(os.path.join(parent, name), folder), stat.st_size, stat.st_mtime_ns))
-    return tuple(signature)
+    """Give what tells the files below a folder: it changes when the model there is replaced."""
+    found = [(name, os.stat(os.path.join(folder, name))) for name in checkpoint_files(folder)]
+    return tuple((name, f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in found)
 
 
 def place_of(weights):
@@ -234,10 +237,11 @@ class ModelEncoder(ItemEncoder):
 
     def _load_facts(self, store):
         """Find the facts in the network itself, and keep them."""
+        before = self._identity(store)
         facts = json.loads(json.dumps(self._find_facts(self._get_model())))
-        # Now, when the model's files are there for certain.
+        # Now, when the model's files are there for certain. They may have been replaced since they were loaded.
         identity = self._identity(store)
-        if identity is not None:
+        if identity is not None and before in (None, identity):
             store.put_fact(digest_of("facts", identity), facts)
         return facts
 
@@ -303,6 +307,24 @@ class ModelEncoder(ItemEncoder):
         files.of([item for item in items if isinstance(item, (str, os.PathLike))])
         return [content_digest(item, kept.context, files) for item in items]
 
+    def _check_model_is_same(self, kept):
+        # What is in the hub's cache never changes, and may become complete only by loading.
+        if self._is_named() and self._find_source()[1] and self._identity(kept.store) != kept.context:
+            raise self._changed()
+
+    def _changed(self):
+        return OSError(
+            f"{type(self).__name__}: the model folder {os.fspath(self.model)!r} was written to while the model was "
+            "loaded; call again once it is complete."
+        )
+
+    def _have_keys(self, items, keys, kept):
+        # What is in memory is the caller's, and stays as it is during the call.
+        return [
+            not holds_files(item) or self._store_keys([item], kept) == [key]
+            for item, key in zip(items, keys, strict=True)
+        ]
+
     def _finish_rows(self, rows):
         return normalize_rows(rows) if self.normalize else rows
 
@@ -340,7 +362,14 @@ class ModelEncoder(ItemEncoder):
 
         # Another snapshot of the hub is another model.
         content = _folder_signature(source) if is_folder else self._model_folder()
-        model = get_model(key(content), lambda: self._load(source, is_folder, device, dtype))
+
+        def load():
+            model = self._load(source, is_folder, device, dtype)
+            if is_folder and _folder_signature(source) != content:
+                raise self._changed()
+            return model
+
+        model = get_model(key(content), load)
         if content is None:
             # It has been downloaded just now.
             move_model(key(None), key(self._model_folder()))

@@ -3,13 +3,16 @@
 import copy
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -98,6 +101,62 @@ class TestNamedModels:
             assert not same(store, first, TextEncoder(moved))
             path.write_bytes(content)
             assert same(store, first, TextEncoder(moved))
+
+    def test_short_names_of_timm_that_share_weights(self, tiny_image_model, store, monkeypatch):
+        found = []
+        monkeypatch.setattr(
+            _model, "cached_snapshot", lambda names, revision: found.append((names, revision)) or tiny_image_model
+        )
+        first = ImageEncoder("vit_base_patch16_clip_224.openai", revision="main")
+        second = ImageEncoder("vit_base_patch16_clip_quickgelu_224.openai", revision="main")
+        assert not same(store, first, second)
+        assert found == [(["timm/vit_base_patch16_clip_224.openai"], "main")] * 2
+
+    def test_the_revision_of_a_short_name_is_loaded(self, monkeypatch):
+        asked = []
+        create = timm.create_model
+
+        def note(name, **options):
+            asked.append((name, options.pop("pretrained_cfg_overlay")))
+            return create(name, **{**options, "pretrained": False})
+
+        monkeypatch.setattr(timm, "create_model", note)
+        ImageEncoder("resnet10t.c3_in1k", revision="abc", device="cpu", store=None).fit([None])
+        assert asked == [("resnet10t.c3_in1k", {"hf_hub_id": "timm/resnet10t.c3_in1k@abc"})]
+
+    def test_a_name_that_the_cache_cannot_have(self):
+        assert _identity.cached_snapshot(["timm/resnet10t@abc"], None) is None
+
+    def test_weights_alone_in_the_cache(self, tmp_path, monkeypatch):
+        path = str(tmp_path / "model.safetensors")
+        monkeypatch.setattr(
+            huggingface_hub, "try_to_load_from_cache", lambda name, file, **options: path if file in path else None
+        )
+        assert _identity.cached_snapshot(["timm/x"], None) == str(tmp_path)
+
+    def test_files_behind_links_count(self, tiny_text_model, tmp_path, store):
+        there, moved = tmp_path / "there", tmp_path / "elsewhere"
+        shutil.copytree(tiny_text_model, there)
+        moved.mkdir()
+        for path in there.iterdir():
+            (moved / path.name).symlink_to(path)
+        (there / "round").symlink_to(there)
+        first = TextEncoder(moved)
+        assert same(store, TextEncoder(tiny_text_model), first)
+        before = first._identity(store), _model._folder_signature(moved)
+        (pooling,) = there.glob("*_Pooling")
+        (pooling / "config.json").write_text((pooling / "config.json").read_text() + " ")
+        assert first._identity(store) != before[0]
+        assert _model._folder_signature(moved) != before[1]
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows calls the creation of a file st_ctime")
+    def test_a_model_replaced_by_one_of_the_same_size_and_time_is_loaded(self, tmp_path):
+        path = tmp_path / "model.safetensors"
+        path.write_text("one")
+        before, times = _model._folder_signature(tmp_path), path.stat()
+        path.write_text("two")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert _model._folder_signature(tmp_path) != before
 
     @pytest.mark.parametrize("library", ["torch", "transformers", "sentence-transformers"])
     def test_minor_versions_of_libraries(self, tiny_text_model, store, monkeypatch, library):

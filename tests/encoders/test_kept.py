@@ -2,9 +2,12 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -12,8 +15,9 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 
+import skmm
 from skmm import EmbeddingStore, _store_folder, _torch
-from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _items, _model
+from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _items, _kept, _model
 from skmm.encoders._items import FileDigests
 
 torch = pytest.importorskip("torch")
@@ -164,6 +168,26 @@ class TestWorkers:
         # At most one batch each twice.
         assert len(texts) <= sum(map(len, encoded)) <= len(texts) + 2 * 5
 
+    def test_four_threads_get_the_same_rows_and_keep_each_once(self, encoder, encoded, store):
+        texts = [f"cat {i}" for i in range(120)]
+        batch_size, n_workers = 5, 4
+        encoder.set_params(batch_size=batch_size).fit(texts)
+        expected = clone(encoder).set_params(store=None).fit_transform(texts)
+        encoded.clear()
+        orders = [np.random.default_rng(i).permutation(len(texts)) for i in range(n_workers)]
+        begin = threading.Barrier(n_workers, timeout=60)
+
+        def work(order):
+            begin.wait()
+            return encoder.transform([texts[i] for i in order])
+
+        with ThreadPoolExecutor(n_workers) as pool:
+            for order, X in zip(orders, pool.map(work, orders), strict=True):
+                np.testing.assert_allclose(X, expected[order], atol=1e-6)
+        assert store.info()["entries"] == len(texts)
+        # Each at most one batch for each other, twice.
+        assert len(texts) <= sum(map(len, encoded)) <= len(texts) + n_workers * (n_workers - 1) * batch_size
+
     def test_one_at_a_time_where_a_device_is_shared(self, encoder, encoded, loads, monkeypatch):
         monkeypatch.setattr(_model, "expected_place", lambda device, precision: ("cuda", "float32"))
         texts = [f"cat {i}" for i in range(30)]
@@ -208,6 +232,63 @@ class TestWorkers:
             encoder.transform(["0 1 2"])
 
 
+FORKED = """
+import multiprocessing, os, sys, warnings
+import torch
+from skmm import TextEncoder
+
+warnings.simplefilter("ignore", DeprecationWarning)
+# Whatever the number of cores here: what hangs are threads that a child does not have.
+torch.set_num_threads(2)
+encoder = TextEncoder(sys.argv[1], device="cpu", precision="float32", store=sys.argv[2])
+encoder.fit_transform(["the cat", "a dog"])
+
+def work(text):
+    try:
+        return encoder.transform([text]).shape
+    except RuntimeError as error:
+        return str(error)
+
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(*pool.map(work, ["the cat", "on the mat"]), sep="\\n")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_real_fork_after_a_network_ran(tiny_text_model, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, tiny_text_model, str(tmp_path / "store")],
+        env={**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    kept, new = done.stdout.splitlines()
+    assert kept == "(1, 16)", done.stderr
+    assert "forked from one in which a network had already run" in new
+    assert "Use joblib's default backend (loky)" in new
+
+
+class TestKeys:
+    def test_transparency_in_a_palette_tells_images_apart(self):
+        keys = set()
+        for alpha in (0, 255):
+            image = Image.new("P", (2, 2))
+            image.putpalette([255, 0, 0, alpha], "RGBA")
+            keys.add(_items.content_key(image))
+        assert len(keys) == 2
+
+    def test_what_can_be_encoded_but_is_no_text_has_no_key(self, encoder):
+        class Impostor:
+            def encode(self):
+                return b"the cat"
+
+        encoder.set_params(on_error="missing").fit_transform(["the cat"])
+        with pytest.warns(UserWarning, match="1 of 2 items could not be encoded"):
+            out = encoder.transform(["the cat", Impostor()])
+        assert np.isnan(out).all(axis=1).tolist() == [False, True]
+
+
 class TestFiles:
     def test_a_file_that_is_written_again(self, tiny_image_model, store, tmp_path):
         path = tmp_path / "picture.png"
@@ -219,6 +300,62 @@ class TestFiles:
         assert not np.allclose(rows[0], rows[1])
         np.testing.assert_array_equal(rows[0], rows[2])
         assert store.info()["entries"] == 2
+
+    def test_a_file_replaced_between_key_and_decoding_is_not_kept(self, tiny_image_model, store, tmp_path, monkeypatch):
+        path, steady = tmp_path / "picture.png", tmp_path / "steady.png"
+        for place, colour in ((path, "red"), (steady, "green")):
+            Image.new("RGB", (32, 32), colour).save(place)
+        encoder = ImageEncoder(tiny_image_model, store=store).fit([None])
+        find_keys = ImageEncoder._store_keys
+
+        def replace(self, items, kept):
+            keys = find_keys(self, items, kept)
+            if len(items) == 2:
+                Image.new("RGB", (32, 32), "blue").save(path)
+            return keys
+
+        monkeypatch.setattr(ImageEncoder, "_store_keys", replace)
+        encoder.transform([str(path), str(steady)])
+        assert store.info()["entries"] == 1
+        monkeypatch.undo()
+        blue, red = encoder.transform([str(path)]), encoder.transform([Image.new("RGB", (32, 32), "red")])
+        Image.new("RGB", (32, 32), "red").save(path)
+        np.testing.assert_allclose(encoder.transform([str(path)]), red, atol=1e-5)
+        assert not np.allclose(blue, red)
+
+    def test_a_model_replaced_between_identity_and_loading(self, make_text_model, store, tmp_path, monkeypatch):
+        first = make_text_model(tmp_path / "first")
+        second = make_text_model(tmp_path / "second", seed=1)
+        encoder = TextEncoder(first, device="cpu", precision="float32", store=store).fit(TEXTS)
+        expected = TextEncoder(second, device="cpu", precision="float32", store=None).fit_transform(TEXTS)
+        look_up = _kept.KeptRows.look_up
+
+        def replace(self, groups, report):
+            first.rename(tmp_path / "before")
+            second.rename(first)
+            return look_up(self, groups, report)
+
+        monkeypatch.setattr(_kept.KeptRows, "look_up", replace)
+        with pytest.raises(OSError, match="was written to while the model was loaded; call again"):
+            encoder.transform(TEXTS)
+        monkeypatch.undo()
+        assert store.info()["entries"] == 0
+        np.testing.assert_allclose(encoder.transform(TEXTS), expected, atol=1e-6)
+
+    def test_a_model_replaced_while_it_loads(self, make_text_model, store, tmp_path, monkeypatch):
+        folder = make_text_model(tmp_path / "model")
+        load = TextEncoder._load_model
+
+        def touch(self, *args):
+            (folder / "new.txt").write_text("new")
+            return load(self, *args)
+
+        monkeypatch.setattr(TextEncoder, "_load_model", touch)
+        encoder = TextEncoder(folder, device="cpu", store=store)
+        with pytest.raises(OSError, match="was written to while the model was loaded"):
+            encoder.fit(TEXTS)
+        monkeypatch.undo()
+        assert encoder.fit_transform(TEXTS[:2]).shape == (2, 16)
 
     @pytest.fixture
     def hashed(self, monkeypatch):

@@ -1,0 +1,156 @@
+"""What does a search over a pipeline with an encoder cost, with and without the embedding store?
+
+``GridSearchCV`` with 8 candidates and 5 folds over all-MiniLM-L6-v2 and a logistic regression; seconds, medians of
+interleaved runs, models loaded outside the clock where a package keeps them:
+
+- a: embeddings computed outside, the search over the classifier alone; the limit, as "encode" is one pass;
+- skmm cold and warm: ``TextEncoder`` with an empty store, and with one that holds everything; one and two workers,
+  these started outside the clock;
+- b: scikit-learn's ``Pipeline(memory=...)`` around ``TextEncoder(store=None)``;
+- c: skrub's ``TextEncoder``; d: embetter's ``SentenceEncoder``, plain and in its ``cached`` (each left out where the
+  package is absent).
+
+Texts: names of characters, short as they are, and eight of them in a row, where the encoder dominates. Also the rate
+at which 10,000 texts are read from a warm store.
+
+    python benchmarks/search.py [--runs 3] [--samples 240] [--slow]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from _accuracy import write
+from joblib import Parallel, delayed
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+
+from skmm import TextEncoder
+from skmm.datasets import load_glyphs
+
+GRID = {"clf__C": [10.0**i for i in range(-4, 4)]}
+
+
+def seconds(call):
+    """Time one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def run_search(steps, X, y, n_jobs=1, memory=None):
+    """Search once."""
+    pipe = Pipeline([*steps, ("clf", LogisticRegression(max_iter=200))], memory=memory)
+    GridSearchCV(pipe, GRID, cv=5, n_jobs=n_jobs, error_score="raise").fit(X, y)
+
+
+def ready(texts):
+    """Load the model in a worker."""
+    TextEncoder(store=None).fit_transform(texts)
+
+
+def others(folder):
+    """Give steps of other packages, by name, with what must be empty before each run."""
+    found = {}
+    name = TextEncoder()._find_source()[0]
+    try:
+        from skrub import TextEncoder as SkrubEncoder
+    except ImportError:
+        pass
+    else:
+        found["c skrub"] = lambda run: [("encode", SkrubEncoder(name, n_components=None))]
+    try:
+        from embetter.text import SentenceEncoder
+        from embetter.utils import cached
+    except ImportError:
+        pass
+    else:
+        found["d embetter"] = lambda run: [("encode", SentenceEncoder(name))]
+        found["d embetter cached"] = lambda run: [
+            ("encode", cached(str(folder / f"cached{run}"), SentenceEncoder(name)))
+        ]
+    return found
+
+
+def time_searches(texts, y, runs, slow):
+    """Seconds of each way to search."""
+    found = {}
+    plain = TextEncoder(store=None).fit(texts)
+    embedded = plain.transform(texts)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ways = {
+            "encode": lambda run: plain.transform(texts),
+            "a precomputed": lambda run: run_search([], embedded, y),
+            "a precomputed, 2 workers": lambda run: run_search([], embedded, y, n_jobs=2),
+        }
+        for n_jobs, label in ((1, ""), (2, ", 2 workers")):
+            for state in ("cold", "warm"):
+                # The warm search finds what the cold one before it left.
+                ways[f"skmm {state}{label}"] = lambda run, n_jobs=n_jobs: run_search(
+                    [("encode", TextEncoder(store=folder / f"store{n_jobs}{run}"))], texts, y, n_jobs
+                )
+        if slow:
+            ways["b memory"] = lambda run: run_search(
+                [("encode", TextEncoder(store=None))], texts, y, memory=str(folder / f"memory{run}")
+            )
+            for name, steps in others(folder).items():
+                ways[name] = lambda run, steps=steps: run_search(steps(run), texts, y)
+        Parallel(n_jobs=2)(delayed(ready)(texts[:20]) for _ in range(4))
+        for run in range(runs):
+            for name, way in ways.items():
+                found.setdefault(name, []).append(seconds(lambda way=way, run=run: way(run)))
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def time_warm_transform(runs, n_texts=10_000):
+    """Rows per second of a store that holds everything; the rows are random, which reading does not notice."""
+
+    class Random(TextEncoder):
+        def _encode_batch(self, batch, model):
+            return np.random.default_rng(0).normal(size=(len(batch), 384)).astype(np.float32)
+
+    texts = [f"Item number {i}, which is {'red' if i % 2 else 'green'} and costs {i % 97}." for i in range(n_texts)]
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = Random(store=folder).fit(texts)
+        encoder.transform(texts)
+        return n_texts / statistics.median(seconds(lambda: encoder.transform(texts)) for _ in range(3 * runs))
+
+
+def main():
+    """Time, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=240)
+    parser.add_argument("--slow", action="store_true", help="also time what encodes again: b, c and d")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    start = time.perf_counter()
+    X, y = load_glyphs(n_samples=arguments.samples, return_X_y=True)
+    names = X["text"].tolist()
+    tasks = {
+        "names": names,
+        "eight names": [" ".join(names[(i + 31 * k) % len(names)] for k in range(8)) for i in range(len(names))],
+    }
+    rows = []
+    for task, texts in tasks.items():
+        found = time_searches(pd.Series(texts), y, arguments.runs, arguments.slow)
+        for name, taken in found.items():
+            n_workers = ", 2 workers" if "2 workers" in name else ""
+            limit = found["a precomputed" + n_workers] + found["encode"] * ("cold" in name)
+            rows.append({"task": task, "what": name, "seconds": taken, "over_limit": taken / limit})
+            print(f"{task:12} {name:28} {taken:8.2f} s   / limit {taken / limit:6.2f}   ", end="")
+            print(f"/ skmm cold {taken / found['skmm cold']:6.2f}")
+    rate = time_warm_transform(arguments.runs)
+    print(f"warm transform of 10,000 texts: {rate:,.0f} rows/s")
+    write("search", {**vars(arguments), "warm_rows_per_second": rate, "rows": rows}, time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
