@@ -4,6 +4,8 @@ import numpy as np
 from scipy import linalg
 from sklearn.metrics.pairwise import pairwise_kernels
 
+from ._base import signs_by_largest
+
 KERNELS = {"linear", "rbf", "poly", "precomputed"}
 
 
@@ -111,7 +113,7 @@ def leading_eigenpairs(kernel, n_components):
         In descending order; none if the kernel is zero.
 
     vectors : ndarray of shape (n, n_components)
-        Each with its largest entry positive.
+        Each with its largest entry positive, the first of nearly equal ones.
     """
     n = len(kernel)
     if n == 0:
@@ -120,8 +122,7 @@ def leading_eigenpairs(kernel, n_components):
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max(initial=0)
     values, vectors = values[kept], vectors[:, kept]
-    largest = np.abs(vectors).argmax(axis=0)
-    return values, vectors * np.sign(vectors[largest, np.arange(len(values))])
+    return values, vectors * signs_by_largest(vectors)
 
 
 def kernel_alignment(K, L):

@@ -219,3 +219,12 @@ def test_centred_kernel_is_the_kernel_of_centred_features():
     centred = X - X[:50].mean(axis=0)
     assert_allclose(kernel(X), centred @ centred[:50].T, atol=1e-10)
     assert_allclose(kernel.centered, centred[:50] @ centred[:50].T, atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_signs_do_not_depend_on_rounding(seed):
+    X = np.random.default_rng(seed).normal(size=(2, 15))
+    blocks = {"a": slice(0, 6), "b": slice(6, 11), "c": slice(11, None)}
+    for rows in (X, X[::-1], X.astype(np.float32)):
+        # Two centred rows are opposites, so that rounding makes either entry the largest.
+        assert_allclose(KernelFusion(blocks=blocks).fit_transform(rows), [[1], [-1]], rtol=1e-5)
