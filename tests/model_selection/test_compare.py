@@ -218,6 +218,7 @@ def test_an_interrupted_comparison_keeps_its_rows(stop):
     assert not hasattr(comparison, "best_estimator_")
 
 
+@pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupted_comparison_in_processes_keeps_its_rows(tmp_path):
     """The last strategy sends the main process the signal of Ctrl-C and then waits, with the others long finished."""
     script = tmp_path / "interrupted.py"
