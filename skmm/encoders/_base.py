@@ -358,8 +358,11 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         errors = []
         if n_workers > 1:
-            with divided_threads(n_workers) as divide:
-                for _, (found, n_done) in in_order(work, windows, n_workers, initializer=divide):
+            with (
+                divided_threads(n_workers) as divide,
+                closing(in_order(work, windows, n_workers, initializer=divide)) as results,
+            ):
+                for _, (found, n_done) in results:
                     errors += found
                     bar.update(n_done)
         else:

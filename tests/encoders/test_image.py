@@ -333,10 +333,13 @@ class TestContract:
 
     def test_an_error_stops_the_threads(self):
         items = [np.full((4, 4), i % 256, np.uint16) for i in range(300)]
-        items[0] = "nowhere.png"
-        with pytest.raises(ValueError, match="row 0"):
+        items[40] = "nowhere.png"
+        before = set(threading.enumerate())
+        with pytest.raises(ValueError, match="row 40") as caught:
             encoder().fit(IMAGES).transform(items)
-        assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+        # Also while the error, and with it the frames of the call, is kept.
+        assert not [thread for thread in set(threading.enumerate()) - before if "ThreadPool" in thread.name]
+        assert caught.value
 
     def test_transparency_shows_the_background(self):
         clear = np.zeros((8, 8, 4), np.uint8)
