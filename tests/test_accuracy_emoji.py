@@ -59,12 +59,12 @@ def test_pictures_come_out_as_by_hand(benchmark, folders, emoji, encoded):
 
 
 def test_the_best_fusion_beats_the_best_single_modality(benchmark, emoji, encoded):
-    from _accuracy import score_fold
+    from _accuracy import score_folds, strategies
 
     X, columns = encoded
     y = emoji["group"].to_numpy(dtype=object)
     folds = StratifiedKFold(3, shuffle=True, random_state=0).split(X, y)
-    scores = [score_fold(columns, X, y, *split, balanced_accuracy_score) for split in folds]
-    means = {label: np.mean([fold[label] for fold in scores]) for label in scores[0]}
+    scores = score_folds(strategies(columns), columns, X, y, folds, balanced_accuracy_score)
+    means = {label: values.mean() for label, values in scores.items()}
     singles = {label: means.pop(label) for label in ("text alone", "image alone")}
     assert max(means.values()) > max(singles.values()) > 2 / 8
