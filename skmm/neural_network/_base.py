@@ -17,8 +17,7 @@ from tqdm.auto import tqdm
 from .._base import ModalityComposition, member_tags, named
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, check_X, safe_indexing
-from ._branches import Branch, ModuleBranch
-from ._inputs import BranchInput, FrozenInput
+from ._inputs import is_module, is_trained, make_input
 from ._modulation import GradientModulation
 from ._splitting import split_validation
 from ._state import to_arrays, to_tensors
@@ -65,21 +64,24 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
     }
 
     def _absent_methods(self, member):
-        if _is_trained(member):
+        if is_trained(member):
             return []
         return super()._absent_methods(member)
 
-    def _check_y(self, X, y):
-        """Give y as an array, checked against X."""
+    def _check_y(self, X, y, *, reset=False):
+        """Give y as an array, checked against X; with ``reset`` it says what is to be learned."""
         raise NotImplementedError
 
-    def _make_outputs(self, y, weights):
-        """Give what the outputs mean."""
+    def _make_outputs(self, y, weights, classes):
+        """Give what the outputs mean; classes, if they are given, are all that will ever come."""
         raise NotImplementedError
 
     def _make_criterion(self):
         """Give the loss."""
         raise NotImplementedError
+
+    def _note_criterion(self, criterion):
+        """Note what the loss learned."""
 
     def _weigh(self, y, sample_weight):
         """Give the weights of the rows, or None if all count alike."""
@@ -109,7 +111,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         joint[absent] = np.nan
         return joint
 
-    @available_if(lambda self: self.fusion in _EXPLAINED)
+    @available_if(lambda self: getattr(self, "_architecture", {}).get("fusion", self.fusion) in _EXPLAINED)
     def explain(self, X):
         """Say how much each modality counted in each row; only of fusions that weigh modalities.
 
@@ -153,7 +155,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         return self.network_.join(self.network_.hiddens(rows.inputs, rows.mask), rows.mask)
 
     def _fit(self, X, y, sample_weight, X_val=None, y_val=None, *, keep=False, classes=None):
-        """Fit, or with ``keep`` train the network that is there for one epoch more."""
+        """Fit, or with ``keep`` go through the rows once, with the network that is there if there is one."""
         if (X_val is None) != (y_val is None):
             raise ValueError(f"{type(self).__name__}: X_val and y_val come together, got only one of them.")
         if X_val is not None and self.early_stopping is False:
@@ -166,13 +168,13 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             X = self._fit_columns(X)
         else:
             X = check_X(self, X, reset=False)
-        y = self._check_y(X, y)
+        y = self._check_y(X, y, reset=reset)
         progress = self._init_callback_context(max_subtasks=len(self._active()) * reset + self.max_epochs)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         weights = self._weigh(y, sample_weight)
         if reset:
             self._random_state = check_random_state(self.random_state)
-            self._outputs = self._make_outputs(y if classes is None else classes, weights)
+            self._outputs = self._make_outputs(y, weights, classes)
         seed = self._random_state.randint(2**31 - 1)
         X, y, weights = _with_weight(X, y, weights, type(self).__name__)
         arrays = self._fit_inputs(X, y, weights, progress) if reset else self._prepare(X)
@@ -194,19 +196,13 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             train, validation = self._split(train, np.random.RandomState(seed))
         if reset:
             self._prior = self._outputs.prior(targets, weights)
-        history = self._train(train, validation, seed, progress, reset, keep)
-        if keep and not reset:
-            self.loss_curve_ = [*self.loss_curve_, *history.losses]
-        else:
-            self.loss_curve_ = history.losses
-        self.validation_scores_ = None if validation is None else history.scores
-        self.n_epochs_ = len(self.loss_curve_)
+        self._train(train, validation, seed, progress, reset, keep)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     def _check_parameters(self):
         """Raise if parameters do not go together, in a way that their constraints cannot say."""
-        if not isinstance(self.fusion, str) and not _is_module(self.fusion):
+        if not isinstance(self.fusion, str) and not is_module(self.fusion):
             raise TypeError(
                 f"{type(self).__name__}: fusion is one of {list(FUSIONS)} or a torch.nn.Module, got "
                 f"{type(self.fusion).__name__}."
@@ -226,7 +222,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         self._inputs, arrays, present = [], [], []
         active = [(name, member, columns) for name, member, columns in self.modalities if name in self._active()]
         for name, member, _ in active:
-            part = _make_input(name, member)
+            part = make_input(name, member)
             step = progress.subcontext(task_name=f"modality {name}")
             own, mask = part.fit(self, self._select(X, name), y, weights, step)
             self._inputs.append(part)
@@ -246,7 +242,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         """Make tensors, on the CPU; rows without any modality teach nothing and are left out if there are targets."""
         import torch
 
-        from ._training import Rows
+        from ._rows import Rows
 
         def tensor(array):
             array = np.ascontiguousarray(array, dtype=self._dtype if array.dtype.kind == "f" else None)
@@ -275,23 +271,24 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
     def _train(self, train, validation, seed, progress, reset, keep):
         import torch
 
-        from ._training import Trainer, seeded
+        from ._rows import seeded
+        from ._training import Trainer
 
         if train.weights is not None:
             # Of mean 1, so that a weight of 2 is the same as the row twice, whatever batches are.
             train.weights = train.weights / train.weights.mean()
+        criterion = self._make_criterion()
         with seeded(seed, self._device):
             if reset:
                 self._architecture = {name: getattr(self, name) for name in _ARCHITECTURE}
                 self.network_ = self._make_network().to(self._device)
-                self._optimizer_state = None
+                self._optimizer_state, self._n_epochs_in_all, self.loss_curve_ = {}, 0, []
             branches = [(part.learning_rate, part.n_frozen_epochs, part.augment) for part in self._inputs]
             generator = torch.Generator().manual_seed(seed)
-            trainer = Trainer(
-                self.network_, self._make_criterion(), self._device, branches, self, generator, self._autocast()
-            )
-            if keep and self._optimizer_state is not None:
-                trainer.optimizer.load_state_dict(to_tensors(self._optimizer_state))
+            trainer = Trainer(self.network_, criterion, self._device, branches, self, generator, self._autocast())
+            if keep:
+                trainer.load_optimizer_state(self._optimizer_state)
+            before = None if reset else trainer.save()
             n_epochs = 1 if keep else self.max_epochs
             with tqdm(total=n_epochs, desc=type(self).__name__, unit="epoch", disable=not self.verbose) as bar:
 
@@ -304,9 +301,30 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
                     bar.update()
 
                 schedule = "constant" if keep else self.schedule
-                history = trainer.fit(train, validation, n_epochs, self.patience, schedule, on_epoch)
-        self._optimizer_state = trainer.optimizer.state_dict() if keep else None
-        return history
+                try:
+                    trainer.fit(
+                        train, validation, n_epochs, self.patience, schedule, on_epoch, n_before=self._n_epochs_in_all
+                    )
+                except BaseException as error:
+                    # An interrupt leaves what was learned, any other end what there was before.
+                    if isinstance(error, KeyboardInterrupt) and trainer.history.losses:
+                        self._note(trainer, validation, keep)
+                    elif reset:
+                        del self.network_
+                    else:
+                        trainer.restore(before)
+                    raise
+        self._note(trainer, validation, keep)
+
+    def _note(self, trainer, validation, keep):
+        """Note what training left beside the network."""
+        losses, scores = trainer.history.losses, trainer.history.scores
+        self.loss_curve_ = [*self.loss_curve_, *losses] if keep else losses
+        self.validation_scores_ = None if validation is None else scores
+        self.n_epochs_ = len(self.loss_curve_)
+        self._n_epochs_in_all += len(losses)
+        self._optimizer_state = trainer.optimizer_state() if keep else {}
+        self._note_criterion(trainer.criterion)
 
     def _make_network(self):
         """Make the network, on the CPU, with random weights."""
@@ -338,7 +356,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         return self._make_rows(arrays, present), ~present.any(axis=1)
 
     def _apply(self, rows, function):
-        from ._training import apply
+        from ._rows import apply
 
         return apply(self.network_, rows, function, self._device, self._autocast())
 
@@ -366,7 +384,6 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         if "network_" in state:
             # Arrays instead of modules: they load on any device, and are safe to read.
             state["network_"] = to_arrays(self.network_.state_dict())
-            state["_optimizer_state"] = to_arrays(self._optimizer_state)
             state["_device"] = str(self._device)
         return state
 
@@ -375,12 +392,15 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         if "network_" in state:
             import torch
 
+            from ._rows import seeded
+
             try:
                 self._device = resolve_device(self.device)
             except ValueError:
                 # Trained on a device that this machine does not have.
                 self._device = torch.device("cpu")
-            self.network_ = self._make_network()
+            with seeded(0, self._device):
+                self.network_ = self._make_network()
             self.network_.load_state_dict(to_tensors(state["network_"]))
             self.network_.to(self._device)
 
@@ -393,29 +413,13 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         try:
             members = [member for _, member, _ in self.modalities if not isinstance(member, str)]
             # What a branch reads may be missing, and may be no number.
-            found = [None if _is_trained(member) else member_tags(member).input_tags for member in members]
+            found = [None if is_trained(member) else member_tags(member).input_tags for member in members]
         except Exception:
             # Tags are read before fit has said what is wrong with the parameters.
             return tags
         tags.input_tags.allow_nan = all(own is None or own.allow_nan for own in found)
         tags.input_tags.string = any(own is None or own.string for own in found)
         return tags
-
-
-def _is_module(value):
-    """Tell whether a value is a torch module, without importing torch."""
-    return hasattr(value, "forward") and hasattr(value, "parameters")
-
-
-def _is_trained(member):
-    """Tell whether a member is trained with the network, as branches and modules are."""
-    return _is_module(member) or isinstance(member, Branch)
-
-
-def _make_input(name, member):
-    if not _is_trained(member):
-        return FrozenInput(name, member)
-    return BranchInput(name, ModuleBranch(member) if _is_module(member) else member)
 
 
 def _with_weight(X, y, weights, owner):

@@ -30,8 +30,7 @@ class UserModule(nn.Module):
     def __init__(self, module, n_features):
         super().__init__()
         self.module = module
-        weights = next(module.parameters(), None)
-        self.out_features = probe(module, torch.zeros(2, n_features, dtype=None if weights is None else weights.dtype))
+        self.out_features = probe(module, next(module.parameters(), torch.empty(0)).new_zeros(2, n_features))
 
     def forward(self, x):
         """Give one vector per row."""

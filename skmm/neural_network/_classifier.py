@@ -188,6 +188,10 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
 
     **Persistence.** A pickle holds the weights as arrays, so what was trained on a GPU loads on a machine without one.
 
+    **Interrupts.** Interrupted after an epoch or more, ``fit`` leaves a fitted network with what it learned until then
+    (with validation: the best of it) and passes the interrupt on. Before that, and after an error, the network is as it
+    was before the call with ``warm_start`` and in ``partial_fit``, and unfitted else.
+
     **Randomness.** The global random state of torch is left as it was. Fits in several threads of one process share
     it, and are repeatable only where dropout is 0.
 
@@ -338,6 +342,11 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         self : MultimodalNetClassifier
             The network.
         """
+        known = self._outputs.classes if hasattr(self, "network_") else None
+        if classes is not None and known is not None and not np.array_equal(np.unique(classes), known):
+            raise ValueError(
+                f"MultimodalNetClassifier: classes stay those of the first call, {known.tolist()}, got {list(classes)}."
+            )
         return self._fit(X, y, sample_weight, keep=True, classes=classes)
 
     def predict(self, X):
@@ -388,11 +397,12 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         outputs = self._respond(X)
         return self._outputs.decision(outputs)
 
-    def _check_y(self, X, y):
+    def _check_y(self, X, y, *, reset=False):
         return check_target(X, y, type(self).__name__, numeric=False)
 
-    def _make_outputs(self, y, weights):
-        outputs = ClassOutputs(np.asarray(y))
+    def _make_outputs(self, y, weights, classes):
+        # Labels are 0 and 1 whatever comes.
+        outputs = ClassOutputs(y if classes is None or y.ndim == 2 else np.asarray(classes))
         self.classes_ = outputs.public_classes
         return outputs
 
@@ -408,6 +418,8 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         weights = super()._weigh(y, sample_weight)
         if self.class_weight is None:
             return weights
+        if isinstance(self.class_weight, str):
+            return _balance(y, np.ones(len(y)) if weights is None else weights)
         of_class = compute_sample_weight(self.class_weight, y)
         return of_class if weights is None else weights * of_class
 
@@ -415,3 +427,13 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _balance(y, weights):
+    """Multiply weights of rows so that all classes, of each label, come to weigh the same."""
+    found = weights
+    for column in y.reshape(len(y), -1).T:
+        codes = np.unique(column, return_inverse=True)[1]
+        totals = np.bincount(codes, weights)
+        found = found * weights.sum() / np.where(totals > 0, totals, 1)[codes]
+    return found

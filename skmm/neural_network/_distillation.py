@@ -18,13 +18,13 @@ class _Student(MultimodalNetClassifier):
     Its y has one row per sample: the numbers of the classes, then the logits.
     """
 
-    def _check_y(self, X, y):
+    def _check_y(self, X, y, *, reset=False):
         return y
 
     def _weigh(self, y, sample_weight):
         return super()._weigh(self._soft.classes_of(y), sample_weight)
 
-    def _make_outputs(self, y, weights):
+    def _make_outputs(self, y, weights, classes):
         self.classes_ = self._soft.outputs.public_classes
         return self._soft
 

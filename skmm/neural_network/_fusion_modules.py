@@ -254,11 +254,11 @@ class GivenLayer(nn.Module):
         super().__init__()
         self.module = module
         parameter = next(module.parameters(), torch.empty(0))
-        hiddens = [torch.zeros(2, width, dtype=parameter.dtype) for width in widths]
+        hiddens = [parameter.new_zeros(2, width) for width in widths]
         was_training = module.training
         with torch.no_grad():
             # In eval mode two rows do not move the statistics of a normalisation.
-            joint = module.eval()(hiddens, torch.ones(2, len(widths), dtype=torch.bool))
+            joint = module.eval()(hiddens, parameter.new_ones(2, len(widths), dtype=torch.bool))
         module.train(was_training)
         if not isinstance(joint, torch.Tensor) or joint.ndim != 2 or len(joint) != 2:
             got = f"shape {tuple(joint.shape)}" if isinstance(joint, torch.Tensor) else type(joint).__name__

@@ -158,12 +158,16 @@ class ImageBranch(Branch):
             return ImageModule(self)
         if self._is_named():
             known = self._named_model()
-            network, mean, std = known.network, known.recipe["mean"], known.recipe["std"]
+            network, mean, std = (
+                copy.deepcopy(known.network).requires_grad_(True),
+                known.recipe["mean"],
+                known.recipe["std"],
+            )
         else:
-            network, mean, std = self.model, _USUAL_MEAN, _USUAL_STD
-        network = copy.deepcopy(network).float().requires_grad_(True)
+            network, mean, std = copy.deepcopy(self.model), _USUAL_MEAN, _USUAL_STD
+        network = network.float()
         # Two of them, for networks that take statistics over a batch even then.
-        width = probe(network, torch.zeros(2, 3, *self._shape))
+        width = probe(network, next(network.parameters(), torch.empty(0)).new_zeros(2, 3, *self._shape))
         return Backbone(network, mean, std, width, self.dropout, keeps_statistics=self._is_named())
 
     def _is_named(self):

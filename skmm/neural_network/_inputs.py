@@ -8,8 +8,26 @@ from sklearn.utils import Bunch, check_array
 from .._base import PresentRows
 from .._missing import missing_rows
 from ..fusion._fuser import as_transformer, fit_transform_modality, transform_modality
+from ._branches import Branch, ModuleBranch
 
 _NO_PARAMS = Bunch(fit={}, fit_transform={}, transform={})
+
+
+def is_module(value):
+    """Tell whether a value is a torch module, without importing torch."""
+    return hasattr(value, "forward") and hasattr(value, "parameters")
+
+
+def is_trained(member):
+    """Tell whether a member is trained with the network, as branches and modules are."""
+    return is_module(member) or isinstance(member, Branch)
+
+
+def make_input(name, member):
+    """Give what the network takes of a modality."""
+    if not is_trained(member):
+        return FrozenInput(name, member)
+    return BranchInput(name, ModuleBranch(member) if is_module(member) else member)
 
 
 class FrozenInput:

@@ -54,7 +54,9 @@ class Loss:
         costs = self.rows(outputs, targets)
         if weights is None:
             return costs.mean()
-        return (weights * costs).sum() / weights.sum().clamp(min=torch.finfo(costs.dtype).tiny)
+        total = weights.sum()
+        # Not by a tiny number: its inverse times a gradient may be infinite, and times 0 no number.
+        return (weights * costs).sum() / torch.where(total > 0, total, 1)
 
 
 class CrossEntropy(Loss):

@@ -120,7 +120,10 @@ class GradientModulation(BaseEstimator):
         """
         import torch
 
+        was_training = network.training
         with torch.no_grad():
+            # Without dropout, and without an effect on any statistics.
+            network.eval()
             n_samples, n_modalities = len(hiddens[0]), len(hiddens)
             present = hiddens[0].new_ones(n_samples, n_modalities, dtype=torch.bool) if mask is None else mask
             found = []
@@ -131,6 +134,7 @@ class GradientModulation(BaseEstimator):
                 costs = criterion.rows(network.outputs_of(kept, alone), targets)
                 share = alone[:, m] if weights is None else alone[:, m] * weights
                 found.append((share * (-costs).exp()).sum() / share.sum())
+            network.train(was_training)
             return torch.stack(found)
 
     def add_noise(self, encoders, coefficients):

@@ -19,6 +19,8 @@ from ._fusion_modules import (
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 # Entries that the tensor of all products may have in each row.
 _MAX_TENSOR = 1024
 
@@ -50,6 +52,20 @@ def _layers(n_in, n_layers, width, activation, dropout):
             layers.append(nn.Dropout(dropout))
         n_in = width
     return nn.Sequential(*layers), n_in
+
+
+def run_branch(branch, tensors):
+    """Run a branch; a single row in training is normalised by the statistics so far, for it has none of its own."""
+    if len(tensors[0]) > 1:
+        return branch(*tensors)
+    norms = [part for part in branch.modules() if isinstance(part, _BATCH_NORMS) and part.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        return branch(*tensors)
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 class Network(nn.Module):
@@ -137,7 +153,7 @@ class Network(nn.Module):
             if self.is_trained[i] and present is not None:
                 found.append(self._present_hiddens(i, present, inputs[i]))
                 continue
-            hidden = tower(branch(*inputs[i]))
+            hidden = tower(run_branch(branch, inputs[i]))
             found.append(hidden if present is None else hidden * present[:, None])
         return found
 
@@ -145,11 +161,11 @@ class Network(nn.Module):
         """Run a branch on the rows that have its modality, so that no others enter its statistics; zeros elsewhere."""
         branch, tower = self.branches[i], self.towers[i]
         if present.all():
-            return tower(branch(*tensors))
+            return tower(run_branch(branch, tensors))
         rows = present.nonzero()[:, 0]
         if len(rows) == 0:
             return self.head.weight.new_zeros(len(present), self.widths[i])
-        values = tower(branch(*(tensor[rows] for tensor in tensors)))
+        values = tower(run_branch(branch, [tensor[rows] for tensor in tensors]))
         return values.new_zeros(len(present), self.widths[i]).index_copy(0, rows, values)
 
     def join(self, hiddens, mask):

@@ -1,6 +1,5 @@
 """Several targets of mixed kind at once: task-level fusion."""
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -9,8 +8,7 @@ from .._missing import missing_rows
 from .._validation import StrOptions, fit_context
 from ._base import MultimodalNet
 from ._multitask_outputs import TaskOutputs
-
-_KINDS = ("classification", "regression")
+from ._multitask_targets import as_frame, check_classes, read_targets, read_tasks
 
 
 class MultimodalNetMultiTask(MultimodalNet):
@@ -160,8 +158,7 @@ class MultimodalNetMultiTask(MultimodalNet):
 
     Notes
     -----
-    Missing modalities, dtypes and persistence are as in :class:`MultimodalNetClassifier`. There is no ``partial_fit``:
-    the classes and scales of all tasks are learned from the first rows.
+    Missing modalities, weights, dtypes, interrupts and persistence are as in :class:`MultimodalNetClassifier`.
 
     References
     ----------
@@ -278,18 +275,37 @@ class MultimodalNetMultiTask(MultimodalNet):
         self : MultimodalNetMultiTask
             The fitted network.
         """
-        goes_on = self.warm_start and hasattr(self, "network_")
-        if not goes_on:
-            self.tasks_ = self._read_tasks(y)
-            self._log_variances = None
-        self._fixed_weights = self._check_weights()
-        self._fit(X, y, sample_weight, X_val, y_val)
-        # A module, which learned what is kept here as numbers.
-        criterion = self.__dict__.pop("_criterion")
-        self.task_weights_ = np.array(criterion.final_weights())
-        if criterion.log_variances is not None:
-            self._log_variances = criterion.log_variances.detach().cpu().tolist()
-        return self
+        return self._fit(X, y, sample_weight, X_val, y_val)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Go once through some rows, at a constant learning rate; the first call fits the transformers to them.
+
+        The kinds of the tasks and the scales of numbers are learned in the first call.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : DataFrame of shape (n_samples, n_tasks)
+            One column per task, with None or NaN where a target is not known.
+
+        classes : dict of str to array-like, default=None
+            All classes that will ever come of tasks, by the names of the tasks; needed in the first call for each task
+            of classes of which y does not have them all.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self : MultimodalNetMultiTask
+            The network.
+        """
+        if classes is not None and hasattr(self, "network_"):
+            check_classes(classes, self.tasks_, dict(zip(self.tasks_, self._outputs.parts, strict=True)))
+        return self._fit(X, y, sample_weight, keep=True, classes=classes)
 
     def predict(self, X):
         """Predict all targets.
@@ -393,25 +409,6 @@ class MultimodalNetMultiTask(MultimodalNet):
         """
         return float(self.score_tasks(X, y, sample_weight).mean())
 
-    def _read_tasks(self, y):
-        """Give the kind of each task."""
-        frame = _as_frame(y)
-        given = self.tasks or {}
-        unknown = sorted(set(given) - set(frame.columns), key=str)
-        wrong = sorted({str(kind) for kind in given.values()} - set(_KINDS))
-        if unknown or wrong:
-            raise ValueError(
-                f"MultimodalNetMultiTask: tasks maps columns of y, {frame.columns}, to 'classification' or "
-                f"'regression', got {unknown or wrong}."
-            )
-        found = {}
-        for name in frame.columns:
-            column = frame[name]
-            found[name] = given.get(name, "regression" if column.dtype.is_float() else "classification")
-            if missing_rows(column.to_native()).all():
-                raise ValueError(f"MultimodalNetMultiTask: the task {name!r} has no target in any row.")
-        return found
-
     def _check_weights(self):
         """Give the weights of the tasks, or None if they are learned."""
         if isinstance(self.task_weights, str):
@@ -424,39 +421,33 @@ class MultimodalNetMultiTask(MultimodalNet):
             )
         return weights.tolist()
 
-    def _check_y(self, X, y):
-        frame = _as_frame(y)
-        absent = [name for name in self.tasks_ if name not in frame.columns]
-        if absent:
-            raise ValueError(
-                f"MultimodalNetMultiTask: y lacks the tasks {absent}; it has the columns {list(frame.columns)}."
-            )
+    def _check_y(self, X, y, *, reset=False):
+        frame = as_frame(y)
         check_consistent_length(X, y)
-        values = np.empty((len(y), len(self.tasks_)), dtype=object)
-        for i, (name, kind) in enumerate(self.tasks_.items()):
-            column = frame[name].to_list()
-            if kind == "regression":
-                try:
-                    column = [np.nan if value is None else float(value) for value in column]
-                except (TypeError, ValueError) as error:
-                    raise ValueError(
-                        f"MultimodalNetMultiTask: the task {name!r} is no column of numbers: {error}."
-                    ) from error
-                if np.isinf(column).any():
-                    raise ValueError(f"MultimodalNetMultiTask: the task {name!r} has infinite targets.")
-            values[:, i] = column
-        return values
+        if reset:
+            self.tasks_ = read_tasks(frame, self.tasks)
+            self._check_weights()
+        return read_targets(frame, self.tasks_)
 
-    def _make_outputs(self, y, weights):
-        return TaskOutputs(y, list(self.tasks_.values()), weights)
+    def _make_outputs(self, y, weights, classes):
+        # None has been learned yet.
+        self._log_variances = None
+        if classes is not None:
+            check_classes(classes, self.tasks_)
+        return TaskOutputs(y, self.tasks_, weights, classes)
 
     def _make_criterion(self):
         import torch
 
         from ._multitask_modules import TaskLoss
 
-        self._criterion = TaskLoss(self._outputs, self._fixed_weights, self._log_variances)
-        return self._criterion.to(self._device, getattr(torch, self._dtype))
+        criterion = TaskLoss(self._outputs, self._check_weights(), self._log_variances)
+        return criterion.to(self._device, getattr(torch, self._dtype))
+
+    def _note_criterion(self, criterion):
+        self.task_weights_ = np.array(criterion.final_weights())
+        if criterion.log_variances is not None:
+            self._log_variances = criterion.log_variances.detach().cpu().tolist()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -464,11 +455,3 @@ class MultimodalNetMultiTask(MultimodalNet):
         tags.target_tags.multi_output = True
         tags.target_tags.single_output = False
         return tags
-
-
-def _as_frame(y):
-    if not nw.dependencies.is_into_dataframe(y):
-        raise TypeError(
-            f"MultimodalNetMultiTask: y must be a data frame with one column per task, got {type(y).__name__}."
-        )
-    return nw.from_native(y, eager_only=True)

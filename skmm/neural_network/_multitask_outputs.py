@@ -16,20 +16,24 @@ class TaskOutputs:
     y : ndarray of shape (n_samples, n_tasks), dtype object
         Targets; None or NaN where one is not known.
 
-    kinds : list of {"classification", "regression"}
+    tasks : dict of str to {"classification", "regression"}
         Kind of each task.
 
     weights : ndarray of shape (n_samples,) or None
         Weights of the rows.
+
+    classes : dict of str to array-like or None, default=None
+        All classes of tasks, by their names; of others those in y are all.
     """
 
-    def __init__(self, y, kinds, weights):
-        self.kinds = kinds
+    def __init__(self, y, tasks, weights, classes=None):
+        self.kinds = list(tasks.values())
         self.parts = []
-        for column, kind in zip(y.T, kinds, strict=True):
+        classes = classes or {}
+        for column, (name, kind) in zip(y.T, tasks.items(), strict=True):
             known = ~missing_rows(column)
             if kind == "classification":
-                self.parts.append(ClassOutputs(_classes(column[known])))
+                self.parts.append(ClassOutputs(_classes(classes[name] if name in classes else column[known])))
             else:
                 own = None if weights is None else weights[known]
                 self.parts.append(NumberOutputs(column[known].astype(np.float64), own))
@@ -66,4 +70,4 @@ class TaskOutputs:
 
 def _classes(column):
     """Give classes as an array of their own type, which can be sorted."""
-    return np.array(column.tolist())
+    return np.array(list(column))

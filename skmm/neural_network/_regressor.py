@@ -335,10 +335,10 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         outputs = self._respond(X)
         return self._outputs.predict(outputs)
 
-    def _check_y(self, X, y):
+    def _check_y(self, X, y, *, reset=False):
         return check_target(X, y, type(self).__name__, numeric=True)
 
-    def _make_outputs(self, y, weights):
+    def _make_outputs(self, y, weights, classes):
         return NumberOutputs(y, weights)
 
     def _make_criterion(self):

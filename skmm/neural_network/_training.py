@@ -10,119 +10,13 @@ one package less.
 """
 
 import math
-from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 
-from .._torch import free_cached_memory, is_out_of_memory, run_with_backoff
-
-# Rows that go through the network at a time where no gradient is needed.
-_ROWS_AT_ONCE = 1024
-
-
-class Rows:
-    """Tensors with one row per sample.
-
-    Parameters
-    ----------
-    inputs : list of tuple of Tensor
-        What the network takes of each modality.
-
-    mask : Tensor of shape (n_samples, n_modalities) or None
-        True where a modality is present; None if all are everywhere.
-
-    targets : Tensor, tuple of Tensor or None, default=None
-        What the criterion takes.
-
-    weights : Tensor of shape (n_samples,) or None, default=None
-        Weights of the rows, of mean 1; None weighs all alike.
-    """
-
-    def __init__(self, inputs, mask, targets=None, weights=None):
-        self.inputs = inputs
-        self.mask = mask
-        self.targets = targets
-        self.weights = weights
-
-    def __len__(self):
-        return len(self.inputs[0][0])
-
-    def map(self, function):
-        """Give the rows with a function applied to every tensor."""
-        return Rows(*(_map(function, part) for part in (self.inputs, self.mask, self.targets, self.weights)))
-
-    def take(self, indices):
-        """Give the rows at some positions."""
-        return self.map(lambda tensor: tensor.index_select(0, indices))
-
-    def slice(self, start, stop):
-        """Give neighbouring rows, without a copy."""
-        return self.map(lambda tensor: tensor[start:stop])
-
-
-def _map(function, part):
-    if part is None:
-        return None
-    if isinstance(part, (list, tuple)):
-        return type(part)(_map(function, inner) for inner in part)
-    return function(part)
-
-
-@contextmanager
-def seeded(seed, device):
-    """Seed torch inside, and leave its global random state as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def apply(network, rows, function, device, autocast=None):
-    """Apply a function to a network and batches of rows, without gradients and with dropout off.
-
-    Parameters
-    ----------
-    network : Network
-        In evaluation mode.
-
-    rows : Rows
-        On the CPU.
-
-    function : callable
-        Takes rows on the device and gives a tensor with one row each.
-
-    device : torch.device
-        Where the network is.
-
-    autocast : torch.dtype or None, default=None
-        Half precision to compute in, or None.
-
-    Returns
-    -------
-    values : ndarray of shape (n_samples, ...)
-        What the function gave for all rows.
-    """
-    import torch
-
-    def compute(indices):
-        part = rows.slice(indices[0], indices[-1] + 1).map(lambda tensor: tensor.to(device))
-        with _precision(device, autocast):
-            values = function(part)
-        return values.to(next(network.parameters()).dtype).cpu().numpy()
-
-    with torch.inference_mode():
-        starts = range(0, len(rows), _ROWS_AT_ONCE)
-        return np.concatenate(
-            [run_with_backoff(compute, range(start, min(start + _ROWS_AT_ONCE, len(rows)))) for start in starts]
-        )
-
-
-def _precision(device, autocast):
-    import torch
-
-    return nullcontext() if autocast is None else torch.autocast(device.type, dtype=autocast)
+from .._torch import free_cached_memory, is_out_of_memory
+from ._rows import in_pieces, precise
+from ._state import to_arrays, to_tensors
 
 
 class Trainer:
@@ -167,6 +61,9 @@ class Trainer:
         self._fitting = None
         # How well each modality does alone, in the pieces of the batch at hand.
         self._scores = []
+        # Freezing for some epochs sets no weights free that their module holds fast.
+        self._free = [[p for p in branch.parameters() if p.requires_grad] for branch in network.branches]
+        self.history = SimpleNamespace(losses=[], scores=[])
 
     def _make_optimizer(self):
         """AdamW, with weight decay on matrices only, and a learning rate of its own for a branch that wants one."""
@@ -194,8 +91,8 @@ class Trainer:
                     groups.append({"params": group, "modality": modality, **rates})
         return torch.optim.AdamW(groups, fused=self.device.type in ("cpu", "cuda"))
 
-    def fit(self, train, validation, n_epochs, patience=None, schedule="constant", on_epoch=None):
-        """Train for some epochs.
+    def fit(self, train, validation, n_epochs, patience=None, schedule="constant", on_epoch=None, n_before=0):
+        """Train for some epochs; however that ends, the network is in evaluation mode, with the best weights so far.
 
         Parameters
         ----------
@@ -217,42 +114,48 @@ class Trainer:
         on_epoch : callable or None, default=None
             Called after each epoch with its number from 0, the mean training loss and the validation score or None.
 
+        n_before : int, default=0
+            Epochs that the network has behind it, for branches that wait.
+
         Returns
         -------
         history : SimpleNamespace
             With the lists ``losses`` and ``scores``.
         """
         train, validation = self._to_device(train), None if validation is None else self._to_device(validation)
-        history = SimpleNamespace(losses=[], scores=[])
         n_batches = math.ceil(len(train) / self._batch_size(len(train)))
         best, waited, checkpoint = -math.inf, 0, None
-        for epoch in range(n_epochs):
-            self._freeze(epoch)
-            rates = [self._rate(epoch * n_batches + step, n_epochs * n_batches, schedule) for step in range(n_batches)]
-            history.losses.append(self._epoch(train, n_batches, rates))
-            score = None if validation is None else -self._loss(validation)
-            if on_epoch is not None:
-                on_epoch(epoch, history.losses[-1], score)
-            if score is None:
-                continue
-            history.scores.append(score)
-            if score > best:
-                best, waited = score, 0
-                checkpoint = self._save(checkpoint)
-            else:
-                waited += 1
+        try:
+            for epoch in range(n_epochs):
+                self._freeze(n_before + epoch)
+                steps = range(epoch * n_batches, (epoch + 1) * n_batches)
+                rates = [self._rate(step, n_epochs * n_batches, schedule) for step in steps]
+                loss = self._epoch(train, n_batches, rates)
+                score = None if validation is None else -self._loss(validation)
+                self.history.losses.append(loss)
+                if score is not None:
+                    self.history.scores.append(score)
+                    if score > best:
+                        best, waited = score, 0
+                        checkpoint = self.save(checkpoint)
+                    else:
+                        waited += 1
+                if on_epoch is not None:
+                    on_epoch(epoch, loss, score)
                 if waited == patience:
                     break
-        if checkpoint is not None:
-            self._restore(checkpoint)
-        self.network.eval()
-        return history
+        finally:
+            if checkpoint is not None:
+                self.restore(checkpoint)
+            self._freeze(math.inf)
+            self.network.eval()
+        return self.history
 
     def _to_device(self, rows):
         """Move rows to the device at once; if they do not fit there, batch by batch later."""
         try:
             return rows.map(lambda tensor: tensor.to(self.device))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         free_cached_memory()
@@ -275,9 +178,9 @@ class Trainer:
         return 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
 
     def _freeze(self, epoch):
-        for branch, (_, n_frozen, _) in zip(self.network.branches, self.branches, strict=True):
-            if n_frozen and epoch in (0, n_frozen):
-                branch.requires_grad_(epoch >= n_frozen)
+        for parameters, (_, n_frozen, _) in zip(self._free, self.branches, strict=True):
+            for parameter in parameters if n_frozen else ():
+                parameter.requires_grad_(epoch >= n_frozen)
 
     def _epoch(self, train, n_batches, rates):
         """Go once through all rows; give the mean loss."""
@@ -316,7 +219,7 @@ class Trainer:
                     self._backward(batch.slice(start, start + size), len(batch)) for start in range(0, len(batch), size)
                 )
                 break
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or size == 1:
                     raise
             # Outside of the handler: its traceback holds the tensors of the attempt that failed.
@@ -331,7 +234,8 @@ class Trainer:
                 if group["modality"] is not None:
                     group["lr"] *= coefficients[group["modality"]]
         if self.settings.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.max_grad_norm)
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
         self.optimizer.step()
         return loss
 
@@ -344,7 +248,7 @@ class Trainer:
             for tensors, (_, _, augment) in zip(rows.inputs, self.branches, strict=True)
         ]
         mask = self._drop_modalities(rows)
-        with _precision(self.device, self.autocast):
+        with precise(self.device, self.autocast):
             hiddens = self.network.hiddens(inputs, mask)
             outputs = self.network.outputs_of(hiddens, mask)
             if self.settings.modulation is not None:
@@ -381,18 +285,17 @@ class Trainer:
         import torch
 
         self.network.eval()
-        total, weight = 0.0, 0.0
-        with torch.no_grad():
-            for start in range(0, len(rows), _ROWS_AT_ONCE):
-                part = rows.slice(start, start + _ROWS_AT_ONCE).map(lambda tensor: tensor.to(self.device))
-                with _precision(self.device, self.autocast):
-                    outputs = self.network(part.inputs, part.mask)
-                own = len(part) if part.weights is None else float(part.weights.sum())
-                total += float(self._criterion(outputs, part)) * len(part)
-                weight += own
-        return total / weight
 
-    def _save(self, checkpoint):
+        def costs(part):
+            with precise(self.device, self.autocast):
+                outputs = self.network(part.inputs, part.mask)
+            return np.array([float(self._criterion(outputs, part)) * len(part)])
+
+        with torch.no_grad():
+            total = in_pieces(self.network, rows, costs, self.device).sum()
+        return float(total / (len(rows) if rows.weights is None else rows.weights.sum().item()))
+
+    def save(self, checkpoint=None):
         """Copy all weights and statistics, into the tensors of an earlier copy if there is one."""
         state = self._state()
         if checkpoint is None:
@@ -401,12 +304,32 @@ class Trainer:
             saved.copy_(tensor)
         return checkpoint
 
-    def _restore(self, checkpoint):
+    def restore(self, checkpoint):
+        """Put weights and statistics back that :meth:`save` copied."""
         for saved, tensor in zip(checkpoint, self._state(), strict=True):
             tensor.copy_(saved)
 
+    def optimizer_state(self):
+        """Give what the optimiser knows of each weight, as arrays by its name."""
+        known = self.optimizer.state
+        return {name: to_arrays(known[weights]) for name, weights in self._named_weights() if weights in known}
+
+    def load_optimizer_state(self, state):
+        """Take up what an optimiser knew, with the rates of now."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        places = {
+            weights: i for i, weights in enumerate(p for own in self.optimizer.param_groups for p in own["params"])
+        }
+        known = {places[weights]: to_tensors(state[name]) for name, weights in self._named_weights() if name in state}
+        self.optimizer.load_state_dict({"state": known, "param_groups": groups})
+
     def _state(self):
+        return [tensor for module in self._modules() for tensor in module.state_dict().values()]
+
+    def _named_weights(self):
+        return [pair for i, module in enumerate(self._modules()) for pair in module.named_parameters(prefix=str(i))]
+
+    def _modules(self):
         import torch
 
-        modules = [self.network, *([self.criterion] if isinstance(self.criterion, torch.nn.Module) else [])]
-        return [tensor for module in modules for tensor in module.state_dict().values()]
+        return [self.network, *([self.criterion] if isinstance(self.criterion, torch.nn.Module) else [])]

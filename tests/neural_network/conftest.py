@@ -1,6 +1,7 @@
 """Data that the tests of networks share."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skmm.datasets import make_multimodal_xor
@@ -27,3 +28,16 @@ def small():
 def halves():
     """Give two modalities, of 5 columns and of the rest."""
     return list(HALVES)
+
+
+@pytest.fixture
+def frame():
+    """Give texts and numbers, some missing, and classes."""
+    X = pd.DataFrame(
+        {
+            "text": ["a red fox", "two hens", None, "an owl at night"] * 8,
+            "weight": [6.0, 2.5, 1.0, np.nan] * 8,
+            "height": np.arange(32.0),
+        }
+    )
+    return X, np.array(["fox", "hen", "hen", "owl"] * 8, dtype=object)

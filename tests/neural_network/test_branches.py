@@ -227,3 +227,7 @@ def test_a_column_of_vectors_is_a_matrix():
 def test_modules_that_give_no_vectors(module, got):
     with pytest.raises(ValueError, match=rf"must map \(2, 3\) to a tensor \(n, n_outputs\), got {got}"):
         ModuleBranch(module).fit(np.zeros((4, 3))).make_module()
+
+
+def test_modules_of_users_may_live_on_another_device():
+    assert ModuleBranch(nn.Linear(3, 2, device="meta")).fit(np.zeros((4, 3))).make_module().out_features == 2

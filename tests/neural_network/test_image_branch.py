@@ -1,12 +1,16 @@
 """Sizes and layers of ImageBranch, and networks that it takes over."""
 
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 from PIL import Image
 from torch import nn
 
-from skmm import ImageEncoder
+from skmm import ImageEncoder, MultimodalNetClassifier
 from skmm.neural_network import ImageBranch
 
 IMAGES = np.random.default_rng(0).integers(256, size=(3, 20, 24, 3), dtype=np.uint8)
@@ -98,3 +102,33 @@ def test_models_that_are_not_timms_are_refused(tiny_clip_model):
 def test_modules_that_give_no_vectors():
     with pytest.raises(ValueError, match=r"must map \(2, 3, 8, 8\) to a tensor \(n, n_outputs\)"):
         ImageBranch(nn.Conv2d(3, 4, 3), size=8).fit(IMAGES).make_module()
+
+
+def test_weights_that_a_module_holds_fast_stay_so():
+    own = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    own[0].requires_grad_(False)
+    module, _ = module_of(ImageBranch(own, size=8))
+    assert [weights.requires_grad for weights in module.parameters()] == [False, False, True, True]
+
+
+def test_fine_tuning_starts_late_and_slowly(tiny_image_model):
+    y = np.arange(3) % 2
+
+    def fit(max_epochs):
+        branch = ImageBranch(tiny_image_model, learning_rate=1e-4, n_frozen_epochs=1)
+        net = MultimodalNetClassifier(
+            [("image", branch, "image")], width=8, max_epochs=max_epochs, schedule="constant", weight_decay=0.0
+        )
+        X = pd.DataFrame({"image": list(IMAGES)})
+        return net.set_params(random_state=0, device="cpu", precision="full").fit(X, y), X
+
+    pretrained = list(ImageBranch(tiny_image_model).fit(IMAGES).make_module().parameters())
+    (frozen, _), (tuned, X) = fit(1), fit(2)
+    moved = [
+        max((a - b).abs().max().item() for a, b in zip(pretrained, net.network_.branches[0].parameters(), strict=True))
+        for net in (frozen, tuned)
+    ]
+    # The first step of Adam is as long as the rate.
+    assert moved == [0, pytest.approx(1e-4, rel=0.05)]
+    data = pickle.dumps(tuned)
+    assert_array_equal(pickle.loads(data).predict_proba(X), tuned.predict_proba(X))

@@ -120,3 +120,14 @@ def test_without_noise_gradients_stay(batch):
     before = gradients(*batch)
     GradientModulation(noise=False).add_noise([[tower] for tower in batch[0].towers], [0.25, 1.0])
     assert all(torch.equal(old, weights.grad) for old, weights in zip(before, batch[0].parameters(), strict=True))
+
+
+def test_scoring_leaves_statistics_and_dropout_alone(batch):
+    network, hiddens, targets = batch
+    network.head = nn.Sequential(nn.BatchNorm1d(6, dtype=torch.float64), nn.Dropout(0.5), network.head)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    score = [GradientModulation().scores(network, hiddens, None, targets, None, make_loss("focal")) for _ in range(2)]
+    assert torch.equal(*score)
+    assert network.training
+    assert network.head[1].training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

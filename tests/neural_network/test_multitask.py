@@ -12,7 +12,8 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch.nn import functional
 
-from skmm.neural_network import GradientModulation, MultimodalNetMultiTask, TextBranch
+from skmm.neural_network import GradientModulation, MultimodalNetMultiTask, TextBranch, get_trusted_types
+from skmm.neural_network._branches import ModuleBranch
 from skmm.neural_network._multitask_modules import TaskLoss
 from skmm.neural_network._multitask_outputs import TaskOutputs
 
@@ -110,7 +111,7 @@ def test_rows_teach_only_the_tasks_whose_target_they_know(data):
 def task_outputs():
     y = np.empty((4, 3), dtype=object)
     y[:] = [["a", 0, 1.0], ["b", 1, 3.0], ["c", 0, np.nan], [None, 1, 5.0]]
-    outputs = TaskOutputs(y, ["classification", "classification", "regression"], None)
+    outputs = TaskOutputs(y, {"a": "classification", "b": "classification", "c": "regression"}, None)
     return outputs, [torch.from_numpy(t) for t in outputs.encode(y, "test", "float64")]
 
 
@@ -260,3 +261,105 @@ def test_a_task_that_later_data_lack(data, fitted):
         fitted.score(X, y.drop(columns="size"))
     with pytest.raises(ValueError, match="y has the class 'pink', which the network was not made for"):
         clone(fitted).fit(X, y, X_val=X, y_val=y.assign(color="pink"))
+
+
+PART = {**PARAMS, "schedule": "constant", "batch_size": 200}
+
+
+def test_calls_of_partial_fit_are_the_epochs_of_a_fit(data):
+    X, y = data
+    whole = MultimodalNetMultiTask(PARTS, max_epochs=5, **PART).fit(X, y)
+    parts = MultimodalNetMultiTask(PARTS, **PART)
+    for _ in range(5):
+        parts = pickle.loads(pickle.dumps(parts.partial_fit(X, y)))
+    pd.testing.assert_frame_equal(parts.predict_proba(X), whole.predict_proba(X), rtol=1e-4)
+    np.testing.assert_allclose(parts.loss_curve_, whole.loss_curve_, rtol=1e-4)
+    np.testing.assert_allclose(parts.task_weights_, whole.task_weights_, rtol=1e-4)
+    assert parts.n_epochs_ == 5
+
+
+def test_partial_fit_with_classes_and_targets_to_come(data):
+    X, y = data
+    order = np.argsort(y["color"].to_numpy(), kind="stable")
+    net = MultimodalNetMultiTask(PARTS, **PARAMS)
+    colors = {"color": ["red", "green", "blue"]}
+    unknown = y.astype(object).assign(color=None)
+    for _ in range(60):
+        # Blue alone comes first, and some rows know no color at all.
+        for start in range(0, 120, 30):
+            rows = order[start : start + 30]
+            net.partial_fit(X[rows], y.iloc[rows], classes=colors)
+        net.partial_fit(X[:10], unknown[:10])
+    assert list(net.predict_proba(X)["color"].columns) == ["blue", "green", "red"]
+    assert (net.score_tasks(X, y) > 0.8).all()
+    with pytest.raises(ValueError, match="y has the class 'pink', which the network was not made for"):
+        net.partial_fit(X, y.assign(color="pink"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"colour": ["red"]}, "'colour' in classes is no task of classes"),
+        ({"size": [1, 2]}, "'size' in classes is no task of classes"),
+        ({"color": ["red", "green"]}, "y has the class 'blue', which the network was not made for"),
+        (["red", "green", "blue"], "classes maps names of tasks to their classes, got list"),
+    ],
+)
+def test_classes_that_do_not_fit(data, classes, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        MultimodalNetMultiTask(PARTS, **PARAMS).partial_fit(*data, classes=classes)
+
+
+def test_classes_of_tasks_stay_those_of_the_first_call(data, fitted):
+    X, y = data
+    fitted.partial_fit(X, y, classes={"color": ["blue", "green", "red"], "is_large": [False, True]})
+    with pytest.raises(ValueError, match=r"classes of 'color' stay those of the first call, .* got \['red', 'pink'\]"):
+        fitted.partial_fit(X, y, classes={"color": ["red", "pink"]})
+
+
+def test_weights_are_repeated_rows(data):
+    X, y = data
+    y = y.astype({"color": object}).copy()
+    y.loc[y.index[::3], "color"] = None
+    y.loc[y.index[1::4], "size"] = np.nan
+    counts = np.arange(120) % 4
+    net = MultimodalNetMultiTask(PARTS, max_epochs=10, **{**PARAMS, "batch_size": 500})
+    one = clone(net).fit(X.astype(float), y, sample_weight=counts)
+    rows = np.arange(120).repeat(counts)
+    other = clone(net).fit(X[rows].astype(float), y.iloc[rows])
+    np.testing.assert_allclose(one.predict(X)["size"], other.predict(X)["size"], rtol=1e-7)
+    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-6)
+    np.testing.assert_allclose(one.task_weights_, other.task_weights_, rtol=1e-7)
+
+
+def test_an_interrupt_keeps_the_weights_of_tasks(data):
+    X, y = data
+    seen = []
+
+    def stop(tensors, generator):
+        seen.append(1)
+        if len(seen) > 3:
+            raise KeyboardInterrupt
+        return tensors
+
+    branch = ModuleBranch(torch.nn.Linear(2, 3), augment=stop)
+    net = MultimodalNetMultiTask([("a", branch, slice(0, 2)), PARTS[1]], **{**PARAMS, "batch_size": 200})
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, y)
+    assert net.n_epochs_ == 3
+    assert len(net.task_weights_) == 3
+    assert np.isfinite(net.score(X, y))
+
+
+def test_skops_trusts_only_what_is_listed(data):
+    sio = pytest.importorskip("skops.io")
+    X, y = data
+    for net in (
+        MultimodalNetMultiTask(PARTS, max_epochs=2, **PARAMS).fit(X, y),
+        MultimodalNetMultiTask(PARTS, "attention", task_weights=[1, 2, 3], **PARAMS).partial_fit(X, y),
+    ):
+        saved = sio.dumps(net)
+        assert set(sio.get_untrusted_types(data=saved)) <= set(get_trusted_types())
+        loaded = sio.loads(saved, trusted=get_trusted_types())
+        pd.testing.assert_frame_equal(loaded.predict(X), net.predict(X))
+        pd.testing.assert_frame_equal(loaded.partial_fit(X, y).predict(X), net.partial_fit(X, y).predict(X))

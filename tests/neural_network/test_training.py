@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skmm import MultimodalNetClassifier
 from skmm.neural_network._losses import make_loss
 from skmm.neural_network._modules import Network
-from skmm.neural_network._training import Rows, Trainer, apply, seeded
+from skmm.neural_network._rows import Rows, apply, seeded
+from skmm.neural_network._training import Trainer
 
 CPU = torch.device("cpu")
 SETTINGS = {
@@ -66,14 +67,15 @@ class Narrow(torch.nn.Module):
 
     out_features = 4
 
-    def __init__(self, room):
+    def __init__(self, room, error=None):
         super().__init__()
         self.room, self.seen = room, []
+        self.error = error or RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
 
     def forward(self, x):
         self.seen.append(len(x))
         if len(x) > self.room:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+            raise self.error
         return x
 
 
@@ -91,6 +93,21 @@ def test_a_batch_that_does_not_fit_goes_in_pieces_of_the_same_gradient():
 def test_a_row_that_does_not_fit_raises():
     with pytest.raises(RuntimeError, match="out of memory"):
         trainer(network(Narrow(0))).fit(rows(), None, 1)
+
+
+def test_memory_of_the_machine_runs_out_as_well():
+    narrow = network(Narrow(11, MemoryError()))
+    trainer(narrow, batch_size=40).fit(rows(), None, 1)
+    assert narrow.branches[0].seen == [40, 20, 10, 10, 10, 10]
+
+
+def test_validation_comes_in_pieces_as_well():
+    data = rows(60, weights=torch.arange(60).double())
+    roomy, narrow = network(Narrow(1000)), network(Narrow(11))
+    scores = [trainer(net, batch_size=10).fit(rows(), data, 2).scores for net in (roomy, narrow)]
+    assert_allclose(scores[0], scores[1], rtol=1e-10)
+    # What was learned of the room holds on.
+    assert narrow.branches[0].seen == [10] * 4 + [60, 30, 15, *[8] * 7, 4] + [10] * 4 + [*[8] * 7, 4]
 
 
 def test_answers_come_in_pieces_as_well():
@@ -153,6 +170,25 @@ def test_gradients_are_clipped():
     made = trainer(net, max_grad_norm=1e-3)
     made._step(rows())
     assert_allclose(torch.linalg.vector_norm(torch.cat([p.grad.ravel() for p in net.parameters()])), 1e-3, rtol=1e-3)
+
+
+class Scaled(torch.nn.Module):
+    """A loss that learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, outputs, targets, weights=None):
+        return self.scale * ((outputs - targets) ** 2).mean()
+
+
+def test_gradients_of_a_loss_are_clipped_with_the_others():
+    net, loss = network(), Scaled()
+    settings = SimpleNamespace(**{**SETTINGS, "max_grad_norm": 1e-3})
+    Trainer(net, loss, CPU, [(None, 0, None)] * 2, settings, torch.Generator())._step(rows())
+    gradients = [p.grad.ravel() for p in [*net.parameters(), loss.scale]]
+    assert_allclose(torch.linalg.vector_norm(torch.cat(gradients)), 1e-3, rtol=1e-3)
 
 
 def test_branches_stay_frozen_for_some_epochs_and_learn_at_their_own_rate():
