@@ -209,6 +209,8 @@ class ImageEncoder(ModelEncoder):
     def _n_workers(self, model):
         # Whole batches side by side waste less of a CPU than many threads on one, and decoding overlaps on its own.
         # Compiled code is for one number of threads, and would be compiled again for that of the workers.
+        # A fixed rule, not whichever a clock finds faster: kernels for one thread and for two round differently
+        # (mobilenetv3_small in float32: by 1e-6 of the largest value), so rows would depend on the timing.
         return min(_MAX_WORKERS, available_cpus()) if model.device.type == "cpu" and not self.compile else 1
 
     def _fit_width(self):

@@ -331,6 +331,37 @@ class TestContract:
         assert_array_equal(np.isnan(out).all(axis=1), [False, True, True, True, False, True, True])
         assert_array_equal(out[[0, 4]], lenient.transform(IMAGES[:2]))
 
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_workers_and_threads_change_no_more_than_rounding(self, precision, monkeypatch):
+        torch.manual_seed(0)
+        network = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=0).eval()
+        images = [blob(40, 40, seed=i) for i in range(70)]
+        fitted = encoder(network, preprocess={"input_size": (3, 64, 64)}, precision=precision, store=None).fit(images)
+        run, seen = ImageEncoder._encode_batch, set()
+
+        def note(self, batch, model):
+            seen.add((threading.current_thread() is not threading.main_thread(), torch.get_num_threads()))
+            return run(self, batch, model)
+
+        monkeypatch.setattr(ImageEncoder, "_encode_batch", note)
+        n_threads, found = torch.get_num_threads(), {}
+        try:
+            for ways in [(1, 1), (1, 2), (2, 2), (3, 6)]:
+                n_workers, n_in_all = ways
+                torch.set_num_threads(n_in_all)
+                monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model, n=n_workers: n)
+                found[ways] = fitted.transform(images)
+                assert_array_equal(fitted.transform(images), found[ways])
+                assert torch.get_num_threads() == n_in_all
+        finally:
+            torch.set_num_threads(n_threads)
+        assert seen == {(False, 1), (False, 2), (True, 1), (True, 2)}
+        # A worker's single thread is the caller's.
+        assert_array_equal(found[2, 2], found[1, 1])
+        tolerance = {"float32": 1e-5, "bfloat16": 2e-2}[precision] * np.abs(found[1, 1]).max()
+        for rows in found.values():
+            assert_allclose(rows, found[1, 1], rtol=0, atol=tolerance)
+
     def test_an_error_stops_the_threads(self):
         items = [np.full((4, 4), i % 256, np.uint16) for i in range(300)]
         items[40] = "nowhere.png"
