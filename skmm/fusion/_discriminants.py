@@ -74,7 +74,9 @@ def fit_discriminants(X, y, shrinkage, n_components):
             pass
     if not isinstance(X, np.ndarray):
         raise linalg.LinAlgError("no class varies")
-    floor = _FLOOR * max(X.var(axis=0).mean(), np.finfo(X.dtype).tiny)
+    variance = X.var(axis=0, dtype=np.float64).mean()
+    # Of columns that are all constant, any will do.
+    floor = _FLOOR * variance if variance > (8 * np.finfo(X.dtype).eps * np.abs(X).max()) ** 2 else 1.0
     return _fix_signs(_fit_rows(lda, X, y, floor=floor))
 
 
@@ -127,7 +129,7 @@ def _fit_rows(lda, X, y, *, shrinkage=0.0, floor=0.0):
         lda.fit(Z @ basis, y)
     lda.n_features_in_ = X.shape[1]
     lda.means_ = (lda.means_ @ basis.T + center).astype(X.dtype)
-    lda.scalings_ = basis @ lda.scalings_
+    lda.scalings_ = basis @ lda.scalings_[:, : lda.n_components]
     lda.coef_ = lda.coef_ @ basis.T
     lda.intercept_ = lda.intercept_ - lda.coef_ @ center
     del lda.covariance_

@@ -272,14 +272,15 @@ def test_lda_of_more_columns_than_rows_is_scikit_learns(shrinkage, level, offset
 
 
 @pytest.mark.parametrize("n_columns", [20, 90])
-def test_lda_with_full_shrinkage_separates_the_means(n_columns):
+def test_lda_with_full_shrinkage_is_the_limit(n_columns):
     data, y = wide(p=n_columns)
     fusion = LDAFusion(shrinkage=1.0, scaling=None).fit(data, y)
-    means = np.array([data[y == label].mean(axis=0) for label in range(4)])
-    shares = np.bincount(y) / len(y)
-    axes = np.linalg.svd(np.sqrt(shares)[:, None] * (means - shares @ means), full_matrices=False)[2][:3]
+    means = np.array([data[y == label].mean(axis=0) for label in range(4)])[y]
+    B, W = np.cov(means, rowvar=False), np.cov(data - means, rowvar=False)
+    # What is left of first order where both scatters become multiples of the identity.
+    axes = np.linalg.eigh(B - np.trace(B) / np.trace(W) * W)[1][:, :-4:-1]
     found = fusion.projections_[""].scalings_[:, :3]
-    assert_allclose(np.abs((axes @ (found / np.linalg.norm(found, axis=0))).diagonal()), 1, atol=1e-6)
+    assert_allclose(np.abs((axes.T @ (found / np.linalg.norm(found, axis=0))).diagonal()), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("shrinkage", ["auto", 0.0, 0.5])
