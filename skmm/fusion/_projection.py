@@ -1,20 +1,18 @@
 """Feature-level fusion by linear projections: principal components and discriminants."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from scipy import linalg
-from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from .._array_api import float_dtypes, like, namespace, take_rows, to_numpy
+from .._array_api import float_dtypes, namespace, take_rows, to_numpy
 from .._missing import column_means, missing_blocks
 from .._validation import Interval, StrOptions, fit_context
-from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer, signs_by_largest
+from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer
+from ._discriminants import fit_discriminants
 from ._moments import BlockMoments
 from ._streamed_pca import pca_from_covariance
 
@@ -302,9 +300,10 @@ class LDAFusion(_ProjectionFusion):
     classes is singular (a column that is constant within each class, say), a ten-thousandth of the mean
     variance of the columns is added to its diagonal.
 
-    With shrinkage the scatter matrices are formed, and the time of a fit grows with the cube of the columns:
-    seconds for 2,000 of them. Reduce wider blocks first, by :class:`PCAFusion`, or pass
-    ``shrinkage=None``.
+    With shrinkage the scatter matrices of a block with no more columns than rows are formed, and the time of a fit
+    grows with the cube of the columns: seconds for 2,000 of them. Of wider blocks they are not, with the same result,
+    and the time grows with the columns and the square of the rows: seconds for 20,000 columns and 200 rows. Their
+    projections have no ``covariance_``.
 
     **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that
     have the block. With ``level="joint"`` all rows count, and each missing cell is the mean of its
@@ -360,28 +359,13 @@ class LDAFusion(_ProjectionFusion):
                 "is y a continuous target?"
             )
         bound = min(n_classes - 1, X.shape[1])
-        lda = LinearDiscriminantAnalysis(
-            solver="svd" if self.shrinkage is None else "eigen",
-            shrinkage=self.shrinkage,
-            n_components=bound if self.n_components is None else min(self.n_components, bound),
-        ).set_output(transform="default")
+        n_components = bound if self.n_components is None else min(self.n_components, bound)
         try:
-            if not _varies_within_classes(X, y):
-                raise linalg.LinAlgError
-            with warnings.catch_warnings():
-                # Of a class with one row; it adds nothing to the scatter, and there is nothing to reshape.
-                warnings.filterwarnings("ignore", message="Only one sample available")
-                return _fix_signs(lda.fit(X, y))
+            return fit_discriminants(X, y, self.shrinkage, n_components)
         except linalg.LinAlgError:
-            if not isinstance(X, np.ndarray):
-                raise ValueError(
-                    f"LDAFusion: no class varies{where}; that needs NumPy arrays, got {type(X).__module__} arrays."
-                ) from None
-            floor = _FLOOR * max(X.var(axis=0).mean(), np.finfo(X.dtype).tiny)
-            lda.set_params(solver="eigen", shrinkage=None, covariance_estimator=_FlooredCovariance(floor))
-            # Without any scatter between classes their shares are undefined; nobody reads these.
-            with np.errstate(invalid="ignore"):
-                return _fix_signs(lda.fit(X, y))
+            raise ValueError(
+                f"LDAFusion: no class varies{where}; that needs NumPy arrays, got {type(X).__module__} arrays."
+            ) from None
 
     @staticmethod
     def _width(projection):
@@ -391,33 +375,3 @@ class LDAFusion(_ProjectionFusion):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
-
-
-# Share of the mean variance of the columns that the scatter within classes is raised by where it is singular.
-_FLOOR = 1e-4
-
-
-def _varies_within_classes(X, y):
-    """Tell whether any class has rows that differ by more than rounding."""
-    xp = namespace(X)
-    tolerance = 8 * xp.finfo(X.dtype).eps * float(xp.max(xp.abs(X)))
-    labels = to_numpy(y)
-    groups = (take_rows(X, labels == label) for label in np.unique(labels))
-    return any(float(xp.max(xp.max(Z, axis=0) - xp.min(Z, axis=0))) > tolerance for Z in groups)
-
-
-def _fix_signs(lda):
-    """Make the largest coefficient of each discriminant positive; solvers leave it open."""
-    lda.scalings_ = lda.scalings_ * like(signs_by_largest(to_numpy(lda.scalings_)), lda.scalings_)
-    return lda
-
-
-class _FlooredCovariance(BaseEstimator):
-    """Covariance of the rows with a constant added to its diagonal, so that it can be inverted."""
-
-    def __init__(self, floor):
-        self.floor = floor
-
-    def fit(self, X, y=None):
-        self.covariance_ = np.cov(X, rowvar=False, bias=True).reshape(X.shape[1], -1) + self.floor * np.eye(X.shape[1])
-        return self

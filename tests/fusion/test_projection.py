@@ -241,3 +241,64 @@ def test_partial_fit_of_pca_without_variance_or_rows():
         PCAFusion(blocks=BLOCKS).partial_fit(gone)
     single = PCAFusion(3, blocks=BLOCKS).partial_fit(X[:90].astype(np.float32)).partial_fit(X[90:].astype(np.float32))
     assert single.transform(X.astype(np.float32)).dtype == np.float32
+
+
+def wide(n=40, p=90, n_classes=3):
+    """More columns than rows, of different scales, one of them constant; one class has a single row."""
+    rng = np.random.default_rng(0)
+    y = np.r_[np.arange(n - 1) % n_classes, n_classes]
+    return (rng.normal(size=(n, p)) + rng.normal(size=(n_classes + 1, p))[y]) * np.r_[0, np.geomspace(1, 9, p - 1)], y
+
+
+@pytest.mark.filterwarnings("ignore:Only one sample available")
+@pytest.mark.parametrize("level", ["modality", "joint"])
+@pytest.mark.parametrize("shrinkage", ["auto", 0.3])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_lda_of_more_columns_than_rows_is_scikit_learns(shrinkage, level, offset):
+    data, y = wide()
+    data = data + offset
+    blocks = {"a": slice(0, 45), "b": slice(45, None)}
+    out = LDAFusion(shrinkage=shrinkage, level=level, scaling=None, blocks=blocks).fit(data, y)
+    for name, projection in out.projections_.items():
+        block = data[:, blocks.get(name, slice(None))]
+        stock = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage).fit(block, y)
+        expected = stock.transform(block)
+        assert_equal_but_for_signs(projection.transform(block), expected)
+        assert projection.scalings_.shape == (block.shape[1], 3)
+        assert_allclose(projection.predict_log_proba(block), stock.predict_log_proba(block), atol=1e-6)
+        assert_allclose(projection.means_, stock.means_, atol=1e-9)
+        if shrinkage == "auto":
+            assert_allclose(projection.explained_variance_ratio_, stock.explained_variance_ratio_, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_columns", [20, 90])
+def test_lda_with_full_shrinkage_is_the_limit(n_columns):
+    data, y = wide(p=n_columns)
+    fusion = LDAFusion(shrinkage=1.0, scaling=None).fit(data, y)
+    means = np.array([data[y == label].mean(axis=0) for label in range(4)])[y]
+    B, W = np.cov(means, rowvar=False), np.cov(data - means, rowvar=False)
+    # What is left of first order where both scatters become multiples of the identity.
+    axes = np.linalg.eigh(B - np.trace(B) / np.trace(W) * W)[1][:, :-4:-1]
+    found = fusion.projections_[""].scalings_[:, :3]
+    assert_allclose(np.abs((axes.T @ (found / np.linalg.norm(found, axis=0))).diagonal()), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("shrinkage", ["auto", 0.0, 0.5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lda_of_wide_blocks_in_which_little_varies(shrinkage, dtype):
+    y = np.arange(12) % 3
+    noise = np.random.default_rng(0).normal(size=(12, 30))
+    # Classes without scatter, a block without any, and classes of pairs, whose shrinkage is 0.
+    for block, labels in [(np.eye(3)[y] @ noise[:3], y), (np.full((12, 30), 0.1), y), (noise, np.arange(12) % 6)]:
+        out = LDAFusion(shrinkage=shrinkage).fit_transform(block.astype(dtype), labels)
+        assert np.isfinite(out).all()
+        assert np.abs(out).max() < 1e4
+
+
+def test_lda_of_twenty_thousand_columns():
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 4
+    data = (rng.normal(size=(200, 20_000)) + 0.2 * rng.normal(size=(4, 20_000))[y]).astype(np.float32)
+    fusion = LDAFusion().fit(data[:150], y[:150])
+    assert fusion.transform(data).dtype == np.float32
+    assert (fusion.projections_[""].predict(fusion._scale(data[150:])) == y[150:]).mean() > 0.9
