@@ -142,7 +142,8 @@ def test_encoding_inside_a_stacker_is_heard(glyphs, members, needs_y):
     assert listener.begun.count(("ImageDescriptor", "encode")) == (300 if needs_y else 100)
     assert ("ModalityStackingClassifier", "final estimator") in listener.begun_for
     assert sorted(listener.begun) == sorted(listener.ended)
-    assert not {name for part in [stack, *stack.estimators_] for name in vars(part) if "callback" in name}
+    left = [*stack.estimators_, stack.final_estimator_, stack.passthrough]
+    assert not {name for part in left for name in vars(part) if "callback" in name}
 
 
 def test_members_that_cannot_be_fitted_are_steps_as_well(members):
