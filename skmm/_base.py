@@ -297,6 +297,12 @@ def consumed(part, method, params):
     return {name: params[name] for name in names}
 
 
+def step_of(progress, task_name, member):
+    """Give the step of an owner's fit in which a member is fitted, whole or part by part."""
+    n_parts = len(split_lenient(member))
+    return progress.subcontext(task_name=task_name, max_subtasks=n_parts if n_parts > 1 else 0)
+
+
 @contextmanager
 def propagated(step, owner, member):
     """Report the fit of a member to the owner's callbacks, and hand them on to a member that supports them."""
@@ -304,3 +310,14 @@ def propagated(step, owner, member):
         step.call_on_fit_task_begin(estimator=owner)
         yield
         step.call_on_fit_task_end(estimator=owner)
+
+
+@contextmanager
+def part_steps(step, owner, parts):
+    """Give the steps, for :func:`propagated`, in which the parts of a member are fitted; report what they make up."""
+    if len(parts) == 1:
+        yield [step]
+        return
+    step.call_on_fit_task_begin(estimator=owner)
+    yield [step.subcontext(task_name=", ".join(name for name, _ in part.steps)) for part in parts]
+    step.call_on_fit_task_end(estimator=owner)

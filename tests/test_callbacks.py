@@ -1,5 +1,7 @@
 """Callbacks of scikit-learn hear of what composites and encoders do inside a fit."""
 
+import warnings
+
 import pandas as pd
 import pytest
 from sklearn.callback import ProgressBar
@@ -7,8 +9,17 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skmm import ImageDescriptor, ModalityFuser, PCAFusion, TextEncoder
+from skmm import (
+    ImageDescriptor,
+    LDAFusion,
+    ModalityFuser,
+    ModalityStackingClassifier,
+    ModalityVotingClassifier,
+    PCAFusion,
+    TextEncoder,
+)
 from skmm.datasets import load_glyphs
 
 
@@ -82,10 +93,79 @@ def test_strategies_and_callbacks(glyphs, pipe):
     assert ("Pipeline", "fit-transform") in listener.begun
 
 
-def test_progress_bar_of_a_search_reaches_the_encoders(glyphs, pipe, capsys):
+def member(encoder, *steps):
+    return make_pipeline(encoder, *steps, LogisticRegression(max_iter=1000))
+
+
+@pytest.fixture
+def members(tiny_text_model):
+    # One of them is fitted in two parts, since its encoder may leave rows out.
+    text = ("text", member(TextEncoder(tiny_text_model, on_error="missing"), StandardScaler(), PCA(3)), "text")
+    return [text, ("image", member(ImageDescriptor("pixels", size=8)), "image")]
+
+
+def test_a_modality_fitted_in_parts_is_heard(glyphs, tiny_text_model):
+    listener = Listener()
+    text = ("text", make_pipeline(TextEncoder(tiny_text_model, on_error="missing"), StandardScaler(), PCA(3)), "text")
+    fuser = ModalityFuser([text]).set_callbacks(listener)
+    fuser.fit(*glyphs)
+    assert listener.begun.count(("TextEncoder", "encode")) == 100
+    assert ("StandardScaler", "fit") in listener.begun
+    assert ("ModalityFuser", "modality text") in listener.begun
+    assert {("ModalityFuser", "textencoder"), ("ModalityFuser", "standardscaler, pca")} <= listener.begun_for
+    assert sorted(listener.begun) == sorted(listener.ended)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_encoding_inside_a_voter_is_heard(glyphs, members, n_jobs):
+    listener = Listener()
+    vote = ModalityVotingClassifier(members, weights="auto", cv=2, n_jobs=n_jobs)
+    Pipeline([("vote", vote)]).set_callbacks(listener).fit(*glyphs)
+    # Each member once on all rows, and once in each fold.
+    assert listener.begun.count(("TextEncoder", "encode")) == 300
+    assert listener.begun.count(("ImageDescriptor", "encode")) == 300
+    assert ("ModalityVotingClassifier", "modality image, fold 2") in listener.begun_for
+    assert sorted(listener.begun) == sorted(listener.ended)
+    assert not {name for part in [vote, *vote.estimators_] for name in vars(part) if "callback" in name}
+
+
+@pytest.mark.parametrize("needs_y", [False, True])
+def test_encoding_inside_a_stacker_is_heard(glyphs, members, needs_y):
+    listener = Listener()
+    fused = ModalityFuser(
+        [("image", ImageDescriptor("pixels", size=16), "image")], LDAFusion() if needs_y else "concat"
+    )
+    final = make_pipeline(StandardScaler(), LogisticRegression())
+    stack = ModalityStackingClassifier(members[:1], final, cv=2, passthrough=fused)
+    stack.set_callbacks(listener).fit(*glyphs)
+    assert listener.begun.count(("TextEncoder", "encode")) == 300
+    assert listener.begun.count(("ImageDescriptor", "encode")) == (300 if needs_y else 100)
+    assert ("ModalityStackingClassifier", "final estimator") in listener.begun_for
+    assert sorted(listener.begun) == sorted(listener.ended)
+    left = [*stack.estimators_, stack.final_estimator_, stack.passthrough]
+    assert not {name for part in left for name in vars(part) if "callback" in name}
+
+
+def test_members_that_cannot_be_fitted_are_steps_as_well(members):
+    listener = Listener()
+    X = pd.DataFrame({"text": ["a cat", "the dog", None, None], "number": [1.0, 2.0, 3.0, 4.0]})
+    vote = ModalityVotingClassifier([members[0], ("number", LogisticRegression(), ["number"])])
+    with pytest.warns(UserWarning, match="only one class"):
+        vote.set_callbacks(listener).fit(X, [0, 0, 1, 1])
+    assert ("ModalityVotingClassifier", "modality text") in listener.ended
+    assert sorted(listener.begun) == sorted(listener.ended)
+
+
+@pytest.mark.parametrize("kind", ["fuser", "voter"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_progress_bar_of_a_search_reaches_the_encoders(glyphs, pipe, members, kind, n_jobs, capsys):
     pytest.importorskip("rich")
-    search = GridSearchCV(pipe, {"clf__C": [0.1, 1]}, cv=2, error_score="raise")
-    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(*glyphs)
+    vote = Pipeline([("vote", ModalityVotingClassifier(members))])
+    model, name = (pipe, "clf__C") if kind == "fuser" else (vote, "vote__image__logisticregression__C")
+    search = GridSearchCV(model, {name: [0.1, 1]}, cv=2, error_score="raise", n_jobs=n_jobs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The estimator Modality.* does not support")
+        search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(*glyphs)
     printed = capsys.readouterr().out
     assert "TextEncoder" in printed
     assert "ImageDescriptor" in printed

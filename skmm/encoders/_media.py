@@ -15,6 +15,9 @@ from .._validation import RejectedItem
 
 _CHANNELS = (1, 3, 4)
 
+# Bytes 4 to 12 of HEIC files, still images and sequences.
+_HEIF_STARTS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")}
+
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -163,6 +166,12 @@ def _decode(stream, background, enough):
     try:
         image = Image.open(stream)
     except UnidentifiedImageError:
+        stream.seek(4)
+        if stream.read(8) in _HEIF_STARTS:
+            raise RejectedItem(
+                "this is a HEIC image, which Pillow reads by a plugin only; install pillow-heif and call "
+                "pillow_heif.register_heif_opener()"
+            ) from None
         raise RejectedItem("the content is not an image in a format that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RejectedItem(f"too large to decode safely ({error}); {_bomb_advice()}") from None

@@ -295,9 +295,8 @@ def _container(stream):
             buffer_size=_READ_BYTES,
             metadata_errors="replace",
         )
-    except MemoryError:
-        raise
-    # The library's errors derive from many builtin ones.
+    # The library's errors derive from many builtin ones, MemoryError among them: tables of the size that a damaged
+    # header claims are refused in that way.
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise RejectedItem(
             f"the content is not a video in a format that PyAV can read, or its header is damaged ({_reason(error)})"

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, TransformerMixin, is_classifier, is_regressor
+from sklearn.callback import CallbackSupportMixin
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch, get_tags
@@ -12,7 +13,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._base import ModalityComposition, PresentRows, member_tags
+from .._base import ModalityComposition, PresentRows, member_tags, step_of
 from .._validation import (
     check_feature_names_in,
     check_sample_weight,
@@ -24,7 +25,7 @@ from ._members import MemberSpec, calibrated, check_partition, fit_and_respond, 
 from ._target import ClassTarget, RealTarget
 
 
-class DecisionComposition(TransformerMixin, ModalityComposition):
+class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityComposition):
     """Base of the estimators that join decisions of one estimator per modality.
 
     A subclass says with ``_method_of`` what it asks a member.
@@ -188,7 +189,17 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
         check_partition(splits, len(y), type(self).__name__)
         return splits
 
-    def _fit_members(self, X, y, weights, routed, splits=()):
+    def _begin_progress(self, X, y, n_steps):
+        """Tell callbacks that a fit of that many steps begins; give the context of the fit."""
+        progress = self._init_callback_context(max_subtasks=n_steps)
+        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        return progress
+
+    def _n_member_fits(self, splits):
+        """Number of fits of members, each a step of the fit."""
+        return len(self._active()) * (1 + len(splits))
+
+    def _fit_members(self, X, y, weights, routed, splits, progress):
         """Fit all members on all their rows and, given splits, on folds as well; give out-of-fold answers.
 
         Returns
@@ -208,7 +219,7 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
             presents.append(present)
             numeric = not is_classifier(self) or is_regressor(member)
             spec = MemberSpec(
-                owner=type(self).__name__,
+                owner=self,
                 name=name,
                 estimator=member,
                 X=own,
@@ -217,13 +228,14 @@ class DecisionComposition(TransformerMixin, ModalityComposition):
                 calibration=self._calibration_of(name),
                 verbose=self.verbose,
             )
-            jobs.append(delayed(fit_member)(spec, y, weights, present, slice(None), self._target))
+            step = step_of(progress, f"modality {name}", member)
+            jobs.append(delayed(fit_member)(spec, y, weights, present, slice(None), self._target, step))
             quiet = MemberSpec(**{**spec, "verbose": False})
             method = self._method_of(name, member)
-            jobs.extend(
-                delayed(fit_and_respond)(quiet, y, weights, present, train, test, method, self._target)
-                for train, test in splits
-            )
+            for fold, (train, test) in enumerate(splits, start=1):
+                step = step_of(progress, f"modality {name}, fold {fold}", member)
+                job = delayed(fit_and_respond)
+                jobs.append(job(quiet, y, weights, present, train, test, method, self._target, step))
         done = parallel(jobs)
         step = 1 + len(splits)
         self._members = done[::step]

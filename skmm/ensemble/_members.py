@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 
-from .._base import consumed, join_lenient, split_lenient
+from .._base import consumed, join_lenient, part_steps, propagated, split_lenient
 from .._validation import log_elapsed_time
 
 
@@ -70,7 +70,7 @@ class MemberSpec(Bunch):
     """
 
 
-def fit_member(spec, y, weights, present, rows, target):
+def fit_member(spec, y, weights, present, rows, target, step):
     """Fit a clone of a member on its present rows.
 
     Parameters
@@ -93,20 +93,31 @@ def fit_member(spec, y, weights, present, rows, target):
     target : ClassTarget or RealTarget
         What y is.
 
+    step : CallbackContext
+        The step of the owner's fit that this is.
+
     Returns
     -------
     member : Member
         The fitted member.
     """
     estimator = clone(spec.estimator)
-    *lead, last = split_lenient(estimator)
+    parts = split_lenient(estimator)
+    with part_steps(step, spec.owner, parts) as steps:
+        return _fit_parts(spec, y, weights, present, rows, target, estimator, parts, steps)
+
+
+def _fit_parts(spec, y, weights, present, rows, target, estimator, parts, steps):
+    """Fit the parts of a clone of a member, and make a member of them again."""
+    *lead, last = parts
     params = present.take_params(spec.X, spec.params)
     # What an encoder cannot read is missing for what follows it, as if it had never been there.
     present, inputs = copy(present), present.take(spec.X)
-    for part in lead:
-        if len(present):
-            own = consumed(part, "fit_transform", params)
-            inputs = present.narrow(present.call(part.fit_transform, inputs, present.take(y), **own))
+    for part, step in zip(lead, steps[:-1], strict=True):
+        with propagated(step, spec.owner, part):
+            if len(present):
+                own = consumed(part, "fit_transform", params)
+                inputs = present.narrow(present.call(part.fit_transform, inputs, present.take(y), **own))
     if lead:
         params = consumed(last, "fit", present.take_params(spec.X, spec.params))
     empty = len(present) == 0
@@ -116,7 +127,8 @@ def fit_member(spec, y, weights, present, rows, target):
     labels = target.varying(y_own)
     if empty or len(labels) == 0:
         reason = "no row" if empty else "only one class"
-        return Member(spec.name, target.stand_in(y_own), prior, constant=reason, numeric=spec.numeric)
+        with propagated(steps[-1], spec.owner, last):
+            return Member(spec.name, target.stand_in(y_own), prior, constant=reason, numeric=spec.numeric)
 
     y_fit = target.to_fit(y_own, spec.estimator)
     if y_own.ndim == 1 or len(labels) == y_own.shape[1]:
@@ -125,7 +137,8 @@ def fit_member(spec, y, weights, present, rows, target):
         y_fit = y_fit[:, labels[0]] if len(labels) == 1 else y_fit[:, labels]
     if spec.calibration is not None:
         last = present.call(calibrated, last, spec.calibration, y_fit)
-    with log_elapsed_time(spec.owner, f"modality {spec.name}" if spec.verbose else None):
+    message = f"modality {spec.name}" if spec.verbose else None
+    with log_elapsed_time(type(spec.owner).__name__, message), propagated(steps[-1], spec.owner, last):
         present.call(last.fit, inputs, y_fit, **params)
     if not lead:
         estimator = last
@@ -136,9 +149,9 @@ def fit_member(spec, y, weights, present, rows, target):
     return Member(spec.name, estimator, prior, labels, numeric=spec.numeric)
 
 
-def fit_and_respond(spec, y, weights, present, train, test, method, target):
+def fit_and_respond(spec, y, weights, present, train, test, method, target, step):
     """Fit a member on the present rows of a fold; give its answers for the rows left out, and why it is constant."""
-    member = fit_member(spec, y, weights, present.within(train), train, target)
+    member = fit_member(spec, y, weights, present.within(train), train, target, step)
     return member.respond(spec.X, present.within(test), method, target)[test], member.constant
 
 

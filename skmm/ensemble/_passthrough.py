@@ -8,6 +8,7 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.utils import Bunch, get_tags
 
+from .._base import propagated
 from .._missing import column_means, fill_missing, is_missing_item
 from .._validation import (
     check_method_params,
@@ -89,21 +90,52 @@ class Features:
     def __init__(self, transformer):
         self.transformer = clone(transformer)
 
-    def fit_transform(self, X, y, request, splits, n_jobs):
+    def folds_of(self, splits):
+        """Give those of the splits in which features have to be made out of fold: all or none.
+
+        A transformer that has seen a row's target tells it in the row's features.
+        """
+        return splits if get_tags(self.transformer).target_tags.required else ()
+
+    def fit_transform(self, X, y, request, folds, owner, progress):
         """Fit on all rows; give the features that the final estimator is fitted on.
 
-        A transformer that has seen a row's target tells it in the row's features, so one that needs y gives
-        its features out of fold.
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+            Training data.
+
+        y : ndarray
+            Target of all rows.
+
+        request : Bunch
+            Metadata for the transformer's methods.
+
+        folds : sequence of (train, test)
+            What ``folds_of`` gave.
+
+        owner : estimator
+            Has ``n_jobs``, and the callbacks to report to.
+
+        progress : CallbackContext
+            The owner's fit, of which each fit is a step.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features_out)
+            Features without gaps.
         """
-        supervised = bool(splits) and get_tags(self.transformer).target_tags.required
         template = clone(self.transformer)
-        features = _fit_transform(self.transformer, X, y, request)
+        with propagated(progress.subcontext(task_name="passthrough"), owner, self.transformer):
+            features = _fit_transform(self.transformer, X, y, request)
         features = dense_block(features, "passthrough").astype(float)
-        if supervised:
-            parts = Parallel(n_jobs=n_jobs, prefer="threads")(
-                delayed(_fold_features)(template, X, y, request, train, test) for train, test in splits
+        if folds:
+            steps = [progress.subcontext(task_name=f"passthrough, fold {i}") for i in range(1, len(folds) + 1)]
+            parts = Parallel(n_jobs=owner.n_jobs, prefer="threads")(
+                delayed(_fold_features)(template, X, y, request, train, test, owner, step)
+                for (train, test), step in zip(folds, steps, strict=True)
             )
-            for (_, test), part in zip(splits, parts, strict=True):
+            for (_, test), part in zip(folds, parts, strict=True):
                 if part.shape[1] != features.shape[1]:
                     raise ValueError(
                         f"passthrough: {type(template).__name__} gives {features.shape[1]} columns on all rows, but "
@@ -131,8 +163,9 @@ def _fit_transform(transformer, X, y, request):
     return transformer.fit(X, y, **request.get("fit", {})).transform(X)
 
 
-def _fold_features(template, X, y, request, train, test):
+def _fold_features(template, X, y, request, train, test, owner, step):
     transformer = clone(template)
     params = Bunch(**{method: check_method_params(X, values, indices=train) for method, values in request.items()})
-    _fit_transform(transformer, safe_indexing(X, train), y[train], params)
+    with propagated(step, owner, transformer):
+        _fit_transform(transformer, safe_indexing(X, train), y[train], params)
     return dense_block(transformer.transform(safe_indexing(X, test)), "passthrough")

@@ -9,6 +9,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
+from .._base import propagated
 from .._validation import HasMethods, StrOptions, VisualBlock
 from ._base import DecisionComposition
 from ._members import Member
@@ -48,11 +49,15 @@ class ModalityStacking(DecisionComposition):
         routed = self._route(sample_weight if weights is None else weights, params, others)
         prefit = isinstance(self.cv, str)
         splits = () if prefit else self._splits(X, y, routed)
+        features = None if isinstance(self.passthrough, bool) else Features(self.passthrough)
+        folds = () if features is None else features.folds_of(splits)
+        n_others = 1 if features is None else 2 + len(folds)
+        progress = self._begin_progress(X, y, n_others + (0 if prefit else self._n_member_fits(splits)))
         if prefit:
             self._take_prefit(X, y, weights)
             _, answers, present = self._respond(X)
         else:
-            answers, present = self._fit_members(X, y, weights, routed, splits)
+            answers, present = self._fit_members(X, y, weights, routed, splits, progress)
 
         self._fills = [self._fill(member, answer) for member, answer in zip(self._members, answers, strict=True)]
         # Fixed here: data without gaps at fit gets no indicator at predict.
@@ -60,7 +65,7 @@ class ModalityStacking(DecisionComposition):
         known = present.any(axis=0)
         if not known.any():
             raise ValueError(f"{type(self).__name__}: all {len(y)} rows have no modality; there is nothing to learn.")
-        meta = self._join(answers, present, self._fit_passthrough(X, y, routed, splits))
+        meta = self._join(answers, present, self._fit_passthrough(X, y, routed, features, folds, progress))
         # A row without any modality is answered with the prior, so it has nothing to teach.
         rows = slice(None) if known.all() else np.flatnonzero(known)
         own = {
@@ -69,7 +74,9 @@ class ModalityStacking(DecisionComposition):
         }
         if is_classifier(self) and y.ndim == 1 and len(np.unique(y[rows])) == 1:
             final, own = DummyClassifier(), {}
-        self.final_estimator_ = final.fit(meta[rows], y[rows], **own)
+        with propagated(progress.subcontext(task_name="final estimator"), self, final):
+            self.final_estimator_ = final.fit(meta[rows], y[rows], **own)
+        progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     def _take_prefit(self, X, y, weights):
@@ -108,8 +115,8 @@ class ModalityStacking(DecisionComposition):
     def _drops_first(self, member):
         return self._methods[member.name] == "predict_proba" and self._target.binary
 
-    def _fit_passthrough(self, X, y, routed, splits):
-        self._extra = None
+    def _fit_passthrough(self, X, y, routed, features, folds, progress):
+        self._extra = features
         if self.passthrough is False:
             return None
         if self.passthrough is True:
@@ -118,9 +125,8 @@ class ModalityStacking(DecisionComposition):
             names = self.feature_names_in_ if by_name else [f"x{i}" for i in range(self.n_features_in_)]
             self._extra = Columns(X, positions, names, by_name)
             return self._extra.transform(X)
-        self._extra = Features(self.passthrough)
         request = routed.get("passthrough") or Bunch()
-        return self._extra.fit_transform(X, y, request, splits, self.n_jobs)
+        return features.fit_transform(X, y, request, folds, self, progress)
 
     def _meta(self, X):
         X, answers, present = self._respond(X)

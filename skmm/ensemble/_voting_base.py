@@ -53,12 +53,14 @@ class ModalityVoting(DecisionComposition):
         given = self._given_weights()
         routed = self._route(sample_weight if weights is None else weights, params)
         splits = self._splits(X, y, routed) if given is None else ()
-        answers, present = self._fit_members(X, y, weights, routed, splits)
+        progress = self._begin_progress(X, y, self._n_member_fits(splits))
+        answers, present = self._fit_members(X, y, weights, routed, splits, progress)
         if given is None:
             # Rows without any member say nothing about the weights.
             rows = np.ones(len(y)) if weights is None else weights
             given = self._learn_weights(answers, present, y, rows * present.any(axis=0))
         self.weights_ = given
+        progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     def _check_voting_members(self):

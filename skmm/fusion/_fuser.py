@@ -19,8 +19,10 @@ from .._base import (
     join_lenient,
     member_tags,
     named,
+    part_steps,
     propagated,
     split_lenient,
+    step_of,
 )
 from .._validation import (
     HasMethods,
@@ -249,7 +251,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
                 self, name, as_transformer(member), self._select(X, name), y, routed[name], step
             )
             for name, member, step in [
-                (name, member, progress.subcontext(task_name=f"modality {name}")) for name, member, _ in active
+                (name, member, step_of(progress, f"modality {name}", member)) for name, member, _ in active
             ]
         )
         self.modalities_ = [
@@ -421,13 +423,14 @@ def fit_transform_modality(owner, name, member, X, y, routed, step):
     present = PresentRows(X, name)
     transformer = clone(member)
     message = f"modality {name}" if owner.verbose else None
-    with log_elapsed_time(type(owner).__name__, message), propagated(step, owner, transformer):
-        parts = split_lenient(transformer)
+    parts = split_lenient(transformer)
+    with log_elapsed_time(type(owner).__name__, message), part_steps(step, owner, parts) as steps:
         outputs = present.take(X)
-        for part in parts:
+        for part, own_step in zip(parts, steps, strict=True):
             present.require_some()
             params = {method: consumed(part, method, present.take_params(X, routed[method])) for method in routed}
-            outputs = present.call(_fit_transform, part, outputs, present.take(y), Bunch(**params))
+            with propagated(own_step, owner, part):
+                outputs = present.call(_fit_transform, part, outputs, present.take(y), Bunch(**params))
             outputs = present.narrow(outputs) if len(parts) > 1 else outputs
     return join_lenient(transformer, parts), present.scatter(dense_block(outputs, name))
 

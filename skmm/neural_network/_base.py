@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from .._base import ModalityComposition, member_tags, named
+from .._base import ModalityComposition, member_tags, named, step_of
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, check_X, safe_indexing
 from ._inputs import is_module, is_trained, make_input
@@ -223,7 +223,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         active = [(name, member, columns) for name, member, columns in self.modalities if name in self._active()]
         for name, member, _ in active:
             part = make_input(name, member)
-            step = progress.subcontext(task_name=f"modality {name}")
+            step = step_of(progress, f"modality {name}", member)
             own, mask = part.fit(self, self._select(X, name), y, weights, step)
             self._inputs.append(part)
             arrays.append(own)

@@ -82,6 +82,12 @@ def avif():
     return photo("AVIF", quality=100)
 
 
+def heic():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    return photo("HEIF", quality=100)
+
+
 def webp():
     needs("webp")
     return photo("WEBP", lossless=True)
@@ -133,6 +139,7 @@ FORMS = {
         "animation": (lambda *_: animation(), RGB, EXACT),
         "WebP": (lambda *_: webp(), RGB, EXACT),
         "AVIF, where Pillow reads it": (lambda *_: avif(), RGB, CLOSE),
+        "HEIC, by the plugin pillow-heif": (lambda *_: heic(), RGB, CLOSE),
     },
     "audio": {
         "path, as a string": (lambda folder, _: str(stored(recording(), folder)), SOUND / 2**15, EXACT),

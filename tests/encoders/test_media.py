@@ -301,6 +301,13 @@ def test_eps_is_refused():
     assert "EPS" in reason_of(encoded(Image.new("RGB", (4, 4)), "EPS"))
 
 
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_heic_without_its_plugin_says_what_to_install(brand, monkeypatch):
+    # Another test may have registered it.
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    assert "install pillow-heif" in reason_of(b"\0\0\0\x18ftyp" + brand + bytes(12) + b"mif1heic")
+
+
 def test_reason_does_not_repeat_the_item(tmp_path):
     path = tmp_path / "some_rare_name.png"
     path.write_bytes(b"plain text")

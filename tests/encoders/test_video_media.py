@@ -265,6 +265,21 @@ class TestDamage:
             video[start : start + 8] = b"spoilt!!"
         assert "no frame of the video can be decoded" in reason_of(bytes(video))
 
+    def test_tables_larger_than_memory_are_refused_not_out_of_memory(self, make_video):
+        video = make_video(codec="mpeg4", container="mp4", pixels="yuv420p")
+        reasons = []
+        # Behind the name of a table come 4 bytes of version and flags, then its length; in one a size stands before it.
+        for table in (b"stts", b"stsc", b"stsz", b"stco", b"stss", b"ctts"):
+            for place in (8, 12):
+                damaged = bytearray(video)
+                start = video.find(table) + place
+                damaged[start : start + 4] = b"\xff\xff\xff\x7f"
+                try:
+                    sample_frames(bytes(damaged), n_frames=4)
+                except RejectedItem as rejected:
+                    reasons.append(str(rejected))
+        assert any("Cannot allocate memory" in reason for reason in reasons)
+
     @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.9])
     def test_any_damage_gives_frames_or_a_reason(self, any_format, share):
         video = bytearray(any_format())
