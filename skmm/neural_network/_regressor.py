@@ -178,6 +178,8 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     **Persistence.** A pickle holds the weights as arrays, so what was trained on a GPU loads on a machine without one.
 
+    **Interrupts.** As in :class:`MultimodalNetClassifier`: what was learned until then stays.
+
     **Randomness.** The global random state of torch is left as it was. Fits in several threads of one process share
     it, and are repeatable only where dropout is 0.
 
