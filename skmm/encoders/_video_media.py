@@ -6,6 +6,7 @@ memory holds those that were chosen and never the whole video.
 
 import io
 import os
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Real
@@ -252,7 +253,8 @@ def _frames_in_memory(item):
     is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Real)
     if is_pair and isinstance(item[1], (np.ndarray, list, tuple)):
         rate, item = item
-        if not np.isfinite(rate) or rate <= 0:
+        # Integers beyond the range of floats are numbers as well.
+        if not 0 < rate <= sys.float_info.max:
             raise RejectedItem(f"frames per second must be positive and finite, got {rate!r}")
         rate = _rate(rate)
     if isinstance(item, np.ndarray) and item.dtype != object:

@@ -313,6 +313,7 @@ class TestRejected:
             ([np.zeros((8, 8)), None], "frame 1: an image is a path"),
             ((0, np.zeros((4, 8, 8))), "frames per second must be positive"),
             ((float("nan"), np.zeros((4, 8, 8))), "frames per second must be positive"),
+            ((10**400, np.zeros((4, 8, 8))), "frames per second must be positive"),
             ((float("inf"), np.zeros((4, 8, 8))), "frames per second must be positive"),
             (np.array(None, dtype=object), "got an object of type ndarray"),
             (Image.new("RGB", (8, 8)), "got an object of type Image"),
