@@ -335,8 +335,8 @@ class TestContract:
     def test_workers_and_threads_change_no_more_than_rounding(self, precision, monkeypatch):
         torch.manual_seed(0)
         network = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=0).eval()
-        images = [blob(40, 40, seed=i) for i in range(70)]
-        fitted = encoder(network, preprocess={"input_size": (3, 64, 64)}, precision=precision, store=None).fit(images)
+        images = [blob(40, 40, seed=i) for i in range(40)]
+        fitted = encoder(network, preprocess={"input_size": (3, 32, 32)}, precision=precision, store=None).fit(images)
         run, seen = ImageEncoder._encode_batch, set()
 
         def note(self, batch, model):
@@ -346,7 +346,7 @@ class TestContract:
         monkeypatch.setattr(ImageEncoder, "_encode_batch", note)
         n_threads, found = torch.get_num_threads(), {}
         try:
-            for ways in [(1, 1), (1, 2), (2, 2), (3, 6)]:
+            for ways in [(1, 1), (1, 2), (2, 2)]:
                 n_workers, n_in_all = ways
                 torch.set_num_threads(n_in_all)
                 monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model, n=n_workers: n)
@@ -355,7 +355,7 @@ class TestContract:
                 assert torch.get_num_threads() == n_in_all
         finally:
             torch.set_num_threads(n_threads)
-        assert seen == {(False, 1), (False, 2), (True, 1), (True, 2)}
+        assert seen == {(False, 1), (False, 2), (True, 1)}
         # A worker's single thread is the caller's.
         assert_array_equal(found[2, 2], found[1, 1])
         tolerance = {"float32": 1e-5, "bfloat16": 2e-2}[precision] * np.abs(found[1, 1]).max()
