@@ -20,6 +20,7 @@ class BlockCovariance(NamedTuple):
     matrix: np.ndarray
     blocks: dict  # name -> slice of the matrix
     columns: dict  # name -> positions of these columns in the block
+    widths: dict  # name -> columns of the block
     scales: dict  # name -> what these columns were divided by
     targets: dict  # name -> variance that a full ridge gives every column
     noises: dict  # name -> variance that rounding of X can make, along the worst direction
@@ -28,6 +29,14 @@ class BlockCovariance(NamedTuple):
     def of(self, moments):
         """Give the covariance of other rows in the same columns and scales."""
         return _restrict(moments.covariance(), *self._layout(moments.blocks))
+
+    def in_units(self, bases):
+        """Give coefficients of all columns of each block in their own units, from those of these columns."""
+        coefficients = {}
+        for name, basis in bases.items():
+            coefficients[name] = np.zeros((self.widths[name], basis.shape[1]))
+            coefficients[name][self.columns[name]] = basis / self.scales[name][:, None]
+        return coefficients
 
     def _layout(self, blocks):
         kept = np.concatenate([self.columns[name] + columns.start for name, columns in blocks.items()])
@@ -72,7 +81,8 @@ def block_covariance(moments, dtype, standardized, targets=None):
         found[name] = float((variances[here] * scaled).mean()) if len(here) else 0.0
         spread = (1 + np.sqrt(len(here) / max(n_rows[name] - 1, 1))) ** 2
         noises[name] = float((rounding[here] * scaled).max(initial=0) * spread)
-    result = BlockCovariance(S, blocks, positions, scales, {**found, **(targets or {})}, noises, n_rows)
+    widths = {name: columns.stop - columns.start for name, columns in moments.blocks.items()}
+    result = BlockCovariance(S, blocks, positions, widths, scales, {**found, **(targets or {})}, noises, n_rows)
     return result._replace(matrix=_restrict(S, *result._layout(moments.blocks)))
 
 
@@ -208,6 +218,14 @@ def canonical_weights(covariance, ridges, n_components, objective):
     solution : CanonicalWeights
         The weights, best agreement first.
     """
+    weights, whitenings = leading_directions(covariance, ridges, n_components, objective)
+    ranks = {name: whitening.rank for name, whitening in whitenings.items()}
+    pivot = min(whitening.pivot for whitening in whitenings.values())
+    return CanonicalWeights(_to_unit_variance(weights, covariance), ranks, pivot)
+
+
+def leading_directions(covariance, ridges, n_components, objective):
+    """Give the weights of each block, not yet of unit variance, and what whitened it; see :func:`canonical_weights`."""
     S, blocks = covariance.matrix, covariance.blocks
     whitenings = {
         name: _whitening(S[own, own], ridges[name], covariance.targets[name], covariance.noises[name])
@@ -225,8 +243,7 @@ def canonical_weights(covariance, ridges, n_components, objective):
         name: whitening.weights(np.asfortranarray(direction))
         for (name, whitening), direction in zip(whitenings.items(), directions, strict=True)
     }
-    pivot = min(whitening.pivot for whitening in whitenings.values())
-    return CanonicalWeights(_to_unit_variance(weights, covariance), ranks, pivot)
+    return weights, whitenings
 
 
 def leading_pairs(M, k):

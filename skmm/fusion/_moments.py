@@ -66,9 +66,6 @@ class BlockMoments:
         self.counts = np.zeros((n_blocks, n_blocks))
         self.sums = np.zeros((n_blocks, n_features))
         self.products = np.zeros((n_features, n_features), order="F")
-        self._block_of = np.empty(n_features, dtype=int)
-        for i, columns in enumerate(blocks.values()):
-            self._block_of[columns] = i
 
     def add(self, X, *, single=False, fill=True):
         """Add rows.
@@ -154,6 +151,32 @@ class BlockMoments:
             setattr(result, name, operation(getattr(self, name), getattr(other, name)))
         return result
 
+    def projected(self, bases):
+        """Give the moments of combinations of the columns of each block.
+
+        Parameters
+        ----------
+        bases : dict of str to ndarray of shape (n_block_features, n_combinations)
+            Their coefficients, by block.
+
+        Returns
+        -------
+        moments : BlockMoments
+            Of the combinations, block after block.
+        """
+        result = copy.copy(self)
+        ends = np.cumsum([basis.shape[1] for basis in bases.values()]).tolist()
+        result.blocks = {
+            name: slice(end - basis.shape[1], end) for (name, basis), end in zip(bases.items(), ends, strict=True)
+        }
+        B = np.zeros((len(self.shift), ends[-1]), order="F")
+        for name, own in result.blocks.items():
+            B[self.blocks[name], own] = bases[name]
+        result.shift = self.shift @ B
+        result.sums = self.sums @ B
+        result.products = np.asfortranarray(B.T @ blas.dsymm(1.0, self.products, B, lower=1))
+        return result
+
     def n_rows(self):
         """Number of rows that have each block."""
         return dict(zip(self.blocks, np.diag(self.counts).astype(int).tolist(), strict=True))
@@ -184,9 +207,11 @@ class BlockMoments:
         return S
 
     def _own_means(self):
-        counts = np.diag(self.counts)[self._block_of]
-        sums = self.sums[self._block_of, np.arange(len(self.shift))]
-        return np.divide(sums, counts, out=np.zeros(len(sums)), where=counts > 0)
+        means = np.zeros(len(self.shift))
+        for i, columns in enumerate(self.blocks.values()):
+            if self.counts[i, i] > 0:
+                means[columns] = self.sums[i, columns] / self.counts[i, i]
+        return means
 
 
 def moments_of_parts(X, blocks, parts, *, single=False):

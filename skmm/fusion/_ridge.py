@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import linalg
 
-from ._canonical import FLAT, canonical_weights
+from ._canonical import FLAT, leading_directions
 
 RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 # Solved exactly; the solutions of the others lie close to the span of theirs.
@@ -54,31 +54,34 @@ def choose_ridge(covariance, splits, n_components, objective):
     """
     scores = np.zeros(len(RIDGES))
     for train, test in splits:
-        reduced = reduce_to_snapshots(covariance, covariance.of(train), covariance.of(test), n_components, objective)
-        scores += held_out_correlations(*reduced, n_components, objective)
+        reduced, bases = reduce_to_snapshots(covariance, covariance.of(train), n_components, objective)
+        held_out = test.projected(covariance.in_units(bases)).covariance()
+        scores += held_out_correlations(reduced, held_out, n_components, objective)
     return RIDGES[int(np.argmax(scores))]
 
 
-def reduce_to_snapshots(covariance, train, test, n_components, objective):
-    """Project both covariances on the span of a few solutions, so that the others cost next to nothing.
+def reduce_to_snapshots(covariance, train, n_components, objective):
+    """Project a covariance on the span of a few solutions, so that the others cost next to nothing.
 
-    Its axes are those in which each block of the first is diagonal, as it is then under every ridge.
+    The axes are those in which each block is diagonal, as it is then under every ridge. Given are the covariance on
+    them, and the axes of each block.
     """
     # Rounding matters little: what is found in their span is computed in float64.
     inner = covariance._replace(matrix=train.astype(np.float32))
     snapshots = [
-        canonical_weights(inner, dict.fromkeys(inner.blocks, ridge), n_components, objective).weights
+        leading_directions(inner, dict.fromkeys(inner.blocks, ridge), n_components, objective)[0]
         for ridge in _SNAPSHOTS
     ]
-    bases = {}
+    bases, blocks, end = {}, {}, 0
     for name, own in inner.blocks.items():
         Q = linalg.qr(np.hstack([weights[name] for weights in snapshots]).astype(np.float64), mode="economic")[0]
-        bases[name] = Q @ linalg.eigh(Q.T @ train[own, own] @ Q)[1]
-    B = linalg.block_diag(*bases.values())
-    ends = np.cumsum([basis.shape[1] for basis in bases.values()]).tolist()
-    blocks = {name: slice(end - basis.shape[1], end) for (name, basis), end in zip(bases.items(), ends, strict=True)}
-    small = inner._replace(matrix=B.T @ train @ B, blocks=blocks, noises=dict.fromkeys(blocks, 0.0))
-    return small, B.T @ test @ B
+        bases[name] = Q @ linalg.eigh(Q.T @ (train[own, own] @ Q))[1]
+        blocks[name] = slice(end, end := end + Q.shape[1])
+    small = np.empty((end, end))
+    for a, own_a in inner.blocks.items():
+        for b, own_b in inner.blocks.items():
+            small[blocks[a], blocks[b]] = bases[a].T @ (train[own_a, own_b] @ bases[b])
+    return inner._replace(matrix=small, blocks=blocks, noises=dict.fromkeys(blocks, 0.0)), bases
 
 
 def held_out_correlations(train, test, n_components, objective):

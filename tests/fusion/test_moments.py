@@ -73,3 +73,22 @@ def test_one_row_has_no_covariance():
     moments.add(rows(1))
     assert_allclose(moments.covariance(), 0)
     assert_allclose(moments.means(), rows(1)[0])
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_moments_of_combinations(missing):
+    X = np.random.default_rng(0).normal(size=(50, 9)) + 3
+    if missing:
+        X[::3, :4] = np.nan
+        X[1::4, 4:6] = np.nan
+    blocks = {"b": slice(4, 6), "a": slice(0, 4), "c": slice(6, 9)}
+    bases = {name: np.random.default_rng(1).normal(size=(own.stop - own.start, 2)) for name, own in blocks.items()}
+    whole = BlockMoments(np.full(9, 2.5), blocks)
+    whole.add(X)
+    combined = {"b": slice(0, 2), "a": slice(2, 4), "c": slice(4, 6)}
+    direct = BlockMoments(np.zeros(6), combined)
+    direct.add(np.hstack([X[:, own] @ bases[name] for name, own in blocks.items()]))
+    found = whole.projected(bases)
+    assert found.blocks == combined
+    assert_allclose(found.means(), direct.means())
+    assert_allclose(found.covariance(), direct.covariance(), atol=1e-12)
