@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from .._torch import free_cached_memory, is_out_of_memory, run_with_backoff
+from ._steps import resolve_batch_size
 
 # Rows that go through the network at a time where no gradient is needed.
 _ROWS_AT_ONCE = 1024
@@ -224,7 +225,7 @@ class Trainer:
         """
         train, validation = self._to_device(train), None if validation is None else self._to_device(validation)
         history = SimpleNamespace(losses=[], scores=[])
-        n_batches = math.ceil(len(train) / self._batch_size(len(train)))
+        n_batches = math.ceil(len(train) / resolve_batch_size(self.settings.batch_size, len(train)))
         best, waited, checkpoint = -math.inf, 0, None
         for epoch in range(n_epochs):
             self._freeze(epoch)
@@ -257,13 +258,6 @@ class Trainer:
                 raise
         free_cached_memory()
         return rows
-
-    def _batch_size(self, n_samples):
-        size = self.settings.batch_size
-        if size == "auto":
-            # Of few rows smaller batches, or an epoch has hardly a step; yet as few steps as do, for these cost time.
-            size = min(200, max(64, n_samples // 20))
-        return min(size, n_samples)
 
     def _rate(self, step, n_steps, schedule):
         """Give the factor on the learning rates: a linear rise, then half a cosine down to 0."""
