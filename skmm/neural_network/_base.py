@@ -21,6 +21,7 @@ from ._inputs import is_module, is_trained, make_input
 from ._modulation import GradientModulation
 from ._splitting import split_validation
 from ._state import to_arrays, to_tensors
+from ._steps import resolve_epochs
 
 FUSIONS = ("attention", "concat", "film", "gated", "low_rank", "mixture", "sum", "tensor", "weighted")
 _EXPLAINED = ("attention", "gated", "mixture", "weighted")
@@ -50,7 +51,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "early_stopping": [StrOptions({"auto"}), "boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "patience": [Interval(Integral, 1, None, closed="left")],
@@ -169,14 +170,15 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         else:
             X = check_X(self, X, reset=False)
         y = self._check_y(X, y, reset=reset)
-        progress = self._init_callback_context(max_subtasks=len(self._active()) * reset + self.max_epochs)
-        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         weights = self._weigh(y, sample_weight)
         if reset:
             self._random_state = check_random_state(self.random_state)
             self._outputs = self._make_outputs(y, weights, classes)
         seed = self._random_state.randint(2**31 - 1)
         X, y, weights = _with_weight(X, y, weights, type(self).__name__)
+        n_epochs = 1 if keep else resolve_epochs(self.max_epochs, self.batch_size, len(y))
+        progress = self._init_callback_context(max_subtasks=len(self._active()) * reset + n_epochs)
+        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         arrays = self._fit_inputs(X, y, weights, progress) if reset else self._prepare(X)
         if reset:
             self._dtype = _common_dtype(arrays[0])
@@ -196,7 +198,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             train, validation = self._split(train, np.random.RandomState(seed))
         if reset:
             self._prior = self._outputs.prior(targets, weights)
-        self._train(train, validation, seed, progress, reset, keep)
+        self._train(train, validation, n_epochs, seed, progress, reset, keep)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -268,7 +270,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         parts = split_validation(len(rows), strata, self.validation_fraction, random_state, type(self).__name__)
         return [rows.take(torch.from_numpy(part)) for part in parts]
 
-    def _train(self, train, validation, seed, progress, reset, keep):
+    def _train(self, train, validation, n_epochs, seed, progress, reset, keep):
         import torch
 
         from ._rows import seeded
@@ -289,7 +291,6 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             if keep:
                 trainer.load_optimizer_state(self._optimizer_state)
             before = None if reset else trainer.save()
-            n_epochs = 1 if keep else self.max_epochs
             with tqdm(total=n_epochs, desc=type(self).__name__, unit="epoch", disable=not self.verbose) as bar:
 
                 def on_epoch(epoch, loss, score):

@@ -17,6 +17,7 @@ import numpy as np
 from .._torch import free_cached_memory, is_out_of_memory
 from ._rows import in_pieces, precise
 from ._state import to_arrays, to_tensors
+from ._steps import resolve_batch_size
 
 
 class Trainer:
@@ -123,7 +124,7 @@ class Trainer:
             With the lists ``losses`` and ``scores``.
         """
         train, validation = self._to_device(train), None if validation is None else self._to_device(validation)
-        n_batches = math.ceil(len(train) / self._batch_size(len(train)))
+        n_batches = math.ceil(len(train) / resolve_batch_size(self.settings.batch_size, len(train)))
         best, waited, checkpoint = -math.inf, 0, None
         try:
             for epoch in range(n_epochs):
@@ -160,13 +161,6 @@ class Trainer:
                 raise
         free_cached_memory()
         return rows
-
-    def _batch_size(self, n_samples):
-        size = self.settings.batch_size
-        if size == "auto":
-            # Of few rows smaller batches, or an epoch has hardly a step; yet as few steps as do, for these cost time.
-            size = min(200, max(64, n_samples // 20))
-        return min(size, n_samples)
 
     def _rate(self, step, n_steps, schedule):
         """Give the factor on the learning rates: a linear rise, then half a cosine down to 0."""
