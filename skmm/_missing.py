@@ -110,6 +110,23 @@ def missing_blocks(X, blocks):
     return np.column_stack([to_numpy(xp.all(xp.isnan(X[:, columns]), axis=1)) for columns in blocks.values()])
 
 
+def holds_numbers(X):
+    """Tell whether some cell of a matrix is not NaN; the first rows settle it most often.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+        Data, with NaN in missing cells.
+
+    Returns
+    -------
+    found : bool
+        False if all is missing.
+    """
+    xp = namespace(X)
+    return any(not bool(xp.all(xp.isnan(X[rows, :]))) for rows in chunks_of_rows(X, 256))
+
+
 def column_means(X):
     """Mean of each column over its finite cells; 0 for a column without any.
 
