@@ -114,9 +114,12 @@ class ModalityImputer(BlockTransformer):
         self.add_indicator = add_indicator
         self.blocks = blocks
 
-    @property
-    def _numpy_only(self):
-        return self.strategy in ("regression", "neighbors")
+    def _check_library(self, X):
+        if self.strategy in ("regression", "neighbors") and not isinstance(X, np.ndarray):
+            raise TypeError(
+                f"ModalityImputer(strategy={self.strategy!r}) takes NumPy arrays only, got {type(X).__module__}; "
+                "convert X first, or fill in means."
+            )
 
     def _fit_blocks(self, X, y):
         self.regularization_ = None

@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from .._array_api import float_dtypes, like, namespace, take_rows, to_numpy
 from .._missing import column_means, missing_blocks
-from .._validation import Interval, StrOptions, fit_context
+from .._validation import Interval, StrOptions, fit_context, get_namespace_and_device
 from ._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
 from ._imputed import ImputedBlockTransformer
 from ._moments import BlockMoments
@@ -381,7 +381,8 @@ class LDAFusion(_ProjectionFusion):
         return X, y
 
     def _fit_projection(self, X, y, name):
-        n_classes = namespace(y).unique_values(y).shape[0]
+        y = to_numpy(y)
+        n_classes = len(np.unique(y))
         where = f" in the rows that have block {name!r}" if name else ""
         if n_classes < 2:
             raise ValueError(f"LDAFusion needs at least 2 classes{where}, got 1 class: {y[0]}.")
@@ -402,7 +403,7 @@ class LDAFusion(_ProjectionFusion):
             with warnings.catch_warnings():
                 # Of a class with one row; it adds nothing to the scatter, and there is nothing to reshape.
                 warnings.filterwarnings("ignore", message="Only one sample available")
-                return _fix_signs(lda.fit(X, y))
+                return _fix_signs(lda.fit(X, _with(y, X)))
         except linalg.LinAlgError:
             if not isinstance(X, np.ndarray):
                 raise ValueError(
@@ -432,9 +433,16 @@ def _varies_within_classes(X, y):
     """Tell whether any class has rows that differ by more than rounding."""
     xp = namespace(X)
     tolerance = 8 * xp.finfo(X.dtype).eps * float(xp.max(xp.abs(X)))
-    labels = to_numpy(y)
-    groups = (take_rows(X, labels == label) for label in np.unique(labels))
+    groups = (take_rows(X, y == label) for label in np.unique(y))
     return any(float(xp.max(xp.max(Z, axis=0) - xp.min(Z, axis=0))) > tolerance for Z in groups)
+
+
+def _with(y, X):
+    """Give labels that go with X: of another library, and where it lives, they are positions of classes."""
+    if isinstance(X, np.ndarray):
+        return y
+    xp, _, device = get_namespace_and_device(X)
+    return xp.asarray(np.unique(y, return_inverse=True)[1], device=device)
 
 
 def _fix_signs(lda):
