@@ -110,6 +110,23 @@ def missing_blocks(X, blocks):
     return np.column_stack([to_numpy(xp.all(xp.isnan(X[:, columns]), axis=1)) for columns in blocks.values()])
 
 
+def holds_numbers(X):
+    """Tell whether some cell of a matrix is not NaN; the first rows settle it most often.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+        Data, with NaN in missing cells.
+
+    Returns
+    -------
+    found : bool
+        False if all is missing.
+    """
+    xp = namespace(X)
+    return any(not bool(xp.all(xp.isnan(X[rows, :]))) for rows in chunks_of_rows(X, 256))
+
+
 def column_means(X):
     """Mean of each column over its finite cells; 0 for a column without any.
 
@@ -121,16 +138,23 @@ def column_means(X):
     Returns
     -------
     means : ndarray of shape (n_features,), dtype float64
-        What :func:`fill_missing` puts into missing cells.
+        What :func:`fill_missing` puts into missing cells. Of a constant column exactly its value, so that what is
+        centred or filled in does not vary by rounding, which whatever divides by spreads would blow up.
     """
     xp = namespace(X)
     count, total = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    values = np.full(X.shape[1], np.inf)
     for rows in chunks_of_rows(X):
         Z = X[rows, :]
         present = ~xp.isnan(Z)
         count += to_numpy(xp.sum(xp.astype(present, xp.int32), axis=0))
         total += to_numpy(xp.sum(xp.where(present, Z, xp.zeros_like(Z)), axis=0, dtype=precise_dtype(Z)))
-    return np.divide(total, count, out=np.zeros(X.shape[1]), where=count > 0)
+        if np.isinf(values).any():
+            some = to_numpy(xp.min(xp.where(present, Z, xp.full_like(Z, xp.inf)), axis=0))
+            values = np.where(np.isinf(values), some, values)
+    means = np.divide(total, count, out=np.zeros(X.shape[1]), where=count > 0)
+    rounding = 10 * float(xp.finfo(precise_dtype(X)).eps) * np.sqrt(count) * np.abs(means)
+    return np.where(np.abs(means - values) <= rounding, values, means)
 
 
 def column_variances(X, means):

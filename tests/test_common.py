@@ -46,6 +46,7 @@ STRATEGIES = [
     PCAFusion(blocks=BLOCKS),
     PCAFusion(2, level="joint", scaling="norm", blocks=BLOCKS),
     PCAFusion(0.9, scaling=None, whiten=True, blocks=BLOCKS),
+    PCAFusion(imputer="regression", blocks=BLOCKS),
     LDAFusion(blocks=BLOCKS),
     LDAFusion(1, level="joint", shrinkage=None, blocks=BLOCKS),
     KernelFusion(blocks=BLOCKS),

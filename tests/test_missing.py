@@ -82,6 +82,14 @@ def test_rows_of_other_types(column, expected):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.1, -1e9 / 3, 1e-30, 0.0])
+def test_mean_of_a_constant_column_is_its_value(value, dtype):
+    X = np.full((9001, 2), value, dtype=dtype)
+    X[:5000, 1] = np.nan
+    assert_array_equal(column_means(X), X[-1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_filling(dtype):
     X = np.array([[1, np.nan, np.nan], [3, 4, np.nan]], dtype=dtype)
     means = column_means(X)

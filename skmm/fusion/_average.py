@@ -46,6 +46,10 @@ class AverageFusion(WeightedBlockTransformer):
     scaling : {"norm", "std"} or None, default="norm"
         How the blocks are scaled before, as in :class:`ConcatFusion`.
 
+    imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
+        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
+        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+
     blocks : dict of str to slice, "prefix" or None, default=None
         Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
         by the fuser.
@@ -61,6 +65,9 @@ class AverageFusion(WeightedBlockTransformer):
 
     n_components_ : int
         Number of dimensions.
+
+    imputer_ : ModalityImputer or None
+        What missing blocks are filled in by.
 
     blocks_ : dict of str to slice
         Columns of each block, closed.
@@ -81,8 +88,7 @@ class AverageFusion(WeightedBlockTransformer):
     **Missing blocks.** The average is over the blocks that a row has, their weights scaled up to 1. A
     row without any block becomes zeros, the mean of all rows. Principal components of a block are
     learned from the rows that have it, and rotated to the mean of the others in these rows. A block
-    that is missing in every row at ``fit`` is left out of the average, then and later. A single missing
-    cell is the mean of its column.
+    that is missing in every row at ``fit`` raises an error. A single missing cell is the mean of its column.
 
     References
     ----------
@@ -121,6 +127,7 @@ class AverageFusion(WeightedBlockTransformer):
         align=True,
         weights=None,
         scaling="norm",
+        imputer=None,
         blocks=None,
         random_state=None,
     ):
@@ -129,6 +136,7 @@ class AverageFusion(WeightedBlockTransformer):
         self.align = align
         self.weights = weights
         self.scaling = scaling
+        self.imputer = imputer
         self.blocks = blocks
         self.random_state = random_state
 
@@ -143,8 +151,7 @@ class AverageFusion(WeightedBlockTransformer):
             if self.reduction == "pca":
                 self._maps.append(principal_axes(block, bound, random_state))
             else:
-                mean = block.mean(axis=0) if len(block) else np.zeros(block.shape[1], dtype=X.dtype)
-                self._maps.append((mean, random_axes(block.shape[1], bound, random_state, X.dtype)))
+                self._maps.append((block.mean(axis=0), random_axes(block.shape[1], bound, random_state, X.dtype)))
         self.n_components_ = max(axes.shape[1] for _, axes in self._maps)
 
         if self.reduction == "pca" and self.align:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._array_api import chunks_of_rows, float_dtypes, like, namespace, to_numpy
-from .._missing import column_means, column_variances, fill_missing
+from .._missing import column_means, column_variances, fill_missing, holds_numbers
 from .._validation import Interval, StrOptions, check_feature_names_in, fit_context, resolve_blocks
 
 N_COMPONENTS = [Interval(Integral, 1, None, closed="left")]
@@ -30,6 +30,10 @@ def signs_by_largest(coefficients):
     return np.where(coefficients[largest, np.arange(coefficients.shape[1])] < 0, -1.0, 1.0)
 
 
+def _append(X, added):
+    return X if added is None else namespace(X).concat([X, added], axis=1)
+
+
 class BlockTransformer(TransformerMixin, BaseEstimator):
     """Base of the transformers of a matrix that knows its blocks."""
 
@@ -38,7 +42,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     _min_samples = 1
     _numpy_only = False
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Learn how to join the blocks.
 
@@ -59,7 +63,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         self._fit(X, y)
         return self
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None):
         """Learn how to join the blocks, and join them.
 
@@ -76,7 +80,8 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         X_out : ndarray of shape (n_samples, n_features_out)
             Joined features, without NaN.
         """
-        return self._transform_blocks(self._fit(X, y))
+        X, added = self._fit(X, y)
+        return _append(self._transform_blocks(X), added)
 
     def transform(self, X):
         """Join the blocks.
@@ -94,16 +99,37 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=False)
         self._check_library(X)
-        return self._transform_blocks(self._scale(X))
+        X, added = self._impute(X)
+        return _append(self._transform_blocks(self._scale(X)), added)
 
     def _fit(self, X, y):
         X, y = self._validate_fit(X, y)
         self._check_library(X)
         self._resolve_blocks(X)
+        for name, columns in self.blocks_.items():
+            self._check_seen(name, holds_numbers(X[:, columns]))
+        X, added = self._fit_impute(X)
         self._fit_scale(X)
         X = self._scale(X)
         self._fit_blocks(X, y)
-        return X
+        return X, added
+
+    def _check_seen(self, name, seen):
+        """Raise unless some row of ``fit`` has the block."""
+        if not seen:
+            what = f"block {name!r} is missing" if name else "all is missing"
+            raise ValueError(
+                f"{type(self).__name__}: {what} in every row of X, so that there is nothing to learn about it; leave "
+                "out the modality, or fit on rows that have it."
+            )
+
+    def _fit_impute(self, X):
+        """Fill in what is missing, for a strategy that can; the second are columns to append to what comes out."""
+        return X, None
+
+    def _impute(self, X):
+        """Fill in as ``_fit_impute`` has learned to."""
+        return X, None
 
     def _check_library(self, X):
         if self._numpy_only and not isinstance(X, np.ndarray):
@@ -224,7 +250,11 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         input_features = check_feature_names_in(self, input_features)
-        return self._names_out(input_features)
+        return np.concatenate([self._names_out(input_features), self._added_names()])
+
+    def _added_names(self):
+        """Names of the columns that ``_impute`` appends."""
+        return np.array([], dtype=object)
 
     def _names_out(self, input_features):
         raise NotImplementedError

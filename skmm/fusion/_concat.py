@@ -39,6 +39,10 @@ class ConcatFusion(WeightedBlockTransformer):
         and their squares have mean 1. What follows has to heed scale, as a penalised linear model,
         nearest neighbours or a kernel does; a StandardScaler would undo all weights.
 
+    imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
+        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
+        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+
     blocks : dict of str to slice, "prefix" or None, default=None
         Columns of each block. ``"prefix"`` reads them from the part of the column names before the
         first ``__``; None means one block. Inside :class:`ModalityFuser` it is set by the fuser.
@@ -47,6 +51,9 @@ class ConcatFusion(WeightedBlockTransformer):
     ----------
     weights_ : dict of str to float
         Factor of each block.
+
+    imputer_ : ModalityImputer or None
+        What missing blocks are filled in by.
 
     blocks_ : dict of str to slice
         Columns of each block, closed.
@@ -66,7 +73,7 @@ class ConcatFusion(WeightedBlockTransformer):
     -----
     **Missing blocks.** Means and variances come from the cells that are there. A missing cell, and
     so each cell of a missing block, becomes the mean of its column, at ``fit`` and at ``transform``.
-    A column without any value at ``fit`` becomes zeros.
+    A column without any value at ``fit`` becomes zeros, a block without any raises an error.
 
     References
     ----------
@@ -87,9 +94,10 @@ class ConcatFusion(WeightedBlockTransformer):
 
     _parameter_constraints: dict = {**WeightedBlockTransformer._parameter_constraints, "scaling": SCALING}
 
-    def __init__(self, *, scaling="norm", weights=None, blocks=None):
+    def __init__(self, *, scaling="norm", weights=None, imputer=None, blocks=None):
         self.scaling = scaling
         self.weights = weights
+        self.imputer = imputer
         self.blocks = blocks
 
     def _fit_blocks(self, X, y):

@@ -11,6 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from .._array_api import like, namespace, take_rows, to_numpy
+from .._validation import get_namespace_and_device
 from ._base import signs_by_largest
 from ._canonical import ledoit_wolf
 
@@ -32,7 +33,7 @@ def fit_discriminants(X, y, shrinkage, n_components):
     X : array of shape (n_samples, n_features)
         More rows than classes.
 
-    y : array of shape (n_samples,)
+    y : ndarray of shape (n_samples,)
         At least two classes.
 
     shrinkage : "auto", float in [0, 1] or None
@@ -69,7 +70,7 @@ def fit_discriminants(X, y, shrinkage, n_components):
                     return _fix_signs(_fit_wide(lda, X, y))
                 if wide and shrinkage is not None:
                     return _fix_signs(_fit_rows(lda, X, y, shrinkage=shrinkage))
-                return _fix_signs(lda.fit(X, y))
+                return _fix_signs(lda.fit(X, _with(y, X)))
         except linalg.LinAlgError:
             pass
     if not isinstance(X, np.ndarray):
@@ -84,9 +85,16 @@ def _varies_within_classes(X, y):
     """Tell whether any class has rows that differ by more than rounding."""
     xp = namespace(X)
     tolerance = 8 * xp.finfo(X.dtype).eps * float(xp.max(xp.abs(X)))
-    labels = to_numpy(y)
-    groups = (take_rows(X, labels == label) for label in np.unique(labels))
+    groups = (take_rows(X, y == label) for label in np.unique(y))
     return any(float(xp.max(xp.max(Z, axis=0) - xp.min(Z, axis=0))) > tolerance for Z in groups)
+
+
+def _with(y, X):
+    """Give labels that go with X: of another library, and where it lives, they are positions of classes."""
+    if isinstance(X, np.ndarray):
+        return y
+    xp, _, device = get_namespace_and_device(X)
+    return xp.asarray(np.unique(y, return_inverse=True)[1], device=device)
 
 
 def _fix_signs(lda):

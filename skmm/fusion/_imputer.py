@@ -7,6 +7,7 @@ from scipy import linalg
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.utils import gen_batches
 
+from .._array_api import like, namespace
 from .._missing import missing_blocks
 from .._validation import Interval, StrOptions
 from ._base import BlockTransformer
@@ -74,10 +75,11 @@ class ModalityImputer(BlockTransformer):
 
     **Missing blocks.** A row without any block gets the means of all columns (for ``"zero"``, zeros). A
     single missing cell becomes the mean of its column, whatever the strategy. A block that is missing
-    in every row at ``fit`` becomes zeros, then and later, and plays no part in what others become.
+    in every row at ``fit`` raises an error.
 
-    In a pipeline inside of :class:`ModalityFuser` the strategy after the imputer gets the blocks as
-    well, unless ``add_indicator`` is set.
+    Strategies that can fill blocks in take an imputer as their parameter ``imputer``. Before any other, it goes
+    into a pipeline; inside of :class:`ModalityFuser` the strategy after it gets the blocks as well, unless
+    ``add_indicator`` is set.
 
     References
     ----------
@@ -104,7 +106,6 @@ class ModalityImputer(BlockTransformer):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "add_indicator": ["boolean"],
     }
-    _numpy_only = True
 
     def __init__(self, strategy="mean", *, regularization="auto", n_neighbors=15, add_indicator=False, blocks=None):
         self.strategy = strategy
@@ -112,6 +113,13 @@ class ModalityImputer(BlockTransformer):
         self.n_neighbors = n_neighbors
         self.add_indicator = add_indicator
         self.blocks = blocks
+
+    def _check_library(self, X):
+        if self.strategy in ("regression", "neighbors") and not isinstance(X, np.ndarray):
+            raise TypeError(
+                f"ModalityImputer(strategy={self.strategy!r}) takes NumPy arrays only, got {type(X).__module__}; "
+                "convert X first, or fill in means."
+            )
 
     def _fit_blocks(self, X, y):
         self.regularization_ = None
@@ -121,8 +129,7 @@ class ModalityImputer(BlockTransformer):
         filled = self._fill(X)
         self._spreads = np.ones(X.shape[1])
         for columns, absent in zip(self.blocks_.values(), missing.T, strict=True):
-            if not absent.all():
-                self._spreads[columns] = _spread(filled[~absent, columns], self._means[columns])
+            self._spreads[columns] = _spread(filled[~absent, columns], self._means[columns])
         Z = self._standardize(filled)
         blocks = list(self.blocks_.values())
         if self.strategy == "regression":
@@ -141,13 +148,16 @@ class ModalityImputer(BlockTransformer):
     def _transform_blocks(self, X):
         missing = missing_blocks(X, self.blocks_)
         filled = self._fill(X)
-        if self.strategy == "zero":
-            filled = np.where(self._by_column(missing), np.zeros((), dtype=X.dtype), filled)
-        elif self.strategy != "mean" and missing.any():
-            expected = self._model.predict(self._standardize(filled), missing) * self._spreads + self._means
-            filled = np.where(self._by_column(missing), expected.astype(X.dtype), filled)
+        xp = namespace(X)
+        if self.strategy != "mean" and missing.any():
+            if self.strategy == "zero":
+                expected = xp.zeros_like(filled)
+            else:
+                expected = self._model.predict(self._standardize(filled), missing) * self._spreads + self._means
+                expected = expected.astype(X.dtype)
+            filled = xp.where(like(self._by_column(missing), X) != 0, expected, filled)
         if self.add_indicator:
-            return np.hstack([filled, missing.astype(X.dtype)])
+            return xp.concat([filled, like(missing, X)], axis=1)
         return filled
 
     def _by_column(self, missing):
@@ -158,10 +168,11 @@ class ModalityImputer(BlockTransformer):
         return mask
 
     def _names_out(self, input_features):
-        if not self.add_indicator:
-            return input_features
-        added = [f"{name}__missing" if name else "missing" for name in self.blocks_]
-        return np.concatenate([input_features, np.array(added, dtype=object)])
+        return input_features
+
+    def _added_names(self):
+        names = self.blocks_ if self.add_indicator else []
+        return np.array([f"{name}__missing" if name else "missing" for name in names], dtype=object)
 
 
 def _spread(X, means):
@@ -234,8 +245,6 @@ def _basis(Z):
     n_samples, n_features = Z.shape
     if n_samples >= n_features:
         return None
-    if n_samples == 0:
-        return np.zeros((n_features, 1))
     _, s, Vt = linalg.svd(Z.astype(np.float64), full_matrices=False)
     rank = max(1, np.count_nonzero(s > s[0] * n_features * np.finfo(Z.dtype).eps))
     return Vt[:rank].T

@@ -57,6 +57,10 @@ class KernelFusion(WeightedBlockTransformer):
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Factors of whole blocks have no influence.
 
+    imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
+        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
+        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+
     blocks : dict of str to slice, "prefix" or None, default=None
         Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
         by the fuser.
@@ -75,6 +79,9 @@ class KernelFusion(WeightedBlockTransformer):
 
     n_components_ : int
         Number of features.
+
+    imputer_ : ModalityImputer or None
+        What missing blocks are filled in by.
 
     blocks_ : dict of str to slice
         Columns of each block, closed.
@@ -95,8 +102,8 @@ class KernelFusion(WeightedBlockTransformer):
     -----
     **Missing blocks.** The sum is over the blocks that both rows have, and is divided by the weights that
     each row has, as the formula says; k stays a kernel. A row thus lies where its other blocks say, and
-    a row without any block becomes zeros. A block that is missing in all landmarks has weight 0. A single missing
-    cell is the mean of its column.
+    a row without any block becomes zeros. A block that is missing in all landmarks has weight 0, one that is missing
+    in every row at ``fit`` raises an error. A single missing cell is the mean of its column.
 
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
@@ -149,6 +156,7 @@ class KernelFusion(WeightedBlockTransformer):
         weights=None,
         n_landmarks=1000,
         scaling="std",
+        imputer=None,
         blocks=None,
         random_state=None,
     ):
@@ -160,6 +168,7 @@ class KernelFusion(WeightedBlockTransformer):
         self.weights = weights
         self.n_landmarks = n_landmarks
         self.scaling = scaling
+        self.imputer = imputer
         self.blocks = blocks
         self.random_state = random_state
 

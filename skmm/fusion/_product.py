@@ -8,14 +8,15 @@ from sklearn.utils import check_random_state, gen_batches
 
 from .._missing import missing_blocks
 from .._validation import Interval, StrOptions
-from ._base import SCALING, BlockTransformer
+from ._base import SCALING
+from ._imputed import ImputedBlockTransformer
 from ._reduction import principal_axes
 
 # Rows whose Fourier transforms are in memory at once.
 _BATCH = 512
 
 
-class ProductFusion(BlockTransformer):
+class ProductFusion(ImputedBlockTransformer):
     r"""Multiply the blocks, so that a linear model sees how modalities interact.
 
     With a 1 put before each block, the tensor product of all blocks,
@@ -50,6 +51,10 @@ class ProductFusion(BlockTransformer):
         total variance of 1 per block, so that products are of the size of the 1 and the columns
         themselves. None: columns are centred only.
 
+    imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
+        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
+        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+
     blocks : dict of str to slice or "prefix", default=None
         Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
         :class:`ModalityFuser` it is set by the fuser.
@@ -62,6 +67,9 @@ class ProductFusion(BlockTransformer):
     ----------
     n_components_ : dict of str to int
         Number of columns of each block that enter the product.
+
+    imputer_ : ModalityImputer or None
+        What missing blocks are filled in by.
 
     blocks_ : dict of str to slice
         Columns of each block, closed.
@@ -81,8 +89,8 @@ class ProductFusion(BlockTransformer):
     -----
     **Missing blocks.** A missing block contributes the constant 1 only, so that a row is the product of
     the blocks that it has; a row without any block has products of ones. Principal components of a block
-    are learned from the rows that have it. A block that is missing in every row at ``fit`` contributes the
-    constant, then and later. A single missing cell is the mean of its column.
+    are learned from the rows that have it. A block that is missing in every row at ``fit`` raises an
+    error. A single missing cell is the mean of its column.
 
     The first column of ``"outer"`` is the constant 1. With m blocks of k columns it has
     :math:`(1 + k)^m` columns: k is 44 for two blocks in 2,048, but 2 for six blocks; sketches suit many
@@ -111,7 +119,7 @@ class ProductFusion(BlockTransformer):
     """
 
     _parameter_constraints: dict = {
-        **BlockTransformer._parameter_constraints,
+        **ImputedBlockTransformer._parameter_constraints,
         "method": [StrOptions({"outer", "hadamard", "compact"})],
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "max_features": [Interval(Integral, 1, None, closed="left")],
@@ -128,6 +136,7 @@ class ProductFusion(BlockTransformer):
         n_components="auto",
         max_features=2048,
         scaling="norm",
+        imputer=None,
         blocks=None,
         random_state=None,
     ):
@@ -135,6 +144,7 @@ class ProductFusion(BlockTransformer):
         self.n_components = n_components
         self.max_features = max_features
         self.scaling = scaling
+        self.imputer = imputer
         self.blocks = blocks
         self.random_state = random_state
 
@@ -151,7 +161,7 @@ class ProductFusion(BlockTransformer):
             if block.shape[1] > bound:
                 mean, axes = principal_axes(block, bound, random_state)
             else:
-                mean = block.mean(axis=0) if len(block) else np.zeros(block.shape[1], dtype=X.dtype)
+                mean = block.mean(axis=0)
                 axes = np.eye(block.shape[1], dtype=X.dtype)
             self._maps.append((mean, axes / unit))
         self.n_components_ = {name: axes.shape[1] for name, (_, axes) in zip(self.blocks_, self._maps, strict=True)}

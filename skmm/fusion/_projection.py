@@ -5,19 +5,21 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import linalg
 from sklearn.decomposition import PCA
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .._array_api import float_dtypes, namespace, take_rows, to_numpy
 from .._missing import column_means, missing_blocks
 from .._validation import Interval, StrOptions, fit_context
-from ._base import LEVEL, N_COMPONENTS, SCALING, BlockTransformer
+from ._base import LEVEL, N_COMPONENTS, SCALING
 from ._discriminants import fit_discriminants
+from ._imputed import ImputedBlockTransformer
 from ._moments import BlockMoments
 from ._streamed_pca import pca_from_covariance
 
 
-class _ProjectionFusion(BlockTransformer):
+class _ProjectionFusion(ImputedBlockTransformer):
     """One projection per block, or one for all blocks together, as ``level`` says."""
 
     def _fit_blocks(self, X, y):
@@ -25,18 +27,10 @@ class _ProjectionFusion(BlockTransformer):
         self.projections_ = {}
         for name, columns in self._parts().items():
             present = ~missing_blocks(X, {name: columns})[:, 0]
-            self._check_seen(name, present.any())
             self.projections_[name] = self._fit_projection(
                 take_rows(filled[:, columns], present), None if y is None else take_rows(y, present), name
             )
         self.n_components_ = {name: self._width(projection) for name, projection in self.projections_.items()}
-
-    def _check_seen(self, name, seen):
-        if not seen:
-            raise ValueError(
-                f"{type(self).__name__}: block {name!r} is missing in every row of X; there is nothing to learn "
-                "a projection from. Drop the modality, or fit on rows that have it."
-            )
 
     def _transform_blocks(self, X):
         xp = namespace(X)
@@ -52,6 +46,15 @@ class _ProjectionFusion(BlockTransformer):
 
     def _names_out(self, input_features):
         return self._block_names(self.n_components_)
+
+
+def _fills_nothing_in(estimator):
+    """Tell whether there is no imputer, which would need all rows at hand."""
+    if estimator.imputer is not None:
+        raise AttributeError(
+            f"PCAFusion: partial_fit fills no blocks in, got imputer={estimator.imputer!r}; pass imputer=None."
+        )
+    return True
 
 
 class PCAFusion(_ProjectionFusion):
@@ -78,6 +81,10 @@ class PCAFusion(_ProjectionFusion):
     whiten : bool, default=False
         Give every component unit variance.
 
+    imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
+        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
+        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+
     blocks : dict of str to slice, "prefix" or None, default=None
         Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
         by the fuser.
@@ -93,6 +100,9 @@ class PCAFusion(_ProjectionFusion):
 
     n_components_ : dict of str to int
         Number of components of each projection.
+
+    imputer_ : ModalityImputer or None
+        What missing blocks are filled in by.
 
     blocks_ : dict of str to slice
         Columns of each block, closed.
@@ -131,7 +141,7 @@ class PCAFusion(_ProjectionFusion):
     """
 
     _parameter_constraints: dict = {
-        **BlockTransformer._parameter_constraints,
+        **ImputedBlockTransformer._parameter_constraints,
         "n_components": [*N_COMPONENTS, Interval(Real, 0, 1, closed="neither"), None],
         "level": LEVEL,
         "scaling": SCALING,
@@ -140,15 +150,25 @@ class PCAFusion(_ProjectionFusion):
     }
 
     def __init__(
-        self, n_components=64, *, level="modality", scaling="norm", whiten=False, blocks=None, random_state=None
+        self,
+        n_components=64,
+        *,
+        level="modality",
+        scaling="norm",
+        whiten=False,
+        imputer=None,
+        blocks=None,
+        random_state=None,
     ):
         self.n_components = n_components
         self.level = level
         self.scaling = scaling
         self.whiten = whiten
+        self.imputer = imputer
         self.blocks = blocks
         self.random_state = random_state
 
+    @available_if(_fills_nothing_in)
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Go on learning with more rows.
@@ -156,7 +176,7 @@ class PCAFusion(_ProjectionFusion):
         Kept are the covariances of the columns, of which the components are computed anew, so that the result is the
         one of ``fit`` on all rows so far; but what ``fit`` fills with means (single missing cells and, with
         ``level="joint"``, missing blocks) is filled with those of the first batch. The first call after ``fit`` begins
-        anew.
+        anew. Only available with ``imputer=None``.
 
         Parameters
         ----------
@@ -174,6 +194,7 @@ class PCAFusion(_ProjectionFusion):
         first = not hasattr(self, "_moments")
         X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=first)
         if first:
+            self.imputer_ = None
             self._resolve_blocks(X)
             shift = column_means(X)
             self._moments = {
@@ -268,6 +289,10 @@ class LDAFusion(_ProjectionFusion):
         How the columns are scaled before the projection, as in :class:`ConcatFusion`. Shrinkage by a
         number depends on it, the rest does not.
 
+    imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
+        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
+        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+
     blocks : dict of str to slice, "prefix" or None, default=None
         Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
         by the fuser.
@@ -279,6 +304,9 @@ class LDAFusion(_ProjectionFusion):
 
     n_components_ : dict of str to int
         Number of components of each projection.
+
+    imputer_ : ModalityImputer or None
+        What missing blocks are filled in by.
 
     blocks_ : dict of str to slice
         Columns of each block, closed.
@@ -324,18 +352,21 @@ class LDAFusion(_ProjectionFusion):
     """
 
     _parameter_constraints: dict = {
-        **BlockTransformer._parameter_constraints,
+        **ImputedBlockTransformer._parameter_constraints,
         "n_components": [*N_COMPONENTS, None],
         "level": LEVEL,
         "shrinkage": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), None],
         "scaling": SCALING,
     }
 
-    def __init__(self, n_components=None, *, level="modality", shrinkage="auto", scaling="std", blocks=None):
+    def __init__(
+        self, n_components=None, *, level="modality", shrinkage="auto", scaling="std", imputer=None, blocks=None
+    ):
         self.n_components = n_components
         self.level = level
         self.shrinkage = shrinkage
         self.scaling = scaling
+        self.imputer = imputer
         self.blocks = blocks
 
     def _validate_fit(self, X, y):
@@ -349,7 +380,8 @@ class LDAFusion(_ProjectionFusion):
         return X, y
 
     def _fit_projection(self, X, y, name):
-        n_classes = namespace(y).unique_values(y).shape[0]
+        y = to_numpy(y)
+        n_classes = len(np.unique(y))
         where = f" in the rows that have block {name!r}" if name else ""
         if n_classes < 2:
             raise ValueError(f"LDAFusion needs at least 2 classes{where}, got 1 class: {y[0]}.")

@@ -12,7 +12,7 @@ def principal_axes(X, n_components, random_state):
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-        The rows that have the block, without NaN; there may be none.
+        The rows that have the block, without NaN.
 
     n_components : int
         Upper bound of the number of axes, clipped to the numerical rank but not below 1.
@@ -26,10 +26,8 @@ def principal_axes(X, n_components, random_state):
         Mean of the rows.
 
     axes : ndarray of shape (n_features, n_axes)
-        Orthonormal axes in the dtype of X; one of zeros if there is no row.
+        Orthonormal axes in the dtype of X.
     """
-    if len(X) == 0:
-        return np.zeros(X.shape[1], dtype=X.dtype), np.zeros((X.shape[1], 1), dtype=X.dtype)
     pca = PCAFusion(n_components, scaling=None, random_state=random_state).fit(X).projections_[""]
     return pca.mean_.astype(X.dtype), pca.components_.T.astype(X.dtype)
 

@@ -8,7 +8,7 @@ from sklearn.utils.validation import validate_data
 
 from .._array_api import float_dtypes
 from .._validation import StrOptions
-from ._base import BlockTransformer
+from ._imputed import ImputedBlockTransformer
 
 # Rows that a probe looks at, and folds of it. More rows hardly move a handful of weights.
 PROBE_ROWS = 2000
@@ -17,13 +17,13 @@ PROBE_FOLDS = 5
 LARGEST_WEIGHT = 8.0
 
 
-class WeightedBlockTransformer(BlockTransformer):
+class WeightedBlockTransformer(ImputedBlockTransformer):
     """Base of the strategies with a parameter ``weights``."""
 
     _learned_from_y = "cv"
 
     _parameter_constraints: dict = {
-        **BlockTransformer._parameter_constraints,
+        **ImputedBlockTransformer._parameter_constraints,
         "weights": [dict, "array-like", StrOptions({"cv"}), None],
     }
 

@@ -13,6 +13,8 @@ import pytest
 import sklearn
 from numpy.testing import assert_allclose
 from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmm import (
@@ -27,6 +29,7 @@ from skmm import (
     PLSFusion,
     ProductFusion,
 )
+from skmm._array_api import to_numpy
 
 DISPATCH = os.environ.get("SCIPY_ARRAY_API") == "1"
 elsewhere = pytest.mark.skipif(not DISPATCH, reason="run by test_all_of_this_with_dispatch in a process of its own")
@@ -36,18 +39,23 @@ THREE = {"a": slice(0, 6), "b": slice(6, 9), "c": slice(9, None)}
 STRATEGIES = [
     ConcatFusion(blocks=TWO),
     ConcatFusion(weights={"a": 1, "b": 2}, blocks=TWO),
-    ConcatFusion(weights="cv", blocks=TWO),
+    ConcatFusion(weights="cv", scaling="std", blocks=TWO),
+    ConcatFusion(imputer="mean", blocks=TWO),
+    ConcatFusion(imputer=ModalityImputer("zero", add_indicator=True), blocks=TWO),
+    ModalityImputer("zero", blocks=TWO),
     PCAFusion(3, blocks=TWO),
     PCAFusion(3, level="joint", scaling="std", whiten=True, blocks=TWO),
     PCAFusion(0.9, scaling=None, blocks=TWO),
     LDAFusion(shrinkage=None, blocks=TWO),
+    LDAFusion(1, level="joint", shrinkage=None, scaling=None, blocks=TWO),
     CCAFusion(3, blocks=TWO),
     CCAFusion(3, regularization=0, scaling=None, output="sum", blocks=TWO),
     CCAFusion(3, regularization="auto", output="mean", blocks=THREE),
     CCAFusion(3, regularization="cv", blocks=TWO),
     PLSFusion(3, blocks=THREE),
 ]
-LIBRARIES = ["array_api_strict", "torch"]
+# The second device of array_api_strict is the CPU, too, but refuses to be mixed with the first, as a GPU does.
+LIBRARIES = ["array_api_strict", "array_api_strict device1", "torch"]
 
 
 def data(dtype="float64", missing=False):
@@ -61,8 +69,9 @@ def data(dtype="float64", missing=False):
 
 
 def array(library, X):
+    library, _, device = library.partition(" ")
     xp = pytest.importorskip(library)
-    return xp.asarray(X)
+    return xp.asarray(X, device=xp.Device(device)) if device else xp.asarray(X)
 
 
 @pytest.fixture
@@ -74,7 +83,8 @@ def dispatch():
 def same(ours, expected, like, tolerance):
     assert type(ours) is type(like)
     assert str(ours.dtype) == str(like.dtype)
-    assert_allclose(np.asarray(ours), expected, atol=tolerance * np.abs(expected).max())
+    assert ours.device == like.device
+    assert_allclose(to_numpy(ours), expected, atol=tolerance * np.abs(expected).max())
 
 
 @elsewhere
@@ -90,6 +100,8 @@ def test_same_as_numpy(library, fusion, dtype, missing, dispatch):
     ours = clone(fusion)
     same(ours.fit_transform(A, b), expected.transform(X), A, tolerance)
     same(ours.transform(A[:7, :]), expected.transform(X[:7]), A, tolerance)
+    # Labels are often NumPy's still.
+    same(ours.fit(A, y).transform(A), expected.transform(X), A, tolerance)
 
 
 @elsewhere
@@ -133,7 +145,26 @@ def test_what_scikit_learns_lda_cannot_do(dispatch):
 
 
 @elsewhere
-@pytest.mark.parametrize("cls", [AverageFusion, KernelCCAFusion, KernelFusion, ModalityImputer, ProductFusion])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_before_a_ridge(library, dispatch):
+    X, y = data(missing=True)
+    for fusion in (ConcatFusion(blocks=TWO), PCAFusion(3, blocks=TWO), CCAFusion(3, blocks=TWO)):
+        A, b = array(library, X), array(library, y.astype(float))
+        ours = make_pipeline(clone(fusion), Ridge(solver="svd")).fit(A, b)
+        same(ours.predict(A), make_pipeline(fusion, Ridge(solver="svd")).fit(X, y).predict(X), A, 1e-9)
+
+
+@elsewhere
+@pytest.mark.parametrize("strategy", ["regression", "neighbors"])
+def test_what_imputers_cannot_do(strategy, dispatch):
+    A = array("torch", data()[0])
+    for fusion in (ModalityImputer(strategy, blocks=TWO), ConcatFusion(imputer=strategy, blocks=TWO)):
+        with pytest.raises(TypeError, match=rf"ModalityImputer\(strategy='{strategy}'\) takes NumPy arrays only"):
+            fusion.fit(A)
+
+
+@elsewhere
+@pytest.mark.parametrize("cls", [AverageFusion, KernelCCAFusion, KernelFusion, ProductFusion])
 def test_strategies_of_numpy_arrays_only(cls, dispatch):
     X, _ = data()
     A = array("torch", X)

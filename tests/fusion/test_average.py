@@ -106,16 +106,6 @@ def test_missing_blocks_leave_the_average(reduction):
 
 
 @pytest.mark.parametrize("reduction", ["pca", "random"])
-@pytest.mark.parametrize("weights", [None, "cv"])
-def test_blocks_that_are_never_there(reduction, weights):
-    X, y = without(linked(), b=slice(None)), np.arange(150) % 3
-    fusion = AverageFusion(4, reduction=reduction, weights=weights, random_state=0, blocks=BLOCKS).fit(X, y)
-    out = fusion.transform(X)
-    assert np.isfinite(out).all()
-    assert_array_equal(fusion.transform(np.where(np.isnan(X), 3.0, X)), out)
-
-
-@pytest.mark.parametrize("reduction", ["pca", "random"])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_few_rows_and_constant_columns(reduction, n):
     X = linked(n=n)

@@ -181,15 +181,18 @@ def test_landmarks_approximate_and_are_exact_where_they_span():
 def test_odd_data(kernel, weights):
     constant = X.copy()
     constant[:, 3:5] = 0.1
-    never = without(X, b=slice(None))
-    never[4, 6] = np.nan
-    never[5] = np.nan
-    for data in (constant, never, X[:2], without(X[:3], a=[0], b=[1]), np.ones((4, 9))):
+    once = without(X, b=slice(1, None))
+    once[4, 6] = np.nan
+    once[5] = np.nan
+    for data in (constant, once, X[:2], without(X[:3], a=[0], b=[1]), np.ones((4, 9))):
         fusion = KernelFusion(kernel=kernel, weights=weights, blocks=BLOCKS)
         out = fusion.fit_transform(data, Y[: len(data)])
         assert np.isfinite(out).all()
         assert np.isfinite(fusion.transform(X)).all()
-    assert KernelFusion(kernel=kernel, weights=weights, blocks=BLOCKS).fit(never, Y).weights_["b"] == 0
+    # Landmarks that all lack the block.
+    fusion = KernelFusion(kernel=kernel, weights=weights, n_landmarks=5, random_state=1, blocks=BLOCKS).fit(once, Y)
+    assert fusion.weights_["b"] == 0
+    assert np.isfinite(fusion.transform(X)).all()
 
 
 def test_rank_is_not_exceeded():

@@ -133,13 +133,13 @@ def test_missing_blocks():
 
 def test_errors_and_warnings_name_this_estimator():
     X = linked()
-    constant, never = X.copy(), X.copy()
+    constant, once = X.copy(), X.copy()
     constant[:, BLOCKS["b"]] = 0.1
-    never[:, BLOCKS["b"]] = np.nan
+    once[1:, BLOCKS["b"]] = np.nan
     with pytest.raises(ValueError, match=r"^KernelCCAFusion: block 'b' does not vary"):
         KernelCCAFusion(blocks=BLOCKS).fit(constant)
     with pytest.raises(ValueError, match=r"^KernelCCAFusion learns from rows that have two blocks.*'b'"):
-        KernelCCAFusion(blocks=BLOCKS).fit(never)
+        KernelCCAFusion(blocks=BLOCKS).fit(once)
     with pytest.raises(ValueError, match=r"^KernelCCAFusion: regularization names the blocks \['a'\]"):
         KernelCCAFusion(regularization={"a": 0.1}, blocks=BLOCKS).fit(X)
     with pytest.raises(ValueError, match="KernelCCAFusion needs at least 2 blocks"):

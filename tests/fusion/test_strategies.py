@@ -13,6 +13,7 @@ from skmm import (
     KernelCCAFusion,
     KernelFusion,
     LDAFusion,
+    ModalityFuser,
     ModalityImputer,
     PCAFusion,
     PLSFusion,
@@ -28,14 +29,17 @@ STRATEGIES = [
     CCAFusion(2),
     ConcatFusion(),
     ConcatFusion(weights="cv"),
+    ConcatFusion(imputer=ModalityImputer("regression", add_indicator=True)),
     KernelCCAFusion(2),
     KernelCCAFusion(2, kernel="poly", n_landmarks=20, random_state=0),
     KernelFusion(4),
     KernelFusion(4, weights="alignment", n_landmarks=20, random_state=0),
     LDAFusion(),
+    LDAFusion(level="joint", shrinkage=None),
     ModalityImputer("regression", add_indicator=True),
     ModalityImputer("neighbors"),
     PCAFusion(2),
+    PCAFusion(2, level="joint", whiten=True, imputer="neighbors"),
     PLSFusion(2),
     ProductFusion(),
     ProductFusion("hadamard", max_features=30, random_state=0),
@@ -100,3 +104,34 @@ def test_float32_stays_and_agrees(strategy):
 def test_fits_are_reproducible(strategy):
     X = data()
     assert_array_equal(strategy.fit(X, Y).transform(X), clone(strategy).fit(X, Y).transform(X))
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_without_any_row_at_fit(strategy, name):
+    X = data()
+    X[:, BLOCKS[name]] = np.nan
+    with pytest.raises(
+        ValueError, match=f"^{type(strategy).__name__}: block '{name}' is missing in every row of X.*leave out"
+    ):
+        strategy.fit(X, Y)
+    modalities = [(name, "passthrough", columns) for name, columns in BLOCKS.items()]
+    with pytest.raises(ValueError, match=f"{name!r}"):
+        ModalityFuser(modalities, fusion=strategy.set_params(blocks=None)).fit(X, Y)
+    with pytest.raises(ValueError, match="missing in every row of X"):
+        clone(strategy).set_params(blocks={"all": slice(0, 9), "none": slice(9, None)}).fit(
+            np.hstack([data(), np.full((90, 2), np.nan)]), Y
+        )
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_without_any_row_at_transform(strategy, name):
+    X = data()
+    gone = X.copy()
+    gone[:, BLOCKS[name]] = np.nan
+    out = strategy.fit(X, Y).transform(gone)
+    assert np.isfinite(out).all()
+    # As if it were missing in one row among others that have it.
+    for i in (3, 15, 50, 61, 80):
+        mixed = X.copy()
+        mixed[i] = gone[i]
+        assert_allclose(strategy.transform(mixed)[i], out[i], atol=1e-9)
