@@ -10,7 +10,7 @@ import numpy as np
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods, Interval, StrOptions
 from ._audio_networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
-from ._identity import describe
+from ._describe import describe
 from ._model import ModelEncoder, ready_module
 from ._sound import load_audio
 

@@ -1,19 +1,18 @@
 """What decides the numbers an encoder gives, as a digest: only encoders with the same one share entries of a store."""
 
-import enum
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
-import sys
-import types
 import weakref
 from contextlib import suppress
 
 import numpy as np
 
-from .._torch import divided_threads, first_line
-from ._items import FileDigests
+from .._torch import divided_threads
+from ._describe import Unidentifiable, describe_parts, tensor_digest, tensors_of
+from ._files import FileDigests
 
 # Raised whenever the code changes what encoders compute beyond rounding.
 _FORMAT = 1
@@ -35,12 +34,11 @@ _IGNORED_ENDINGS = (
 )
 _IGNORED_FOLDERS = ("onnx", "openvino", "coreml")
 
+# The file by which libraries know an adapter, which names the checkpoint that it changes.
+_ADAPTER = "adapter_config.json"
+
 # What stands for libraries in the identity: changes of rounding come with minor versions.
 _MINOR_PARTS = 2
-
-
-class Unidentifiable(Exception):
-    """Nothing tells what decides the numbers of an encoder; the text is the reason."""
 
 
 def digest_of(*parts):
@@ -70,8 +68,25 @@ def checkpoint_files(folder):
     return sorted(names)
 
 
-def folder_digest(folder, store):
-    """Give a digest of the files of a checkpoint, whatever the folder is called.
+def bases_of(folder):
+    """Give the bases of the adapters among the files of a checkpoint, as they are written there."""
+    files = [os.path.join(folder, name) for name in checkpoint_files(folder) if os.path.basename(name) == _ADAPTER]
+    bases = [_read_adapter(path).get("base_model_name_or_path") for path in files]
+    return [os.path.expanduser(base) for base in bases if base]
+
+
+def _read_adapter(path):
+    """Read the configuration of an adapter; what is damaged is for the loader to refuse."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def folder_digest(folder, store, outer=()):
+    """Give a digest of the files of a checkpoint, whatever the folder is called, and of the bases of adapters.
 
     Parameters
     ----------
@@ -81,17 +96,33 @@ def folder_digest(folder, store):
     store : EmbeddingStore
         What remembers the digests of files.
 
+    outer : tuple of str, default=()
+        Folders of which this one is the base.
+
     Returns
     -------
     digest : bytes
         Digest of names and contents.
+
+    Raises
+    ------
+    Unidentifiable
+        If a file cannot be read, or an adapter is for what is no folder.
     """
+    folder = os.path.realpath(folder)
+    if folder in outer:
+        return digest_of("again", outer.index(folder))
     names = [name for name in checkpoint_files(folder) if _is_read(name)]
     paths = [os.path.join(folder, name) for name in names]
     digests = FileDigests(store).of(paths)
     if None in digests:
         raise Unidentifiable(f"{paths[digests.index(None)]!r} cannot be read")
-    return digest_of("files", list(zip(names, digests, strict=True)))
+    bases = bases_of(folder)
+    missing = [base for base in bases if not os.path.isdir(base)]
+    if missing:
+        raise Unidentifiable(f"its files change the weights of {missing[0]!r}, which is no folder here")
+    adapted = [(minor_version("peft"), folder_digest(base, store, (*outer, folder))) for base in bases]
+    return digest_of("files", list(zip(names, digests, strict=True)), *adapted)
 
 
 def _is_read(name):
@@ -135,8 +166,7 @@ def cached_snapshot(names, revision, cache=None):
 def module_digest(module, encode_probe):
     """Give a digest of a module in memory.
 
-    Its tensors and its ``repr`` say most, but not what hooks, attributes and code do: so what it makes of a fixed
-    input counts as well.
+    What can be described counts, and for what cannot, such as a hook around the call, what it makes of a fixed input.
 
     Parameters
     ----------
@@ -162,10 +192,9 @@ def module_digest(module, encode_probe):
     if known is None or versions is None or known[0] != versions:
         if not np.array_equal(rows, _single_threaded(encode_probe), equal_nan=True):
             raise Unidentifiable("the module gives other numbers each time")
-        known = versions, _tensor_digest(module)
+        known = versions, tensor_digest(module)
         _tensor_digests[module] = known
-    parts = [(name, _qualified_name(type(part))) for name, part in module.named_modules()]
-    return digest_of("module", known[1], repr(module), parts, rows.shape, rows.tobytes())
+    return digest_of("module", known[1], describe_parts(module), rows.shape, rows.tobytes())
 
 
 # Module -> (identities and versions of its tensors, digest of their values).
@@ -181,106 +210,9 @@ def _single_threaded(function):
         return function()
 
 
-def _tensors(module):
-    """Give the state of a module by name, with the buffers that its state dict leaves out."""
-    return {**dict(module.named_buffers()), **module.state_dict(keep_vars=True)}
-
-
 def _tensor_versions(module):
     """Give what changes whenever torch writes to a tensor of the module, None if that is not tracked."""
     try:
-        return [(name, id(x), x.data_ptr(), x._version) for name, x in _tensors(module).items()]
+        return [(name, id(x), x.data_ptr(), x._version) for name, x in tensors_of(module).items()]
     except (AttributeError, RuntimeError):
         return None
-
-
-def _tensor_digest(module):
-    import torch
-
-    hasher = hashlib.blake2b(digest_size=32)
-    for name, x in sorted(_tensors(module).items()):
-        if isinstance(x, torch.Tensor):
-            try:
-                values = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            except (RuntimeError, NotImplementedError, TypeError) as error:
-                raise Unidentifiable(f"the values of its {name!r} cannot be read: {first_line(error)}") from error
-            hasher.update(repr((name, str(x.dtype), tuple(x.shape))).encode())
-            hasher.update(values)
-        else:
-            hasher.update(repr((name, describe(x))).encode())
-    return hasher.digest()
-
-
-def _qualified_name(thing):
-    return f"{getattr(thing, '__module__', None)}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
-
-
-def describe(thing):
-    """Describe a callable, or another object, as plain data that is the same in every process.
-
-    Functions count by their code, defaults and closures, objects by their class and attributes.
-
-    Parameters
-    ----------
-    thing : object
-        What decides numbers.
-
-    Returns
-    -------
-    description : nested tuples of plain data
-        Equal only for things that do the same, as far as they do not depend on global names.
-
-    Raises
-    ------
-    Unidentifiable
-        If an object hides what it holds.
-    """
-    return _describe(thing, ())
-
-
-def _describe(thing, outer):
-    if thing is None or thing is Ellipsis or isinstance(thing, (bool, int, float, complex, str, bytes)):
-        return _qualified_name(type(thing)), repr(thing)
-    if any(thing is other for other in outer):
-        return ("again", [thing is other for other in outer].index(True))
-    outer = (*outer, thing)
-    if isinstance(thing, (tuple, list)):
-        return _qualified_name(type(thing)), *(_describe(part, outer) for part in thing)
-    if isinstance(thing, (dict, types.MappingProxyType)):
-        return "dict", *((_describe(name, outer), _describe(value, outer)) for name, value in thing.items())
-    if isinstance(thing, (set, frozenset)):
-        return "set", *sorted(repr(_describe(part, outer)) for part in thing)
-    if isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
-        return "array", thing.dtype.str, thing.shape, hashlib.blake2b(thing.tobytes()).digest()
-    if isinstance(thing, (type, types.BuiltinFunctionType, types.ModuleType, np.ufunc)):
-        return "name", _qualified_name(thing), getattr(thing, "__name__", "")
-    if isinstance(thing, types.CodeType):
-        constants = tuple(_describe(constant, outer) for constant in thing.co_consts)
-        return "code", thing.co_code, thing.co_names, thing.co_varnames, constants
-    if isinstance(thing, types.FunctionType):
-        cells = tuple(cell.cell_contents for cell in thing.__closure__ or ())
-        parts = (thing.__code__, thing.__defaults__, thing.__kwdefaults__, cells)
-        return "function", _qualified_name(thing), *(_describe(part, outer) for part in parts)
-    if isinstance(thing, types.MethodType):
-        return "method", _describe(thing.__func__, outer), _describe(thing.__self__, outer)
-    if isinstance(thing, functools.partial):
-        return "partial", *(_describe(part, outer) for part in (thing.func, thing.args, thing.keywords))
-    if isinstance(thing, (np.dtype, np.generic)):
-        return _qualified_name(type(thing)), str(thing)
-    if isinstance(thing, enum.Enum):
-        return "enum", _qualified_name(type(thing)), thing.name
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(thing, torch.nn.Module):
-        tensors = _tensor_digest(thing) if _tensors(thing) else b""
-        return "module", repr(thing), tensors, *(_describe(_plain_vars(part), outer) for part in thing.modules())
-    if torch is not None and isinstance(thing, torch.Tensor):
-        return "tensor", *_describe(thing.detach().cpu().numpy(), outer)
-    if torch is not None and isinstance(thing, (torch.dtype, torch.device)):
-        return "torch", repr(thing)
-    if hasattr(thing, "__dict__"):
-        return "object", _qualified_name(type(thing)), _describe(vars(thing), outer)
-    raise Unidentifiable(f"it depends on a {_qualified_name(type(thing))}, which does not tell what it holds")
-
-
-def _plain_vars(part):
-    return {name: value for name, value in vars(part).items() if not name.startswith("_")}

@@ -11,10 +11,11 @@ from PIL import Image
 from .._torch import place, resolve_device, resolve_precision
 from .._validation import HasMethods
 from ._base import available_cpus
-from ._identity import describe
+from ._describe import describe
 from ._media import check_background, load_image, parse_color
 from ._model import ModelEncoder, place_of, ready_module
 from ._sentence import SentenceModel, hub_names, load_sentence_transformer
+from ._timm_names import is_timm, timm_names, users_code, without_scheme
 
 # Pixels per batch with batch_size="auto": 8 images of 224 x 224 on a CPU, whose caches hold no more.
 _PIXELS_PER_BATCH = {"cpu": 8 * 224**2}
@@ -204,7 +205,7 @@ class ImageEncoder(ModelEncoder):
     @property
     def _loader(self):
         source, is_folder = self._find_source()
-        return "timm" if _is_timm(source, is_folder) else "sentence-transformers"
+        return "timm" if is_timm(source, is_folder, self.store) else "sentence-transformers"
 
     def _n_workers(self, model):
         # Whole batches side by side waste less of a CPU than many threads on one, and decoding overlaps on its own.
@@ -235,7 +236,9 @@ class ImageEncoder(ModelEncoder):
         return "pillow", "sentence-transformers", "timm", "torch", "transformers"
 
     def _settings(self, folder):
-        return parse_color(self.background), self._own_name()
+        name = self._own_name()
+        code = users_code(folder, name) if self._is_named() and self._loader == "timm" else None
+        return parse_color(self.background), name, code
 
     def _own_name(self):
         """Give a short name of timm's, which may stand for a network of its own around shared weights."""
@@ -248,7 +251,7 @@ class ImageEncoder(ModelEncoder):
         return self._settings(None), describe(self._recipe)
 
     def _hub_names(self, source):
-        return _timm_names(source) if self._loader == "timm" else hub_names(source)
+        return timm_names(source, self.store) if self._loader == "timm" else hub_names(source)
 
     def _probe(self):
         """Give a prepared item that is always the same, and no plain surface."""
@@ -270,7 +273,7 @@ class ImageEncoder(ModelEncoder):
     def _load_model(self, source, is_folder, device, dtype):
         if self._loader == "sentence-transformers":
             return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
-        return _load_timm(source, is_folder, self.revision, device, dtype)
+        return _load_timm(source, is_folder, self.revision, self.store, device, dtype)
 
     def _prepare_item(self, item):
         recipe = getattr(self, "_recipe", None)
@@ -359,39 +362,7 @@ class _ClipModel:
         return self._model.embed(self._model.image_features(batch))
 
 
-def _is_timm(source, is_folder):
-    """Tell whether a folder or a hub name is a model of timm; everything else is for sentence-transformers."""
-    if is_folder:
-        try:
-            with open(os.path.join(source, "config.json"), encoding="utf-8") as file:
-                return "architecture" in json.load(file)
-        except (OSError, ValueError):
-            return False
-    if source.startswith(("timm/", "hf-hub:", "hf_hub:")):
-        return True
-    if "/" in source:
-        return False
-    import timm
-
-    return timm.is_model(source.partition(".")[0])
-
-
-def _without_scheme(source):
-    return source.removeprefix("hf-hub:").removeprefix("hf_hub:")
-
-
-def _timm_names(source):
-    """Give the name that a model of timm has on the hub."""
-    name = _without_scheme(source)
-    if "/" in name:
-        return [name]
-    import timm
-
-    found = timm.get_pretrained_cfg(name)
-    return [found.hf_hub_id] if found is not None and found.hf_hub_id else []
-
-
-def _load_timm(source, is_folder, revision, device, dtype):
+def _load_timm(source, is_folder, revision, store, device, dtype):
     """Load a network of timm without its classifier."""
     import timm
     import torch
@@ -400,11 +371,11 @@ def _load_timm(source, is_folder, revision, device, dtype):
     if is_folder:
         network = _create_from_folder(source)
     else:
-        name, options = _without_scheme(source), {}
+        name, options = without_scheme(source), {}
         at_revision = f"@{revision}" if revision else ""
         if "/" in name:
             name = f"hf-hub:{name}{at_revision}"
-        elif revision and (hub_ids := _timm_names(source)):
+        elif revision and (hub_ids := timm_names(source, store)):
             options = {"pretrained_cfg_overlay": {"hf_hub_id": hub_ids[0] + at_revision}}
         network = timm.create_model(name, pretrained=True, num_classes=0, **options)
     recipe = _data_config(resolve_model_data_config(network))

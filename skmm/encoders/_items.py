@@ -3,9 +3,6 @@
 import functools
 import hashlib
 import os
-import platform
-import stat
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -147,99 +144,6 @@ def content_key(item):
             return None
         return "image", item.size, item.mode, looks, pixels
     return None
-
-
-class FileDigests:
-    """Digests of files by their content, remembered as long as a file's inode, size and times stay as they were.
-
-    Parameters
-    ----------
-    store : EmbeddingStore or None, default=None
-        Where digests are remembered beyond this process.
-    """
-
-    def __init__(self, store=None):
-        self._store = store
-
-    def of(self, paths):
-        """Give a list with the digest of each file, None for what cannot be read.
-
-        Parameters
-        ----------
-        paths : list of str or path-like
-            Files, in any order.
-
-        Returns
-        -------
-        digests : list of bytes or None
-            One for each path.
-        """
-        signatures = [_file_signature(path) for path in paths]
-        unknown = {s: path for s, path in zip(signatures, paths, strict=True) if s is not None and s not in _seen_files}
-        if unknown and self._store is not None:
-            keys = [_signature_key(signature) for signature in unknown]
-            found = zip(list(unknown), self._store.get_digests(keys), strict=True)
-            for signature, digest in found:
-                if digest is not None:
-                    _remember_file(signature, digest)
-                    del unknown[signature]
-        fresh, lasting = {}, {}
-        for signature, path in unknown.items():
-            fresh[signature], is_lasting = _hash_file(path, signature)
-            if is_lasting:
-                _remember_file(signature, fresh[signature])
-                lasting[_signature_key(signature)] = fresh[signature]
-        if lasting and self._store is not None:
-            self._store.put_digests(list(lasting), list(lasting.values()))
-        return [fresh[s] if s in fresh else _seen_files.get(s) for s in signatures]
-
-
-# Seconds for which a file's times must lie back before its digest is remembered: a later change within the
-# resolution of the clock would leave them as they are. Two seconds is the coarsest clock of a file system (FAT).
-_CLOCK_RESOLUTION = 2.5
-
-# Files whose digests this process remembers at a time.
-_MOST_FILES = 200_000
-
-# Signature -> digest.
-_seen_files = {}
-
-
-def _remember_file(signature, digest):
-    if len(_seen_files) >= _MOST_FILES:
-        _seen_files.clear()
-    _seen_files[signature] = digest
-
-
-def _file_signature(path):
-    """Give what changes whenever a file does; None if it is no file, or cannot be found."""
-    try:
-        # As opening it would: a link to another file is another file.
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    where = os.path.abspath(os.fsdecode(path))
-    return where, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _signature_key(signature):
-    # With the machine: elsewhere the same numbers may mean another file.
-    return hashlib.blake2b(repr((platform.node(), signature)).encode(), digest_size=32, person=b"skmm file").digest()
-
-
-def _hash_file(path, signature):
-    """Give the digest of a file, and whether it may be remembered under the signature that was read before."""
-    started = time.time()
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest()
-    except OSError:
-        return None, False
-    # Windows calls the creation of a file st_ctime, so that a change of its times goes unnoticed.
-    has_times = os.name != "nt" and max(signature[-2:]) / 1e9 < started - _CLOCK_RESOLUTION
-    return digest, has_times and _file_signature(path) == signature
 
 
 def text_digests(texts, context):

@@ -26,10 +26,13 @@ from .._torch import (
     resolve_precision,
     run_with_backoff,
 )
+from .._torch_settings import numeric_settings
 from .._validation import Interval, StrOptions
 from ._base import ItemEncoder
+from ._describe import Unidentifiable
+from ._files import FileDigests
 from ._identity import (
-    Unidentifiable,
+    bases_of,
     cached_snapshot,
     checkpoint_files,
     digest_of,
@@ -37,7 +40,7 @@ from ._identity import (
     minor_version,
     module_digest,
 )
-from ._items import FileDigests, content_digest, holds_files
+from ._items import content_digest, holds_files
 from ._kept import KeptRows
 
 
@@ -51,10 +54,14 @@ def _looks_like_path(name):
     return name.startswith((".", "~")) or os.path.isabs(name) or name.count("/") > 1 or "\\" in name
 
 
-def _folder_signature(folder):
-    """Give what tells the files below a folder: it changes when the model there is replaced."""
+def _folder_signature(folder, outer=()):
+    """Give what tells the files below a folder, and the bases of adapters: it changes when a model is replaced."""
+    where = os.path.realpath(folder)
+    if where in outer or not os.path.isdir(where):
+        return where
     found = [(name, os.stat(os.path.join(folder, name))) for name in checkpoint_files(folder)]
-    return tuple((name, f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in found)
+    bases = (_folder_signature(base, (*outer, where)) for base in bases_of(folder))
+    return *((name, f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in found), *bases
 
 
 def place_of(weights):
@@ -62,6 +69,12 @@ def place_of(weights):
     import torch
 
     return (torch.device("cpu"), torch.float32) if weights is None else (weights.device, weights.dtype)
+
+
+def _autocast_off(kind):
+    import torch
+
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def ready_module(module, device, dtype, compiled=False):
@@ -274,7 +287,7 @@ class ModelEncoder(ItemEncoder):
         versions = [(package, minor_version(package)) for package in self._libraries()]
         place = expected_place(self.device, self.precision)
         encoder = type(self).__module__, type(self).__qualname__
-        return digest_of(encoder, content, place, self.compile, versions, settings)
+        return digest_of(encoder, content, place, numeric_settings(place[0]), self.compile, versions, settings)
 
     def _is_named(self):
         """Tell whether the model is a folder or a name, not a module in memory."""
@@ -334,7 +347,8 @@ class ModelEncoder(ItemEncoder):
 
         def encode(piece):
             note_run()
-            with torch.inference_mode():
+            # Which threads would not inherit: the precision is a parameter.
+            with torch.inference_mode(), _autocast_off(model.device.type):
                 return self._forward(model, piece).to(device="cpu", dtype=torch.float32).numpy()
 
         # A module in memory may run as a copy, which is another one in the next call.
@@ -358,7 +372,8 @@ class ModelEncoder(ItemEncoder):
         dtype = resolve_precision(self.precision, device)
 
         def key(content):
-            return self._loader, source, content, self.revision, str(device), str(dtype), self.compile
+            numbers = str(device), str(dtype), numeric_settings(device.type)
+            return self._loader, source, content, self.revision, numbers, self.compile
 
         # Another snapshot of the hub is another model.
         content = _folder_signature(source) if is_folder else self._model_folder()

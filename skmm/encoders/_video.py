@@ -6,7 +6,8 @@ import numpy as np
 
 from .._validation import Interval, StrOptions
 from ._base import available_cpus
-from ._image import ImageEncoder, _is_timm
+from ._image import ImageEncoder
+from ._timm_names import is_timm
 from ._video_media import sample_frames
 from ._video_model import VideoRecipe, is_video_model, load_video_model
 
@@ -271,7 +272,7 @@ class VideoEncoder(ImageEncoder):
 
     def _is_video_model(self):
         source, is_folder = self._find_source()
-        if not is_folder and ("/" not in source or _is_timm(source, is_folder)):
+        if not is_folder and ("/" not in source or is_timm(source, is_folder, self.store)):
             return False
         return is_video_model(source, is_folder, self.revision)
 

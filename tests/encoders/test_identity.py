@@ -20,7 +20,7 @@ from torch import nn
 import skmm
 from skmm import EmbeddingStore
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _identity, _model
-from skmm.encoders._identity import Unidentifiable, describe
+from skmm.encoders._describe import Unidentifiable
 
 
 @pytest.fixture
@@ -149,6 +149,31 @@ class TestNamedModels:
         assert first._identity(store) != before[0]
         assert _model._folder_signature(moved) != before[1]
 
+    def test_the_base_of_an_adapter_counts(self, tmp_path, store):
+        base, adapter = tmp_path / "base", tmp_path / "adapter"
+        for folder in (base, adapter):
+            folder.mkdir()
+        (base / "model.safetensors").write_text("one")
+        (adapter / "adapter_model.safetensors").write_text("change")
+        config = adapter / "adapter_config.json"
+        config.write_text(json.dumps({"base_model_name_or_path": str(base)}))
+
+        def look():
+            return _identity.folder_digest(str(adapter), store), _model._folder_signature(str(adapter))
+
+        before = look()
+        assert look() == before
+        (base / "model.safetensors").write_text("two")
+        assert all(now != then for now, then in zip(look(), before, strict=True))
+        # Adapters of adapters, in a circle.
+        (base / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(adapter)}))
+        assert look() == look() != before
+        config.write_text(json.dumps({"base_model_name_or_path": "google/some-base"}))
+        with pytest.raises(Unidentifiable, match="change the weights of 'google/some-base', which is no"):
+            look()
+        config.write_text("damaged")
+        look()
+
     @pytest.mark.skipif(os.name == "nt", reason="Windows calls the creation of a file st_ctime")
     def test_a_model_replaced_by_one_of_the_same_size_and_time_is_loaded(self, tmp_path):
         path = tmp_path / "model.safetensors"
@@ -170,6 +195,19 @@ class TestNamedModels:
         monkeypatch.setattr(_identity.importlib.metadata, "version", lambda name: "2.15.1+cpu")
         assert _identity.minor_version.__wrapped__("torch") == "2.15"
         assert _identity.minor_version.__wrapped__("no-such-package") == "2.15"
+
+    def test_settings_of_torch(self, tiny_text_model, store, monkeypatch):
+        encoder = TextEncoder(tiny_text_model, device="cpu")
+        before = encoder._identity(store)
+        monkeypatch.setattr(torch.backends.mkldnn, "deterministic", True)
+        assert encoder._identity(store) != before
+
+    def test_autocast_around_a_call_changes_no_numbers(self, tiny_image_model):
+        encoder = ImageEncoder(tiny_image_model, device="cpu", precision="float32", store=None).fit([None])
+        pictures = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+        expected = encoder.transform(pictures)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            np.testing.assert_array_equal(encoder.transform(pictures), expected)
 
     def test_device_and_precision_are_those_of_this_machine(self, tiny_text_model, store, monkeypatch):
         encoder = TextEncoder(tiny_text_model)
@@ -209,8 +247,23 @@ class Double:
         return torch.from_numpy(np.asarray(image.resize((8, 8)), dtype=np.float32)).permute(2, 0, 1) * self.factor
 
 
+RARE_FACTOR = 1
+
+
+class Rare(nn.Module):
+    """Does nothing to the input that modules are tried with."""
+
+    def forward(self, x):
+        return x * RARE_FACTOR if len(x) == 3 else x
+
+
+def rarely_scaled(image):
+    return Double(RARE_FACTOR if image.size == (7, 7) else 1)(image)
+
+
 class Opaque:
-    __slots__ = ()
+    def __init__(self):
+        self.factors = (factor for factor in (1, 2))
 
     def __call__(self, image):
         return Double()(image)
@@ -278,6 +331,15 @@ class TestModules:
         assert same(store, images(module, halves[0]), images(module, halves[1]))
         assert not same(store, images(module, halves[0]), images(module, plain))
 
+    def test_what_the_probe_does_not_show(self, store, monkeypatch):
+        module = nn.Sequential(network(), Rare()).eval()
+        found = set()
+        for factor in (1, 1, 2):
+            monkeypatch.setattr(sys.modules[__name__], "RARE_FACTOR", factor)
+            found.add(images(module).fit([None])._identity(store))
+            found.add(images(network(), rarely_scaled).fit([None])._identity(store))
+        assert len(found) == 4
+
     def test_the_same_in_another_process(self, store, tmp_path):
         (tmp_path / "others.py").write_text(
             "from tests_identity import *\nimport sys\n"
@@ -306,7 +368,7 @@ class TestModules:
         ("encoder", "reason"),
         [
             (images(nn.Sequential(network(), Noise()).eval()), "other numbers each time"),
-            (images(network(), Opaque()), "Opaque, which does not tell what it holds"),
+            (images(network(), Opaque()), "generator, which does not tell what it holds"),
         ],
     )
     def test_what_cannot_be_identified_is_encoded_without_a_store(self, store, encoder, reason):
@@ -317,33 +379,3 @@ class TestModules:
         assert len(caught) == 1
         assert np.isfinite(out).all()
         assert store.info()["entries"] == 0
-
-
-class TestDescribe:
-    def test_things_that_do_the_same(self):
-        def adder(n):
-            return lambda x: x + n
-
-        assert describe(adder(1)) == describe(adder(1))
-        assert describe(adder(1)) != describe(adder(2))
-        assert describe(lambda x: x * 2) != describe(lambda x: x * 3)
-        assert describe({"a": [1, 2.0, None]}) == describe({"a": [1, 2.0, None]})
-        assert describe((1,)) != describe([1])
-        assert describe(1) != describe(True)
-        assert describe(np.arange(3)) != describe(np.arange(3.0))
-        assert describe({"x", "y"}) == describe({"y", "x"})
-        assert describe(Double().__call__) != describe(Double(3).__call__)
-        assert describe(torch.ones(2)) != describe(torch.zeros(2))
-        assert describe(network()) == describe(network())
-        assert describe(network()) != describe(network(factor=2.0))
-        assert describe(np.float32) != describe(np.float64)
-        json.dumps(describe(np.dtype("f4")))
-
-    def test_what_refers_to_itself(self):
-        thing = [1]
-        thing.append(thing)
-        assert describe(thing) == describe(thing)
-
-    def test_what_hides(self):
-        with pytest.raises(Unidentifiable, match="Opaque"):
-            describe(Opaque())
