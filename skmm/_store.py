@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ._store_engine import DIGEST_WORDS, Engine, StoreError
+from ._store_engine import Engine
+from ._store_file import OlderVersion, StoreError
 from ._store_folder import private_folder
+from ._store_limits import SMALLEST_BYTES
+from ._store_values import DIGEST_WORDS
 
 try:
     import fcntl
@@ -26,8 +29,6 @@ _LOCK = "encoding.lock"
 # What the private store of a process tree may take at most, and of the free space on its disk.
 _PRIVATE_BYTES = 16 * 2**30
 _PRIVATE_SHARE = 0.25
-
-_SMALLEST_BYTES = 2**20
 
 # Damage can turn the numbers in a file into anything, and even the texts of SQLite's own errors.
 _OF_DAMAGE = (OverflowError, TypeError, UnicodeDecodeError)
@@ -52,8 +53,8 @@ class EmbeddingStore:
         its entries.
 
     max_bytes : int, default=None
-        Bytes that the database may take, at least 2**20. Beyond that the entries that were used least recently go,
-        up to a thousand at a time. None sets no limit.
+        Bytes that the folder may take on the disk, at least 2**24 (16 MiB). Beyond that the entries that were used
+        least recently go, up to a thousand at a time. None sets no limit.
 
     See Also
     --------
@@ -68,6 +69,11 @@ class EmbeddingStore:
 
     The folder holds one SQLite database, with its write-ahead log beside it while it is in use. Nothing in it is
     ever executed. Recency of use is tracked to the hour, so that reading writes next to nothing.
+
+    ``max_bytes`` holds for all of it, the log included, and for what is written through objects with that limit. Up to
+    a quarter, and no more than 64 MiB, is for the log; values fill about two thirds of the rest. A database that is
+    larger already grows no further, and shrinks with ``clear()``. The log may be longer for as long as a process that
+    reads is stopped in the middle of it. Rows too long for a transaction, 1 MB for the smallest limit, are not kept.
 
     Objects with one path are interchangeable; ``hits`` and ``misses`` are counted by each object in each process.
 
@@ -86,8 +92,8 @@ class EmbeddingStore:
     def __init__(self, path, max_bytes=None):
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"path must be a str or path-like, got {type(path).__name__}.")
-        if max_bytes is not None and not (isinstance(max_bytes, int) and max_bytes >= _SMALLEST_BYTES):
-            raise ValueError(f"max_bytes must be an integer of at least {_SMALLEST_BYTES} or None, got {max_bytes!r}.")
+        if max_bytes is not None and not (isinstance(max_bytes, int) and max_bytes >= SMALLEST_BYTES):
+            raise ValueError(f"max_bytes must be an integer of at least {SMALLEST_BYTES} or None, got {max_bytes!r}.")
         # A worker may have another working folder.
         self.path = Path(os.path.abspath(os.path.expanduser(path)))
         self.max_bytes = max_bytes
@@ -154,7 +160,7 @@ class EmbeddingStore:
         }
 
     def clear(self):
-        """Delete all entries. A database that cannot be opened any more is deleted as a whole.
+        """Delete all entries. A database that cannot be opened any more, or is of an older version, is made anew.
 
         Raises
         ------
@@ -166,7 +172,7 @@ class EmbeddingStore:
         try:
             self._open().clear()
         except (sqlite3.Error, StoreError, *_OF_DAMAGE) as error:
-            if not _is_malformed(error):
+            if not _can_be_made_anew(error):
                 raise OSError(f"{self._name()} cannot be cleared ({error}).") from error
             for suffix in ("", "-wal", "-shm"):
                 (self.path / (_FILE + suffix)).unlink(missing_ok=True)
@@ -201,7 +207,7 @@ class EmbeddingStore:
             return use(self._open())
         except (sqlite3.Error, OSError, StoreError, *_OF_DAMAGE) as error:
             self._broken = str(error)
-            remedy = "; clear() makes it anew" if _is_malformed(error) else ""
+            remedy = "; clear() makes it anew" if _can_be_made_anew(error) else ""
             _warn(f"{self._name()} cannot be used ({error}){remedy}. Encoding goes on without it.")
         return None
 
@@ -242,15 +248,44 @@ class EmbeddingStore:
         padded[:, :n_features] = rows
         self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
 
-    def claim(self, keys, owner):
-        """Give the mask of the digests that nobody else computes now, or has computed, and claim them."""
-        free = self._try_writing(lambda engine: engine.claim(_as_digests(keys), owner)) if keys else None
+    def claim(self, keys, owner, begins=True, takes_over=False):
+        """Claim what is to be computed; give the mask of the digests that nobody else computes, or has computed.
+
+        Parameters
+        ----------
+        keys : list of bytes
+            Digests.
+
+        owner : int
+            From ``new_owner``.
+
+        begins : bool, default=True
+            Whether computing begins now. Before it does, others may take over.
+
+        takes_over : bool, default=False
+            Whether what others have claimed and not begun with is claimed from them.
+
+        Returns
+        -------
+        is_mine : ndarray of shape (len(keys),), dtype bool
+            What is claimed now; all of it where nothing can be written.
+        """
+
+        def claim(engine):
+            return engine.claim(_as_digests(keys), owner, begins, takes_over)
+
+        free = self._try_writing(claim) if keys else None
         return np.ones(len(keys), dtype=bool) if free is None else free
 
     def release(self, owner):
         """Give up all claims of somebody."""
         if self._engine is not None:
             self._try_writing(lambda engine: engine.release(owner))
+
+    def release_entries(self, keys):
+        """Give up the claims on what was computed, and is not kept."""
+        if keys:
+            self._try_writing(lambda engine: engine.release_entries(_as_digests(keys)))
 
     def get_digests(self, keys):
         """Give a list of the digests that are kept under digests, None where there is none."""
@@ -301,10 +336,10 @@ class _Unwritable(Exception):
     """A store takes no entries; the text is the reason."""
 
 
-def _is_malformed(error):
+def _can_be_made_anew(error):
     if isinstance(error, sqlite3.OperationalError):
         return False
-    return isinstance(error, (sqlite3.DatabaseError, *_OF_DAMAGE))
+    return isinstance(error, (OlderVersion, sqlite3.DatabaseError, *_OF_DAMAGE))
 
 
 def _warn(message):
@@ -386,4 +421,4 @@ def find_store(store):
 
 
 def _private_limit(folder):
-    return max(_SMALLEST_BYTES, min(_PRIVATE_BYTES, int(_PRIVATE_SHARE * shutil.disk_usage(folder).free)))
+    return max(SMALLEST_BYTES, min(_PRIVATE_BYTES, int(_PRIVATE_SHARE * shutil.disk_usage(folder).free)))

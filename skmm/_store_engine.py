@@ -1,7 +1,7 @@
 """A table of values under digests in one SQLite file, which many processes read and write at once.
 
-A value is a number of 64-bit words. It stands behind its own digest and a checksum of both, and the first 64 bits
-of the digest are its row's number: a value that is damaged, or belongs to another digest, counts as absent.
+A value is a number of 64-bit words. It stands behind its own digest and before a checksum of both, and the first 64
+bits of the digest are its row's number: a value that is damaged, or belongs to another digest, counts as absent.
 Nothing is kept in order: whoever writes last loses at most its own last transaction.
 """
 
@@ -10,18 +10,15 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
-from itertools import compress
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-# Written into the file; one that a newer version wrote is left alone.
-VERSION = 1
-_APPLICATION = 0x736B6D6D
-
-# Words of a digest, and what precedes a value's own words: its digest and the checksum.
-DIGEST_WORDS = 4
-_HEAD_WORDS = DIGEST_WORDS + 1
+from . import _store_claims
+from ._store_file import Transactions, count_pages, open_for_reading, open_for_writing
+from ._store_limits import Limits, bytes_of_row
+from ._store_values import EXTRA_WORDS, seal, unseal
 
 # Rows of one statement. sqlite3 keeps a statement prepared while its text stays the same.
 _ROWS_PER_STATEMENT = 500
@@ -29,50 +26,12 @@ _ROWS_PER_STATEMENT = 500
 # Rows that are evicted together, and seconds for which a use of theirs is not written down again.
 _ROWS_PER_BLOCK = 1000
 _USE_RESOLUTION = 3600
-# What values fill of the pages of a file in which they come and go in random places, at worst.
-_FILL = 0.7
-
-# The block of what is never evicted: small facts about encoders and files.
-_FACTS = 0
-
-# Seconds that a writer waits for others, and after which a claim of somebody is void.
-_TIMEOUT = 30
-_CLAIM_SECONDS = 600
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, value BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS of_block ON entries (block);
-CREATE TABLE IF NOT EXISTS blocks (id INTEGER PRIMARY KEY, last_used INTEGER NOT NULL, bytes INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS claims (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, time INTEGER NOT NULL);
-"""
-
-
-class StoreError(Exception):
-    """A store cannot be used; the text is the reason."""
+# The share of the entries that goes where less was not enough.
+_EVICTED_SHARE = 1 / 8
 
 
 def _marks(n):
     return ",".join("?" * n)
-
-
-def _checksums(values):
-    """Give the checksums of values, an array (n, words) of heads and words.
-
-    Each word counts with an odd factor of its own, so that no change of a single word, and no exchange of two,
-    goes unnoticed.
-    """
-    n_words = values.shape[1]
-    factors = np.arange(1, n_words + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
-    factors[DIGEST_WORDS] = 0
-    return values @ factors + np.uint64(n_words)
-
-
-def _all_have_length(values, n_bytes):
-    """Tell whether values are bytes of one length; damage to a file turns them into anything."""
-    try:
-        return set(map(len, values)) == {n_bytes}
-    except TypeError:
-        return False
 
 
 class Engine:
@@ -84,7 +43,7 @@ class Engine:
         File of the table, created if its folder can be written.
 
     max_bytes : int or None, default=None
-        Bytes that the file may take, about; None for no limit.
+        Bytes that the folder may take; None for no limit.
 
     is_lasting : bool, default=True
         Whether what was written must survive a crash of the machine.
@@ -92,7 +51,7 @@ class Engine:
     Raises
     ------
     StoreError
-        If the file was written by a newer version or is no store.
+        If the file was written by another version or is no store.
 
     sqlite3.Error, OSError
         If the file cannot be opened.
@@ -100,7 +59,7 @@ class Engine:
 
     def __init__(self, path, max_bytes=None, is_lasting=True):
         self.path = Path(path)
-        self.max_bytes = max_bytes
+        self._limits = None if max_bytes is None else Limits(max_bytes)
         self.is_writable = os.access(self.path if self.path.exists() else self.path.parent, os.W_OK) and os.access(
             self.path.parent, os.W_OK
         )
@@ -110,17 +69,28 @@ class Engine:
         # Block -> when its use was last written down, as far as this process knows.
         self._last_used = {}
         self._is_lasting = is_lasting
-        self._opened = self._open()
+        self._open()
 
     def _open(self):
-        return self._open_for_writing(self._is_lasting) if self.is_writable else self._open_for_reading()
+        if self.is_writable:
+            self._opened = open_for_writing(self.path, self._is_lasting, self._limits)
+        else:
+            self._opened = open_for_reading(self.path)
+        self._transactions = Transactions(self._opened, self._limits)
 
     @property
     def _connection(self):
         """The connection, opened again after a fork."""
         if self._opened is None:
-            self._opened = self._open()
+            self._open()
         return self._opened
+
+    @property
+    def _transaction(self):
+        """What begins and ends transactions; the lock is held around them."""
+        if self._opened is None:
+            self._open()
+        return self._transactions
 
     def suspend(self):
         """Close the file until ``resume`` lets the next use open it again; other threads wait for that."""
@@ -132,85 +102,6 @@ class Engine:
     def resume(self):
         """End what ``suspend`` began."""
         self._lock.release()
-
-    def _connect(self, options):
-        # URIs take percent signs; the lock of this class stands for the check of threads.
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?{options}",
-            uri=True,
-            timeout=_TIMEOUT,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        # Text can only be a damaged value, to be looked at as any other.
-        connection.text_factory = bytes
-        return connection
-
-    def _open_for_writing(self, is_lasting):
-        connection = self._connect("mode=rwc")
-        try:
-            # These ask for the file's lock without the patience that other statements have.
-            deadline = time.monotonic() + _TIMEOUT
-            while True:
-                try:
-                    self._prepare(connection, is_lasting)
-                    return connection
-                except sqlite3.OperationalError as error:
-                    if "locked" not in str(error) or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.01)
-        except BaseException:
-            connection.close()
-            raise
-
-    def _prepare(self, connection, is_lasting):
-        connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_lasting else 'OFF'}")
-        if not self._check_version(connection):
-            # Rows of usual widths fill these pages well.
-            connection.execute("PRAGMA page_size = 16384")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if not self._check_version(connection):
-                for statement in _SCHEMA.strip().split("\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-    def _open_for_reading(self):
-        if not self.path.exists():
-            raise StoreError("it holds no store, and one cannot be created in a folder that is read-only")
-        # A write-ahead log needs files of its own; where they cannot be had, the table is read as it lies there.
-        for options in ("mode=ro", "mode=ro&immutable=1"):
-            connection = self._connect(options)
-            try:
-                self._check_version(connection)
-                connection.execute("SELECT count(*) FROM blocks").fetchone()
-                return connection
-            except sqlite3.OperationalError:
-                connection.close()
-                if "immutable" in options:
-                    raise
-            except BaseException:
-                connection.close()
-                raise
-
-    def _check_version(self, connection):
-        """Tell whether the file holds a store; raise if it holds something else."""
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application not in (_APPLICATION, 0) or (n_tables and application == 0):
-            raise StoreError("its file is a database of something else")
-        if version > VERSION:
-            raise StoreError(f"a newer version of skmm wrote it (format {version}, this one knows {VERSION})")
-        return application == _APPLICATION
 
     def close(self):
         """Close the file."""
@@ -239,7 +130,6 @@ class Engine:
         """
         ids = digests[:, 0].view(np.int64)
         order = np.argsort(ids)
-        n_bytes = 8 * (_HEAD_WORDS + n_words)
         blocks = set()
         for start in range(0, len(order), _ROWS_PER_STATEMENT):
             piece = order[start : start + _ROWS_PER_STATEMENT]
@@ -251,22 +141,14 @@ class Engine:
                 continue
             found, of_block, values = zip(*rows, strict=True)
             blocks.update(of_block)
-            if not _all_have_length(values, n_bytes):
-                fits = [_all_have_length([value], n_bytes) for value in values]
-                self._damaged.update(i for i, fit in zip(found, fits, strict=True) if not fit)
-                found, values = list(compress(found, fits)), list(compress(values, fits))
-                if not values:
-                    continue
+            is_whole, of_digests, words = unseal(values, n_words)
             found = np.array(found, dtype=np.int64)
-            values = np.frombuffer(b"".join(values), dtype=np.uint64).reshape(len(found), -1)
-            positions = piece[np.minimum(np.searchsorted(sorted_ids, found), len(piece) - 1)]
-            whole = (values[:, :DIGEST_WORDS] == digests[positions]).all(axis=1)
-            whole &= values[:, DIGEST_WORDS] == _checksums(values)
-            if whole.all():
-                yield positions, values[:, _HEAD_WORDS:]
-            else:
-                self._damaged.update(found[~whole].tolist())
-                yield positions[whole], values[whole, _HEAD_WORDS:]
+            positions = piece[np.minimum(np.searchsorted(sorted_ids, found[is_whole]), len(piece) - 1)]
+            is_right = (of_digests == digests[positions]).all(axis=1)
+            if not (is_whole.all() and is_right.all()):
+                self._damaged.update(found[~is_whole].tolist(), found[is_whole][~is_right].tolist())
+                positions, words = positions[is_right], words[is_right]
+            yield positions, words
         self._note_use(blocks)
 
     def read_one(self, digests):
@@ -274,7 +156,7 @@ class Engine:
         row_id = digests.view(np.int64)[0, :1].tolist()
         with self._lock:
             found = self._connection.execute("SELECT value FROM entries WHERE id = ?", row_id).fetchone()
-        n_words = (len(found[0]) if found and isinstance(found[0], bytes) else 0) // 8 - _HEAD_WORDS
+        n_words = (len(found[0]) if found and isinstance(found[0], bytes) else 0) // 8 - EXTRA_WORDS
         for _, words in self.read(digests, n_words) if n_words > 0 else ():
             return words[0] if len(words) else None
         return None
@@ -307,99 +189,140 @@ class Engine:
             Their values.
 
         are_facts : bool, default=False
-            Whether these values are never evicted, nor counted.
+            Whether these values are not counted as entries.
         """
-        values = np.zeros((len(digests), _HEAD_WORDS + words.shape[1]), dtype=np.uint64)
-        values[:, :DIGEST_WORDS] = digests
-        values[:, _HEAD_WORDS:] = words
-        values[:, DIGEST_WORDS] = _checksums(values)
-        ids = digests[:, 0].view(np.int64).tolist()
-        n_bytes = values.shape[1] * 8
-        buffer = memoryview(values.tobytes())
+        sealed = seal(digests, words)
+        n_bytes = len(sealed[0]) if sealed else 0
+        rows = list(zip(digests[:, 0].view(np.int64).tolist(), sealed, strict=True))
         # In the order of the table, which writes fewer pages.
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        with self._lock, self._transaction() as execute:
-            damaged = self._damaged.intersection(ids)
+        rows.sort(key=itemgetter(0))
+        at_once = len(rows)
+        if self._limits is not None:
+            at_once = self._limits.rows_per_transaction(n_bytes)
+            if not at_once:
+                self.release_entries(digests)
+                return
+        for start in range(0, len(rows), at_once or 1):
+            self._write_at_once(rows[start : start + at_once], n_bytes, 1 - 2 * are_facts)
+
+    def _write_at_once(self, rows, n_bytes, sign):
+        """Write rows of one length, as many as one transaction may."""
+        if self._limits is None:
+            self._insert(rows, n_bytes, sign)
+            return
+        new_bytes = len(rows) * bytes_of_row(n_bytes)
+        self._evict(lambda n_there: n_there + new_bytes - self._limits.value_bytes)
+        while True:
+            try:
+                with self._lock:
+                    self._connection.execute(f"PRAGMA max_page_count = {self._limits.n_pages_of_values}")
+                try:
+                    self._insert(rows, n_bytes, sign)
+                    return
+                finally:
+                    with self._lock:
+                        self._connection.execute(f"PRAGMA max_page_count = {self._limits.n_pages}")
+            except sqlite3.OperationalError as error:
+                # Rows of some lengths fill their pages badly.
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._is_full(len(rows), n_bytes):
+                    raise
+                if not self._evict(lambda n_there: max(new_bytes, int(_EVICTED_SHARE * n_there))):
+                    raise
+
+    def _insert(self, rows, n_bytes, sign):
+        with self._lock, self._transaction as execute:
+            damaged = self._damaged.intersection(i for i, _ in rows)
             if damaged:
                 execute(f"DELETE FROM entries WHERE id IN ({_marks(len(damaged))})", list(damaged))
-            block = _FACTS if are_facts else self._block_for(len(ids), n_bytes)
+            block = self._block_for(n_bytes, sign)
             inserted = self._connection.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                ((ids[i], block, buffer[i * n_bytes : (i + 1) * n_bytes]) for i in order),
+                ((i, block, value) for i, value in rows),
             )
-            execute("UPDATE blocks SET bytes = bytes + ? WHERE id = ?", (inserted.rowcount * n_bytes, block))
-            self._connection.executemany("DELETE FROM claims WHERE id = ?", ((i,) for i in ids))
+            n_new = inserted.rowcount * bytes_of_row(n_bytes)
+            execute("UPDATE blocks SET bytes = bytes + ? WHERE id = ?", (n_new, block))
+            _store_claims.release(self._connection, [i for i, _ in rows])
         self._damaged -= damaged
 
-    def _transaction(self):
-        return _Transaction(self._connection)
-
-    def _block_for(self, n_rows, row_bytes):
-        """Give the block that new rows go to, making room for them first."""
+    def _block_for(self, n_bytes, sign):
+        """Give the block that new rows go to; those of facts have a sign of -1."""
         execute = self._connection.execute
         full = _ROWS_PER_BLOCK
-        if self.max_bytes is not None:
-            self._make_room(n_rows * row_bytes)
-            full = max(1, min(full, self.max_bytes // (32 * row_bytes)))
-        (block,) = execute("SELECT max(id) FROM blocks").fetchone()
-        if block is not None:
+        if self._limits is not None:
+            full = max(1, min(full, self._limits.value_bytes // (32 * bytes_of_row(n_bytes))))
+        (last,) = execute("SELECT coalesce(max(id * ?), 0) FROM blocks", (sign,)).fetchone()
+        block = sign * max(last, 0)
+        if block:
             (n_there,) = execute("SELECT count(*) FROM entries WHERE block = ?", (block,)).fetchone()
-        if block is None or n_there >= full:
-            block = (block or _FACTS) + 1
+        if not block or n_there >= full:
+            block += sign
             execute("INSERT INTO blocks VALUES (?, ?, 0)", (block, int(time.time())))
         return block
 
-    def _make_room(self, n_bytes):
-        """Delete the blocks that were not used for the longest time, until there is room."""
+    def _is_full(self, n_rows, n_bytes):
+        """Tell whether it is the limit, not the disk, that leaves no place for rows."""
+        with self._lock:
+            _, n_pages, n_free = count_pages(self._connection)
+        return n_pages - n_free + self._limits.pages_for(n_rows, n_bytes) > self._limits.n_pages_of_values
+
+    def _evict(self, find_surplus):
+        """Delete the blocks that were not used for the longest time; give the bytes of their rows.
+
+        Parameters
+        ----------
+        find_surplus : callable
+            Takes the bytes of all rows, and gives how many have to go.
+        """
+        n_evicted, surplus = 0, None
+        while surplus is None or n_evicted < surplus:
+            with self._lock, self._transaction as execute:
+                if surplus is None:
+                    (n_there,) = execute("SELECT coalesce(sum(bytes), 0) FROM blocks").fetchone()
+                    surplus = find_surplus(n_there)
+                    if surplus <= 0:
+                        break
+                oldest = execute("SELECT id, bytes FROM blocks ORDER BY last_used, abs(id) LIMIT 1").fetchone()
+                if oldest is None:
+                    break
+                block, n_bytes = oldest
+                n_evicted += self._evict_at_once(block, n_bytes)
+        return n_evicted
+
+    def _evict_at_once(self, block, n_bytes):
+        """Delete rows of a block, as many as one transaction may, and the block with the last of them."""
         execute = self._connection.execute
-        (surplus,) = execute("SELECT coalesce(sum(bytes), 0) FROM blocks").fetchone()
-        surplus += n_bytes - int(_FILL * self.max_bytes)
-        for block, freed in execute("SELECT id, bytes FROM blocks ORDER BY last_used, id").fetchall():
-            if surplus <= 0:
-                break
+        (n_rows,) = execute("SELECT count(*) FROM entries WHERE block = ?", (block,)).fetchone()
+        at_once = max(1, self._limits.rows_per_transaction(n_bytes // max(1, n_rows)))
+        if n_rows <= at_once:
             execute("DELETE FROM entries WHERE block = ?", (block,))
             execute("DELETE FROM blocks WHERE id = ?", (block,))
-            surplus -= freed
+            return n_bytes
+        part = at_once * n_bytes // n_rows
+        chosen = "SELECT id FROM entries WHERE block = ? LIMIT ?"
+        execute(f"DELETE FROM entries WHERE id IN ({chosen})", (block, at_once))
+        execute("UPDATE blocks SET bytes = bytes - ? WHERE id = ?", (part, block))
+        return part
 
-    def _used_bytes(self):
-        size, n_pages, n_free = (
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_size", "page_count", "freelist_count")
-        )
-        return size * (n_pages - n_free)
-
-    def claim(self, digests, owner):
-        """Claim entries that are about to be computed; give the mask of those that nobody else has claimed or written.
-
-        A claim keeps nobody from writing: it only tells others to begin elsewhere.
-        """
-        ids = digests[:, 0].view(np.int64)
-        now = int(time.time())
-        others = set()
-        with self._lock, self._transaction() as execute:
-            execute("DELETE FROM claims WHERE time < ?", (now - _CLAIM_SECONDS,))
-            for start in range(0, len(ids), _ROWS_PER_STATEMENT):
-                piece = ids[start : start + _ROWS_PER_STATEMENT].tolist()
-                statement = f"SELECT id FROM claims WHERE id IN ({_marks(len(piece))}) AND owner <> ?"
-                others.update(i for (i,) in execute(statement, [*piece, owner]))
-                # Written since the caller looked, which also ends a claim.
-                statement = f"SELECT id FROM entries WHERE id IN ({_marks(len(piece))})"
-                others.update({i for (i,) in execute(statement, piece)} - self._damaged)
-            free = ~np.isin(ids, list(others)) if others else np.ones(len(ids), dtype=bool)
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", ((i, owner, now) for i in ids[free].tolist())
-            )
-        return free
+    def claim(self, digests, owner, begins=True, takes_over=False):
+        """Claim entries that are to be computed: ``_store_claims.claim``."""
+        with self._lock, self._transaction:
+            ids = digests[:, 0].view(np.int64)
+            return _store_claims.claim(self._connection, ids, owner, begins, takes_over, self._damaged)
 
     def release(self, owner):
         """Give up all claims of somebody."""
-        with self._lock:
-            self._connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+        with self._lock, self._transaction:
+            _store_claims.release_all(self._connection, owner)
+
+    def release_entries(self, digests):
+        """Give up the claims on entries that were not written."""
+        with self._lock, self._transaction:
+            _store_claims.release(self._connection, digests[:, 0].view(np.int64).tolist())
 
     def clear(self):
         """Delete everything and give the space back."""
         with self._lock:
-            with self._transaction() as execute:
+            with self._transaction as execute:
                 for table in ("entries", "blocks", "claims"):
                     execute(f"DELETE FROM {table}")
             self._connection.execute("VACUUM")
@@ -410,21 +333,6 @@ class Engine:
     def count(self):
         """Give the number of entries, facts left out, and the bytes in use."""
         with self._lock:
-            (n,) = self._connection.execute("SELECT count(*) FROM entries WHERE block > ?", (_FACTS,)).fetchone()
-            return n, self._used_bytes()
-
-
-class _Transaction:
-    """A write transaction, rolled back if anything goes wrong in it."""
-
-    def __init__(self, connection):
-        self._connection = connection
-
-    def __enter__(self):
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self._connection.execute
-
-    def __exit__(self, kind, error, traceback):
-        # Some errors, a full disk among them, roll back on their own.
-        if self._connection.in_transaction:
-            self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+            (n,) = self._connection.execute("SELECT count(*) FROM entries WHERE block > 0").fetchone()
+            page_bytes, n_pages, n_free = count_pages(self._connection)
+            return n, page_bytes * (n_pages - n_free)

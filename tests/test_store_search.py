@@ -12,47 +12,59 @@ import skmm
 # A search over 8 candidates and 5 folds that notes each row that goes through the network, in all processes.
 SEARCH = """
 import os, sys
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from counting import CountingTextEncoder
+from counting import CountingImageEncoder, CountingTextEncoder
 from skmm.datasets import load_glyphs
 
-model, store, n_jobs, backend = sys.argv[1:]
+kind, model, store, n_jobs, backend = sys.argv[1:]
 X, y = load_glyphs(n_samples=240, return_X_y=True)
-pipe = make_pipeline(CountingTextEncoder(model, store=store), LogisticRegression())
-grid = {"logisticregression__C": [10.0**i for i in range(-3, 5)]}
+encoder = {"text": CountingTextEncoder, "image": CountingImageEncoder}[kind](model, store=store, batch_size=8)
+n_items = len({getattr(item, "tobytes", item.__str__)() for item in X[kind]})
+pipe = make_pipeline(encoder, RidgeClassifier())
+grid = {"ridgeclassifier__alpha": [10.0**i for i in range(-3, 5)]}
 import joblib
 with joblib.parallel_config(backend=backend):
-    search = GridSearchCV(pipe, grid, cv=5, n_jobs=int(n_jobs), error_score="raise").fit(X["text"], y)
-print(X["text"].nunique(), "torch" in sys.modules, float(search.best_score_))
+    search = GridSearchCV(pipe, grid, cv=5, n_jobs=int(n_jobs), error_score="raise").fit(X[kind], y)
+print(n_items, "torch" in sys.modules, float(search.best_score_))
 """
 
+# Batches that last make workers meet, also where they share one core.
 COUNTING = """
-import os
+import os, threading, time
 from pathlib import Path
-from skmm import TextEncoder
+from skmm import ImageEncoder, TextEncoder
 
-class CountingTextEncoder(TextEncoder):
+class Counting:
     def _encode_batch(self, batch, model):
         with open(Path(__file__).with_name("passes.txt"), "a") as file:
             file.write(f"{os.getpid()} {len(batch)}\\n")
+        time.sleep(0.03)
         return super()._encode_batch(batch, model)
+
+class CountingTextEncoder(Counting, TextEncoder):
+    pass
+
+class CountingImageEncoder(Counting, ImageEncoder):
+    pass
 """
 
 
 @pytest.fixture
-def search(tmp_path, tiny_text_model):
+def search(tmp_path, tiny_text_model, tiny_image_model):
     """Give a function that runs the search in a new process: number of items, torch imported, score, batches."""
     (tmp_path / "counting.py").write_text(COUNTING)
     (tmp_path / "search.py").write_text(SEARCH)
     passes = tmp_path / "passes.txt"
 
-    def run(store="auto", n_jobs=1, backend="loky"):
+    models = {"text": tiny_text_model, "image": tiny_image_model}
+
+    def run(store="auto", n_jobs=1, backend="loky", kind="text"):
         passes.write_text("")
         paths = os.pathsep.join([str(Path(skmm.__file__).parents[1]), str(tmp_path)])
         done = subprocess.run(
-            [sys.executable, "search.py", tiny_text_model, str(store), str(n_jobs), backend],
+            [sys.executable, "search.py", kind, models[kind], str(store), str(n_jobs), backend],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path), "PYTHONWARNINGS": "error:The embedding"},
             capture_output=True,
@@ -85,8 +97,17 @@ def test_two_workers_and_a_later_run(search, tmp_path):
     assert search(tmp_path / "kept", n_jobs=2) == (n_items, False, score, [])
 
 
-@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
-def test_other_backends(search, backend):
-    n_items, _, _, batches = search(n_jobs=2, backend=backend)
+@pytest.mark.parametrize(
+    ("kind", "backend", "n_jobs"),
+    [
+        ("text", "threading", 2),
+        ("text", "multiprocessing", 2),
+        ("image", "loky", 4),
+        ("image", "threading", 4),
+    ],
+)
+def test_workers_repeat_at_most_a_batch(search, kind, backend, n_jobs):
+    n_items, _, _, batches = search(n_jobs=n_jobs, backend=backend, kind=kind)
     duplicates = sum(rows for _, rows in batches) - n_items
-    assert 0 <= duplicates <= 2 * max(rows for _, rows in batches)
+    assert 0 <= duplicates <= n_jobs * max(rows for _, rows in batches)
+    assert len({worker for worker, _ in batches}) <= n_jobs

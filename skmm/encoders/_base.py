@@ -8,7 +8,6 @@ which a column may arrive, missing items, bad items, duplicates, progress, names
 import os
 import warnings
 from contextlib import closing
-from itertools import compress
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -318,9 +317,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         if kept is not None:
             self._check_model_is_same(kept)
         errors += self._encode_pass(items, groups, model, X_out, kept, bar, first)
-        if kept is not None and kept.deferred:
+        while kept is not None and kept.deferred:
             # Most of it is there by now. Whoever still computes began at the other end.
-            errors += self._encode_pass(items, kept.begin_last_pass(), model, X_out, kept, bar)
+            errors += self._encode_pass(items, kept.begin_later_pass(), model, X_out, kept, bar)
         return errors
 
     def _refuse(self, items, groups, errors):
@@ -348,8 +347,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 return group, rejected
 
         def take(window, report):
-            # Where preparing costs much, others begin elsewhere already there.
-            return window if kept is None or not self._prepare_in_threads else kept.take(window, report)
+            # Where preparing costs much, or is likely to be in vain, others begin elsewhere already there.
+            if kept is None or not (self._prepare_in_threads or kept.is_later_pass):
+                return window
+            return kept.take(window, report, begins=False)
 
         def work(window):
             counts = []
@@ -408,7 +409,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         for positions in self._batches(prepared, model) if prepared else ():
             if kept is not None:
                 position_of = {id(groups[position]): position for position in positions}
-                positions = [position_of[id(group)] for group in kept.take([groups[p] for p in positions], report)]
+                mine = kept.take([groups[position] for position in positions], report, begins=True)
+                positions = [position_of[id(group)] for group in mine]
                 if not positions:
                     continue
             vectors = self._encode_batch([prepared[position] for position in positions], model)
@@ -416,7 +418,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             if kept is not None:
                 whole = [groups[p] for p in positions]
                 is_known = finite & self._have_keys([items[rows[0]] for _, rows in whole], [k for k, _ in whole], kept)
-                kept.add(list(compress(whole, is_known)), vectors[is_known])
+                kept.add(whole, vectors, is_known)
             rows = self._finish_rows(vectors)
             for position, row, is_finite in zip(positions, rows, finite, strict=True):
                 if is_finite:

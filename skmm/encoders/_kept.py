@@ -1,9 +1,18 @@
 """One encoding's view of an embedding store: what is there already, who computes what, and what is new."""
 
-import secrets
+import math
+import time
 from contextlib import contextmanager, nullcontext
+from itertools import compress
 
 import numpy as np
+
+from .._store_claims import new_owner
+
+# Seconds between two looks at what others have under way, at first and at most, and until none of it is waited for.
+_PAUSE = 0.005
+_LONGEST_PAUSE = 0.1
+_PATIENCE = 60
 
 
 class KeptRows:
@@ -31,8 +40,9 @@ class KeptRows:
     deferred : list of (key, rows)
         Groups of equal items that somebody else is computing now.
 
-    is_last_pass : bool
-        Whether what others compute is not waited for any more.
+    is_later_pass : bool
+        Whether only what others have claimed is left. What they have not begun with is then taken over from them, and
+        the rest is waited for: they began earlier, so that encoding it as well would take longer.
     """
 
     def __init__(self, store, context, finish, X_out, takes_turns):
@@ -42,9 +52,12 @@ class KeptRows:
         self._X_out = X_out
         self._takes_turns = takes_turns
         # Threads are apart as processes are.
-        self._owner = secrets.randbits(62)
+        self._owner = new_owner()
         self.deferred = []
-        self.is_last_pass = False
+        self.is_later_pass = False
+        self._n_deferred = math.inf
+        # Seconds of waiting, the last pause and all since something came of it.
+        self._pause, self._waited = _PAUSE, 0
 
     @contextmanager
     def turn(self):
@@ -98,7 +111,7 @@ class KeptRows:
         missing = iter(is_missing)
         return [group for group in groups if group[0] is None or next(missing)]
 
-    def take(self, groups, report):
+    def take(self, groups, report, begins):
         """Give the groups that this call is to encode now; the others are found by now, or deferred.
 
         Parameters
@@ -109,6 +122,9 @@ class KeptRows:
         report : callable
             Called with the number of groups that were found.
 
+        begins : bool
+            Whether the network runs next; else something else does, and others may take over.
+
         Returns
         -------
         mine : list of (key, rows)
@@ -116,20 +132,43 @@ class KeptRows:
         """
         missing = self.fill(groups)
         report(len(groups) - len(missing))
-        if not missing or self.is_last_pass:
+        # Who has been waited for in vain may have been stopped.
+        if not missing or self._waited > _PATIENCE:
             return missing
-        free = iter(self.store.claim([key for key, _ in missing if key is not None], self._owner))
+        keys = [key for key, _ in missing if key is not None]
+        free = iter(self.store.claim(keys, self._owner, begins, self.is_later_pass))
         is_mine = [key is None or next(free) for key, _ in missing]
         self.deferred += [group for group, mine in zip(missing, is_mine, strict=True) if not mine]
-        return [group for group, mine in zip(missing, is_mine, strict=True) if mine]
+        return list(compress(missing, is_mine))
 
-    def begin_last_pass(self):
-        """Give what was deferred, the last first, and defer nothing from now on."""
-        deferred, self.deferred, self.is_last_pass = self.deferred[::-1], [], True
+    def begin_later_pass(self):
+        """Give what was deferred, the last first, after a pause where nothing came of it since the last time."""
+        deferred, self.deferred, self.is_later_pass = self.deferred[::-1], [], True
+        if len(deferred) < self._n_deferred:
+            self._pause, self._waited = _PAUSE, 0
+        else:
+            time.sleep(self._pause)
+            self._waited += self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._n_deferred = len(deferred)
         return deferred
 
-    def add(self, groups, rows):
-        """Keep the rows of encoded groups."""
-        known = [i for i, (key, _) in enumerate(groups) if key is not None]
-        if known:
-            self.store.put_rows([groups[i][0] for i in known], rows[known])
+    def add(self, groups, rows, is_known):
+        """Keep the rows of encoded groups, those that a mask tells.
+
+        Parameters
+        ----------
+        groups : list of (key, rows)
+            What was encoded.
+
+        rows : ndarray of shape (len(groups), n_features)
+            Its rows.
+
+        is_known : ndarray of shape (len(groups),), dtype bool
+            Which rows are those of the content that the key stands for.
+        """
+        has_key = np.array([key is not None for key, _ in groups])
+        keys = [key for key, _ in groups]
+        if (has_key & is_known).any():
+            self.store.put_rows(list(compress(keys, has_key & is_known)), rows[has_key & is_known])
+        self.store.release_entries(list(compress(keys, has_key & ~is_known)))

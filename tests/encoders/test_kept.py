@@ -17,6 +17,7 @@ from sklearn.base import clone
 
 import skmm
 from skmm import EmbeddingStore, _store_folder, _torch
+from skmm._store_claims import new_owner
 from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _items, _kept, _model
 from skmm.encoders._items import FileDigests
 
@@ -185,8 +186,45 @@ class TestWorkers:
             for order, X in zip(orders, pool.map(work, orders), strict=True):
                 np.testing.assert_allclose(X, expected[order], atol=1e-6)
         assert store.info()["entries"] == len(texts)
-        # Each at most one batch for each other, twice.
-        assert len(texts) <= sum(map(len, encoded)) <= len(texts) + n_workers * (n_workers - 1) * batch_size
+        # At most one batch each twice.
+        assert len(texts) <= sum(map(len, encoded)) <= len(texts) + n_workers * batch_size
+
+    def test_what_a_slow_worker_has_not_begun_with_is_taken_over(self, tiny_image_model, store, monkeypatch):
+        images = np.random.default_rng(0).integers(256, size=(128, 8, 8, 3), dtype=np.uint8)
+        batch_size, n_workers = 4, 4
+        encoder = ImageEncoder(tiny_image_model, device="cpu", batch_size=batch_size, store=store).fit(images)
+        expected = clone(encoder).set_params(store=None).fit_transform(images)
+        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
+        encode, known, batches = ImageEncoder._encode_batch, threading.local(), []
+        begun, others_are_done = threading.Barrier(n_workers, timeout=60), threading.Event()
+
+        def note(self, batch, model):
+            # All have claimed a window, and one stays in its first batch until nothing else is left.
+            if not hasattr(known, "begun"):
+                known.begun = True
+                known.is_slow = begun.wait() == 0
+            batches.append(len(batch))
+            rows = encode(self, batch, model)
+            if known.is_slow:
+                assert others_are_done.wait(60)
+            elif store.info()["entries"] >= len(images) - 2 * batch_size:
+                others_are_done.set()
+            return rows
+
+        monkeypatch.setattr(ImageEncoder, "_encode_batch", note)
+        with ThreadPoolExecutor(n_workers) as pool:
+            for X in pool.map(encoder.transform, [images] * n_workers):
+                np.testing.assert_allclose(X, expected, atol=1e-5)
+        assert len(images) <= sum(batches) <= len(images) + n_workers * batch_size
+
+    def test_who_has_stopped_is_not_waited_for_without_end(self, encoder, encoded, store, monkeypatch):
+        monkeypatch.setattr(_kept, "_PATIENCE", 0.05)
+        encoder.fit(TEXTS)
+        kept = encoder._kept_rows(np.zeros((1, encoder.n_features_out_), dtype=np.float32))
+        (key,) = encoder._store_keys(["the cat"], kept)
+        store.claim([key], new_owner())
+        assert np.isfinite(encoder.transform(["the cat", "x y z"])).all()
+        assert encoded == [["x y z"], ["the cat"]]
 
     def test_one_at_a_time_where_a_device_is_shared(self, encoder, encoded, loads, monkeypatch):
         monkeypatch.setattr(_model, "expected_place", lambda device, precision: ("cuda", "float32"))
