@@ -10,6 +10,8 @@ from scipy import linalg
 _CUT = 1e-10
 # Smallest relative pivot for which Cholesky factors are used; what is left of a column when those before it are known.
 _PIVOT = 1e-8
+# A column that was computed is rounded more than once; one that varies less than so many roundings is constant.
+CONSTANT = 16
 # Share of the ridge's scale below which a variate does not vary.
 FLAT = 1e-10
 
@@ -67,8 +69,9 @@ def block_covariance(moments, dtype, standardized, targets=None):
     """
     S = moments.covariance()
     variances = np.diag(S).copy()
-    rounding = (4 * np.finfo(dtype).eps) ** 2 * (moments.means() ** 2 + variances)
-    varies = variances > rounding
+    # Twelve times the variance of a number that is rounded once.
+    rounding = np.finfo(dtype).eps ** 2 * (moments.means() ** 2 + variances)
+    varies = variances > CONSTANT * rounding
     n_rows = moments.n_rows()
     blocks, positions, scales, found, noises = {}, {}, {}, {}, {}
     end = 0

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import linalg
 from scipy.linalg import blas
 
-from ._canonical import _CUT
+from ._canonical import _CUT, CONSTANT
 
 _COLUMNS = 2048
 
@@ -59,8 +59,8 @@ def row_space(X_block, present, scaling):
         Z -= means[columns]
         Z[missing] = 0
         variances = (Z**2).sum(axis=0) / (n_present - 1)
-        rounding = (4 * np.finfo(X_block.dtype).eps) ** 2 * (means[columns] ** 2 + variances)
-        varies = variances > rounding
+        rounding = np.finfo(X_block.dtype).eps ** 2 * (means[columns] ** 2 + variances)
+        varies = variances > CONSTANT * rounding
         scales[columns] = np.where(varies, np.sqrt(variances) if scaling else 1.0, np.inf)
         Z /= scales[columns]
         gram = blas.dsyrk(1.0, Z.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)

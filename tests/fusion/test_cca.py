@@ -580,3 +580,21 @@ def test_nutrimouse():
         fusion = CCAFusion(1, regularization="auto", blocks=blocks).fit(np.delete(X, i, axis=0))
         held_out.append(fusion.transform(X[[i]])[0])
     assert np.corrcoef(np.array(held_out).T)[0, 1] > 0.88
+
+
+@pytest.mark.parametrize("regularization", [0.0, 0.3, "auto", "cv"])
+def test_units_offsets_and_layout_do_not_matter(regularization, tmp_path):
+    X = linked()
+    fusion = CCAFusion(3, regularization=regularization, blocks=BLOCKS)
+    expected = fusion.fit_transform(X)
+    np.save(tmp_path / "X.npy", X)
+    units = np.geomspace(1e-12, 1e12, X.shape[1])
+    for same in (X * units, X * units[::-1], np.asfortranarray(X), np.load(tmp_path / "X.npy", mmap_mode="r")):
+        assert_allclose(fusion.fit_transform(same), expected, atol=1e-9)
+    assert_allclose(fusion.fit_transform(X + 1e6), expected, atol=1e-7)
+    # Integers are the numbers that they are, and float32 is no less precise than what it holds.
+    whole = np.round(100 * X).astype(int)
+    assert_array_equal(fusion.fit_transform(whole), fusion.fit_transform(whole.astype(float)))
+    far = (X + 1e6).astype(np.float32)
+    single, double = clone(fusion).fit(far), clone(fusion).fit(far.astype(np.float64))
+    assert_allclose(single.correlations_, double.correlations_, atol=1e-6)
