@@ -18,8 +18,8 @@ from sklearn.base import clone
 import skmm
 from skmm import EmbeddingStore, _store_folder, _torch
 from skmm._store_claims import new_owner
-from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _items, _kept, _model
-from skmm.encoders._items import FileDigests
+from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _files, _items, _kept, _model
+from skmm.encoders._files import FileDigests
 
 torch = pytest.importorskip("torch")
 
@@ -399,15 +399,15 @@ class TestFiles:
     def hashed(self, monkeypatch):
         """List of the files that are read from here on, with nothing remembered; times have whole seconds."""
         found = []
-        read, signature = _items._hash_file, _items._file_signature
-        monkeypatch.setattr(_items, "_seen_files", {})
-        monkeypatch.setattr(_items, "_hash_file", lambda path, s: found.append(path) or read(path, s))
+        read, signature = _files._hash_file, _files._file_signature
+        monkeypatch.setattr(_files, "_seen_files", {})
+        monkeypatch.setattr(_files, "_hash_file", lambda path, s: found.append(path) or read(path, s))
 
         def coarse(path):
             full = signature(path)
             return full and (*full[:-2], *(t // 10**9 * 10**9 for t in full[-2:]))
 
-        monkeypatch.setattr(_items, "_file_signature", coarse)
+        monkeypatch.setattr(_files, "_file_signature", coarse)
         return found
 
     def test_a_change_within_the_resolution_of_the_clock(self, hashed, tmp_path, store):
@@ -423,14 +423,14 @@ class TestFiles:
         for path in paths:
             path.write_bytes(b"content")
         now = time.time()
-        monkeypatch.setattr(_items.time, "time", lambda: now + 10)
+        monkeypatch.setattr(_files.time, "time", lambda: now + 10)
         first = FileDigests(store).of([*paths, tmp_path / "absent", tmp_path])
         assert first[0] == first[1] is not None
         assert first[2:] == [None, None]
         assert FileDigests(store).of(paths) == first[:2]
         assert len(hashed) == 2
         # By another process, which finds it in the store.
-        monkeypatch.setattr(_items, "_seen_files", {})
+        monkeypatch.setattr(_files, "_seen_files", {})
         assert FileDigests(store).of(paths) == first[:2]
         assert len(hashed) == 2
         assert FileDigests().of(paths) == first[:2]

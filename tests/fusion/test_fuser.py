@@ -94,7 +94,7 @@ def test_without_scaling_it_is_a_column_transformer(frame):
         make_column_selector("price|weight"),
         lambda X: ["price", "weight"],
     ],
-    ids=str,
+    ids=lambda columns: type(columns).__name__,
 )
 def test_every_form_of_columns(frame, columns):
     ours = ModalityFuser([("table", "passthrough", columns)], fusion=ConcatFusion(scaling=None))
