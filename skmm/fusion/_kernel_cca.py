@@ -106,6 +106,8 @@ class KernelCCAFusion(JointEmbedding):
     :meth:`predict_modality` is a linear regression of columns on variates, so no function has to be inverted.
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
+    **Other arrays** than NumPy's raise an error.
+
     References
     ----------
     .. [1] P. L. Lai and C. Fyfe, "Kernel and nonlinear canonical correlation analysis", International

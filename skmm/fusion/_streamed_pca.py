@@ -12,19 +12,16 @@ from .._array_api import like
 _CUT = 1e-12
 
 
-def pca_from_covariance(S, mean, n_rows, n_components, X):
-    """Give a fitted :class:`~sklearn.decomposition.PCA`.
+def pca_from_covariance(S, n_rows, n_components, X):
+    """Give a fitted :class:`~sklearn.decomposition.PCA` of columns whose means are zero.
 
     Parameters
     ----------
     S : ndarray of shape (n_features, n_features)
         Covariance matrix, divided by n - 1.
 
-    mean : ndarray of shape (n_features,)
-        Means of the columns.
-
     n_rows : int
-        Rows behind both.
+        Rows behind it.
 
     n_components : int, float or None
         As in :class:`PCAFusion`.
@@ -57,7 +54,7 @@ def pca_from_covariance(S, mean, n_rows, n_components, X):
     pca.n_samples_ = n_rows
     pca.n_components_ = wanted
     pca.components_ = like(np.ascontiguousarray(vectors.T), X)
-    pca.mean_ = like(mean, X)
+    pca.mean_ = like(np.zeros(len(S)), X)
     pca.explained_variance_ = like(values[:wanted], X)
     pca.explained_variance_ratio_ = like(shares[:wanted], X)
     pca.singular_values_ = like(np.sqrt(values[:wanted] * (n_rows - 1)), X)

@@ -43,6 +43,18 @@ def test_pca_share_of_variance_and_whitening():
     assert_allclose(out.var(axis=0, ddof=1), 1)
 
 
+@pytest.mark.parametrize("level", ["modality", "joint"])
+def test_pca_far_from_zero(level):
+    fusion = PCAFusion(3, level=level, scaling=None, blocks=BLOCKS)
+    units = StandardScaler().fit_transform(X)
+    expected = fusion.fit_transform(units)
+    assert_allclose(fusion.fit_transform(units + 1e9), expected, atol=1e-5)
+    assert_allclose(fusion.fit_transform((units + 1e3).astype(np.float32)), expected, atol=1e-3)
+    assert_allclose(
+        fusion.partial_fit(units[:50] + 1e9).partial_fit(units[50:] + 1e9).transform(units + 1e9), expected, atol=1e-5
+    )
+
+
 def test_number_of_components_is_an_upper_bound():
     fusion = PCAFusion(6, blocks=BLOCKS).fit(X)
     assert fusion.n_components_ == {"a": 6, "b": 5}
