@@ -1,6 +1,6 @@
 """Feature-level fusion by linear discriminants."""
 
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from scipy import linalg
@@ -10,7 +10,7 @@ from sklearn.utils.validation import validate_data
 from .._array_api import float_dtypes, to_numpy
 from .._validation import Interval, StrOptions
 from ._base import LEVEL, N_COMPONENTS, SCALING
-from ._discriminants import fit_discriminants
+from ._discriminants import fit_discriminants, keep_share
 from ._projection import BlockProjection
 
 
@@ -24,9 +24,10 @@ class LDAFusion(BlockProjection):
 
     Parameters
     ----------
-    n_components : int or None, default=None
+    n_components : int, float or None, default=None
         Upper bound of the number of components per projection; it is clipped to the number of
-        classes less one and to the columns of the block. None: as many as possible.
+        classes less one and to the columns of the block. A float in (0, 1): as many as explain this share of the
+        variance between classes that as many as possible do. None: as many as possible.
 
     level : {"modality", "joint"}, default="modality"
         One projection per block, or one of the concatenated blocks.
@@ -107,7 +108,7 @@ class LDAFusion(BlockProjection):
 
     _parameter_constraints: dict = {
         **BlockProjection._parameter_constraints,
-        "n_components": [*N_COMPONENTS, None],
+        "n_components": [*N_COMPONENTS, Interval(Real, 0, 1, closed="neither"), None],
         "level": LEVEL,
         "shrinkage": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), None],
         "scaling": SCALING,
@@ -145,13 +146,15 @@ class LDAFusion(BlockProjection):
                 "is y a continuous target?"
             )
         bound = min(n_classes - 1, X.shape[1])
-        n_components = bound if self.n_components is None else min(self.n_components, bound)
+        n_components = min(self.n_components, bound) if isinstance(self.n_components, Integral) else bound
         try:
-            return fit_discriminants(X, y, self.shrinkage, n_components)
+            lda = fit_discriminants(X, y, self.shrinkage, n_components)
         except linalg.LinAlgError:
             raise ValueError(
                 f"LDAFusion: no class varies{where}; that needs NumPy arrays, got {type(X).__module__} arrays."
             ) from None
+        share = self.n_components
+        return lda if share is None or isinstance(share, Integral) else keep_share(lda, share)
 
     @staticmethod
     def _width(projection):

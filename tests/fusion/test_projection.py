@@ -78,6 +78,27 @@ def test_joint_lda_is_scikit_learns():
     assert_array_equal(fusion.get_feature_names_out(), ["ldafusion0"])
 
 
+@pytest.mark.parametrize("shrinkage", [None, "auto", 0.3])
+@pytest.mark.parametrize("more_columns_than_rows", [False, True])
+def test_lda_share_of_variance(shrinkage, more_columns_than_rows):
+    data, y = wide() if more_columns_than_rows else (X, Y)
+    whole = LDAFusion(shrinkage=shrinkage).fit(data, y)
+    ratios = whole.projections_[""].explained_variance_ratio_
+    shares = np.cumsum(ratios) / ratios.sum()
+    for count in range(1, len(shares) + 1):
+        below = shares[count - 2] if count > 1 else 0.0
+        for share in (below + 1e-6, 0.5 * (below + shares[count - 1]), shares[count - 1] - 1e-6):
+            fusion = LDAFusion(share, shrinkage=shrinkage).fit(data, y)
+            assert fusion.n_components_ == {"": count}
+            assert_allclose(fusion.transform(data), whole.transform(data)[:, :count])
+            assert len(fusion.get_feature_names_out()) == count
+
+
+def test_lda_share_where_nothing_varies():
+    fusion = LDAFusion(0.9).fit(np.full((12, 4), 0.1), np.arange(12) % 3)
+    assert fusion.n_components_ == {"": 1}
+
+
 @pytest.mark.parametrize("shrinkage", [None, "auto"])
 def test_lda_signs_do_not_depend_on_the_order(shrinkage):
     fusion = LDAFusion(shrinkage=shrinkage, blocks=BLOCKS)
