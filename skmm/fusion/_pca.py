@@ -7,10 +7,10 @@ from sklearn.decomposition import PCA
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from .._array_api import float_dtypes, namespace, to_numpy
+from .._array_api import float_dtypes, like, namespace, to_numpy
 from .._missing import column_means
 from .._validation import Interval, fit_context
-from ._base import LEVEL, N_COMPONENTS, SCALING
+from ._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
 from ._moments import BlockMoments
 from ._projection import BlockProjection
 from ._streamed_pca import pca_from_covariance
@@ -220,6 +220,8 @@ class PCAFusion(BlockProjection):
         if rank < pca.n_components_:
             # What is beyond the rank is rounding noise, which whitening would blow up.
             pca.set_params(n_components=rank).fit(X)
+        signs = signs_by_largest(to_numpy(pca.components_).T)
+        pca.components_ = pca.components_ * like(signs[:, None], pca.components_)
         # The components do not depend on it.
         return pca.set_params(whiten=self.whiten and varies)
 

@@ -67,11 +67,13 @@ def rotations_to_agree(parts, present, max_iter=50, tol=1e-6):
     products = to_numpy(joined.T @ joined).reshape(n_blocks, n_components, n_blocks, n_components)
     rotations = np.tile(np.eye(n_components), (n_blocks, 1, 1))
     before = 0.0
-    for _ in range(max_iter):
+    for i in range(max_iter):
         agreement = 0.0
         for b in range(1, n_blocks):
-            # The inner products with the other blocks add up to most for the polar factor.
-            others = sum(products[b, :, a] @ rotations[a] for a in range(n_blocks) if a != b)
+            # The inner products with the other blocks, at first with those that are rotated already, add up to most for
+            # the polar factor.
+            known = range(b if i == 0 else n_blocks)
+            others = sum(products[b, :, a] @ rotations[a] for a in known if a != b)
             left, values, right = linalg.svd(others)
             rotations[b] = left @ right
             agreement += values.sum()

@@ -7,6 +7,7 @@ from scipy import linalg
 from sklearn.decomposition import PCA
 
 from .._array_api import like
+from ._base import signs_by_largest
 
 # Variance, relative to the largest, below which a direction is rounding.
 _CUT = 1e-12
@@ -45,9 +46,8 @@ def pca_from_covariance(S, n_rows, n_components, X):
         wanted = min(n_components, rank)
     else:
         wanted = min(int(np.searchsorted(np.cumsum(shares), n_components, side="right")) + 1, rank)
-    # The largest coefficient positive, as in scikit-learn.
     vectors = vectors[:, :wanted]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(wanted)])
+    vectors = vectors * signs_by_largest(vectors)
 
     pca = PCA(wanted).set_output(transform="default")
     pca.n_features_in_ = len(S)

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
-from skmm import ConcatFusion, LDAFusion, PCAFusion
+from skmm import AverageFusion, ConcatFusion, LDAFusion, PCAFusion
 
 X, Y = load_wine(return_X_y=True)
 BLOCKS = {"a": slice(0, 8), "b": slice(8, None)}
@@ -53,6 +53,22 @@ def test_pca_far_from_zero(level):
     assert_allclose(
         fusion.partial_fit(units[:50] + 1e9).partial_fit(units[50:] + 1e9).transform(units + 1e9), expected, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("cls", [PCAFusion, AverageFusion])
+def test_signs_where_coefficients_tie(cls):
+    # Two standardised columns have components (1, 1) and (1, -1), whatever else they are.
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(200, 1))
+    data = np.hstack([latent, -latent, rng.normal(size=(200, 2))]) + 0.3 * rng.normal(size=(200, 4))
+    fusion = cls(2, scaling="std", blocks={"a": slice(0, 2), "b": slice(2, None)})
+    expected = fusion.fit_transform(data)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(200)
+        assert_allclose(fusion.fit(data[order]).transform(data), expected, atol=1e-8)
+    assert_allclose(fusion.fit(data.astype(np.float32)).transform(data), expected, atol=1e-4)
+    if cls is PCAFusion:
+        assert_allclose(fusion.fit(data[:0:-1]).partial_fit(data).transform(data), expected, atol=1e-8)
 
 
 def test_number_of_components_is_an_upper_bound():
