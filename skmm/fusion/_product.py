@@ -156,16 +156,14 @@ class ProductFusion(ImputedBlockTransformer):
         missing = missing_blocks(X, self.blocks_)
         bound = self._resolve_bound()
         # Total variance of a block after scaling.
-        unit = 1.0 if self.scaling is None else float(np.sqrt(X.shape[1] / len(self.blocks_)))
-        self._maps = []
-        for columns, absent in zip(self.blocks_.values(), missing.T, strict=True):
+        self._unit = 1.0 if self.scaling is None else float(np.sqrt(X.shape[1] / len(self.blocks_)))
+        self._maps, self.n_components_ = [], {}
+        for (name, columns), absent in zip(self.blocks_.items(), missing.T, strict=True):
             block = take_rows(filled[:, columns], ~absent)
-            if block.shape[1] > bound:
-                mean, axes = principal_axes(block, bound, random_state)
-            else:
-                mean, axes = column_means(block), np.eye(block.shape[1])
-            self._maps.append((mean, axes / unit))
-        self.n_components_ = {name: axes.shape[1] for name, (_, axes) in zip(self.blocks_, self._maps, strict=True)}
+            reduced = block.shape[1] > bound
+            mean, axes = principal_axes(block, bound, random_state) if reduced else (column_means(block), None)
+            self._maps.append((mean, axes))
+            self.n_components_[name] = axes.shape[1] if reduced else block.shape[1]
         if self.method == "hadamard":
             self._sketches = [
                 random_state.choice([-1.0, 1.0], size=(width, self.max_features))
@@ -204,8 +202,9 @@ class ProductFusion(ImputedBlockTransformer):
         missing = missing_blocks(X, self.blocks_)
         parts = []
         for (mean, axes), columns, absent in zip(self._maps, self.blocks_.values(), missing.T, strict=True):
-            part = (filled[:, columns] - like(mean, X)) @ like(axes, X)
-            parts.append(part * like(~absent[:, None], X) if absent.any() else part)
+            part = filled[:, columns] - like(mean, X)
+            part = part if axes is None else part @ like(axes, X)
+            parts.append(part * like(~absent[:, None] / self._unit, X))
         if self.method == "outer":
             return self._outer(parts)
         return self._hadamard(parts) if self.method == "hadamard" else self._compact(parts)
