@@ -245,10 +245,7 @@ def moments_of_parts(X, blocks, parts, *, single=False):
 def _add_parts(X, blocks, parts, shift, **options):
     moments = [BlockMoments(shift, blocks) for _ in parts]
     for part, slices in zip(moments, parts, strict=True):
-        pieces = (X[rows, :] for rows in slices)
-        if len(slices) > 1 and X.shape[0] * X.shape[1] <= _CHUNK:
-            pieces = [namespace(X).concat(list(pieces), axis=0)]
-        if not all(part.add(piece, **options) for piece in pieces):
+        if not all(part.add(X[rows, :], **options) for rows in slices):
             return None
     return moments
 
