@@ -166,7 +166,7 @@ class ProductFusion(ImputedBlockTransformer):
             self.n_components_[name] = axes.shape[1] if reduced else block.shape[1]
         if self.method == "hadamard":
             self._sketches = [
-                random_state.choice([-1.0, 1.0], size=(width, self.max_features))
+                random_state.choice([-1, 1], size=(width, self.max_features)).astype(np.int8)
                 for width in self.n_components_.values()
             ]
         elif self.method == "compact":
