@@ -123,7 +123,7 @@ def held_out_correlations(train, test, n_components, objective):
     variances = np.maximum(np.diag(train.matrix), 0)
     targets = np.concatenate([np.full(own.stop - own.start, train.targets[name]) for name, own in train.blocks.items()])
     ridges = np.array(RIDGES)[:, None]
-    scales = ((1 - ridges) * variances + ridges * targets) ** -0.5
+    scales = (((1 - ridges) * variances + ridges * targets) ** -0.5).astype(train.matrix.dtype)
     if len(names) == 2:
         a, b = slices
         left, _, right = np.linalg.svd(
