@@ -136,6 +136,20 @@ def test_joint_embeddings(library, cls, dispatch):
 
 
 @elsewhere
+@pytest.mark.parametrize("fusion", STRATEGIES, ids=lambda fusion: type(fusion).__name__)
+def test_fitted_with_one_library_and_used_with_another(fusion, dispatch):
+    X, y = data(missing=True)
+    expected = clone(fusion).fit(X, y).transform(X)
+    ours = clone(fusion).fit(array("torch", X), array("torch", y))
+    if isinstance(fusion, (PCAFusion, LDAFusion)):
+        with pytest.raises(ValueError, match="must use the same namespace"):
+            ours.transform(X)
+        return
+    assert_allclose(ours.transform(X), expected, atol=1e-9 * np.abs(expected).max())
+    same(ours.transform(array("array_api_strict", X)), expected, array("array_api_strict", X), 1e-9)
+
+
+@elsewhere
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_more_columns_than_rows(library, dispatch):
     X = data()[0][:5]
