@@ -65,11 +65,12 @@ def chunks_of_rows(X, n_rows=4096):
         yield slice(start, min(start + n_rows, X.shape[0]))
 
 
-def take_rows(X, mask):
-    """Give the rows of X where a NumPy mask is true; X itself where all are."""
-    if mask.all():
+def take_rows(X, rows):
+    """Give rows of X, by a NumPy mask or by NumPy positions; X itself where a mask has them all."""
+    if rows.dtype == bool and rows.all():
         return X
     if isinstance(X, np.ndarray):
-        return X[mask]
+        return X[rows]
     xp, _, device = get_namespace_and_device(X)
-    return xp.take(X, xp.asarray(np.flatnonzero(mask), device=device), axis=0)
+    positions = np.flatnonzero(rows) if rows.dtype == bool else rows
+    return xp.take(X, xp.asarray(positions, device=device), axis=0)

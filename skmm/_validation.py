@@ -117,6 +117,11 @@ def check_table(estimator, X):
                 "collect or convert it first."
             )
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
+        if not isinstance(X, np.ndarray):
+            raise TypeError(
+                f"{type(estimator).__name__} takes data frames and NumPy arrays, got {type(X).__module__}; convert X "
+                "first, or use a strategy of fusion alone, which takes arrays of other libraries."
+            )
     elif len(X) == 0:
         raise ValueError(f"Found 0 sample(s) in the data frame, while {type(estimator).__name__} needs at least 1.")
     return X

@@ -7,9 +7,10 @@ from ._fuser import ModalityFuser
 from ._imputer import ModalityImputer
 from ._kernel import KernelFusion
 from ._kernel_cca import KernelCCAFusion
+from ._lda import LDAFusion
+from ._pca import PCAFusion
 from ._pls import PLSFusion
 from ._product import ProductFusion
-from ._projection import LDAFusion, PCAFusion
 
 __all__ = [
     "AverageFusion",

@@ -3,7 +3,8 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._missing import missing_blocks
+from .._array_api import like, take_rows, to_numpy
+from .._missing import column_means, missing_blocks
 from .._validation import StrOptions
 from ._base import N_COMPONENTS, SCALING
 from ._reduction import principal_axes, random_axes, rotations_to_agree
@@ -90,6 +91,9 @@ class AverageFusion(WeightedBlockTransformer):
     learned from the rows that have it, and rotated to the mean of the others in these rows. A block
     that is missing in every row at ``fit`` raises an error. A single missing cell is the mean of its column.
 
+    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device;
+    the rows that ``weights="cv"`` looks at go to the CPU.
+
     References
     ----------
     .. [1] J. C. Gower, "Generalized Procrustes analysis", Psychometrika 40 (1975).
@@ -117,7 +121,6 @@ class AverageFusion(WeightedBlockTransformer):
         "scaling": SCALING,
         "random_state": ["random_state"],
     }
-    _numpy_only = True
 
     def __init__(
         self,
@@ -147,24 +150,26 @@ class AverageFusion(WeightedBlockTransformer):
         bound = min(self.n_components, X.shape[1])
         self._maps = []
         for columns, absent in zip(self.blocks_.values(), missing.T, strict=True):
-            block = filled[~absent, columns]
+            block = take_rows(filled[:, columns], ~absent)
             if self.reduction == "pca":
                 self._maps.append(principal_axes(block, bound, random_state))
             else:
-                self._maps.append((block.mean(axis=0), random_axes(block.shape[1], bound, random_state, X.dtype)))
+                self._maps.append((column_means(block), random_axes(block.shape[1], bound, random_state)))
         self.n_components_ = max(axes.shape[1] for _, axes in self._maps)
+        # Blocks of fewer dimensions are padded with zeros.
+        self._maps = [
+            (mean, np.pad(axes, ((0, 0), (0, self.n_components_ - axes.shape[1])))) for mean, axes in self._maps
+        ]
 
         if self.reduction == "pca" and self.align:
-            rotations = rotations_to_agree(self._project(X), missing)
-            self._maps = [
-                (mean, axes @ rotation[: axes.shape[1]].astype(X.dtype))
-                for (mean, axes), rotation in zip(self._maps, rotations, strict=True)
-            ]
+            rotations = rotations_to_agree(self._project(X), like(~missing, X))
+            self._maps = [(mean, axes @ rotation) for (mean, axes), rotation in zip(self._maps, rotations, strict=True)]
 
         if self._needs_y():
+            y = to_numpy(y)
             rows, folds = probe_rows(y)
-            parts, absent = self._project(X[rows]), missing[rows]
-            size = np.sqrt(max(parts.var(axis=1).sum(), np.finfo(np.float64).tiny))
+            parts, absent = [to_numpy(part) for part in self._project(take_rows(X, rows))], missing[rows]
+            size = np.sqrt(max(sum(part.var(axis=0).sum() for part in parts), np.finfo(np.float64).tiny))
 
             def combine(weights):
                 return weights.sum() / size * _average(parts, absent, weights)
@@ -175,24 +180,23 @@ class AverageFusion(WeightedBlockTransformer):
         self.weights_ = dict(zip(self.blocks_, (weights / weights.sum()).tolist(), strict=True))
 
     def _project(self, X):
-        """Give the blocks in the common dimension, of shape (n_blocks, n_samples, n_components_)."""
+        """Give each block in the common dimension, of shape (n_samples, n_components_)."""
         filled = self._fill(X)
-        parts = np.zeros((len(self.blocks_), len(X), self.n_components_), dtype=X.dtype)
-        for part, (mean, axes), columns in zip(parts, self._maps, self.blocks_.values(), strict=True):
-            part[:, : axes.shape[1]] = (filled[:, columns] - mean) @ axes
-        return parts
+        return [
+            (filled[:, columns] - like(mean, X)) @ like(axes, X)
+            for (mean, axes), columns in zip(self._maps, self.blocks_.values(), strict=True)
+        ]
 
     def _transform_blocks(self, X):
-        weights = np.array(list(self.weights_.values()), dtype=X.dtype)
-        return _average(self._project(X), missing_blocks(X, self.blocks_), weights)
+        return _average(self._project(X), missing_blocks(X, self.blocks_), np.array(list(self.weights_.values())))
 
     def _names_out(self, input_features):
         return self._joint_names(self.n_components_)
 
 
 def _average(parts, missing, weights):
-    """Weighted mean over the first axis, of what is not missing; 0 where all is."""
+    """Weighted mean of the parts that are not missing; 0 where all are."""
     present = ~missing * weights
     total = present.sum(axis=1, keepdims=True)
-    shares = np.divide(present, total, out=np.zeros_like(present), where=total > 0)
-    return np.einsum("bnd,nb->nd", parts, shares)
+    shares = like(np.divide(present, total, out=np.zeros_like(present), where=total > 0), parts[0])
+    return sum(part * shares[:, b : b + 1] for b, part in enumerate(parts))

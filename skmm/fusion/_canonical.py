@@ -78,14 +78,16 @@ def block_covariance(moments, dtype, standardized, targets=None):
     for name, columns in moments.blocks.items():
         positions[name] = np.flatnonzero(varies[columns])
         here = positions[name] + columns.start
-        scales[name] = np.sqrt(variances[here]) if standardized[name] else np.ones(len(here))
+        # Factors of whole blocks have no influence; at a mean variance of 1 products in float32 stay in its range.
+        mean = variances[here].mean() if len(here) else 1.0
+        units = variances[here] if standardized[name] else np.full(len(here), mean)
+        scales[name] = np.sqrt(units)
         blocks[name] = slice(end, end := end + len(here))
-        scaled = scales[name] ** -2.0
-        found[name] = float((variances[here] * scaled).mean()) if len(here) else 0.0
+        found[name] = float(targets[name] / mean) if name in (targets or {}) else 1.0
         spread = (1 + np.sqrt(len(here) / max(n_rows[name] - 1, 1))) ** 2
-        noises[name] = float((rounding[here] * scaled).max(initial=0) * spread)
+        noises[name] = float((rounding[here] / units).max(initial=0) * spread)
     widths = {name: columns.stop - columns.start for name, columns in moments.blocks.items()}
-    result = BlockCovariance(S, blocks, positions, widths, scales, {**found, **(targets or {})}, noises, n_rows)
+    result = BlockCovariance(S, blocks, positions, widths, scales, found, noises, n_rows)
     return result._replace(matrix=_restrict(S, *result._layout(moments.blocks)))
 
 
@@ -175,9 +177,11 @@ class _Eigenvectors(NamedTuple):
         return self.scaled @ directions
 
 
-def _whitening(S, ridge, target, noise):
+def block_whitening(covariance, name, ridge):
+    """Give what whitens the ridged covariance of one block."""
+    own, target, noise = covariance.blocks[name], covariance.targets[name], covariance.noises[name]
     # Symmetric, so that the transpose, in the order of the Fortran routines, is the same.
-    ridged = ((1 - ridge) * S).T
+    ridged = ((1 - ridge) * covariance.matrix[own, own]).T
     ridged.T.flat[:: len(ridged) + 1] += ridge * target
     variances = np.diag(ridged)
     potrf = linalg.get_lapack_funcs("potrf", (ridged,))
@@ -230,10 +234,7 @@ def canonical_weights(covariance, ridges, n_components, objective):
 def leading_directions(covariance, ridges, n_components, objective):
     """Give the weights of each block, not yet of unit variance, and what whitened it; see :func:`canonical_weights`."""
     S, blocks = covariance.matrix, covariance.blocks
-    whitenings = {
-        name: _whitening(S[own, own], ridges[name], covariance.targets[name], covariance.noises[name])
-        for name, own in blocks.items()
-    }
+    whitenings = {name: block_whitening(covariance, name, ridges[name]) for name in blocks}
     ranks = {name: whitening.rank for name, whitening in whitenings.items()}
     k = min(n_components, *ranks.values())
     if len(blocks) == 2:

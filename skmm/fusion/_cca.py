@@ -110,6 +110,10 @@ class CCAFusion(LinearEmbedding):
 
     **Data larger than memory.** ``partial_fit`` takes X in batches, with a ridge given as numbers.
 
+    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device; weights are
+    solved for on the CPU, from covariances, or from all of X where a block has more columns than rows. What is learned
+    are NumPy arrays.
+
     With as many columns as rows and no ridge the blocks can be made to agree perfectly on nothing;
     a warning says so.
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from .._array_api import like, to_numpy
+from .._array_api import like, take_rows, to_numpy
 from ._base import SCALING
 from ._weights import WeightedBlockTransformer, learn_weights, probe_rows, probe_target
 
@@ -75,6 +75,9 @@ class ConcatFusion(WeightedBlockTransformer):
     so each cell of a missing block, becomes the mean of its column, at ``fit`` and at ``transform``.
     A column without any value at ``fit`` becomes zeros, a block without any raises an error.
 
+    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device;
+    the rows that ``weights="cv"`` looks at go to the CPU.
+
     References
     ----------
     .. [1] A. O. Nunez-Elizalde, A. G. Huth and J. L. Gallant, "Voxelwise encoding models with
@@ -107,7 +110,7 @@ class ConcatFusion(WeightedBlockTransformer):
     def _learned_weights(self, X, y):
         y = to_numpy(y)
         rows, folds = probe_rows(y)
-        filled = to_numpy(self._fill(X))[rows].astype(np.float64)
+        filled = to_numpy(self._fill(take_rows(X, rows))).astype(np.float64)
         parts = []
         for columns in self.blocks_.values():
             part = filled[:, columns] - filled[:, columns].mean(axis=0)

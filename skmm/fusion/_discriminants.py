@@ -81,6 +81,17 @@ def fit_discriminants(X, y, shrinkage, n_components):
     return _fix_signs(_fit_rows(lda, X, y, floor=floor))
 
 
+def keep_share(lda, share):
+    """Keep the leading discriminants that explain this share of the variance between classes that all of them do."""
+    ratios = np.maximum(np.nan_to_num(to_numpy(lda.explained_variance_ratio_).astype(np.float64)), 0)
+    total = np.cumsum(ratios)
+    count = 1 + int(np.count_nonzero(total[:-1] < share * total[-1]))
+    lda.set_params(n_components=count)
+    lda._max_components = lda._n_features_out = count
+    lda.explained_variance_ratio_ = lda.explained_variance_ratio_[:count]
+    return lda
+
+
 def _varies_within_classes(X, y):
     """Tell whether any class has rows that differ by more than rounding."""
     xp = namespace(X)

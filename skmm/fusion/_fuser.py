@@ -7,23 +7,11 @@ from joblib import Parallel, delayed
 from sklearn.base import TransformerMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import Bunch, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import (
-    ModalityComposition,
-    PresentRows,
-    consumed,
-    join_lenient,
-    member_tags,
-    named,
-    part_steps,
-    propagated,
-    split_lenient,
-    step_of,
-)
+from .._base import ModalityComposition, member_tags, named, propagated, step_of
 from .._validation import (
     HasMethods,
     StrOptions,
@@ -33,7 +21,6 @@ from .._validation import (
     check_X,
     dense_block,
     fit_context,
-    log_elapsed_time,
     raise_for_params,
 )
 from ._average import AverageFusion
@@ -42,9 +29,11 @@ from ._concat import ConcatFusion
 from ._imputer import ModalityImputer
 from ._kernel import KernelFusion
 from ._kernel_cca import KernelCCAFusion
+from ._lda import LDAFusion
+from ._members import as_transformer, fit_transform, fit_transform_modality, transform_modality
+from ._pca import PCAFusion
 from ._pls import PLSFusion
 from ._product import ProductFusion
-from ._projection import LDAFusion, PCAFusion
 
 STRATEGIES = {
     "average": AverageFusion,
@@ -123,7 +112,8 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
     error at ``fit`` and is an all-NaN block at ``transform``.
 
     **Types.** The result is float32 if all blocks are, else float64. Sparse blocks are made dense up
-    to 2 GiB.
+    to 2 GiB. Arrays of other libraries than NumPy, which strategies alone can take by scikit-learn's array API
+    dispatch, raise an error.
 
     Examples
     --------
@@ -266,7 +256,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         fusion.set_params(**dict.fromkeys(_blocks_keys(fusion), self.blocks_))
         step = progress.subcontext(task_name="fusion")
         with propagated(step, self, fusion):
-            fused = dense_block(_fit_transform(fusion, _join(blocks), y, routed["fusion"]), "fusion")
+            fused = dense_block(fit_transform(fusion, _join(blocks), y, routed["fusion"]), "fusion")
         self.fusion_ = fusion
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return fused
@@ -390,13 +380,6 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         return tags
 
 
-def as_transformer(member):
-    """Give the transformer that a member stands for."""
-    if isinstance(member, str):
-        return FunctionTransformer(feature_names_out="one-to-one", accept_sparse=True)
-    return member
-
-
 def _blocks_keys(fusion):
     """Give the names of the parameters of a strategy that take the blocks."""
     if isinstance(fusion, Pipeline):
@@ -410,49 +393,6 @@ def _blocks_keys(fusion):
     if not hasattr(fusion, "get_params"):
         return []
     return ["blocks"] if "blocks" in fusion.get_params(deep=False) else []
-
-
-def _fit_transform(transformer, X, y, routed):
-    if hasattr(transformer, "fit_transform"):
-        return transformer.fit_transform(X, y, **routed.fit_transform)
-    return transformer.fit(X, y, **routed.fit).transform(X, **routed.transform)
-
-
-def fit_transform_modality(owner, name, member, X, y, routed, step):
-    """Fit a clone of one transformer on the rows that have its modality; give it and its block."""
-    present = PresentRows(X, name)
-    transformer = clone(member)
-    message = f"modality {name}" if owner.verbose else None
-    parts = split_lenient(transformer)
-    with log_elapsed_time(type(owner).__name__, message), part_steps(step, owner, parts) as steps:
-        outputs = present.take(X)
-        for part, own_step in zip(parts, steps, strict=True):
-            present.require_some()
-            params = {method: consumed(part, method, present.take_params(X, routed[method])) for method in routed}
-            with propagated(own_step, owner, part):
-                outputs = present.call(_fit_transform, part, outputs, present.take(y), Bunch(**params))
-            outputs = present.narrow(outputs) if len(parts) > 1 else outputs
-    return join_lenient(transformer, parts), present.scatter(dense_block(outputs, name))
-
-
-def transform_modality(name, transformer, X, shape, params):
-    """Apply one fitted transformer to the rows that have its modality; give a block of known width and dtype."""
-    present = PresentRows(X, name)
-    width, dtype = shape
-    parts = split_lenient(transformer)
-    outputs = present.take(X)
-    for part in parts:
-        if len(present) == 0:
-            return np.full((present.n_samples, width), np.nan, dtype=dtype)
-        own = consumed(part, "transform", present.take_params(X, params))
-        outputs = present.call(part.transform, outputs, **own)
-        outputs = present.narrow(outputs) if len(parts) > 1 else outputs
-    block = present.scatter(dense_block(outputs, name))
-    if block.shape[1] != width:
-        raise ValueError(
-            f"Modality {name!r}: {type(transformer).__name__} gave {width} columns in fit and {block.shape[1]} now."
-        )
-    return block
 
 
 def _join(blocks):

@@ -4,13 +4,13 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import linalg
-from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.utils import gen_batches
 
-from .._array_api import like, namespace
-from .._missing import missing_blocks
+from .._array_api import chunks_of_rows, is_single, like, namespace, precise_dtype, take_rows, to_numpy
+from .._missing import column_variances, missing_blocks
 from .._validation import Interval, StrOptions
 from ._base import BlockTransformer
+from ._canonical import ledoit_wolf
 
 
 class ModalityImputer(BlockTransformer):
@@ -81,6 +81,9 @@ class ModalityImputer(BlockTransformer):
     into a pipeline; inside of :class:`ModalityFuser` the strategy after it gets the blocks as well, unless
     ``add_indicator`` is set.
 
+    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device,
+    but for "neighbors", which raises an error; "regression" takes blocks with fewer rows than columns to the CPU.
+
     References
     ----------
     .. [1] R. J. A. Little and D. B. Rubin, "Statistical Analysis with Missing Data", Wiley (2002).
@@ -115,10 +118,10 @@ class ModalityImputer(BlockTransformer):
         self.blocks = blocks
 
     def _check_library(self, X):
-        if self.strategy in ("regression", "neighbors") and not isinstance(X, np.ndarray):
+        if self.strategy == "neighbors" and not isinstance(X, np.ndarray):
             raise TypeError(
                 f"ModalityImputer(strategy={self.strategy!r}) takes NumPy arrays only, got {type(X).__module__}; "
-                "convert X first, or fill in means."
+                "convert X first, or fill in means or regressions."
             )
 
     def _fit_blocks(self, X, y):
@@ -126,11 +129,11 @@ class ModalityImputer(BlockTransformer):
         if self.strategy in ("mean", "zero"):
             return
         missing = missing_blocks(X, self.blocks_)
-        filled = self._fill(X)
-        self._spreads = np.ones(X.shape[1])
-        for columns, absent in zip(self.blocks_.values(), missing.T, strict=True):
-            self._spreads[columns] = _spread(filled[~absent, columns], self._means[columns])
-        Z = self._standardize(filled)
+        spreads = np.sqrt(column_variances(X, self._means))
+        # Of a column that varies by rounding only, 1.
+        noise = 10 * float(namespace(X).finfo(X.dtype).eps) * np.sqrt(X.shape[0]) * np.abs(self._means)
+        self._spreads = np.where(spreads > noise, spreads, 1.0)
+        Z = self._standardize(self._fill(X))
         blocks = list(self.blocks_.values())
         if self.strategy == "regression":
             self._model = _ConditionalExpectation(blocks).fit(Z, missing, self.regularization)
@@ -140,9 +143,11 @@ class ModalityImputer(BlockTransformer):
 
     def _standardize(self, filled):
         """Unit variance by column, in float64 up to the result."""
-        Z = np.empty_like(filled)
-        for columns in self.blocks_.values():
-            Z[:, columns] = (filled[:, columns] - self._means[columns]) / self._spreads[columns]
+        xp = namespace(filled)
+        means, spreads = like(self._means, filled, precise=True), like(self._spreads, filled, precise=True)
+        Z = xp.empty_like(filled)
+        for rows in chunks_of_rows(filled):
+            Z[rows, :] = xp.astype((filled[rows, :] - means) / spreads, Z.dtype)
         return Z
 
     def _transform_blocks(self, X):
@@ -153,8 +158,8 @@ class ModalityImputer(BlockTransformer):
             if self.strategy == "zero":
                 expected = xp.zeros_like(filled)
             else:
-                expected = self._model.predict(self._standardize(filled), missing) * self._spreads + self._means
-                expected = expected.astype(X.dtype)
+                expected = self._model.predict(self._standardize(filled), missing)
+                expected = expected * like(self._spreads, X) + like(self._means, X)
             filled = xp.where(like(self._by_column(missing), X) != 0, expected, filled)
         if self.add_indicator:
             return xp.concat([filled, like(missing, X)], axis=1)
@@ -175,13 +180,6 @@ class ModalityImputer(BlockTransformer):
         return np.array([f"{name}__missing" if name else "missing" for name in names], dtype=object)
 
 
-def _spread(X, means):
-    """Standard deviation of each column; 1 for one that varies by rounding only."""
-    spread = np.sqrt(np.mean((X - means) ** 2, axis=0))
-    noise = 10 * np.finfo(X.dtype).eps * np.sqrt(len(X)) * np.abs(means)
-    return np.where(spread > noise, spread, 1.0)
-
-
 class _ConditionalExpectation:
     """Expectation of the missing blocks given the present ones, under a normal model of centred columns."""
 
@@ -189,50 +187,70 @@ class _ConditionalExpectation:
         self.blocks = blocks
 
     def fit(self, Z, missing, regularization):
-        n_blocks = len(self.blocks)
-        self.bases = [_basis(Z[~absent, columns]) for columns, absent in zip(self.blocks, missing.T, strict=True)]
-        # Rows that lack a block hold its mean, zero, and so add nothing to the products.
-        parts = [Z[:, columns].astype(np.float64) for columns in self.blocks]
-        parts = [part if basis is None else part @ basis for part, basis in zip(parts, self.bases, strict=True)]
-        ends = np.cumsum([part.shape[1] for part in parts])
-        self.slices = [slice(end - part.shape[1], end) for part, end in zip(parts, ends, strict=True)]
-        T = np.hstack(parts)
+        self.bases = [
+            _basis(take_rows(Z[:, columns], ~absent)) for columns, absent in zip(self.blocks, missing.T, strict=True)
+        ]
+        widths = [part.shape[1] for part in self._coordinates(Z[:1, :])]
+        ends = np.cumsum(widths).tolist()
+        self.slices = [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
+        covariance, fourth = np.zeros((ends[-1], ends[-1])), 0.0
+        xp = namespace(Z)
+        for rows in chunks_of_rows(Z):
+            # Rows that lack a block hold its mean, zero, and so add nothing to the products.
+            T = xp.concat(self._coordinates(xp.astype(Z[rows, :], precise_dtype(Z))), axis=1)
+            covariance += to_numpy(T.T @ T)
+            fourth += float(xp.sum(xp.sum(T * T, axis=1) ** 2))
+        n_samples, n_features = Z.shape[0], ends[-1]
+        if regularization == "auto":
+            free = max(n_samples - 1, 1)
+            target = np.trace(covariance) / free / n_features
+            estimable = n_samples > 1 and target > 0
+            regularization = ledoit_wolf(covariance / free, target, n_samples, fourth) if estimable else 1.0
+        self.regularization = float(regularization)
+
         present = (~missing).astype(np.float64)
         count = np.maximum(present.T @ present, 1)
-        covariance = T.T @ T
-        for a in range(n_blocks):
-            for b in range(n_blocks):
-                covariance[self.slices[a], self.slices[b]] /= count[a, b]
+        for a, own in enumerate(self.slices):
+            for b, other in enumerate(self.slices):
+                covariance[own, other] /= count[a, b]
         if missing.any():
             values, vectors = linalg.eigh(covariance)
             if values[0] < 0:
                 covariance = (vectors * np.maximum(values, 0)) @ vectors.T
-        if regularization == "auto":
-            regularization = ledoit_wolf_shrinkage(T, assume_centered=True) if len(T) > 1 else 1.0
-        self.regularization = float(regularization)
-        floor = self.regularization * np.trace(covariance) / len(covariance)
+        floor = self.regularization * np.trace(covariance) / n_features
         self.covariance = (1 - self.regularization) * covariance
         self.covariance[np.diag_indices_from(covariance)] += floor
         return self
 
     def predict(self, Z, missing):
-        out = np.zeros_like(Z)
-        parts = [
-            Z[:, columns] if basis is None else Z[:, columns] @ basis.astype(Z.dtype)
+        xp = namespace(Z)
+        patterns, inverse = np.unique(missing, axis=0, return_inverse=True)
+        groups = [np.flatnonzero(inverse.reshape(-1) == i) for i in range(len(patterns))]
+        filled = [self._expect(take_rows(Z, rows), pattern) for rows, pattern in zip(groups, patterns, strict=True)]
+        return take_rows(xp.concat(filled, axis=0), np.argsort(np.concatenate(groups)))
+
+    def _expect(self, Z, pattern):
+        """Fill the missing blocks of rows that lack the same ones; zeros, their mean, where none is there."""
+        absent, present = np.flatnonzero(pattern), np.flatnonzero(~pattern)
+        if len(absent) == 0 or len(present) == 0:
+            return Z
+        xp = namespace(Z)
+        coordinates = self._coordinates(Z)
+        known = xp.concat([coordinates[b] for b in present], axis=1)
+        inside = np.concatenate([np.arange(self.slices[b].start, self.slices[b].stop) for b in present])
+        own = self.covariance[np.ix_(inside, inside)]
+        for b in absent:
+            weights = self._solve(own, self.covariance[inside, self.slices[b]])
+            weights = weights if self.bases[b] is None else weights @ self.bases[b].T
+            Z[:, self.blocks[b]] = known @ like(weights, Z)
+        return Z
+
+    def _coordinates(self, Z):
+        """Give the blocks in the columns of the covariance."""
+        return [
+            Z[:, columns] if basis is None else Z[:, columns] @ like(basis, Z)
             for columns, basis in zip(self.blocks, self.bases, strict=True)
         ]
-        for pattern in np.unique(missing[missing.any(axis=1) & ~missing.all(axis=1)], axis=0):
-            rows = (missing == pattern).all(axis=1)
-            absent, present = np.flatnonzero(pattern), np.flatnonzero(~pattern)
-            known = np.hstack([parts[b][rows] for b in present])
-            inside = np.concatenate([np.arange(self.slices[b].start, self.slices[b].stop) for b in present])
-            own = self.covariance[np.ix_(inside, inside)]
-            for b in absent:
-                weights = self._solve(own, self.covariance[inside, self.slices[b]]).astype(Z.dtype)
-                expected = known @ weights
-                basis = self.bases[b]
-                out[rows, self.blocks[b]] = expected if basis is None else expected @ basis.T.astype(Z.dtype)
-        return out
 
     def _solve(self, covariance, target):
         if self.regularization > 1e-8 and covariance.trace() > 0:
@@ -245,8 +263,9 @@ def _basis(Z):
     n_samples, n_features = Z.shape
     if n_samples >= n_features:
         return None
-    _, s, Vt = linalg.svd(Z.astype(np.float64), full_matrices=False)
-    rank = max(1, np.count_nonzero(s > s[0] * n_features * np.finfo(Z.dtype).eps))
+    eps = np.finfo(np.float32 if is_single(Z) else np.float64).eps
+    _, s, Vt = linalg.svd(to_numpy(Z).astype(np.float64), full_matrices=False)
+    rank = max(1, np.count_nonzero(s > s[0] * n_features * eps))
     return Vt[:rank].T
 
 

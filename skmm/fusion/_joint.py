@@ -10,8 +10,8 @@ from scipy import linalg
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._array_api import float_dtypes, like, namespace, to_numpy
-from .._missing import fill_missing, missing_blocks
+from .._array_api import chunks_of_rows, float_dtypes, like, namespace, take_rows, to_numpy
+from .._missing import column_means, column_variances, fill_missing, missing_blocks
 from .._validation import StrOptions
 from ._base import N_COMPONENTS, BlockTransformer, signs_by_largest
 from ._moments import present_with_others
@@ -235,7 +235,8 @@ class JointEmbedding(BlockTransformer):
         variances = {}
         for a, (name, columns) in enumerate(self.blocks_.items()):
             units = np.ones(len(cross[name])) if self._scales is None else self._scales[columns]
-            variances[name] = filled[present[:, a], columns].var(axis=0, ddof=1, dtype=np.float64) * units**2
+            own = take_rows(filled[:, columns], present[:, a])
+            variances[name] = column_variances(own, column_means(own)) * len(own) / (len(own) - 1) * units**2
             for b in range(m):
                 both = present[:, a] & present[:, b]
                 if np.count_nonzero(both) > 1:
@@ -243,7 +244,10 @@ class JointEmbedding(BlockTransformer):
                     others /= np.count_nonzero(both) - 1
                     part = slice(b * k, (b + 1) * k)
                     covariance[a * k : (a + 1) * k, part] = variates[a][both].T @ others
-                    cross[name][:, part] = filled[both, columns].T @ others * units[:, None]
+                    own = take_rows(filled[:, columns], both)
+                    # In float64, without a copy of the block.
+                    products = sum(own[rows].T.astype(np.float64) @ others[rows] for rows in chunks_of_rows(own))
+                    cross[name][:, part] = products * units[:, None]
         return self._set_space(covariance, cross, variances)
 
     def _names_out(self, input_features):

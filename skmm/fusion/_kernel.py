@@ -107,6 +107,8 @@ class KernelFusion(WeightedBlockTransformer):
 
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
+    **Other arrays** than NumPy's raise an error.
+
     References
     ----------
     .. [1] N. Cristianini, J. Shawe-Taylor, A. Elisseeff and J. Kandola, "On kernel-target alignment",

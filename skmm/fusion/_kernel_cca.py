@@ -5,6 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state
 
+from .._array_api import chunks_of_rows
 from .._missing import missing_blocks
 from .._validation import Interval, StrOptions
 from ._cca import CCAFusion
@@ -105,6 +106,8 @@ class KernelCCAFusion(JointEmbedding):
 
     :meth:`predict_modality` is a linear regression of columns on variates, so no function has to be inverted.
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
+
+    **Other arrays** than NumPy's raise an error.
 
     References
     ----------
@@ -207,9 +210,11 @@ class KernelCCAFusion(JointEmbedding):
     def _features(self, X_block, name):
         """Give the kernel principal components of one block; zeros if its kernel is constant."""
         kernel, axes = self._maps[name]
-        if axes.shape[1] == 0:
-            return np.zeros((len(X_block), 1))
-        return kernel(X_block) @ axes
+        features = np.zeros((len(X_block), max(1, axes.shape[1])))
+        if axes.shape[1] > 0:
+            for rows in chunks_of_rows(X_block):
+                features[rows] = kernel(X_block[rows]) @ axes
+        return features
 
     def _score_block(self, X_block, name):
         variates = self._cca.transform_modality(self._features(X_block, name), name)

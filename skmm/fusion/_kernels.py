@@ -49,6 +49,9 @@ class BlockKernel:
             return self
         if self.kernel != "precomputed":
             self.landmarks = X[rows].astype(np.float64)
+            # Near zero inner products lose nothing, and neither kernel depends on where that is.
+            self.origin = self.landmarks.mean(axis=0) if self.kernel in ("linear", "rbf") else 0.0
+            self.landmarks -= self.origin
             if self.gamma == "scale":
                 variance = self.landmarks.var(axis=0).sum()
                 self.gamma = 1 / variance if variance > 0 else 1.0
@@ -74,7 +77,7 @@ class BlockKernel:
             "rbf": {"gamma": self.gamma},
             "poly": {"gamma": self.gamma, "degree": self.degree, "coef0": self.coef0},
         }
-        return pairwise_kernels(X, self.landmarks, metric=self.kernel, **options[self.kernel])
+        return pairwise_kernels(X - self.origin, self.landmarks, metric=self.kernel, **options[self.kernel])
 
 
 def check_kernels(owner, kernel, scaling, blocks, n_samples):
@@ -113,7 +116,7 @@ def leading_eigenpairs(kernel, n_components):
         In descending order; none if the kernel is zero.
 
     vectors : ndarray of shape (n, n_components)
-        Each with its largest entry positive, the first of nearly equal ones.
+        Each with a positive sum of cubes.
     """
     n = len(kernel)
     if n == 0:
@@ -122,7 +125,14 @@ def leading_eigenpairs(kernel, n_components):
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max(initial=0)
     values, vectors = values[kept], vectors[:, kept]
-    return values, vectors * signs_by_largest(vectors)
+    return values, vectors * _signs_by_skewness(vectors)
+
+
+def _signs_by_skewness(vectors):
+    """Give the signs that make the sum of cubes of each column positive, whatever the order of the rows."""
+    cubes = (vectors**3).sum(axis=0)
+    lopsided = np.abs(cubes) > 1e-6 * (np.abs(vectors) ** 3).sum(axis=0)
+    return np.where(lopsided, np.where(cubes < 0, -1.0, 1.0), signs_by_largest(vectors))
 
 
 def kernel_alignment(K, L):

@@ -69,9 +69,9 @@ class PLSFusion(LinearEmbedding):
 
     Notes
     -----
-    **Missing blocks**, precision and ``partial_fit`` are those of :class:`CCAFusion`: each covariance comes from
-    the rows that have both blocks, and the variates of a missing block are their conditional expectation
-    given those of the others.
+    **Missing blocks**, precision, ``partial_fit`` and other arrays than NumPy's are as with :class:`CCAFusion`: each
+    covariance comes from the rows that have both blocks, and the variates of a missing block are their conditional
+    expectation given those of the others.
 
     References
     ----------

@@ -4,9 +4,10 @@ from numbers import Integral
 
 import numpy as np
 from scipy import fft, sparse
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 
-from .._missing import missing_blocks
+from .._array_api import chunks_of_rows, like, namespace, take_rows
+from .._missing import column_means, missing_blocks
 from .._validation import Interval, StrOptions
 from ._base import SCALING
 from ._imputed import ImputedBlockTransformer
@@ -96,6 +97,8 @@ class ProductFusion(ImputedBlockTransformer):
     :math:`(1 + k)^m` columns: k is 44 for two blocks in 2,048, but 2 for six blocks; sketches suit many
     blocks better.
 
+    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device.
+
     References
     ----------
     .. [1] A. Zadeh et al., "Tensor fusion network for multimodal sentiment analysis", EMNLP (2017).
@@ -127,7 +130,6 @@ class ProductFusion(ImputedBlockTransformer):
         "random_state": ["random_state"],
     }
     _min_blocks = 2
-    _numpy_only = True
 
     def __init__(
         self,
@@ -154,20 +156,17 @@ class ProductFusion(ImputedBlockTransformer):
         missing = missing_blocks(X, self.blocks_)
         bound = self._resolve_bound()
         # Total variance of a block after scaling.
-        unit = 1.0 if self.scaling is None else float(np.sqrt(X.shape[1] / len(self.blocks_)))
-        self._maps = []
-        for columns, absent in zip(self.blocks_.values(), missing.T, strict=True):
-            block = filled[~absent, columns]
-            if block.shape[1] > bound:
-                mean, axes = principal_axes(block, bound, random_state)
-            else:
-                mean = block.mean(axis=0)
-                axes = np.eye(block.shape[1], dtype=X.dtype)
-            self._maps.append((mean, axes / unit))
-        self.n_components_ = {name: axes.shape[1] for name, (_, axes) in zip(self.blocks_, self._maps, strict=True)}
+        self._unit = 1.0 if self.scaling is None else float(np.sqrt(X.shape[1] / len(self.blocks_)))
+        self._maps, self.n_components_ = [], {}
+        for (name, columns), absent in zip(self.blocks_.items(), missing.T, strict=True):
+            block = take_rows(filled[:, columns], ~absent)
+            reduced = block.shape[1] > bound
+            mean, axes = principal_axes(block, bound, random_state) if reduced else (column_means(block), None)
+            self._maps.append((mean, axes))
+            self.n_components_[name] = axes.shape[1] if reduced else block.shape[1]
         if self.method == "hadamard":
             self._sketches = [
-                random_state.choice([-1.0, 1.0], size=(width, self.max_features))
+                random_state.choice([-1, 1], size=(width, self.max_features)).astype(np.int8)
                 for width in self.n_components_.values()
             ]
         elif self.method == "compact":
@@ -203,37 +202,43 @@ class ProductFusion(ImputedBlockTransformer):
         missing = missing_blocks(X, self.blocks_)
         parts = []
         for (mean, axes), columns, absent in zip(self._maps, self.blocks_.values(), missing.T, strict=True):
-            part = ((filled[:, columns] - mean) @ axes).astype(X.dtype, copy=False)
-            part[absent] = 0
-            parts.append(part)
+            part = filled[:, columns] - like(mean, X)
+            part = part if axes is None else part @ like(axes, X)
+            parts.append(part * like(~absent[:, None] / self._unit, X))
         if self.method == "outer":
             return self._outer(parts)
         return self._hadamard(parts) if self.method == "hadamard" else self._compact(parts)
 
     def _outer(self, parts):
-        product = np.ones((len(parts[0]), 1), dtype=parts[0].dtype)
+        xp = namespace(parts[0])
+        product = xp.ones_like(parts[0][:, :1])
         for part in parts:
-            ahead = np.hstack([np.ones((len(part), 1), dtype=part.dtype), part])
-            product = (product[:, :, None] * ahead[:, None, :]).reshape(len(part), -1)
+            ahead = xp.concat([xp.ones_like(part[:, :1]), part], axis=1)
+            product = xp.reshape(product[:, :, None] * ahead[:, None, :], (part.shape[0], -1))
         return product
 
     def _hadamard(self, parts):
-        product = np.full((len(parts[0]), self.max_features), 1 / np.sqrt(self.max_features), dtype=parts[0].dtype)
+        product = float(1 / np.sqrt(self.max_features))
         for part, signs in zip(parts, self._sketches, strict=True):
-            product *= 1 + part @ signs.astype(part.dtype)
+            product = product * (1 + part @ like(signs, part))
         return product
 
     def _compact(self, parts):
-        out = np.empty((len(parts[0]), self.max_features), dtype=parts[0].dtype)
-        for batch in gen_batches(len(out), _BATCH):
+        xp = namespace(parts[0])
+        # The constant 1 is sketched into the first place, where it is neutral to convolution.
+        first = like(np.eye(1, self.max_features), parts[0])
+        sketches = self._sketches
+        if not isinstance(parts[0], np.ndarray):
+            # Other libraries multiply by no sparse matrices of SciPy.
+            sketches = [like(sketch.toarray(), parts[0]) for sketch in sketches]
+        batches = []
+        for rows in chunks_of_rows(parts[0], _BATCH):
             spectrum = 1
-            for part, sketch in zip(parts, self._sketches, strict=True):
-                sketched = (part[batch] @ sketch).astype(part.dtype, copy=False)
-                # The constant 1 is sketched into the first place, where it is neutral to convolution.
-                sketched[:, 0] += 1
+            for part, sketch in zip(parts, sketches, strict=True):
+                sketched = xp.astype(part[rows, :] @ sketch, part.dtype, copy=False) + first
                 spectrum = spectrum * fft.rfft(sketched, axis=1)
-            out[batch] = fft.irfft(spectrum, n=self.max_features, axis=1)
-        return out
+            batches.append(fft.irfft(spectrum, n=self.max_features, axis=1))
+        return xp.concat(batches, axis=0)
 
     def _names_out(self, input_features):
         width = self.max_features

@@ -7,24 +7,22 @@ from scipy import linalg
 from sklearn.decomposition import PCA
 
 from .._array_api import like
+from ._base import signs_by_largest
 
 # Variance, relative to the largest, below which a direction is rounding.
 _CUT = 1e-12
 
 
-def pca_from_covariance(S, mean, n_rows, n_components, X):
-    """Give a fitted :class:`~sklearn.decomposition.PCA`.
+def pca_from_covariance(S, n_rows, n_components, X):
+    """Give a fitted :class:`~sklearn.decomposition.PCA` of columns whose means are zero.
 
     Parameters
     ----------
     S : ndarray of shape (n_features, n_features)
         Covariance matrix, divided by n - 1.
 
-    mean : ndarray of shape (n_features,)
-        Means of the columns.
-
     n_rows : int
-        Rows behind both.
+        Rows behind it.
 
     n_components : int, float or None
         As in :class:`PCAFusion`.
@@ -48,16 +46,15 @@ def pca_from_covariance(S, mean, n_rows, n_components, X):
         wanted = min(n_components, rank)
     else:
         wanted = min(int(np.searchsorted(np.cumsum(shares), n_components, side="right")) + 1, rank)
-    # The largest coefficient positive, as in scikit-learn.
     vectors = vectors[:, :wanted]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(wanted)])
+    vectors = vectors * signs_by_largest(vectors)
 
     pca = PCA(wanted).set_output(transform="default")
     pca.n_features_in_ = len(S)
     pca.n_samples_ = n_rows
     pca.n_components_ = wanted
     pca.components_ = like(np.ascontiguousarray(vectors.T), X)
-    pca.mean_ = like(mean, X)
+    pca.mean_ = like(np.zeros(len(S)), X)
     pca.explained_variance_ = like(values[:wanted], X)
     pca.explained_variance_ratio_ = like(shares[:wanted], X)
     pca.singular_values_ = like(np.sqrt(values[:wanted] * (n_rows - 1)), X)

@@ -7,7 +7,7 @@ from sklearn.utils import Bunch, check_array
 
 from .._base import PresentRows
 from .._missing import missing_rows
-from ..fusion._fuser import as_transformer, fit_transform_modality, transform_modality
+from ..fusion._members import as_transformer, fit_transform_modality, transform_modality
 from ._branches import Branch, ModuleBranch
 
 _NO_PARAMS = Bunch(fit={}, fit_transform={}, transform={})

@@ -14,6 +14,7 @@ import sklearn
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -24,12 +25,15 @@ from skmm import (
     KernelCCAFusion,
     KernelFusion,
     LDAFusion,
+    ModalityFuser,
     ModalityImputer,
+    ModalityVotingClassifier,
     PCAFusion,
     PLSFusion,
     ProductFusion,
 )
 from skmm._array_api import to_numpy
+from skmm._validation import convert_to_numpy
 
 DISPATCH = os.environ.get("SCIPY_ARRAY_API") == "1"
 elsewhere = pytest.mark.skipif(not DISPATCH, reason="run by test_all_of_this_with_dispatch in a process of its own")
@@ -37,12 +41,17 @@ elsewhere = pytest.mark.skipif(not DISPATCH, reason="run by test_all_of_this_wit
 TWO = {"a": slice(0, 6), "b": slice(6, None)}
 THREE = {"a": slice(0, 6), "b": slice(6, 9), "c": slice(9, None)}
 STRATEGIES = [
+    AverageFusion(3, blocks=TWO),
+    AverageFusion(3, reduction="random", scaling=None, random_state=0, blocks=THREE),
+    AverageFusion(3, weights="cv", imputer="regression", blocks=THREE),
     ConcatFusion(blocks=TWO),
     ConcatFusion(weights={"a": 1, "b": 2}, blocks=TWO),
     ConcatFusion(weights="cv", scaling="std", blocks=TWO),
     ConcatFusion(imputer="mean", blocks=TWO),
     ConcatFusion(imputer=ModalityImputer("zero", add_indicator=True), blocks=TWO),
     ModalityImputer("zero", blocks=TWO),
+    ModalityImputer("regression", blocks=THREE),
+    ModalityImputer("regression", regularization=0, add_indicator=True, blocks=THREE),
     PCAFusion(3, blocks=TWO),
     PCAFusion(3, level="joint", scaling="std", whiten=True, blocks=TWO),
     PCAFusion(0.9, scaling=None, blocks=TWO),
@@ -53,6 +62,10 @@ STRATEGIES = [
     CCAFusion(3, regularization="auto", output="mean", blocks=THREE),
     CCAFusion(3, regularization="cv", blocks=TWO),
     PLSFusion(3, blocks=THREE),
+    ProductFusion(blocks=TWO),
+    ProductFusion(n_components=2, scaling="std", blocks=THREE),
+    ProductFusion("hadamard", max_features=20, random_state=0, blocks=THREE),
+    ProductFusion("compact", n_components=3, max_features=20, random_state=0, blocks=THREE),
 ]
 # The second device of array_api_strict is the CPU, too, but refuses to be mixed with the first, as a GPU does.
 LIBRARIES = ["array_api_strict", "array_api_strict device1", "torch"]
@@ -123,6 +136,20 @@ def test_joint_embeddings(library, cls, dispatch):
 
 
 @elsewhere
+@pytest.mark.parametrize("fusion", STRATEGIES, ids=lambda fusion: type(fusion).__name__)
+def test_fitted_with_one_library_and_used_with_another(fusion, dispatch):
+    X, y = data(missing=True)
+    expected = clone(fusion).fit(X, y).transform(X)
+    ours = clone(fusion).fit(array("torch", X), array("torch", y))
+    if isinstance(fusion, (PCAFusion, LDAFusion)):
+        with pytest.raises(ValueError, match="must use the same namespace"):
+            ours.transform(X)
+        return
+    assert_allclose(ours.transform(X), expected, atol=1e-9 * np.abs(expected).max())
+    same(ours.transform(array("array_api_strict", X)), expected, array("array_api_strict", X), 1e-9)
+
+
+@elsewhere
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_more_columns_than_rows(library, dispatch):
     X = data()[0][:5]
@@ -155,16 +182,47 @@ def test_before_a_ridge(library, dispatch):
 
 
 @elsewhere
-@pytest.mark.parametrize("strategy", ["regression", "neighbors"])
-def test_what_imputers_cannot_do(strategy, dispatch):
+@pytest.mark.parametrize("fusion", STRATEGIES, ids=lambda fusion: type(fusion).__name__)
+def test_no_data_leave_their_device(fusion, dispatch, monkeypatch):
+    X, y = data(missing=True)
+    X, y = np.tile(X, (10, 1)), np.tile(y, 10)
+    monkeypatch.setattr("skmm.fusion._weights.PROBE_ROWS", 50)
+    A, b = array("array_api_strict device1", X), array("array_api_strict device1", y)
+    moved = []
+
+    def convert(array, xp):
+        moved.append(array.shape)
+        return convert_to_numpy(array, xp)
+
+    monkeypatch.setattr("skmm._array_api.convert_to_numpy", convert)
+    clone(fusion).fit(A, b).transform(A)
+    # Moments, masks and labels are; features of the rows are not, but of the few that weights are learned from.
+    assert moved
+    assert all(len(shape) < 2 or shape[0] <= 50 or shape[1] <= 2 for shape in moved), moved
+
+
+@elsewhere
+def test_what_imputers_cannot_do(dispatch):
     A = array("torch", data()[0])
-    for fusion in (ModalityImputer(strategy, blocks=TWO), ConcatFusion(imputer=strategy, blocks=TWO)):
-        with pytest.raises(TypeError, match=rf"ModalityImputer\(strategy='{strategy}'\) takes NumPy arrays only"):
+    for fusion in (ModalityImputer("neighbors", blocks=TWO), ConcatFusion(imputer="neighbors", blocks=TWO)):
+        with pytest.raises(TypeError, match=r"ModalityImputer\(strategy='neighbors'\) takes NumPy arrays only"):
             fusion.fit(A)
 
 
 @elsewhere
-@pytest.mark.parametrize("cls", [AverageFusion, KernelCCAFusion, KernelFusion, ProductFusion])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_composites_of_columns_take_numpy_arrays_only(library, dispatch):
+    X, y = data()
+    modalities = [(name, "passthrough", columns) for name, columns in TWO.items()]
+    fuser = ModalityFuser(modalities).fit(X)
+    voter = ModalityVotingClassifier([(name, GaussianNB(), columns) for name, columns in TWO.items()])
+    for use in (clone(fuser).fit, fuser.transform, lambda A: voter.fit(A, y)):
+        with pytest.raises(TypeError, match=f"takes data frames and NumPy arrays, got {library.split()[0]}"):
+            use(array(library, X))
+
+
+@elsewhere
+@pytest.mark.parametrize("cls", [KernelCCAFusion, KernelFusion])
 def test_strategies_of_numpy_arrays_only(cls, dispatch):
     X, _ = data()
     A = array("torch", X)

@@ -179,6 +179,32 @@ def test_a_missing_block_gets_its_conditional_expectation():
     assert_allclose(fusion.transform(np.full((2, 9), np.nan)), 0, atol=1e-12)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_a_missing_block_by_conditioning_a_normal_distribution(ridge):
+    X = linked(widths=(5, 4, 3))
+    fusion = CCAFusion(2, regularization=ridge, blocks=THREE).fit(X)
+    # The columns of all blocks are normal with the moments of the sample, and the variates are linear in them.
+    mean, S = X.mean(axis=0), np.cov(X, rowvar=False)
+    W = linalg.block_diag(*fusion.weights_.values())
+    new = linked(n=7, widths=(5, 4, 3), seed=1)
+    for absent in (["a"], ["b"], ["a", "c"]):
+        gone = new.copy()
+        for name in absent:
+            gone[:, THREE[name]] = np.nan
+        rows = np.repeat([name in absent for name in THREE], 2)
+        known = W[:, ~rows]
+        slopes = linalg.solve(known.T @ S @ known, known.T @ S @ W[:, rows])
+        out = fusion.transform(gone)
+        assert_allclose(out[:, rows], (new - mean) @ known @ slopes, atol=1e-10)
+        assert_allclose(out[:, ~rows], (new - mean) @ known, atol=1e-10)
+    # Of two blocks and no ridge the variates hold all that the columns of one tell of those of the other.
+    two = CCAFusion(2, regularization=0, blocks=BLOCKS).fit(X[:, :9])
+    gone = new[:, :9].copy()
+    gone[:, 5:] = np.nan
+    expected = mean[5:9] + (new[:, :5] - mean[:5]) @ linalg.solve(S[:5, :5], S[:5, 5:9])
+    assert_allclose(two.transform(gone)[:, 2:], (expected - mean[5:9]) @ two.weights_["b"], atol=1e-10)
+
+
 def test_missing_blocks_among_three():
     X = linked(widths=(5, 4, 3))
     blocks = {"a": slice(0, 5), "b": slice(5, 9), "c": slice(9, None)}
@@ -435,7 +461,7 @@ def test_more_than_two_blocks_use_the_rows_that_have_pairs():
 def test_float32_products_are_redone_where_columns_are_nearly_collinear():
     rng = np.random.default_rng(0)
     latent = rng.normal(size=(2000, 3))
-    for gap in (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 1e-3):
+    for gap in (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 1e-3, 1e-4):
         A = latent @ rng.normal(size=(3, 6)) + gap * rng.normal(size=(2000, 6))
         B = latent @ rng.normal(size=(3, 5)) + rng.normal(size=(2000, 5))
         X = np.hstack([A, B]).astype(np.float32)
@@ -443,6 +469,42 @@ def test_float32_products_are_redone_where_columns_are_nearly_collinear():
         single = CCAFusion(5, regularization=0, blocks=blocks).fit(X)
         double = CCAFusion(5, regularization=0, blocks=blocks).fit(X.astype(np.float64))
         assert_allclose(single.correlations_, double.correlations_, atol=2e-6)
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("widths", [(5, 4), (5, 4, 3)])
+def test_correlations_do_not_depend_on_the_basis_of_a_block(widths, gap):
+    X = linked(n=500, widths=widths)
+    rng = np.random.default_rng(0)
+    ends = np.cumsum(widths)
+    blocks = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
+    mixed = np.empty_like(X)
+    for columns in blocks.values():
+        # Orthonormal columns, mixed by a matrix of known singular values; in exact arithmetic it has no influence.
+        Q = linalg.qr(X[:, columns] - X[:, columns].mean(axis=0), mode="economic")[0]
+        width = Q.shape[1]
+        left, right = (linalg.qr(rng.normal(size=(width, width)))[0] for _ in range(2))
+        mixed[:, columns] = Q * np.sqrt(500) @ (left * np.geomspace(1, gap, width)) @ right
+    fusion = CCAFusion(3, regularization=0, blocks=blocks)
+    expected = clone(fusion).fit(X).correlations_
+    for scaling in ("std", None):
+        fusion.set_params(scaling=scaling)
+        assert_allclose(fusion.fit(mixed).correlations_, expected, atol=1e-15 / gap**2 + 1e-13)
+        # The numbers are rounded to float32 here, which moves the smallest direction by 6e-8 over the gap.
+        assert_allclose(fusion.fit(mixed.astype(np.float32)).correlations_, expected, atol=(1e-7 / gap) ** 2 * 4 + 1e-6)
+
+
+@pytest.mark.parametrize("regularization", [0.01, 0.3, "auto", "cv"])
+@pytest.mark.parametrize(("n", "widths"), [(400, (5, 4)), (400, (5, 4, 3)), (30, (40, 4))])
+def test_factors_of_whole_blocks_do_not_matter(n, widths, regularization):
+    X = linked(n=n, widths=widths)
+    ends = np.cumsum(widths)
+    blocks = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
+    fusion = CCAFusion(2, regularization=regularization, scaling=None, blocks=blocks)
+    expected = fusion.fit_transform(X)
+    for factor in (1e-30, 1e30):
+        scaled = X * np.where(np.arange(X.shape[1]) < widths[0], factor, 1)
+        assert_allclose(fusion.fit_transform(scaled), expected, atol=1e-8)
 
 
 def test_values_that_overflow_products_in_float32():

@@ -53,6 +53,21 @@ def test_features_have_the_inner_products_of_the_weighted_sum(kernel):
     assert_array_equal(fusion.get_feature_names_out()[:2], ["kernelfusion0", "kernelfusion1"])
 
 
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_far_from_zero(kernel):
+    fusion = KernelFusion(5, kernel=kernel, scaling=None, blocks=BLOCKS)
+    assert_allclose(fusion.fit_transform(X + 1e8), fusion.fit_transform(X), atol=1e-6)
+
+
+def test_signs_do_not_depend_on_the_order_of_rows():
+    many = np.random.default_rng(1).normal(size=(300, 9))
+    fusion = KernelFusion(60, blocks=BLOCKS)
+    expected = fusion.fit_transform(many)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(300)
+        assert_allclose(fusion.fit(many[order]).transform(many), expected, atol=1e-8)
+
+
 def test_one_block_is_scikit_learns_kernel_pca():
     out = KernelFusion(5, kernel="rbf", gamma=0.1, scaling=None).fit(X[:60])
     stock = KernelPCA(5, kernel="rbf", gamma=0.1).fit(X[:60])

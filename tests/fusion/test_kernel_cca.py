@@ -1,6 +1,7 @@
 """KernelCCAFusion against CCAFusion, the dual eigenproblem and functions that are known."""
 
 import pickle
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -156,6 +157,17 @@ def test_few_rows_and_doubled_columns():
         X = linked()
         X[:, 5] = X[:, 4]
         assert np.isfinite(KernelCCAFusion(blocks=BLOCKS).fit_transform(X)).all()
+
+
+def test_no_float64_copy_of_x():
+    X = np.random.default_rng(0).normal(size=(20_000, 200)).astype(np.float32)
+    fusion = KernelCCAFusion(4, n_landmarks=20, random_state=0, blocks={"a": slice(0, 100), "b": slice(100, None)})
+    tracemalloc.start()
+    fusion.fit(X)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A scaled copy in float32, and features of 40 columns; of one block in float64 it would be one more X.
+    assert peak < 3 * X.nbytes
 
 
 def test_outputs_and_names():

@@ -1,6 +1,7 @@
 """ProductFusion against einsum, and its sketches against the exact inner products."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -144,6 +145,20 @@ def test_constant_columns_and_few_rows(method, scaling):
         assert np.isfinite(out).all()
         # One row has block b, so that it is its own mean.
         assert_allclose(fusion.transform(np.where(np.isnan(data), data[0], data))[:4], out[:4], atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["hadamard", "compact"])
+def test_memory_grows_with_the_columns_not_with_their_square(method):
+    data = np.random.default_rng(0).normal(size=(20, 3000)).astype(np.float32)
+    fusion = ProductFusion(
+        method, max_features=64, random_state=0, blocks={"a": slice(0, 2900), "b": slice(2900, None)}
+    )
+    tracemalloc.start()
+    fusion.fit_transform(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A square of columns would be 67 MB in float64; the signs of "hadamard" are 3000 x 64.
+    assert peak < 8e6
 
 
 @pytest.mark.parametrize("method", METHODS)

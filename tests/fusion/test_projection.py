@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
-from skmm import ConcatFusion, LDAFusion, PCAFusion
+from skmm import AverageFusion, ConcatFusion, LDAFusion, PCAFusion
 
 X, Y = load_wine(return_X_y=True)
 BLOCKS = {"a": slice(0, 8), "b": slice(8, None)}
@@ -43,6 +43,34 @@ def test_pca_share_of_variance_and_whitening():
     assert_allclose(out.var(axis=0, ddof=1), 1)
 
 
+@pytest.mark.parametrize("level", ["modality", "joint"])
+def test_pca_far_from_zero(level):
+    fusion = PCAFusion(3, level=level, scaling=None, blocks=BLOCKS)
+    units = StandardScaler().fit_transform(X)
+    expected = fusion.fit_transform(units)
+    assert_allclose(fusion.fit_transform(units + 1e9), expected, atol=1e-5)
+    assert_allclose(fusion.fit_transform((units + 1e3).astype(np.float32)), expected, atol=1e-3)
+    assert_allclose(
+        fusion.partial_fit(units[:50] + 1e9).partial_fit(units[50:] + 1e9).transform(units + 1e9), expected, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("cls", [PCAFusion, AverageFusion])
+def test_signs_where_coefficients_tie(cls):
+    # Two standardised columns have components (1, 1) and (1, -1), whatever else they are.
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(200, 1))
+    data = np.hstack([latent, -latent, rng.normal(size=(200, 2))]) + 0.3 * rng.normal(size=(200, 4))
+    fusion = cls(2, scaling="std", blocks={"a": slice(0, 2), "b": slice(2, None)})
+    expected = fusion.fit_transform(data)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(200)
+        assert_allclose(fusion.fit(data[order]).transform(data), expected, atol=1e-8)
+    assert_allclose(fusion.fit(data.astype(np.float32)).transform(data), expected, atol=1e-4)
+    if cls is PCAFusion:
+        assert_allclose(fusion.fit(data[:0:-1]).partial_fit(data).transform(data), expected, atol=1e-8)
+
+
 def test_number_of_components_is_an_upper_bound():
     fusion = PCAFusion(6, blocks=BLOCKS).fit(X)
     assert fusion.n_components_ == {"a": 6, "b": 5}
@@ -64,6 +92,27 @@ def test_joint_lda_is_scikit_learns():
     stock = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=1)
     assert_equal_but_for_signs(fusion.fit_transform(X, Y), stock.fit(X, Y).transform(X))
     assert_array_equal(fusion.get_feature_names_out(), ["ldafusion0"])
+
+
+@pytest.mark.parametrize("shrinkage", [None, "auto", 0.3])
+@pytest.mark.parametrize("more_columns_than_rows", [False, True])
+def test_lda_share_of_variance(shrinkage, more_columns_than_rows):
+    data, y = wide() if more_columns_than_rows else (X, Y)
+    whole = LDAFusion(shrinkage=shrinkage).fit(data, y)
+    ratios = whole.projections_[""].explained_variance_ratio_
+    shares = np.cumsum(ratios) / ratios.sum()
+    for count in range(1, len(shares) + 1):
+        below = shares[count - 2] if count > 1 else 0.0
+        for share in (below + 1e-6, 0.5 * (below + shares[count - 1]), shares[count - 1] - 1e-6):
+            fusion = LDAFusion(share, shrinkage=shrinkage).fit(data, y)
+            assert fusion.n_components_ == {"": count}
+            assert_allclose(fusion.transform(data), whole.transform(data)[:, :count])
+            assert len(fusion.get_feature_names_out()) == count
+
+
+def test_lda_share_where_nothing_varies():
+    fusion = LDAFusion(0.9).fit(np.full((12, 4), 0.1), np.arange(12) % 3)
+    assert fusion.n_components_ == {"": 1}
 
 
 @pytest.mark.parametrize("shrinkage", [None, "auto"])

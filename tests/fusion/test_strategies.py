@@ -5,6 +5,7 @@ import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from threadpoolctl import threadpool_limits
 
 from skmm import (
     AverageFusion,
@@ -104,6 +105,44 @@ def test_float32_stays_and_agrees(strategy):
 def test_fits_are_reproducible(strategy):
     X = data()
     assert_array_equal(strategy.fit(X, Y).transform(X), clone(strategy).fit(X, Y).transform(X))
+
+
+def test_results_depend_on_neither_threads_nor_the_order_of_rows(strategy):
+    X = data()
+    expected = strategy.fit(X, Y).transform(X)
+    tolerance = 1e-6 * np.abs(expected).max()
+    with threadpool_limits(2):
+        assert_allclose(clone(strategy).fit(X, Y).transform(X), expected, atol=tolerance)
+    options = strategy.get_params()
+    if options.get("n_landmarks", 90) < 90 or options.get("weights") == "cv":
+        # Landmarks are drawn, and folds dealt, by position.
+        return
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(90)
+        assert_allclose(clone(strategy).fit(X[order], Y[order]).transform(X), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_two_rows(strategy, dtype):
+    X = data(dtype)[70:72]
+    if isinstance(strategy, LDAFusion):
+        with pytest.raises(ValueError, match=r"LDAFusion needs more rows than classes.*, got 2 rows of 2 classes"):
+            strategy.fit(X, [0, 1])
+        return
+    out = strategy.fit_transform(X, [0, 1])
+    assert np.isfinite(out).all()
+    assert np.isfinite(strategy.transform(data(dtype))).all()
+    # What little is learned still tells the two apart.
+    assert np.abs(out[0] - out[1]).max() > 1e-3
+
+
+def test_columns_twice(strategy):
+    X = data()
+    twice = np.hstack([X[:, :4], X[:, [0, 2]], X[:, 4:6], X[:, [4]], X[:, 6:]])
+    blocks = {"a": slice(0, 6), "b": slice(6, 9), "c": slice(9, None)}
+    out = strategy.set_params(blocks=blocks).fit_transform(twice, Y)
+    assert np.isfinite(out).all()
+    assert np.abs(out).max() < 1e3
 
 
 @pytest.mark.parametrize("name", BLOCKS)
