@@ -126,6 +126,15 @@ def test_bad_parameters(small, halves):
         MultimodalNetClassifier(halves, "bilinear").fit(X, y)
     with pytest.raises(ValueError, match="modulation needs one of the named losses"):
         MultimodalNetClassifier(halves, loss=lambda o, t, w: o.mean(), modulation=GradientModulation()).fit(X, y)
+    with pytest.raises(ValueError, match=r"takes at most 10 modalities, .* got 11; use 'low_rank'"):
+        MultimodalNetClassifier([(f"m{i}", "passthrough", [i % 8]) for i in range(11)], "tensor").fit(X, y)
+    for loss in ("focal", lambda o, t, w: o.mean()):
+        with pytest.raises(ValueError, match=r"needs loss='cross_entropy', got label_smoothing=0\.1 and"):
+            MultimodalNetClassifier(halves, loss=loss, label_smoothing=0.1).fit(X, y)
+    going_on = MultimodalNetClassifier(halves, warm_start=True, **QUICK).fit(X, y)
+    with pytest.raises(ValueError, match="label_smoothing needs loss='cross_entropy'"):
+        going_on.set_params(loss="focal", label_smoothing=0.1).fit(X, y)
+    assert going_on.predict(X).shape == (32,)
     with pytest.raises(ValueError, match="The 'alpha' parameter of GradientModulation must be"):
         MultimodalNetClassifier(halves, modulation=GradientModulation(-1)).fit(X, y)
     with pytest.raises(ValueError, match=r"The training loss became (nan|inf): lower learning_rate=1e\+30"):
