@@ -17,21 +17,24 @@ from tqdm.auto import tqdm
 from .._base import ModalityComposition, member_tags, named, step_of
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, check_X, safe_indexing
-from ._inputs import is_module, is_trained, make_input
+from ._inputs import is_trained, make_input
 from ._modulation import GradientModulation
 from ._splitting import split_validation
-from ._state import to_arrays, to_tensors
+from ._state import ModuleHolder, is_module, on_cpu, to_arrays, to_tensors
 from ._steps import resolve_epochs
 
 FUSIONS = ("attention", "concat", "film", "gated", "low_rank", "mixture", "sum", "tensor", "weighted")
 _EXPLAINED = ("attention", "gated", "mixture", "weighted")
 _ARCHITECTURE = ("fusion", "n_layers", "n_joint_layers", "width", "activation", "dropout", "rank", "n_heads")
 
+# Modalities of a single unit each whose products come to 1,024.
+_MOST_IN_TENSOR = 10
+
 # Rows from which early_stopping="auto" spares some for validation.
 _ENOUGH_TO_SPLIT = 10_000
 
 
-class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition):
+class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, ModalityComposition):
     """Base of the networks over modalities."""
 
     _parameter_constraints: dict = {
@@ -165,10 +168,9 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         if reset:
             self.__dict__.pop("network_", None)
             self._check_modalities()
-            self._check_parameters()
-            X = self._fit_columns(X)
-        else:
-            X = check_X(self, X, reset=False)
+        # Of a network that goes on as well: loss and modulation are those of now.
+        self._check_parameters()
+        X = self._fit_columns(X) if reset else check_X(self, X, reset=False)
         y = self._check_y(X, y, reset=reset)
         weights = self._weigh(y, sample_weight)
         if reset:
@@ -213,6 +215,11 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             self.modulation._validate_params()
             if callable(getattr(self, "loss", None)):
                 raise ValueError(f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}.")
+        if self.fusion == "tensor" and len(self._active()) > _MOST_IN_TENSOR:
+            raise ValueError(
+                f"{type(self).__name__}: fusion='tensor' takes at most {_MOST_IN_TENSOR} modalities, its size doubles "
+                f"with each; got {len(self._active())}; use 'low_rank'."
+            )
         if self.fusion == "attention" and self.width % self.n_heads:
             raise ValueError(
                 f"{type(self).__name__}: fusion='attention' needs a width that n_heads divides, got width={self.width} "
@@ -386,7 +393,7 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             # Arrays instead of modules: they load on any device, and are safe to read.
             state["network_"] = to_arrays(self.network_.state_dict())
             state["_device"] = str(self._device)
-        return state
+        return on_cpu(state)
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -399,6 +406,9 @@ class MultimodalNet(CallbackSupportMixin, TransformerMixin, ModalityComposition)
                 self._device = resolve_device(self.device)
             except ValueError:
                 # Trained on a device that this machine does not have.
+                self._device = torch.device("cpu")
+            if self._device.type == "mps" and self._dtype == "float64":
+                # Trained on another, in what this one cannot compute.
                 self._device = torch.device("cpu")
             with seeded(0, self._device):
                 self.network_ = self._make_network()

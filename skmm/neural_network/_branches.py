@@ -24,9 +24,10 @@ from .._validation import (
 )
 from ..encoders._base import available_cpus, in_order
 from ..encoders._items import column_items, describe_item
+from ._state import ModuleHolder, on_cpu
 
 
-class Branch(BaseEstimator):
+class Branch(ModuleHolder, BaseEstimator):
     """Base of the branches of a network.
 
     Subclasses write ``_learn``, ``_prepare`` and ``make_module``. Those of items use ``_items`` and ``_read``.
@@ -94,6 +95,9 @@ class Branch(BaseEstimator):
             dtype of its parameters.
         """
         raise NotImplementedError
+
+    def __getstate__(self):
+        return on_cpu(super().__getstate__())
 
     def _learn(self, X):
         """Set the fitted attributes."""

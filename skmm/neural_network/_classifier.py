@@ -75,11 +75,12 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         labels 0 and 1 of shape (n_samples, n_outputs).
 
     label_smoothing : float, default=0.0
-        Share of each target that cross-entropy spreads evenly over the classes.
+        Share of each target that ``loss="cross_entropy"`` spreads evenly over the classes; other losses take none.
 
     class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes, which multiply those of the rows; "balanced" weighs each class by the inverse of its
         frequency.
+
     learning_rate : float, default=0.001
         Highest learning rate of AdamW.
 
@@ -184,7 +185,8 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
     counts as the mean of its column.
 
     **Weights.** A row of weight 2 is the same as the row twice as long as all rows fit into a batch, and in expectation
-    beyond; one of weight 0 is as if it were not there.
+    beyond; one of weight 0 is as if it were not there. Transformers, and branches with what they learn before training
+    (a vocabulary, a scale), take all other rows alike.
 
     **Types.** The network computes in float64 if the features of all modalities are float64, else in float32.
 
@@ -364,8 +366,7 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Classes.
         """
-        outputs = self._respond(X)
-        return self._outputs.predict(outputs)
+        return self._outputs.predict(self._respond(X))
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -380,8 +381,7 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         proba : ndarray of shape (n_samples, n_classes) or list of ndarray of shape (n_samples, 2)
             Probabilities in the order of ``classes_``; for several labels, one array per label.
         """
-        outputs = self._respond(X)
-        return self._outputs.proba(outputs)
+        return self._outputs.proba(self._respond(X))
 
     def decision_function(self, X):
         """Give the logits.
@@ -396,8 +396,7 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         decision : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
             For two classes the log-odds of the second, for several labels those of each, else one logit per class.
         """
-        outputs = self._respond(X)
-        return self._outputs.decision(outputs)
+        return self._outputs.decision(self._respond(X))
 
     def _check_y(self, X, y, *, reset=False):
         return check_target(X, y, type(self).__name__, numeric=False)
@@ -407,6 +406,14 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         outputs = ClassOutputs(y if classes is None or y.ndim == 2 else np.asarray(classes))
         self.classes_ = outputs.public_classes
         return outputs
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(
+                f"MultimodalNetClassifier: label_smoothing needs loss='cross_entropy', got "
+                f"label_smoothing={self.label_smoothing} and loss={self.loss!r}."
+            )
 
     def _make_criterion(self):
         if callable(self.loss):

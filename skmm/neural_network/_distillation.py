@@ -2,17 +2,17 @@
 
 from numbers import Real
 
-import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import Interval, StrOptions, validate_params
 from ._classifier import MultimodalNetClassifier
-from ._distillation_loss import SoftTargets, StudentLoss
+from ._distillation_loss import SoftTargets, StudentLoss, blend
+from ._multitask import MultimodalNetMultiTask
 from ._regressor import MultimodalNetRegressor
 
 
-class _Student(MultimodalNetClassifier):
+class Student(MultimodalNetClassifier):
     """A classifier whose targets are classes and, beside them, the logits of a teacher.
 
     Its y has one row per sample: the numbers of the classes, then the logits.
@@ -56,7 +56,8 @@ def distill(teacher, X, y=None, *, modalities=None, student=None, temperature=2.
     Parameters
     ----------
     teacher : estimator
-        Fitted classifier with ``predict_proba``, or regressor. A network or any other estimator.
+        Fitted classifier with ``predict_proba``, or regressor. A network or any other estimator; of several labels its
+        answers are a list with one array per label, 0 or 1.
 
     X : DataFrame or array-like of shape (n_samples, n_features)
         Rows to teach with, with all columns of the teacher. They may be others, and more, than it was fitted on.
@@ -89,10 +90,10 @@ def distill(teacher, X, y=None, *, modalities=None, student=None, temperature=2.
     ------
     ValueError
         If neither ``modalities`` nor ``student`` is given or both are, a name is not one of the teacher's, or
-        ``alpha`` is below 1 without ``y``.
+        ``alpha`` is below 1 without ``y``, or ``y`` or the teacher's probabilities are not of the expected form.
 
     TypeError
-        If the teacher gives no probabilities, or is no network and there is no ``student``.
+        If the teacher gives no probabilities, is no network and there is no ``student``, or has several tasks.
 
     References
     ----------
@@ -117,11 +118,11 @@ def distill(teacher, X, y=None, *, modalities=None, student=None, temperature=2.
     if y is None and alpha < 1:
         raise ValueError(f"distill: alpha={alpha} gives labels a share of the loss, and y is None; pass y, or alpha=1.")
     if isinstance(student, MultimodalNetRegressor):
-        taught = np.asarray(teacher.predict(X), dtype=np.float64)
-        return student.fit(X, taught if alpha == 1 else alpha * taught + (1 - alpha) * np.asarray(y), sample_weight)
+        return student.fit(X, blend(teacher.predict(X), y, alpha), sample_weight)
     soft, rows = SoftTargets.of(teacher, X, y)
-    fitted = _Student(**student.get_params(deep=False))
-    fitted._soft, fitted._temperature, fitted._alpha = soft, temperature, alpha
+    fitted = Student.__new__(Student)
+    # Callbacks and requests of metadata as well as parameters.
+    vars(fitted).update(vars(student), _soft=soft, _temperature=temperature, _alpha=alpha)
     fitted.fit(X, rows, sample_weight)
     # A plain network from here on: what it learned, without how.
     state = {name: value for name, value in vars(fitted).items() if name not in ("_soft", "_temperature", "_alpha")}
@@ -133,6 +134,10 @@ def _choose_student(teacher, modalities, student):
     """Give an unfitted student of the teacher's kind."""
     if (modalities is None) == (student is None):
         raise ValueError("distill: pass either modalities, names of those the student has, or student, a network.")
+    if isinstance(teacher, MultimodalNetMultiTask):
+        raise TypeError(
+            "distill: a MultimodalNetMultiTask has several tasks, and a student one; pass a teacher of a single task."
+        )
     kind = MultimodalNetClassifier if is_classifier(teacher) else MultimodalNetRegressor
     if kind is MultimodalNetClassifier and not hasattr(teacher, "predict_proba"):
         raise TypeError(f"distill: the teacher must give probabilities, {type(teacher).__name__} has no predict_proba.")

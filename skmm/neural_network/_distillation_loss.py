@@ -1,4 +1,4 @@
-"""What a student is taught: targets beside a teacher's logits, and the loss of both."""
+"""What a student is taught: targets beside a teacher's logits and the loss of both, or numbers of both."""
 
 import numpy as np
 from scipy.special import logit
@@ -30,9 +30,17 @@ class SoftTargets:
         classes = teacher.classes_
         multilabel = isinstance(proba, list)
         if multilabel:
+            if not all(np.array_equal(own, [0, 1]) for own in classes):
+                found = [np.asarray(own).tolist() for own in classes]
+                raise ValueError(f"distill: each of several labels has the classes 0 and 1, the teacher's are {found}.")
             logits = np.column_stack([logit(np.clip(p[:, 1], _LEAST, 1 - _LEAST)) for p in proba])
             outputs = ClassOutputs(np.zeros((1, len(proba)), dtype=int))
         else:
+            if not np.allclose(proba.sum(axis=1), 1, atol=1e-3):
+                raise ValueError(
+                    "distill: the teacher's probabilities of the classes do not sum to 1 in each row; of several "
+                    "labels they are a list with one array per label."
+                )
             outputs = ClassOutputs(np.asarray(classes))
             clipped = np.clip(proba, _LEAST, 1 - _LEAST)
             logits = logit(clipped[:, 1:]) if outputs.independent else np.log(clipped)
@@ -61,6 +69,17 @@ class SoftTargets:
     def prior(self, targets, weights):
         """Give the outputs that stand for the frequencies in the data."""
         return self.outputs.prior(targets[0], weights)
+
+
+def blend(taught, y, alpha):
+    """Give the numbers that a student learns: a teacher's, in part or whole."""
+    taught = np.asarray(taught, dtype=np.float64)
+    if alpha == 1:
+        return taught
+    y = np.asarray(y)
+    if y.shape != taught.shape:
+        raise ValueError(f"distill: y has the shape {y.shape}, the teacher's predictions have {taught.shape}.")
+    return alpha * taught + (1 - alpha) * y
 
 
 class StudentLoss:

@@ -14,7 +14,11 @@ from torch import nn
 
 
 def masked_softmax(scores, mask, dim):
-    """Softmax over the present modalities, exactly 0 for missing ones; all 0 where none is present."""
+    """Softmax over the present modalities, exactly 0 for missing ones; all 0 where none is present.
+
+    Half precision is left for it: three digits are too few for weights of sum 1.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if mask is None:
         return torch.softmax(scores, dim)
     lowest = torch.finfo(scores.dtype).min
@@ -124,8 +128,10 @@ class AttentionLayer(nn.Module):
         tokens = tokens + self.units(self.norm_units(tokens))
         if mask is None:
             return tokens.mean(dim=1), attention.mean(dim=(1, 2))
-        share = mask / mask.sum(dim=1, keepdim=True).clamp(min=1).to(tokens.dtype)
-        return torch.einsum("nm,nmd->nd", share, tokens), torch.einsum("ni,nij->nj", share, attention.mean(dim=1))
+        share = mask / mask.sum(dim=1, keepdim=True).clamp(min=1).to(attention.dtype)
+        # Not by einsum, which autocast would bring to half precision.
+        weights = (share[:, :, None] * attention.mean(dim=1)).sum(dim=1)
+        return torch.einsum("nm,nmd->nd", share.to(tokens.dtype), tokens), weights
 
 
 class TensorLayer(nn.Module):

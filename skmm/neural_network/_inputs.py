@@ -9,13 +9,9 @@ from .._base import PresentRows
 from .._missing import missing_rows
 from ..fusion._members import as_transformer, fit_transform_modality, transform_modality
 from ._branches import Branch, ModuleBranch
+from ._state import is_module
 
 _NO_PARAMS = Bunch(fit={}, fit_transform={}, transform={})
-
-
-def is_module(value):
-    """Tell whether a value is a torch module, without importing torch."""
-    return hasattr(value, "forward") and hasattr(value, "parameters")
 
 
 def is_trained(member):

@@ -8,7 +8,7 @@ from .._missing import missing_rows
 from .._validation import StrOptions, fit_context
 from ._base import MultimodalNet
 from ._multitask_outputs import TaskOutputs
-from ._multitask_targets import as_frame, check_classes, read_targets, read_tasks
+from ._multitask_targets import as_frame, check_classes, read_targets, read_tasks, read_weights
 
 
 class MultimodalNetMultiTask(MultimodalNet):
@@ -343,17 +343,15 @@ class MultimodalNetMultiTask(MultimodalNet):
 
         found = {
             (task, value): column
-            for (task, kind), (part, own) in zip(
-                self.tasks_.items(), self._outputs.split(self._respond(X)), strict=True
-            )
-            if kind == "classification"
+            for task, (part, own) in zip(self.tasks_, self._outputs.split(self._respond(X)), strict=True)
+            if self.tasks_[task] == "classification"
             for value, column in zip(part.classes, part.proba(own).T, strict=True)
         }
-        columns = pd.MultiIndex.from_tuples(found, names=["task", "class"]) if found else None
         index = getattr(X, "index", None)
-        return (
-            pd.DataFrame(np.column_stack(list(found.values())), index, columns) if found else pd.DataFrame(index=index)
-        )
+        if not found:
+            return pd.DataFrame(index=index)
+        columns = pd.MultiIndex.from_tuples(found, names=["task", "class"])
+        return pd.DataFrame(np.column_stack(list(found.values())), index, columns)
 
     def score_tasks(self, X, y, sample_weight=None):
         """Score each task where its target is known: accuracy of classes, R2 of numbers.
@@ -410,24 +408,12 @@ class MultimodalNetMultiTask(MultimodalNet):
         """
         return float(self.score_tasks(X, y, sample_weight).mean())
 
-    def _check_weights(self):
-        """Give the weights of the tasks, or None if they are learned."""
-        if isinstance(self.task_weights, str):
-            return [1.0] * len(self.tasks_) if self.task_weights == "equal" else None
-        weights = np.asarray(self.task_weights, dtype=np.float64)
-        if weights.shape != (len(self.tasks_),) or not (weights >= 0).all() or not weights.any():
-            raise ValueError(
-                f"MultimodalNetMultiTask: task_weights are {len(self.tasks_)} numbers, one per column of y, none below "
-                f"0 and not all 0, got {self.task_weights!r}."
-            )
-        return weights.tolist()
-
     def _check_y(self, X, y, *, reset=False):
         frame = as_frame(y)
         check_consistent_length(X, y)
         if reset:
             self.tasks_ = read_tasks(frame, self.tasks)
-            self._check_weights()
+            read_weights(self.task_weights, len(self.tasks_))
         return read_targets(frame, self.tasks_)
 
     def _make_outputs(self, y, weights, classes):
@@ -442,7 +428,8 @@ class MultimodalNetMultiTask(MultimodalNet):
 
         from ._multitask_modules import TaskLoss
 
-        criterion = TaskLoss(self._outputs, self._check_weights(), self._log_variances)
+        weights = read_weights(self.task_weights, len(self.tasks_))
+        criterion = TaskLoss(self._outputs, weights, self._log_variances)
         return criterion.to(self._device, getattr(torch, self._dtype))
 
     def _note_criterion(self, criterion):

@@ -1,4 +1,4 @@
-"""Targets of several tasks, from a data frame."""
+"""Targets of several tasks, from a data frame, and the parameters that concern them."""
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -57,6 +57,19 @@ def read_targets(frame, tasks):
                 raise ValueError(f"MultimodalNetMultiTask: the task {name!r} has infinite targets.")
         values[:, i] = column
     return values
+
+
+def read_weights(given, n_tasks):
+    """Give the weights of the tasks' losses as a list, or None if they are learned."""
+    if isinstance(given, str):
+        return [1.0] * n_tasks if given == "equal" else None
+    weights = np.asarray(given, dtype=np.float64)
+    if weights.shape != (n_tasks,) or not (weights >= 0).all() or not weights.any():
+        raise ValueError(
+            f"MultimodalNetMultiTask: task_weights are {n_tasks} numbers, one per column of y, none below 0 and not "
+            f"all 0, got {given!r}."
+        )
+    return weights.tolist()
 
 
 def check_classes(classes, tasks, parts=None):

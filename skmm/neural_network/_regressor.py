@@ -72,6 +72,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     quantile : float, default=0.5
         Quantile that ``loss="quantile"`` predicts.
+
     learning_rate : float, default=0.001
         Highest learning rate of AdamW.
 
@@ -173,7 +174,8 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
     of its column.
 
     **Weights.** A row of weight 2 is the same as the row twice as long as all rows fit into a batch, and in expectation
-    beyond; one of weight 0 is as if it were not there.
+    beyond; one of weight 0 is as if it were not there. Transformers, and branches with what they learn before training
+    (a vocabulary, a scale), take all other rows alike.
 
     **Types.** The network computes in float64 if the features of all modalities are float64, else in float32.
 
@@ -335,8 +337,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions, in the dtype of the network.
         """
-        outputs = self._respond(X)
-        return self._outputs.predict(outputs)
+        return self._outputs.predict(self._respond(X))
 
     def _check_y(self, X, y, *, reset=False):
         return check_target(X, y, type(self).__name__, numeric=True)

@@ -1,6 +1,34 @@
-"""States of modules and optimisers as arrays, which any device and any safe format can hold."""
+"""What files hold of networks: states as arrays, for any device and any safe format, and users' modules on the CPU."""
+
+import copy
+import copyreg
 
 import numpy as np
+
+
+def is_module(value):
+    """Tell whether a value is a torch module, without importing torch."""
+    return hasattr(value, "forward") and hasattr(value, "parameters")
+
+
+class ModuleHolder:
+    """Mixin of what may have modules of users among its parameters: says which formats hold it.
+
+    Pickle, joblib and copy call ``__reduce_ex__``. What calls ``__reduce__`` itself, as skops does, stores no tensors,
+    and would fail far away from the module that has them.
+    """
+
+    def __reduce_ex__(self, protocol):
+        return copyreg.__newobj__, (type(self),), self.__getstate__()
+
+    def __reduce__(self):
+        for module in _modules_in(list(self.get_params(deep=False).values())):
+            kind = type(module)
+            raise TypeError(
+                f"{type(self).__name__}: formats other than pickle and joblib hold no module of one's own, got "
+                f"{kind.__module__}.{kind.__qualname__}; use one of these two."
+            )
+        return self.__reduce_ex__(2)
 
 
 def to_arrays(state):
@@ -17,6 +45,22 @@ def to_tensors(state):
 
         return torch.from_numpy(state.copy())
     return _map(to_tensors, state)
+
+
+def on_cpu(state):
+    """Give a nested state with a copy on the CPU, which every machine has, of each module that is elsewhere."""
+    if is_module(state):
+        tensors = [*state.parameters(), *state.buffers()]
+        return state if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(state).to("cpu")
+    # Containers of other types stay what they are.
+    return _map(on_cpu, state) if type(state) in (dict, list, tuple) else state
+
+
+def _modules_in(state):
+    """Give the modules of a nested state."""
+    if is_module(state):
+        return [state]
+    return [m for value in state for m in _modules_in(value)] if isinstance(state, (list, tuple)) else []
 
 
 def _map(function, state):

@@ -43,8 +43,9 @@ def get_trusted_types():
     Returns
     -------
     trusted_types : list of str
-        Dotted paths, as ``skops.io.load`` takes them. Modules of users, and transformers from elsewhere that skops does
-        not know, are not among them.
+        Dotted paths, as ``skops.io.load`` takes them. Transformers from elsewhere that skops does not know are not
+        among these. A network with a module of one's own is no matter for skops, which stores no tensors:
+        ``skops.io.dump`` raises and names the module.
 
     Examples
     --------

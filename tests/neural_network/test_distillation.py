@@ -8,11 +8,13 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from torch.nn import functional
 
-from skmm.neural_network import MultimodalNetClassifier, MultimodalNetRegressor, distill
+from skmm.neural_network import MultimodalNetClassifier, MultimodalNetMultiTask, MultimodalNetRegressor, distill
 from skmm.neural_network._distillation_loss import StudentLoss
 from skmm.neural_network._losses import make_loss
 
@@ -140,6 +142,36 @@ def test_students_are_ordinary_networks():
     assert student.explain(frame).columns.tolist() == ["strong"]
 
 
+def test_callbacks_hear_of_a_student():
+    X, y = make(2, 50)
+    for net, target in ((MultimodalNetClassifier, y), (MultimodalNetRegressor, X[:, 0])):
+        teacher = net(PARTS, max_epochs=1, **PARAMS).fit(X, target)
+        heard = Heard()
+        distill(teacher, X, student=net(PARTS[:1], max_epochs=3, **PARAMS).set_callbacks(heard))
+        assert heard.tasks[-3:] == ["epoch"] * 3
+
+
+class Heard:
+    """A callback that notes the tasks that it hears of."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.tasks = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.tasks.append(context.task_name)
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+
 @pytest.fixture(scope="module")
 def teacher():
     return MultimodalNetClassifier(PARTS, max_epochs=1, **PARAMS).fit(*make(2, 50))
@@ -170,5 +202,17 @@ def test_teachers_that_cannot_teach():
         distill(LinearSVC().fit(X, y), X, student=MultimodalNetClassifier(PARTS))
     with pytest.raises(TypeError, match=r"a Ridge has no parameters for a network; pass student=, a MultimodalNetReg"):
         distill(Ridge().fit(X, X[:, 0]), X, modalities=["weak"])
+    tasks = MultimodalNetMultiTask(PARTS, max_epochs=1, **PARAMS).fit(X, pd.DataFrame({"a": y, "b": X[:, 0]}))
+    for options in ({"modalities": ["weak"]}, {"student": MultimodalNetRegressor(PARTS)}):
+        with pytest.raises(TypeError, match="a MultimodalNetMultiTask has several tasks, and a student one"):
+            distill(tasks, X, **options)
+    student = MultimodalNetClassifier(PARTS)
+    with pytest.raises(ValueError, match=r"the classes 0 and 1, the teacher's are \[\['a', 'b'\], \['a', 'b'\]\]"):
+        distill(DecisionTreeClassifier().fit(X, np.column_stack([y, y])), X, student=student)
+    labels = np.column_stack([y == "a", X[:, 0] > 0]).astype(int)
+    with pytest.raises(ValueError, match="probabilities of the classes do not sum to 1 in each row"):
+        distill(OneVsRestClassifier(LogisticRegression()).fit(X, labels), X, student=student)
+    with pytest.raises(ValueError, match=r"y has the shape \(50, 1\), the teacher's predictions have \(50,\)"):
+        distill(Ridge().fit(X, X[:, 0]), X, X[:, :1], student=MultimodalNetRegressor(PARTS))
     with pytest.raises(Exception, match="not fitted"):
         distill(MultimodalNetClassifier(PARTS), X, modalities=["weak"])

@@ -28,6 +28,10 @@ def hiddens(n_modalities=3, n=6, seed=1):
     return [torch.randn(n, WIDTH, generator=generator, dtype=torch.float64) for _ in range(n_modalities)]
 
 
+def hiddens_of(width, n_modalities):
+    return [torch.ones(6, width)] * n_modalities
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient_and_changes(name):
     with torch.random.fork_rng():
@@ -149,6 +153,13 @@ def test_a_tensor_that_is_mapped_first_masks_after_the_map():
     plain.joint.load_state_dict(made.joint.state_dict())
     mapped = [made.maps[0](h[0]), made.maps[1](h[1]), torch.zeros(6, 3, dtype=torch.float64)]
     np.testing.assert_allclose(joint.detach(), plain(mapped, None)[0].detach(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_modalities", [1, 2, 3, 5, 10])
+def test_a_tensor_has_1024_entries_at_most(n_modalities):
+    made = make_fusion("tensor", [200] * n_modalities, rank=1, n_heads=1)
+    assert made.joint.in_features <= 1024
+    assert made(hiddens_of(200, n_modalities), None)[0].shape == (6, 200)
 
 
 def test_low_rank_is_a_tensor_of_low_rank():

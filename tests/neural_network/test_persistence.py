@@ -1,5 +1,6 @@
 """Fitted networks on file: pickle, joblib, skops, other machines."""
 
+import copy
 import io
 import pickle
 
@@ -14,8 +15,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor, TextEncoder
-from skmm.neural_network import GradientModulation, ImageBranch, SequenceBranch, TextBranch, get_trusted_types
+from skmm.neural_network import (
+    GradientModulation,
+    ImageBranch,
+    SequenceBranch,
+    TextBranch,
+    distill,
+    get_trusted_types,
+)
 from skmm.neural_network._base import FUSIONS
+from skmm.neural_network._branches import ModuleBranch
 
 NAMES = sorted(FUSIONS)
 QUICK = {"width": 16, "max_epochs": 20, "random_state": 0}
@@ -46,6 +55,18 @@ def test_what_was_trained_elsewhere_loads_here(small, halves):
     loaded.__setstate__(state)
     assert next(loaded.network_.parameters()).device.type == "cpu"
     assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_float64_loads_where_a_device_computes_float32_only(dtype, small, halves, monkeypatch):
+    X, y = small
+    X = X.astype(dtype)
+    net = MultimodalNetClassifier(halves, **QUICK).fit(X, y)
+    data, moved = pickle.dumps(net), []
+    monkeypatch.setattr("skmm.neural_network._base.resolve_device", lambda device: torch.device("mps"))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *args: moved.extend(args) or module)
+    pickle.loads(data)
+    assert moved[-1] == torch.device("cpu" if dtype == np.float64 else "mps")
 
 
 def test_a_module_given_as_fusion_travels_with_the_network(small, halves):
@@ -133,6 +154,58 @@ def test_files_hold_arrays_of_the_cpu_alone(case, monkeypatch):
     assert len(moved) == len(state["network_"]) == len(net.network_.state_dict())
     for arrays in (state["network_"], *state["_optimizer_state"].values()):
         assert {type(array) for array in arrays.values()} == {np.ndarray}
+
+
+def own_modules(place):
+    """Give an unfitted network with a user's module in one of the places where one can be."""
+    linear = torch.nn.Linear(5, 3)
+    parts = [("a", "passthrough", slice(0, 5)), ("b", "passthrough", slice(5, 8))]
+    if place == "fusion":
+        return MultimodalNetClassifier(parts, Product(torch.nn.Bilinear(16, 16, 5)), **QUICK)
+    parts[0] = ("a", linear if place == "modality" else ModuleBranch(linear), slice(0, 5))
+    return MultimodalNetClassifier(parts, **QUICK)
+
+
+@pytest.mark.parametrize("place", ["fusion", "modality", "branch"])
+def test_skops_names_the_module_that_it_cannot_hold(place, small):
+    sio = pytest.importorskip("skops.io")
+    net = own_modules(place)
+    name = "persistence.Product" if place == "fusion" else "torch.nn.modules.linear.Linear"
+    for one in (net, net.fit(*small)):
+        with pytest.raises(TypeError, match=f"hold no module of one's own, got .*{name}; use one of these two"):
+            sio.dumps(one)
+        for copied in (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one)):
+            assert repr(copied) == repr(one)
+    assert_array_equal(copy.copy(net).predict_proba(small[0]), net.predict_proba(small[0]))
+
+
+@pytest.mark.parametrize("place", ["fusion", "modality", "branch"])
+def test_modules_of_users_go_to_files_on_the_cpu(place, small, monkeypatch):
+    def modules(net):
+        return [net.fusion, *(getattr(member, "module", member) for _, member, _ in net.modalities)]
+
+    net = own_modules(place)
+    # A device without memory stands for a GPU; what is moved from it comes without values.
+    [module] = [module for module in modules(net) if isinstance(module, torch.nn.Module)]
+    module.to("meta")
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, device: module.to_empty(device=device))
+    loaded = pickle.loads(pickle.dumps(net))
+    devices = {w.device.type for m in modules(loaded) if isinstance(m, torch.nn.Module) for w in m.parameters()}
+    assert devices == {"cpu"}
+    # The module itself stays where it was.
+    assert {weights.device.type for weights in module.parameters()} == {"meta"}
+
+
+def test_skops_holds_students(small, halves):
+    sio = pytest.importorskip("skops.io")
+    X, y = small
+    teacher = MultimodalNetClassifier(halves, **QUICK).fit(X, y)
+    for student in (
+        distill(teacher, X, modalities=["a"]),
+        distill(MultimodalNetRegressor(halves, **QUICK).fit(X, y), X, y, modalities=["a"]),
+    ):
+        loaded = sio.loads(sio.dumps(student), trusted=get_trusted_types())
+        assert_array_equal(loaded.predict(X), student.predict(X))
 
 
 def test_trusted_types_exist():
