@@ -8,7 +8,7 @@ from .._validation import Interval, StrOptions
 from ._base import available_cpus
 from ._image import ImageEncoder
 from ._timm_names import is_timm
-from ._video_media import sample_frames
+from ._video_frames import sample_frames
 from ._video_model import VideoRecipe, is_video_model, load_video_model
 
 # Prepared frames held at a time: the network's input size, or full size where the network resizes on its own.

@@ -26,7 +26,7 @@ from skmm import ModalityFuser, _torch
 from skmm._validation import ItemError
 from skmm.encoders import ImageEncoder, VideoAudio, VideoEncoder
 from skmm.encoders._base import ItemEncoder
-from skmm.encoders._video_media import sample_frames
+from skmm.encoders._video_frames import sample_frames
 
 pytest.importorskip("av")
 
