@@ -15,6 +15,7 @@ FLOORS = [
     {
         "_array_api",
         "_base",
+        "_memory",
         "_missing",
         "_optional",
         "_plot",

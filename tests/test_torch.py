@@ -14,6 +14,7 @@ from skmm._torch import (
     batch_limit,
     clear_models,
     get_model,
+    place,
     resolve_device,
     resolve_precision,
     run_with_backoff,
@@ -111,6 +112,34 @@ class TestPrecision:
             assert resolve_precision("auto", torch.device("cpu")) is expected
         finally:
             skmm_torch._cpu_computes_bfloat16.cache_clear()
+
+
+class TestPlace:
+    """Copies to CUDA, as far as they can be seen without it."""
+
+    @pytest.fixture
+    def seen(self, monkeypatch):
+        notes, to = [], torch.Tensor.to
+
+        def copy(x, device, dtype, non_blocking):
+            notes.append((device.type, non_blocking))
+            return to(x, "cpu", dtype)
+
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: notes.append("pinned") or x)
+        monkeypatch.setattr(torch.Tensor, "to", copy)
+        return notes
+
+    def test_to_cuda_from_pinned_memory_without_waiting(self, seen):
+        assert place(torch.ones(2), torch.device("cuda", 0), torch.float16).dtype is torch.float16
+        assert seen == ["pinned", ("cuda", True)]
+
+    def test_nothing_is_pinned_for_other_devices(self, seen):
+        place(torch.ones(2), torch.device("cpu"))
+        place(torch.ones(2), torch.device("mps"))
+        assert seen == [("cpu", True), ("mps", True)]
+
+    def test_integers_stay_integers(self, seen):
+        assert place(torch.ones(2, dtype=torch.int64), torch.device("cuda", 0), torch.float16).dtype is torch.int64
 
 
 def _limited(limit, error, sizes):

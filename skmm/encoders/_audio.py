@@ -7,6 +7,7 @@ from numbers import Real
 
 import numpy as np
 
+from .._memory import size_that_fits
 from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods, Interval, StrOptions
 from ._audio_networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
@@ -14,9 +15,12 @@ from ._describe import describe
 from ._model import ModelEncoder, ready_module
 from ._sound import load_audio
 
-# Seconds of sound per batch with batch_size="auto".
+# Seconds of sound per batch with batch_size="auto", memory allowing.
 _SECONDS_PER_BATCH = {"cpu": 30}
 _SECONDS_PER_BATCH_ELSEWHERE = 600
+
+# Memory that a second takes on its way through a network.
+_BYTES_PER_SECOND = 30_000_000
 
 # What a module in memory takes unless told otherwise: the rate of nearly all speech models.
 _USUAL_RATE = 16_000
@@ -77,8 +81,9 @@ class AudioEncoder(ModelEncoder):
         computes it natively, else "float32". The output is float32 always.
 
     batch_size : int or "auto", default="auto"
-        Windows per batch at most. "auto" goes by their length: 30 s on CPU, 600 s elsewhere. Where
-        a batch does not fit into memory it is halved, and the process remembers it for this model.
+        Windows per batch at most. "auto" goes by their length: 30 s on CPU, 600 s elsewhere, or a half, a
+        quarter, ... of that where little memory is free. Where a batch does not fit into memory
+        nevertheless it is halved, and the process remembers it for this model.
 
     compile : bool, default=False
         Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
@@ -303,11 +308,13 @@ class AudioEncoder(ModelEncoder):
 
         # The largest first, so that what does not fit into memory shows at once.
         for _, group in groupby(sorted(range(len(prepared)), key=shape, reverse=True), key=shape):
+            positions = list(group)
+            n_rows = self._rows_per_batch(prepared[positions[0]][0], model)
             batch, n_windows = [], 0
-            for position in group:
+            for position in positions:
                 batch.append(position)
                 n_windows += len(prepared[position])
-                if n_windows >= self._rows_per_batch(prepared[position][0], model):
+                if n_windows >= n_rows:
                     yield batch
                     batch, n_windows = [], 0
             if batch:
@@ -316,8 +323,10 @@ class AudioEncoder(ModelEncoder):
     def _rows_per_batch(self, window, model):
         if self.batch_size != "auto":
             return self.batch_size
-        seconds = _SECONDS_PER_BATCH.get(model.device.type, _SECONDS_PER_BATCH_ELSEWHERE)
-        return max(1, int(seconds * self._recipe.rate / window.n_padded))
+        fastest = _SECONDS_PER_BATCH.get(model.device.type, _SECONDS_PER_BATCH_ELSEWHERE)
+        rate = self._recipe.rate
+        n_times = size_that_fits(int(fastest * rate), _BYTES_PER_SECOND / rate, model.device)
+        return max(1, n_times // window.n_padded)
 
     def _encode_prepared(self, batch, model):
         windows = [window for recording in batch for window in recording]

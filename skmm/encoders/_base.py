@@ -26,6 +26,9 @@ from ._items import column_items, content_key, describe_item
 # Steps in which callbacks hear of an encoding's progress.
 _TICKS = 100
 
+# Windows of items that are looked at for one window of good ones.
+_MOST_WINDOWS = 8
+
 
 def available_cpus():
     """Give the number of threads that this process may keep busy: in joblib's workers their share of the cores."""
@@ -335,8 +338,11 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return [], None
 
     def _encode_pass(self, items, groups, model, X_out, kept, bar, first=None):
-        windows = [groups[start : start + self._window] for start in range(0, len(groups), self._window)]
-        n_workers = min(self._n_workers(model), len(windows))
+        n_workers = self._n_workers(model)
+        # Where there are few, each worker gets its share.
+        length = min(self._window, -(-len(groups) // n_workers))
+        windows = [groups[start : start + length] for start in range(0, len(groups), length)]
+        n_workers = min(n_workers, len(windows))
 
         def prepare(group):
             if first is not None and group is groups[0]:
@@ -381,12 +387,17 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return self._prepared_bytes(result[1])
 
     def _take_window(self, prepared):
-        """Take what is encoded together from the line of prepared items: a window, or fewer where these are large."""
-        ready, n_bytes, window = [], 0, self._window
+        """Take what is encoded together from the line of prepared items: a window, or fewer where these are large.
+
+        Refused items do not count, so that the batches of the others are those that they would be without them.
+        """
+        ready, n_good, n_bytes, window = [], 0, 0, self._window
         for _, result in prepared:
             ready.append(result)
+            n_good += not isinstance(result[1], RejectedItem)
             n_bytes += self._held_bytes(result)
-            if len(ready) == window or n_bytes > BYTES_HELD:
+            # Where nearly all are refused the user should hear of them nevertheless.
+            if n_good == window or n_bytes > BYTES_HELD or len(ready) == _MOST_WINDOWS * window:
                 break
         return ready
 

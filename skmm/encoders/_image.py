@@ -8,6 +8,7 @@ import os
 import numpy as np
 from PIL import Image
 
+from .._memory import size_that_fits
 from .._torch import place, resolve_device, resolve_precision
 from .._validation import HasMethods
 from ._base import available_cpus
@@ -17,9 +18,12 @@ from ._model import ModelEncoder, place_of, ready_module
 from ._sentence import SentenceModel, hub_names, load_sentence_transformer
 from ._timm_names import is_timm, timm_names, users_code, without_scheme
 
-# Pixels per batch with batch_size="auto": 8 images of 224 x 224 on a CPU, whose caches hold no more.
+# Pixels per batch with batch_size="auto", memory allowing: 8 images of 224 x 224 on a CPU, whose caches hold no more.
 _PIXELS_PER_BATCH = {"cpu": 8 * 224**2}
 _PIXELS_PER_BATCH_ELSEWHERE = 256 * 224**2
+
+# Memory that a pixel takes on its way through a network.
+_BYTES_PER_PIXEL = 1000
 
 # Images held at a time by each who encodes: few, so that workers end at the same time, and no less than a batch.
 _IMAGES_HELD = 32
@@ -68,8 +72,9 @@ class ImageEncoder(ModelEncoder):
         computes it natively, else "float32". The output is float32 always.
 
     batch_size : int or "auto", default="auto"
-        Images per batch at most. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256 elsewhere.
-        Where a batch does not fit into memory it is halved, and the process remembers it for this model.
+        Images per batch at most. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256 elsewhere, or
+        a half, a quarter, ... of that where little memory is free. Where a batch does not fit into memory
+        nevertheless it is halved, and the process remembers it for this model.
 
     compile : bool, default=False
         Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
@@ -293,7 +298,8 @@ class ImageEncoder(ModelEncoder):
         if self.batch_size != "auto":
             return self.batch_size
         shape = getattr(prepared_item, "shape", (3, _GUESSED_SIDE, _GUESSED_SIDE))
-        budget = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
+        fastest = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
+        budget = size_that_fits(fastest, _BYTES_PER_PIXEL * self._n_workers(model), model.device)
         return max(1, 3 * budget // math.prod(shape))
 
     def _cost(self, prepared, model):
@@ -329,14 +335,15 @@ class _ImageModel:
         shapes = {tuple(image.shape) for image in batch}
         if len(shapes) > 1:
             raise ValueError(f"preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
-        images = place(torch.stack(batch), self.device)
+        # The channels of a pixel stay together in memory, as images have them and convolutions like them.
+        images = place(torch.stack([image.movedim(0, 2) for image in batch]), self.device)
         if isinstance(self.recipe, dict):
-            # In float32 for its digits, on the device for its speed, in place for its memory.
-            mean, std = (
-                torch.tensor(self.recipe[name], device=self.device).view(1, -1, 1, 1) for name in ("mean", "std")
-            )
-            images = images.float().mul_(1 / (255 * std)).sub_(mean / std)
-        images = images.to(self.dtype, memory_format=torch.channels_last)
+            # In float32 for its digits, on the device for its speed, in place for its memory, by whole lines of pixels.
+            n_images, height, width, _ = images.shape
+            mean, std = (torch.tensor(self.recipe[name], device=self.device).repeat(width) for name in ("mean", "std"))
+            images = images.view(n_images * height, -1).float().mul_(1 / (255 * std)).sub_(mean / std)
+            images = images.view(n_images, height, width, 3)
+        images = images.movedim(3, 1).to(self.dtype, memory_format=torch.channels_last)
         rows = self.network(images)
         if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
             got = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__

@@ -4,15 +4,18 @@ import os
 from itertools import groupby
 from numbers import Integral
 
-from .._torch import resolve_device
+from .._memory import size_that_fits
 from .._validation import Interval, RejectedItem
 from ._items import describe_item, text_digests
 from ._model import ModelEncoder
 from ._sentence import SentenceModel, Text, load_sentence_transformer, sentence_snapshot, stored_prompt
 
-# Padded tokens per batch with batch_size="auto": a CPU loses speed beyond what its caches hold.
+# Padded tokens per batch with batch_size="auto", memory allowing: a CPU loses speed beyond what its caches hold.
 _TOKENS_PER_BATCH = {"cpu": 1_500}
 _TOKENS_PER_BATCH_ELSEWHERE = 32_768
+
+# Memory that a token takes on its way through a network.
+_BYTES_PER_TOKEN = 100_000
 
 # What a text is taken to measure where the model tokenizes on its own.
 _GUESSED_WIDTH = 64
@@ -53,8 +56,9 @@ class TextEncoder(ModelEncoder):
         computes it natively, else "float32". The output is float32 always.
 
     batch_size : int or "auto", default="auto"
-        Texts per batch at most. "auto" goes by length: about 1,500 tokens on CPU, 32,768 elsewhere. Where
-        a batch does not fit into memory it is halved, and the process remembers it for this model.
+        Texts per batch at most. "auto" goes by length: about 1,500 tokens on CPU, 32,768 elsewhere, or a
+        half, a quarter, ... of that where little memory is free. Where a batch does not fit into memory
+        nevertheless it is halved, and the process remembers it for this model.
 
     compile : bool, default=False
         Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
@@ -230,7 +234,8 @@ class TextEncoder(ModelEncoder):
         if model.takes_tokens:
             model.tokenize(prepared, model.prompt_text(self.prompt), self.max_length)
             widths = [model.padded_width(item) for item in prepared]
-        budget = _TOKENS_PER_BATCH.get(resolve_device(self.device).type, _TOKENS_PER_BATCH_ELSEWHERE)
+        fastest = _TOKENS_PER_BATCH.get(model.device.type, _TOKENS_PER_BATCH_ELSEWHERE)
+        budget = size_that_fits(fastest, _BYTES_PER_TOKEN, model.device)
         # The widest first, so that what does not fit into memory shows at once.
         positions = sorted(range(len(prepared)), key=lambda i: (widths[i], len(prepared[i].text)), reverse=True)
         for width, group in groupby(positions, key=widths.__getitem__):

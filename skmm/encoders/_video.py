@@ -8,7 +8,7 @@ from .._validation import Interval, StrOptions
 from ._base import available_cpus
 from ._image import ImageEncoder
 from ._timm_names import is_timm
-from ._video_media import sample_frames
+from ._video_frames import sample_frames
 from ._video_model import VideoRecipe, is_video_model, load_video_model
 
 # Prepared frames held at a time: the network's input size, or full size where the network resizes on its own.
@@ -98,8 +98,8 @@ class VideoEncoder(ImageEncoder):
 
     batch_size : int or "auto", default="auto"
         Frames, or clips of a video model, per batch at most. "auto" goes by their pixels: 8 frames of
-        224 x 224 on CPU, 256 elsewhere. Where a batch does not fit into memory it is halved, and the process
-        remembers it for this model.
+        224 x 224 on CPU, 256 elsewhere, or a half, a quarter, ... of that where little memory is free. Where a
+        batch does not fit into memory nevertheless it is halved, and the process remembers it for this model.
 
     compile : bool, default=False
         Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._validation import Interval, RejectedItem
 from ._base import ItemEncoder
-from ._video_media import load_sound
+from ._video_sound import load_sound
 
 
 class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):

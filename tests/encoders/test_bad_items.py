@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from PIL import Image
 from torch import nn
 
@@ -25,11 +25,12 @@ TEXTS = ["a cat", "the dog sat on the mat", "mat", "on the mat the cat sat"]
 def encoders(tiny_text_model):
     convolution = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     waves = nn.Sequential(nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 8, 80, 40), nn.AdaptiveAvgPool1d(1), nn.Flatten())
-    options = {"preprocess": {"input_size": (3, 32, 32)}, "precision": "float32"}
+    plain = {"precision": "float32", "store": None}
+    options = {"preprocess": {"input_size": (3, 32, 32)}, **plain}
     return {
-        "text": (TextEncoder(tiny_text_model, precision="float32"), TEXTS),
+        "text": (TextEncoder(tiny_text_model, **plain), TEXTS),
         "image": (ImageEncoder(convolution, **options), PHOTOS),
-        "audio": (AudioEncoder(waves.eval(), precision="float32"), SOUNDS),
+        "audio": (AudioEncoder(waves.eval(), **plain), SOUNDS),
         "video": (VideoEncoder(convolution, **options), CLIPS),
     }
 
@@ -50,7 +51,9 @@ def refused(encoder, good, bad):
         out = lenient.fit_transform(X)
     assert [error.row for error in lenient.errors_] == [2]
     assert np.isnan(out[2]).all()
-    assert_array_equal(np.delete(out, 2, axis=0), expected)
+    # Workers that share the items have other batches then (see test_rows.py).
+    atol = 0 if isinstance(encoder, (TextEncoder, AudioEncoder)) else 2e-6 * np.abs(expected).max()
+    assert_allclose(np.delete(out, 2, axis=0), expected, rtol=0, atol=atol)
     return error.reason
 
 

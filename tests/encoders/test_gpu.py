@@ -11,6 +11,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
+from skmm._memory import free_memory
 from skmm._torch import place, resolve_device, resolve_precision
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
 
@@ -109,6 +110,17 @@ def test_copies_go_through_pinned_memory(monkeypatch):
     assert copy.device == device
     assert copy.dtype is torch.float16
     assert place(torch.ones(3, dtype=torch.int64), device, torch.float16).dtype is torch.int64
+
+
+def test_free_memory_counts_what_torch_keeps():
+    device = resolve_device("cuda")
+    free, total = free_memory(device), torch.cuda.get_device_properties(device).total_memory
+    assert 0 < free <= total
+    held = torch.empty(2**28, dtype=torch.uint8, device=device)
+    # Others may use the device as well.
+    assert free_memory(device) < free - 2**27
+    del held
+    assert free_memory(device) > free - 2**27
 
 
 def test_running_out_of_memory_halves_the_batch_once():

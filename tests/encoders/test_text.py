@@ -17,6 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import skmm._torch as skmm_torch
+from skmm import _memory
 from skmm._torch import clear_models
 from skmm.encoders import TextEncoder
 from skmm.encoders._sentence import SentenceModel
@@ -50,7 +51,7 @@ TEXTS = [
 
 @pytest.fixture
 def encoder(tiny_text_model):
-    return TextEncoder(tiny_text_model, device="cpu", precision="float32")
+    return TextEncoder(tiny_text_model, device="cpu", precision="float32", store=None)
 
 
 @pytest.fixture
@@ -158,7 +159,8 @@ class TestRows:
             apart[width] = apart.get(width, 0) + 1
         assert {width: rows for rows, width in together} == apart
 
-    def test_auto_batches_hold_a_number_of_tokens(self, encoder, batches):
+    def test_auto_batches_hold_a_number_of_tokens(self, encoder, batches, monkeypatch):
+        monkeypatch.setattr(_memory, "free_memory", lambda device: None)
         encoder.fit(TEXTS).transform([f"a b c {i} {j}" for i in range(40) for j in range(10)])
         assert {width for _, width in batches} == {8}
         assert max(rows for rows, _ in batches) == 1500 // 8

@@ -26,7 +26,7 @@ from skmm import ModalityFuser, _torch
 from skmm._validation import ItemError
 from skmm.encoders import ImageEncoder, VideoAudio, VideoEncoder
 from skmm.encoders._base import ItemEncoder
-from skmm.encoders._video_media import sample_frames
+from skmm.encoders._video_frames import sample_frames
 
 pytest.importorskip("av")
 
@@ -315,17 +315,6 @@ class TestSamplingAndPooling:
 
 
 class TestContract:
-    @pytest.mark.parametrize("kind", ["tiny_image_model", "tiny_video_model"])
-    @pytest.mark.parametrize("batch_size", [1, 3, 100, "auto"])
-    def test_rows_do_not_depend_on_the_batch(self, kind, batch_size, request):
-        model = request.getfixturevalue(kind)
-        whole = VideoEncoder(model, precision="float32").fit_transform(CLIPS)
-        fitted = VideoEncoder(model, precision="float32", batch_size=batch_size).fit(CLIPS)
-        order = np.random.default_rng(1).permutation(len(CLIPS))
-        tolerance = 1e-5 * np.abs(whole).max()
-        assert_allclose(fitted.transform([CLIPS[i] for i in order]), whole[order], atol=tolerance)
-        assert_allclose(fitted.transform(CLIPS[:1]), whole[:1], atol=tolerance)
-
     def test_batches_hold_frames_of_several_videos(self):
         module = means()
         fitted = encoder(module, batch_size=20, store=None).fit(CLIPS)

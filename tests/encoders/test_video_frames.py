@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from skmm._validation import RejectedItem
-from skmm.encoders import _video_media
-from skmm.encoders._video_media import load_sound, sample_frames
+from skmm.encoders import _video_frames
+from skmm.encoders._video_frames import sample_frames
+from skmm.encoders._video_sound import load_sound
 
 pytest.importorskip("av")
 
@@ -120,14 +121,14 @@ class TestSeeking:
 
     @pytest.fixture
     def attempts(self, monkeypatch):
-        found, original = [], _video_media._frames_at
+        found, original = [], _video_frames._frames_at
 
         def note(stream, stamps, is_key, positions, may_seek, *args):
             frames = original(stream, stamps, is_key, positions, may_seek, *args)
             found.append((may_seek, frames is not None))
             return frames
 
-        monkeypatch.setattr(_video_media, "_frames_at", note)
+        monkeypatch.setattr(_video_frames, "_frames_at", note)
         return found
 
     @pytest.mark.parametrize("sampling", ["uniform", "keyframes", "fps"])
@@ -136,21 +137,21 @@ class TestSeeking:
         video = any_format(frames=frames, gop=25)
         found, samples = sample_frames(video, sampling, 3, 0.2)
         with monkeypatch.context() as patch:
-            patch.setattr(_video_media, "_scan", lambda stream: (None, None))
+            patch.setattr(_video_frames, "_scan", lambda stream: (None, None))
             expected, expected_samples = sample_frames(video, sampling, 3, 0.2)
         assert_array_equal(samples, expected_samples)
         assert_array_equal(found, expected)
 
     def test_far_frames_are_not_reached_by_decoding(self, make_video, attempts, monkeypatch):
         decoded = []
-        to_frames = _video_media._decoded
+        to_frames = _video_frames.decoded_frames
 
         def note(container, stream, seen=None):
             for frame in to_frames(container, stream, seen):
                 decoded.append(frame.pts)
                 yield frame
 
-        monkeypatch.setattr(_video_media, "_decoded", note)
+        monkeypatch.setattr(_video_frames, "decoded_frames", note)
         frames = [np.full((32, 32, 3), i, np.uint8) for i in range(200)]
         sample_frames(make_video(frames=frames, gop=20), n_frames=2)
         assert attempts == [(True, True)]
@@ -159,14 +160,14 @@ class TestSeeking:
     def test_seeking_that_lands_elsewhere_is_noticed(self, make_video, attempts, monkeypatch):
         frames = [np.full((32, 32, 3), i, np.uint8) for i in range(200)]
         video = make_video(frames=frames, gop=20)
-        original = _video_media._seek
-        monkeypatch.setattr(_video_media, "_seek", lambda container, stream, stamp: original(container, stream, 0))
+        original = _video_frames._seek
+        monkeypatch.setattr(_video_frames, "_seek", lambda container, stream, stamp: original(container, stream, 0))
         # Landing too early costs time only.
         assert [frame.mean() for frame in sample_frames(video, n_frames=2)[0]] == [50, 150]
         assert attempts == [(True, True)]
         attempts.clear()
         monkeypatch.setattr(
-            _video_media, "_seek", lambda container, stream, stamp: original(container, stream, stamp + 2000)
+            _video_frames, "_seek", lambda container, stream, stamp: original(container, stream, stamp + 2000)
         )
         assert [frame.mean() for frame in sample_frames(video, n_frames=2)[0]] == [50, 150]
         assert attempts == [(True, False), (False, True)]
@@ -325,12 +326,6 @@ class TestRejected:
     def test_reasons(self, item, reason):
         assert reason in reason_of(item)
 
-    @pytest.mark.parametrize("item", [b"", b"just a text\n" * 40, 3, np.zeros(3), [], "nowhere.mp4"])
-    def test_no_sound_of_what_is_no_video(self, item):
-        with pytest.raises(RejectedItem) as caught:
-            load_sound(item)
-        assert str(caught.value) == reason_of(item)
-
     def test_files(self, tmp_path):
         assert "this is a directory, pass the path of a video file" in reason_of(tmp_path)
         (tmp_path / "empty.mp4").touch()
@@ -413,49 +408,3 @@ class TestRejected:
         assert len(results) == 4
         for result in results:
             assert_array_equal(result, expected)
-
-
-class TestSound:
-    def tone(self, n=8000, seed=0):
-        return np.random.default_rng(seed).integers(-(2**15), 2**15, (2, n)).astype(np.int16)
-
-    def test_samples_are_those_of_the_track(self, make_video):
-        tone = self.tone()
-        rate, wave = load_sound(make_video(5, sound=tone[:1]))
-        assert rate == 8000
-        assert wave.dtype == np.float32
-        assert_array_equal(wave, tone[0] / np.float32(2**15))
-
-    def test_channels(self, make_video):
-        tone = self.tone()
-        video = make_video(5, sound=tone)
-        _, wave = load_sound(video, mono=False)
-        assert_array_equal(wave, tone.T / np.float32(2**15))
-        _, wave = load_sound(video)
-        assert wave.shape == (8000,)
-        assert_allclose(wave, tone.mean(axis=0) / 2**15, atol=1e-6)
-
-    def test_resampling(self, make_video):
-        time = np.arange(16000) / 16000
-        wave = np.sin(2 * np.pi * 440 * time)
-        video = make_video(5, sound=np.round(2**14 * wave)[None].astype(np.int16), sampling_rate=16000)
-        rate, found = load_sound(video, sampling_rate=8000)
-        assert rate == 8000
-        assert abs(len(found) - 8000) <= 1
-        assert_allclose(found[100:7900], wave[200:15800:2] / 2, atol=2e-3)
-
-    def test_no_sound(self, make_video):
-        assert load_sound(make_video(5)) is None
-        assert load_sound(grey(4)) is None
-        assert load_sound((10, list(grey(4)))) is None
-
-    def test_sound_without_pictures(self, make_video):
-        tone = self.tone()[:1]
-        assert_array_equal(load_sound(make_video(0, sound=tone, container="wav"))[1], tone[0] / np.float32(2**15))
-
-    def test_truncated(self, make_video):
-        tone = self.tone(80000)[:1]
-        file = make_video(0, sound=tone, container="wav")
-        _, wave = load_sound(file[: len(file) // 2])
-        assert 20000 < len(wave) <= 40000
-        assert_array_equal(wave, tone[0, : len(wave)] / np.float32(2**15))

@@ -1,0 +1,125 @@
+"""When the frames of a video are on screen, and which of them to take."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from .._validation import RejectedItem
+
+
+@dataclass
+class Timeline:
+    """When the frames of a video are on screen.
+
+    Parameters
+    ----------
+    times : ndarray of shape (n_frames,), dtype int64
+        When each frame appears, increasing, in ticks.
+
+    end : int
+        When the last frame disappears.
+
+    tick : Fraction or None
+        Seconds per tick; None if nothing says how fast the frames follow each other.
+
+    is_key : ndarray of shape (n_frames,), dtype bool
+        Whether a frame can be decoded without another one.
+
+    slack : Fraction
+        Ticks by which a frame may be late because its time was rounded.
+    """
+
+    times: np.ndarray
+    end: int
+    tick: Fraction | None
+    is_key: np.ndarray
+    slack: Fraction = Fraction(1, 16)
+
+    @classmethod
+    def of_stamps(cls, stamps, last, tick, is_key):
+        """Make one from time stamps, of which ``last`` is how long the last frame stays (0 if unknown).
+
+        Stamps at a constant distance up to rounding are counted instead: containers round differently, and
+        what is chosen should not depend on that.
+        """
+        times = np.asarray(stamps, dtype=np.int64)
+        is_key = np.asarray(is_key, dtype=bool)
+        n_gaps = len(times) - 1
+        if n_gaps == 0:
+            return cls(np.zeros(1, dtype=np.int64), 1, tick * max(1, last), is_key)
+        length = int(times[-1] - times[0])
+        if (np.abs((times - times[0]) * n_gaps - np.arange(len(times)) * length) <= n_gaps).all():
+            return cls(np.arange(len(times)), len(times), tick * Fraction(length, n_gaps), is_key)
+        last = last if last > 0 else int(np.median(np.diff(times)))
+        return cls(times, int(times[-1]) + last, tick, is_key, Fraction(1, 2))
+
+    @classmethod
+    def of_count(cls, n_frames, tick, is_key=None):
+        """Make one of frames that follow each other at a constant rate."""
+        is_key = np.ones(n_frames, dtype=bool) if is_key is None else np.asarray(is_key, dtype=bool)
+        return cls(np.arange(n_frames), n_frames, tick, is_key)
+
+
+def choose_frames(timeline, sampling, n_frames, fps):
+    """Choose frames of a video.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        When its frames are on screen.
+
+    sampling : {"uniform", "keyframes", "fps"}
+        - "uniform": the frames on screen in the middle of each of ``n_frames`` equal parts of the time;
+          a frame that is on screen in several counts as often;
+        - "keyframes": all frames that can be decoded on their own, at most ``n_frames``;
+        - "fps": the frames on screen every 1 / ``fps`` seconds from the start, at most ``n_frames``.
+
+        If there are more than ``n_frames``, those in the middle of ``n_frames`` equal parts of the list remain.
+
+    n_frames : int
+        Number of frames.
+
+    fps : float
+        Frames per second, for "fps" only.
+
+    Returns
+    -------
+    positions : ndarray of int
+        Positions of the chosen frames, not decreasing, at least one.
+
+    Raises
+    ------
+    RejectedItem
+        If "fps" is asked of frames without a rate.
+    """
+    times, start = timeline.times, int(timeline.times[0])
+    span = timeline.end - start
+    if sampling == "keyframes":
+        keys = np.flatnonzero(timeline.is_key)
+        # Where no frame says so, the first one must be.
+        keys = keys if len(keys) else np.zeros(1, dtype=np.int64)
+        return keys if len(keys) <= n_frames else keys[_middles(len(keys), n_frames)]
+    if sampling == "uniform":
+        moments = [start + Fraction((2 * i + 1) * span, 2 * n_frames) for i in range(n_frames)]
+    else:
+        if timeline.tick is None:
+            raise RejectedItem(
+                'these frames have no rate, which sampling="fps" needs; pass (frame_rate, frames) instead of frames'
+            )
+        step = 1 / (exact_rate(fps) * timeline.tick)
+        n_moments = max(1, -(-(span - timeline.slack) // step))
+        order = range(n_moments) if n_moments <= n_frames else _middles(n_moments, n_frames)
+        moments = [start + timeline.slack + int(k) * step for k in order]
+    # Times are integers: what has begun at a moment has begun at its whole part.
+    return np.searchsorted(times, [moment.__floor__() for moment in moments], side="right") - 1
+
+
+def exact_rate(fps):
+    """Give frames per second as a fraction: the simple one that a float stands for."""
+    return Fraction(float(fps)).limit_denominator(10**6) or Fraction(float(fps))
+
+
+def _middles(total, n_parts):
+    """Positions in the middle of each of some equal parts of a list."""
+    return np.array([(2 * i + 1) * total // (2 * n_parts) for i in range(n_parts)])

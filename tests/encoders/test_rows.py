@@ -1,0 +1,120 @@
+"""A row is that of its item, whatever stands beside it: order, batches, threads, bad items. Nothing is kept here."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
+
+RNG = np.random.default_rng(0)
+N = 13
+WORDS = np.array(["the", "cat", "sat", "on", "mat", "dog", "a", "b", "c", "d", "e"])
+TEXTS = [" ".join(RNG.choice(WORDS, size=2 + 3 * (i % 7))) + f" {i}" for i in range(N)]
+IMAGES = list(RNG.integers(256, size=(N, 40, 44, 3), dtype=np.uint8))
+SOUNDS = [(16_000, RNG.normal(size=4000 + 800 * (i % 3))) for i in range(N)]
+CLIPS = [list(RNG.integers(256, size=(1 + i % 4, 40, 40, 3), dtype=np.uint8)) for i in range(N)]
+ITEMS = {"text": TEXTS, "image": IMAGES, "sound": SOUNDS, "frames": CLIPS, "clips": CLIPS}
+
+
+def bad(kind, i):
+    """Bad items, of which no two are equal."""
+    media = f"no media {i}".encode()
+    return {"text": 3.5 + i, "image": media, "sound": (16_000, [np.nan, i])}.get(kind, media)
+
+
+@pytest.fixture
+def make(request, make_audio_model):
+    """Give a function that makes a fitted encoder of a kind."""
+
+    def make(kind, **options):
+        options = {"device": "cpu", "precision": "float32", "store": None, **options}
+        if kind == "sound":
+            return AudioEncoder(make_audio_model("wav2vec2_layer"), **options).fit(SOUNDS)
+        model, encoder = {
+            "text": ("tiny_text_model", TextEncoder),
+            "image": ("tiny_image_model", ImageEncoder),
+            "frames": ("tiny_image_model", VideoEncoder),
+            "clips": ("tiny_video_model", VideoEncoder),
+        }[kind]
+        return encoder(request.getfixturevalue(model), **options).fit(ITEMS[kind])
+
+    return make
+
+
+@pytest.fixture
+def torch_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def assert_same(kind, found, expected):
+    """Texts: to the bit. Others: kernels for another number of rows may add up in another order."""
+    assert len(np.unique(expected.round(4), axis=0)) == len(expected)
+    atol = 0 if kind == "text" else 2e-6 * np.abs(expected).max()
+    assert_allclose(found, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("kind", ITEMS)
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100, "auto"])
+def test_batch_size_and_order_and_neighbours(kind, batch_size, make):
+    items, expected = ITEMS[kind], make(kind).transform(ITEMS[kind])
+    encoder = make(kind, batch_size=batch_size)
+    order = np.random.default_rng(1).permutation(N)
+    assert_same(kind, encoder.transform([items[i] for i in order]), expected[order])
+    assert_same(kind, encoder.transform(items[4:7]), expected[4:7])
+    assert_same(kind, encoder.transform(items[9:10]), expected[9:10])
+
+
+@pytest.mark.parametrize("kind", ITEMS)
+def test_threads_of_torch_and_of_the_caller(kind, make, torch_threads):
+    items, encoder = ITEMS[kind], make(kind)
+    torch_threads(1)
+    expected = encoder.transform(items)
+    torch_threads(3)
+    assert_same(kind, encoder.transform(items), expected)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(encoder.transform, [items] * 4):
+            assert_same(kind, found, expected)
+
+
+@pytest.mark.parametrize("kind", ITEMS)
+def test_what_stands_around_bad_items_is_exactly_as_without_them(kind, make, monkeypatch):
+    # One worker, as for all but images and videos on a CPU; many windows and batches.
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
+    encoder = make(kind, batch_size=2, on_error="missing")
+    monkeypatch.setattr(type(encoder), "_window", 3)
+    items = ITEMS[kind]
+    expected = encoder.transform(items)
+    for places in ([0], [5], [N], [1, 2, 3, 8], range(N + 1)):
+        mixed = [item for i in range(N + 1) for item in [*[bad(kind, i)] * (i in places), *items[i : i + 1]]]
+        with pytest.warns(UserWarning, match="could not be encoded"):
+            out = encoder.transform(mixed)
+        is_bad = np.isnan(out).all(axis=1)
+        assert is_bad.sum() == len(places)
+        assert_array_equal(out[~is_bad], expected)
+
+
+@pytest.mark.parametrize("kind", ["image", "frames", "clips"])
+def test_what_stands_around_bad_items_where_workers_share_the_items(kind, make, monkeypatch):
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 3)
+    encoder = make(kind, on_error="missing")
+    items = ITEMS[kind]
+    expected = encoder.transform(items)
+    with pytest.warns(UserWarning, match="2 of 15 items could not be encoded"):
+        out = encoder.transform([*items[:4], bad(kind, 0), *items[4:], bad(kind, 1)])
+    assert_same(kind, np.delete(out, [4, 14], axis=0), expected)
+
+
+def test_bad_items_alone_are_reported_before_all_of_them_are_read(make, monkeypatch):
+    encoder = make("sound")
+    read = []
+    monkeypatch.setattr(AudioEncoder, "_window", 2)
+    prepare = AudioEncoder._prepare_item
+    monkeypatch.setattr(AudioEncoder, "_prepare_item", lambda self, item: read.append(1) or prepare(self, item))
+    with pytest.raises(ValueError, match="row 0"):
+        encoder.transform([bad("sound", i) for i in range(1000)])
+    assert len(read) < 100
