@@ -26,6 +26,20 @@ def empty_store():
 
 
 @pytest.fixture(scope="session")
+def make_snapshot():
+    """Give a function that makes the folder of a model in a cache with the hub's own layout, and gives it."""
+
+    def make(cache, name, commit="0123456789abcdef0123456789abcdef01234567"):
+        model = cache / f"models--{name.replace('/', '--')}"
+        for folder in (model / "refs", model / "snapshots" / commit):
+            folder.mkdir(parents=True, exist_ok=True)
+        (model / "refs" / "main").write_text(commit)
+        return model / "snapshots" / commit
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_text_model():
     """Give a function that saves a tiny random BERT in sentence-transformers' format, by seed."""
     torch = pytest.importorskip("torch")
