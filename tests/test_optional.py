@@ -25,9 +25,7 @@ def test_imported_imports_nothing(monkeypatch, tmp_path):
 
 def test_imported_waits_for_a_module_to_be_whole(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "slow_module.py").write_text(
-        "import threading_of_test as t; t.begun.set(); t.go.wait(60); whole = True"
-    )
+    (tmp_path / "slow_module.py").write_text("import events_of_test as t; t.begun.set(); t.go.wait(60); whole = True")
     helper = type(sys)("events_of_test")
     helper.begun, helper.go = threading.Event(), threading.Event()
     monkeypatch.setitem(sys.modules, "events_of_test", helper)
