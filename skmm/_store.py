@@ -146,9 +146,9 @@ class EmbeddingStore:
         Returns
         -------
         info : dict
-            "entries", "bytes", "max_bytes", "hits" and "misses": entries and bytes in the store, the limit, and
-            distinct items that were found and not found by encoders. "entries" and "bytes" are 0 where the
-            store cannot be opened.
+            "entries", "bytes", "max_bytes", "hits" and "misses": entries in the store, bytes that its files take on
+            the disk, the limit of these, and distinct items that were found and not found by encoders. "entries"
+            and "bytes" are 0 where the store cannot be opened.
         """
         counts = self._try(lambda engine: engine.count()) or (0, 0)
         return {
@@ -231,15 +231,14 @@ class EmbeddingStore:
             _warn(f"{self._name()} cannot be written ({error}). What is encoded from now on is not kept.")
         return None
 
-    def get_rows(self, keys, n_features):
-        """Yield (positions in ``keys``, rows) for the digests that have a row of float32 of this width."""
-        n_words = -(-n_features // 2)
+    def get_rows(self, keys, n_features, take):
+        """Call ``take`` with positions in ``keys`` and their rows of float32, for those that have one of this width."""
 
-        def read(engine):
-            return list(engine.read(_as_digests(keys), n_words))
+        def take_words(positions, words):
+            take(positions, words.view(np.float32)[:, :n_features])
 
-        for positions, words in (self._try(read) or []) if keys else []:
-            yield positions, words.view(np.float32)[:, :n_features]
+        if keys:
+            self._try(lambda engine: engine.read(_as_digests(keys), -(-n_features // 2), take_words))
 
     def put_rows(self, keys, rows):
         """Keep rows of float32 under their digests."""
@@ -291,12 +290,12 @@ class EmbeddingStore:
         """Give a list of the digests that are kept under digests, None where there is none."""
         found = [None] * len(keys)
 
-        def read(engine):
-            return list(engine.read(_as_digests(keys), DIGEST_WORDS))
-
-        for positions, words in (self._try(read) or []) if keys else []:
+        def take(positions, words):
             for position, digest in zip(positions, words, strict=True):
                 found[position] = digest.tobytes()
+
+        if keys:
+            self._try(lambda engine: engine.read(_as_digests(keys), DIGEST_WORDS, take))
         return found
 
     def put_digests(self, keys, digests):

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from . import _store_claims
-from ._store_file import Transactions, count_pages, open_for_reading, open_for_writing
+from ._store_file import Transactions, bytes_of_file, count_pages, open_for_reading, open_for_writing, reading
 from ._store_limits import Limits, bytes_of_row
 from ._store_values import EXTRA_WORDS, seal, unseal
 
 # Rows of one statement. sqlite3 keeps a statement prepared while its text stays the same.
 _ROWS_PER_STATEMENT = 500
+# Rows that are read while other threads wait.
+_ROWS_PER_LOOK = 5000
 
 # Rows that are evicted together, and seconds for which a use of theirs is not written down again.
 _ROWS_PER_BLOCK = 1000
@@ -32,6 +34,10 @@ _EVICTED_SHARE = 1 / 8
 
 def _marks(n):
     return ",".join("?" * n)
+
+
+def _pieces(sequence):
+    return (sequence[start : start + _ROWS_PER_STATEMENT] for start in range(0, len(sequence), _ROWS_PER_STATEMENT))
 
 
 class Engine:
@@ -109,8 +115,8 @@ class Engine:
             if self._opened is not None:
                 self._opened.close()
 
-    def read(self, digests, n_words):
-        """Yield (positions, words) of the values that are there and whole, in pieces.
+    def read(self, digests, n_words, take):
+        """Hand out the values that are there and whole.
 
         Parameters
         ----------
@@ -120,36 +126,35 @@ class Engine:
         n_words : int
             Words of each value.
 
-        Yields
-        ------
-        positions : ndarray of shape (m,)
-            Where these digests stand in ``digests``.
-
-        words : ndarray of shape (m, n_words), dtype uint64
-            Their values; read-only.
+        take : callable
+            Called for some of them at a time, while other threads wait, with positions (m,) in ``digests`` and
+            words (m, n_words), dtype uint64, read-only.
         """
         ids = digests[:, 0].view(np.int64)
         order = np.argsort(ids)
         blocks = set()
-        for start in range(0, len(order), _ROWS_PER_STATEMENT):
-            piece = order[start : start + _ROWS_PER_STATEMENT]
-            sorted_ids = ids[piece]
-            statement = f"SELECT id, block, value FROM entries WHERE id IN ({_marks(len(piece))})"
-            with self._lock:
-                rows = self._connection.execute(statement, sorted_ids.tolist()).fetchall()
-            if not rows:
-                continue
-            found, of_block, values = zip(*rows, strict=True)
-            blocks.update(of_block)
-            is_whole, of_digests, words = unseal(values, n_words)
-            found = np.array(found, dtype=np.int64)
-            positions = piece[np.minimum(np.searchsorted(sorted_ids, found[is_whole]), len(piece) - 1)]
-            is_right = (of_digests == digests[positions]).all(axis=1)
-            if not (is_whole.all() and is_right.all()):
-                self._damaged.update(found[~is_whole].tolist(), found[is_whole][~is_right].tolist())
-                positions, words = positions[is_right], words[is_right]
-            yield positions, words
+        for start in range(0, len(order), _ROWS_PER_LOOK):
+            # Each statement on its own would take the locks of the file, and look through its log, anew.
+            with self._lock, reading(self._connection) as execute:
+                for piece in _pieces(order[start : start + _ROWS_PER_LOOK]):
+                    statement = f"SELECT id, block, value FROM entries WHERE id IN ({_marks(len(piece))})"
+                    rows = execute(statement, ids[piece].tolist()).fetchall()
+                    if rows:
+                        found, of_block, values = zip(*rows, strict=True)
+                        blocks.update(of_block)
+                        take(*self._take_whole(digests, piece, np.array(found, dtype=np.int64), values, n_words))
         self._note_use(blocks)
+
+    def _take_whole(self, digests, piece, found, values, n_words):
+        """Give positions and words of values that are whole, of those found for a piece of the digests in order."""
+        is_whole, of_digests, words = unseal(values, n_words)
+        ids = digests[piece, 0].view(np.int64)
+        positions = piece[np.minimum(np.searchsorted(ids, found[is_whole]), len(piece) - 1)]
+        is_right = (of_digests == digests[positions]).all(axis=1)
+        if is_whole.all() and is_right.all():
+            return positions, words
+        self._damaged.update(found[~is_whole].tolist(), found[is_whole][~is_right].tolist())
+        return positions[is_right], words[is_right]
 
     def read_one(self, digests):
         """Give the words of one value of any length, None if it is not there or not whole."""
@@ -157,9 +162,10 @@ class Engine:
         with self._lock:
             found = self._connection.execute("SELECT value FROM entries WHERE id = ?", row_id).fetchone()
         n_words = (len(found[0]) if found and isinstance(found[0], bytes) else 0) // 8 - EXTRA_WORDS
-        for _, words in self.read(digests, n_words) if n_words > 0 else ():
-            return words[0] if len(words) else None
-        return None
+        taken = []
+        if n_words > 0:
+            self.read(digests, n_words, lambda _, words: taken.extend(words))
+        return taken[0] if taken else None
 
     def _note_use(self, blocks):
         """Write down that blocks were used, unless that was done lately."""
@@ -170,8 +176,7 @@ class Engine:
         self._last_used.update(dict.fromkeys(blocks, now))
         # Whoever reads need not know that nothing can be written just now.
         with self._lock, suppress(sqlite3.OperationalError):
-            for start in range(0, len(blocks), _ROWS_PER_STATEMENT):
-                piece = blocks[start : start + _ROWS_PER_STATEMENT]
+            for piece in _pieces(blocks):
                 old = f"id IN ({_marks(len(piece))}) AND last_used < ?"
                 limits = [*piece, now - _USE_RESOLUTION]
                 if self._connection.execute(f"SELECT 1 FROM blocks WHERE {old} LIMIT 1", limits).fetchone():
@@ -331,8 +336,7 @@ class Engine:
             self._damaged.clear()
 
     def count(self):
-        """Give the number of entries, facts left out, and the bytes in use."""
+        """Give the number of entries, facts left out, and the bytes of all files."""
         with self._lock:
             (n,) = self._connection.execute("SELECT count(*) FROM entries WHERE block > 0").fetchone()
-            page_bytes, n_pages, n_free = count_pages(self._connection)
-            return n, page_bytes * (n_pages - n_free)
+        return n, sum(bytes_of_file(self.path.with_name(self.path.name + end)) for end in ("", "-wal", "-shm"))

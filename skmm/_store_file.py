@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from contextlib import contextmanager
 
 from ._store_limits import PAGE_BYTES
 
@@ -138,11 +139,31 @@ def _holds_store(connection):
     return application == _APPLICATION
 
 
+def bytes_of_file(path):
+    """Give the length of a file, 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def count_pages(connection):
     """Give the bytes of a page, the number of pages, and how many of these are free."""
     return [
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
     ]
+
+
+@contextmanager
+def reading(connection):
+    """Let several statements read what one moment left; give the function that executes them."""
+    connection.execute("BEGIN")
+    try:
+        yield connection.execute
+    finally:
+        # Some errors have ended it.
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
 
 class Transactions:
@@ -182,10 +203,7 @@ class Transactions:
         if self._log is None:
             (_, _, path) = self._connection.execute("PRAGMA database_list").fetchone()
             self._log = os.fsdecode(path) + "-wal"
-        try:
-            return os.stat(self._log).st_size > self._longest
-        except OSError:
-            return False
+        return bytes_of_file(self._log) > self._longest
 
     def _empty_log(self):
         """Fold the log into the database and cut it off, as soon as nobody reads what it was before."""

@@ -24,6 +24,8 @@ _GRACE = 3600
 
 _lock = threading.Lock()
 _folder = None
+# Of a folder that this process has made, locked as long as it lives.
+_owner_file = None
 
 
 def private_folder():
@@ -39,11 +41,11 @@ def private_folder():
     OSError
         If it cannot be made.
     """
-    global _folder
+    global _folder, _owner_file
     with _lock:
         if _folder is None or not _folder.is_dir():
             _sweep()
-            _folder = _make()
+            _folder, _owner_file = _make()
         return _folder
 
 
@@ -69,7 +71,7 @@ def _make():
         # For its owner alone, says mkdtemp.
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         # Its lock says that the owner, or a process forked from it, lives.
-        owner_file = open(folder / _OWNER, "w")  # noqa: SIM115 - open as long as the process lives
+        owner_file = open(folder / _OWNER, "w")  # noqa: SIM115 - closed by _remove
         if fcntl is not None:
             fcntl.flock(owner_file, fcntl.LOCK_EX)
         # A sweep may have been faster than the lock.
@@ -77,7 +79,7 @@ def _make():
             break
         owner_file.close()
     atexit.register(_remove, folder, owner_file, os.getpid())
-    return folder
+    return folder, owner_file
 
 
 def _remove(folder, owner_file, owner):

@@ -11,6 +11,8 @@ import weakref
 from collections import OrderedDict
 from contextlib import contextmanager
 
+from ._optional import imported
+
 # Models that stay in memory. Enough for one model per modality in two variants; the least recently
 # used one goes first, and whoever still works with it keeps it alive.
 MAX_MODELS = 8
@@ -274,7 +276,7 @@ def run_with_backoff(function, batch, limit=None, cost=1):
 
 def free_cached_memory():
     """Give memory that torch keeps for later back to the device, if torch is in use."""
-    torch = sys.modules.get("torch")
+    torch = imported("torch")
     if torch is None:
         return
     if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -1,9 +1,10 @@
 """Settings of torch for a whole process that change numbers, beside what an encoder's own parameters say."""
 
 import os
-import sys
 from contextlib import suppress
 from operator import attrgetter
+
+from ._optional import imported
 
 # Where torch is used on a CPU; without these settings being touched it need not be imported to know them.
 _USUAL_ON_CPU = {
@@ -56,7 +57,7 @@ def numeric_settings(kind):
         imported.
     """
     found = [(name, os.environ[name]) for name in _VARIABLES.get(kind, ()) if os.environ.get(name)]
-    torch = sys.modules.get("torch")
+    torch = imported("torch")
     if torch is None:
         return tuple(found)
     names = _USUAL_ON_CPU if kind == "cpu" else _ON_CUDA if kind == "cuda" else _ELSEWHERE

@@ -9,7 +9,7 @@ import string
 import numpy as np
 import pytest
 
-from skmm import _store_folder
+from skmm import _store, _store_folder
 
 # Before anything imports the hub's library, which reads it once: tests never touch a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -18,11 +18,30 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(autouse=True)
 def empty_store():
     """Let each test begin with a private store of its own, and leave none behind."""
-    before, _store_folder._folder = _store_folder._folder, None
+    before, _store_folder._folder, _store_folder._owner_file = _store_folder._folder, None, None
     yield
+    # A process may have few files open.
+    for store in list(_store._stores):
+        store.close()
+    if _store_folder._owner_file is not None:
+        _store_folder._owner_file.close()
     if _store_folder._folder is not None:
         shutil.rmtree(_store_folder._folder, ignore_errors=True)
     _store_folder._folder = before
+
+
+@pytest.fixture(scope="session")
+def make_snapshot():
+    """Give a function that makes the folder of a model in a cache with the hub's own layout, and gives it."""
+
+    def make(cache, name, commit="0123456789abcdef0123456789abcdef01234567"):
+        model = cache / f"models--{name.replace('/', '--')}"
+        for folder in (model / "refs", model / "snapshots" / commit):
+            folder.mkdir(parents=True, exist_ok=True)
+        (model / "refs" / "main").write_text(commit)
+        return model / "snapshots" / commit
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,7 @@ def rows_of(n, width=7, seed=0):
 
 def read(store, keys, width=7):
     out = np.full((len(keys), width), np.nan, dtype=np.float32)
-    for positions, rows in store.get_rows(keys, width):
-        out[positions] = rows
+    store.get_rows(keys, width, out.__setitem__)
     return out
 
 
@@ -148,13 +147,13 @@ class TestObject:
         store.put_rows(digests(1234), rows_of(1234))
         store.hits, store.misses = 5, 1234
         info = store.info()
-        assert 1234 * 7 * 4 < info["bytes"] < 20 * 1234 * 7 * 4
+        assert 1234 * 7 * 4 < info["bytes"] == sum(path.stat().st_size for path in store.path.iterdir())
         assert info == {"entries": 1234, "bytes": info["bytes"], "max_bytes": 2**30, "hits": 5, "misses": 1234}
         assert repr(store).startswith(f"<EmbeddingStore({str(store.path)!r}, max_bytes=1073741824): 1,234 entries, ")
         assert repr(store).endswith(" bytes, 5 hits, 1,234 misses>")
         store.close()
         size = database(store).stat().st_size
-        assert size == info["bytes"]
+        assert store.info()["bytes"] == sum(path.stat().st_size for path in store.path.iterdir()) >= size
         store.clear()
         assert store.info()["entries"] == 0
         assert np.isnan(read(store, digests(1234))).all()
@@ -415,7 +414,7 @@ class TestTrouble:
         (tmp_path / "file").write_text("")
         store = EmbeddingStore(tmp_path / "file" / "store")
         with pytest.warns(UserWarning, match="cannot be used"):
-            assert list(store.get_rows(digests(2), 3)) == []
+            assert np.isnan(read(store, digests(2))).all()
         assert store.info()["entries"] == 0
 
     def test_no_private_folder(self, monkeypatch):

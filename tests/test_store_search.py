@@ -35,8 +35,22 @@ COUNTING = """
 import os, threading, time
 from pathlib import Path
 from skmm import ImageEncoder, TextEncoder
+from skmm.encoders import _model
+
+def expected_place(device, precision):
+    import torch
+    return "cuda", "float32"
+
+if "HAS_GPU" in os.environ:
+    # As far as taking turns goes; networks run on the CPU.
+    _model.expected_place = expected_place
 
 class Counting:
+    def _load_model(self, *args):
+        with open(Path(__file__).with_name("loads.txt"), "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        return super()._load_model(*args)
+
     def _encode_batch(self, batch, model):
         with open(Path(__file__).with_name("passes.txt"), "a") as file:
             file.write(f"{os.getpid()} {len(batch)}\\n")
@@ -60,13 +74,19 @@ def search(tmp_path, tiny_text_model, tiny_image_model):
 
     models = {"text": tiny_text_model, "image": tiny_image_model}
 
-    def run(store="auto", n_jobs=1, backend="loky", kind="text"):
+    def run(store="auto", n_jobs=1, backend="loky", kind="text", **environment):
         passes.write_text("")
         paths = os.pathsep.join([str(Path(skmm.__file__).parents[1]), str(tmp_path)])
         done = subprocess.run(
             [sys.executable, "search.py", kind, models[kind], str(store), str(n_jobs), backend],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path), "PYTHONWARNINGS": "error:The embedding"},
+            env={
+                **os.environ,
+                "PYTHONPATH": paths,
+                "TMPDIR": str(tmp_path),
+                "PYTHONWARNINGS": "error:The embedding",
+                **environment,
+            },
             capture_output=True,
             text=True,
         )
@@ -111,3 +131,11 @@ def test_workers_repeat_at_most_a_batch(search, kind, backend, n_jobs):
     duplicates = sum(rows for _, rows in batches) - n_items
     assert 0 <= duplicates <= n_jobs * max(rows for _, rows in batches)
     assert len({worker for worker, _ in batches}) <= n_jobs
+
+
+def test_workers_that_share_a_gpu_take_turns(search, tmp_path):
+    n_items, _, _, batches = search(n_jobs=4, HAS_GPU="1")
+    assert sum(rows for _, rows in batches) == n_items
+    # One tells the width, two encode the training rows of two folds, and no item is left.
+    loads = (tmp_path / "loads.txt").read_text().split()
+    assert 1 <= len(loads) == len(set(loads)) <= 3

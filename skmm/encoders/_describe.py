@@ -14,6 +14,7 @@ import types
 
 import numpy as np
 
+from .._optional import imported
 from .._torch import first_line
 from ._code import library_version, names_read
 
@@ -99,7 +100,8 @@ def tensor_digest(module):
     """Give a digest of the values of a module's tensors, and of what else its state holds."""
     import torch
 
-    hasher = hashlib.blake2b(digest_size=32)
+    # Processors have instructions for this one.
+    hasher = hashlib.sha256()
     for name, x in sorted(tensors_of(module).items()):
         if isinstance(x, torch.Tensor):
             hasher.update(repr((name, str(x.dtype), tuple(x.shape))).encode())
@@ -135,6 +137,7 @@ class _Describer:
         # id -> number in the order of appearance. What is seen stays alive, so that no other thing gets its id.
         self._numbers, self._alive = {}, []
         self._n_parts = 0
+        self._torch = imported("torch")
 
     def describe(self, thing):
         """Describe a thing; what has its own identity and was seen before counts as that."""
@@ -189,7 +192,7 @@ class _Describer:
             return "method", *self._all((thing.__func__, thing.__self__))
         if kind in (types.BuiltinFunctionType, types.MethodWrapperType):
             return self._builtin(thing)
-        torch = sys.modules.get("torch")
+        torch = self._torch
         if torch is None:
             return None
         if isinstance(thing, torch.Tensor):
@@ -211,7 +214,6 @@ class _Describer:
         return sorted(found, key=repr)
 
     def _described(self, thing):
-        torch = sys.modules.get("torch")
         if isinstance(thing, type):
             return self._class(thing)
         if isinstance(thing, types.FunctionType):
@@ -238,7 +240,7 @@ class _Describer:
             return self._ufunc(thing)
         if isinstance(thing, _NEUTRAL):
             return "neutral", _name_of(type(thing))
-        if torch is not None and isinstance(thing, torch.nn.Module):
+        if self._torch is not None and isinstance(thing, self._torch.nn.Module):
             return self._network(thing)
         return self._object(thing)
 

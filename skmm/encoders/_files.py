@@ -146,7 +146,7 @@ def _hash_file(path, signature):
     started = time.time()
     try:
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest()
+            digest = hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return None, False
     where, device = signature[:2]

@@ -68,11 +68,26 @@ def checkpoint_files(folder):
     return sorted(names)
 
 
-def bases_of(folder):
-    """Give the bases of the adapters among the files of a checkpoint, as they are written there."""
+def bases_of(folder, cache=None):
+    """Give the folders of the bases of the adapters among the files of a checkpoint.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the checkpoint.
+
+    cache : str or None, default=None
+        Folder of the hub's local cache; None is that of the hub's library.
+
+    Returns
+    -------
+    folders : list of str or None
+        None for a base that is not here, or not yet.
+    """
     files = [os.path.join(folder, name) for name in checkpoint_files(folder) if os.path.basename(name) == _ADAPTER]
-    bases = [_read_adapter(path).get("base_model_name_or_path") for path in files]
-    return [os.path.expanduser(base) for base in bases if base]
+    names = [_read_adapter(path).get("base_model_name_or_path") for path in files]
+    bases = [os.path.expanduser(name) for name in names if isinstance(name, str) and name]
+    return [base if os.path.isdir(base) else cached_snapshot([base], None, cache) for base in bases]
 
 
 def _read_adapter(path):
@@ -85,7 +100,7 @@ def _read_adapter(path):
     return content if isinstance(content, dict) else {}
 
 
-def folder_digest(folder, store, outer=()):
+def folder_digest(folder, store, cache=None, outer=()):
     """Give a digest of the files of a checkpoint, whatever the folder is called, and of the bases of adapters.
 
     Parameters
@@ -96,18 +111,21 @@ def folder_digest(folder, store, outer=()):
     store : EmbeddingStore
         What remembers the digests of files.
 
+    cache : str or None, default=None
+        Folder of the hub's local cache, in which bases may be; None is that of the hub's library.
+
     outer : tuple of str, default=()
         Folders of which this one is the base.
 
     Returns
     -------
-    digest : bytes
-        Digest of names and contents.
+    digest : bytes or None
+        Digest of names and contents; None if the base of an adapter is not here, or not yet.
 
     Raises
     ------
     Unidentifiable
-        If a file cannot be read, or an adapter is for what is no folder.
+        If a file cannot be read.
     """
     folder = os.path.realpath(folder)
     if folder in outer:
@@ -117,12 +135,12 @@ def folder_digest(folder, store, outer=()):
     digests = FileDigests(store).of(paths)
     if None in digests:
         raise Unidentifiable(f"{paths[digests.index(None)]!r} cannot be read")
-    bases = bases_of(folder)
-    missing = [base for base in bases if not os.path.isdir(base)]
-    if missing:
-        raise Unidentifiable(f"its files change the weights of {missing[0]!r}, which is no folder here")
-    adapted = [(minor_version("peft"), folder_digest(base, store, (*outer, folder))) for base in bases]
-    return digest_of("files", list(zip(names, digests, strict=True)), *adapted)
+    bases = bases_of(folder, cache)
+    adapted = [None if base is None else folder_digest(base, store, cache, (*outer, folder)) for base in bases]
+    if None in adapted:
+        return None
+    versions = [minor_version("peft")] * bool(adapted)
+    return digest_of("files", list(zip(names, digests, strict=True)), *versions, *adapted)
 
 
 def _is_read(name):
@@ -154,7 +172,7 @@ def cached_snapshot(names, revision, cache=None):
 
     for name in names:
         # Of a model whose configuration a library brings along, only the weights are there.
-        for marker in ("modules.json", "config.json", "model.safetensors"):
+        for marker in ("modules.json", "config.json", _ADAPTER, "model.safetensors"):
             # Loaders know more forms of names than the cache does.
             with suppress(ValueError):
                 path = try_to_load_from_cache(name, marker, cache_dir=cache, revision=revision)
@@ -187,18 +205,28 @@ def module_digest(module, encode_probe):
         If the module holds what cannot be read, or gives other rows each time.
     """
     rows = _single_threaded(encode_probe)
-    known = _tensor_digests.get(module)
-    versions = _tensor_versions(module)
-    if known is None or versions is None or known[0] != versions:
+    digest = digest_of("module", _known_tensor_digest(module), describe_parts(module), rows.shape, rows.tobytes())
+    if digest not in _steady:
         if not np.array_equal(rows, _single_threaded(encode_probe), equal_nan=True):
             raise Unidentifiable("the module gives other numbers each time")
-        known = versions, tensor_digest(module)
-        _tensor_digests[module] = known
-    return digest_of("module", known[1], describe_parts(module), rows.shape, rows.tobytes())
+        _steady.add(digest)
+    return digest
 
 
-# Module -> (identities and versions of its tensors, digest of their values).
+# Digests of modules that gave the same numbers twice. Workers get a module anew with each task.
+_steady = set()
+
+# Module -> (what changes with its tensors, digest of their values).
 _tensor_digests = weakref.WeakKeyDictionary()
+
+
+def _known_tensor_digest(module):
+    """Give the digest of a module's tensors, computed only where they have changed."""
+    versions = _tensor_versions(module)
+    known = _tensor_digests.get(module)
+    if versions is None or known is None or known[0] != versions:
+        known = _tensor_digests[module] = versions, tensor_digest(module)
+    return known[1]
 
 
 def _single_threaded(function):
@@ -211,8 +239,19 @@ def _single_threaded(function):
 
 
 def _tensor_versions(module):
-    """Give what changes whenever torch writes to a tensor of the module, None if that is not tracked."""
+    """Give what changes whenever a tensor of the module is written to, None if that cannot be seen."""
     try:
-        return [(name, id(x), x.data_ptr(), x._version) for name, x in tensors_of(module).items()]
-    except (AttributeError, RuntimeError):
+        tensors = tensors_of(module).items()
+        # Who writes through ``data`` goes past torch's own count of versions.
+        return [(name, id(x), x.data_ptr(), x._version, _sum_of_bits(x)) for name, x in tensors]
+    except (AttributeError, NotImplementedError, RuntimeError):
         return None
+
+
+def _sum_of_bits(x):
+    import torch
+
+    # Where integers of 64 bits fit in, their sum is as fast as memory.
+    n_bytes = x.numel() * x.element_size()
+    kind = torch.int64 if n_bytes % 8 == 0 and x.data_ptr() % 8 == 0 else torch.uint8
+    return x.detach().contiguous().reshape(-1).view(kind).sum().item()

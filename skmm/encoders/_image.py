@@ -15,7 +15,7 @@ from ._base import available_cpus
 from ._describe import describe
 from ._media import check_background, load_image, parse_color
 from ._model import ModelEncoder, place_of, ready_module
-from ._sentence import SentenceModel, hub_names, load_sentence_transformer
+from ._sentence import SentenceModel, hub_cache, hub_names, load_sentence_transformer
 from ._timm_names import is_timm, timm_names, users_code, without_scheme
 
 # Pixels per batch with batch_size="auto", memory allowing: 8 images of 224 x 224 on a CPU, whose caches hold no more.
@@ -257,6 +257,9 @@ class ImageEncoder(ModelEncoder):
 
     def _hub_names(self, source):
         return timm_names(source, self.store) if self._loader == "timm" else hub_names(source)
+
+    def _hub_cache(self):
+        return hub_cache() if self._loader == "sentence-transformers" else None
 
     def _probe(self):
         """Give a prepared item that is always the same, and no plain surface."""

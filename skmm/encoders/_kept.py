@@ -101,9 +101,12 @@ class KeptRows:
         known = [group for group in groups if group[0] is not None]
         first_rows = np.array([rows[0] for _, rows in known], dtype=np.intp)
         is_missing = np.ones(len(known), dtype=bool)
-        for positions, found in self.store.get_rows([key for key, _ in known], self._X_out.shape[1]):
+
+        def take(positions, found):
             self._X_out[first_rows[positions]] = self._finish(found)
             is_missing[positions] = False
+
+        self.store.get_rows([key for key, _ in known], self._X_out.shape[1], take)
         for rows in (rows for _, rows in known if len(rows) > 1):
             self._X_out[rows[1:]] = self._X_out[rows[0]]
         if is_missing.all() and len(known) == len(groups):

@@ -54,13 +54,13 @@ def _looks_like_path(name):
     return name.startswith((".", "~")) or os.path.isabs(name) or name.count("/") > 1 or "\\" in name
 
 
-def _folder_signature(folder, outer=()):
+def _folder_signature(folder, cache=None, outer=()):
     """Give what tells the files below a folder, and the bases of adapters: it changes when a model is replaced."""
     where = os.path.realpath(folder)
     if where in outer or not os.path.isdir(where):
         return where
     found = [(name, os.stat(os.path.join(folder, name))) for name in checkpoint_files(folder)]
-    bases = (_folder_signature(base, (*outer, where)) for base in bases_of(folder))
+    bases = (base and _folder_signature(base, cache, (*outer, where)) for base in bases_of(folder, cache))
     return *((name, f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in found), *bases
 
 
@@ -269,25 +269,28 @@ class ModelEncoder(ItemEncoder):
         try:
             if self._is_named():
                 folder = self._model_folder()
-                if folder is None:
+                content = folder and folder_digest(folder, store, self._hub_cache())
+                if content is None:
                     return None
-                content = folder_digest(folder, store)
                 settings = self._settings(folder)
             else:
                 model = self._get_model()
                 content = module_digest(self.model, lambda: self._encode_prepared([self._probe()], model))
                 settings = self._module_settings()
         except Unidentifiable as problem:
-            warnings.warn(
-                f"{type(self).__name__}: embeddings are not kept, since nothing tells what decides them ({problem}).",
-                UserWarning,
-                stacklevel=2,
-            )
+            self._warn_of_no_identity(problem)
             return None
         versions = [(package, minor_version(package)) for package in self._libraries()]
         place = expected_place(self.device, self.precision)
         encoder = type(self).__module__, type(self).__qualname__
         return digest_of(encoder, content, place, numeric_settings(place[0]), self.compile, versions, settings)
+
+    def _warn_of_no_identity(self, reason):
+        warnings.warn(
+            f"{type(self).__name__}: embeddings are not kept, since nothing tells what decides them ({reason}).",
+            UserWarning,
+            stacklevel=3,
+        )
 
     def _is_named(self):
         """Tell whether the model is a folder or a name, not a module in memory."""
@@ -296,7 +299,15 @@ class ModelEncoder(ItemEncoder):
     def _model_folder(self):
         """Give the folder with the files of a named model, None if it has not been downloaded yet."""
         source, is_folder = self._find_source()
-        return source if is_folder else cached_snapshot(self._hub_names(source), self.revision)
+        return source if is_folder else cached_snapshot(self._hub_names(source), self.revision, self._hub_cache())
+
+    def _hub_cache(self):
+        """Give the folder in which the loader keeps what it downloads; None is that of the hub's library."""
+
+    def _folders(self):
+        """Give the folders of a named model and of the bases of adapters; None for what has not been downloaded yet."""
+        folder = self._model_folder()
+        return folder, *(() if folder is None else bases_of(folder, self._hub_cache()))
 
     def _module_settings(self):
         """Give the parameters that have a part in the numbers of a module in memory, as plain data."""
@@ -312,6 +323,11 @@ class ModelEncoder(ItemEncoder):
 
     def _kept_rows(self, X_out):
         store = find_store(self.store)
+        if store is not None and self._is_named() and None in self._folders():
+            # Once it is downloaded, it can be identified.
+            self._get_model()
+            if None in self._folders():
+                self._warn_of_no_identity("its files are not in the cache of the hub")
         identity = self._identity(store)
         return None if identity is None else KeptRows(store, identity, self._finish_rows, X_out, self._takes_turns())
 
@@ -375,19 +391,22 @@ class ModelEncoder(ItemEncoder):
             numbers = str(device), str(dtype), numeric_settings(device.type)
             return self._loader, source, content, self.revision, numbers, self.compile
 
-        # Another snapshot of the hub is another model.
-        content = _folder_signature(source) if is_folder else self._model_folder()
+        def find_content():
+            # Another snapshot of the hub is another model.
+            return _folder_signature(source, self._hub_cache()) if is_folder else self._folders()
+
+        content = find_content()
 
         def load():
             model = self._load(source, is_folder, device, dtype)
-            if is_folder and _folder_signature(source) != content:
+            if is_folder and None not in content and find_content() != content:
                 raise self._changed()
             return model
 
         model = get_model(key(content), load)
-        if content is None:
+        if None in content:
             # It has been downloaded just now.
-            move_model(key(None), key(self._model_folder()))
+            move_model(key(content), key(find_content()))
         return model
 
     def _find_source(self):

@@ -7,7 +7,6 @@ import threading
 import numpy as np
 
 from .._torch import place
-from ._identity import cached_snapshot
 from ._model import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
@@ -166,7 +165,7 @@ def load_sentence_transformer(source, is_folder, revision, device, dtype):
             network = load(local_files_only=True)
         else:
             # Where it is unknown whether there is the marker, the rest could load as a model with another pooling.
-            network = load_from_hub(hub_names(source), revision, load, "modules.json", _hub_cache())
+            network = load_from_hub(hub_names(source), revision, load, "modules.json", hub_cache())
     weights = next(network.parameters(), None)
     if weights is not None and weights.dtype != dtype:
         # Networks without a transformer take no dtype when they load.
@@ -179,13 +178,9 @@ def hub_names(source):
     return [source] if "/" in source else [source, f"sentence-transformers/{source}"]
 
 
-def _hub_cache():
+def hub_cache():
+    """Give the folder in which sentence-transformers keeps what it downloads; None is that of the hub's library."""
     return os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-
-
-def sentence_snapshot(source, revision):
-    """Give the folder in the local cache of the hub with the files of a model, None if it is not there."""
-    return cached_snapshot(hub_names(source), revision, _hub_cache())
 
 
 def stored_prompt(folder, prompt):

@@ -8,7 +8,7 @@ from .._memory import size_that_fits
 from .._validation import Interval, RejectedItem
 from ._items import describe_item, text_digests
 from ._model import ModelEncoder
-from ._sentence import SentenceModel, Text, load_sentence_transformer, sentence_snapshot, stored_prompt
+from ._sentence import SentenceModel, Text, hub_cache, hub_names, load_sentence_transformer, stored_prompt
 
 # Padded tokens per batch with batch_size="auto", memory allowing: a CPU loses speed beyond what its caches hold.
 _TOKENS_PER_BATCH = {"cpu": 1_500}
@@ -211,9 +211,11 @@ class TextEncoder(ModelEncoder):
     def _settings(self, folder):
         return stored_prompt(folder, self.prompt), self.max_length, self.truncate_dim
 
-    def _model_folder(self):
-        source, is_folder = self._find_source()
-        return source if is_folder else sentence_snapshot(source, self.revision)
+    def _hub_names(self, source):
+        return hub_names(source)
+
+    def _hub_cache(self):
+        return hub_cache()
 
     def _store_keys(self, items, kept):
         return text_digests(items, kept.context)

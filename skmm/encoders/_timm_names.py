@@ -5,6 +5,7 @@ import json
 import os
 import sys
 
+from .._optional import imported
 from .._store import find_store
 from ._code import library_version
 from ._describe import describe
@@ -94,7 +95,7 @@ def users_code(folder, name):
     name : str or None
         Short name of the model.
     """
-    timm = sys.modules.get("timm")
+    timm = imported("timm")
     architecture = name.partition(".")[0] if name is not None else folder and _architecture(folder)
     if timm is None or not architecture or not timm.is_model(architecture):
         return None

@@ -20,7 +20,6 @@ from torch import nn
 import skmm
 from skmm import EmbeddingStore
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _identity, _model
-from skmm.encoders._describe import Unidentifiable
 
 
 @pytest.fixture
@@ -105,7 +104,7 @@ class TestNamedModels:
     def test_short_names_of_timm_that_share_weights(self, tiny_image_model, store, monkeypatch):
         found = []
         monkeypatch.setattr(
-            _model, "cached_snapshot", lambda names, revision: found.append((names, revision)) or tiny_image_model
+            _model, "cached_snapshot", lambda names, revision, _: found.append((names, revision)) or tiny_image_model
         )
         first = ImageEncoder("vit_base_patch16_clip_224.openai", revision="main")
         second = ImageEncoder("vit_base_patch16_clip_quickgelu_224.openai", revision="main")
@@ -168,11 +167,78 @@ class TestNamedModels:
         # Adapters of adapters, in a circle.
         (base / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(adapter)}))
         assert look() == look() != before
-        config.write_text(json.dumps({"base_model_name_or_path": "google/some-base"}))
-        with pytest.raises(Unidentifiable, match="change the weights of 'google/some-base', which is no"):
+        for damaged in ("damaged", "[]", '{"base_model_name_or_path": 3}'):
+            config.write_text(damaged)
             look()
-        config.write_text("damaged")
-        look()
+
+    def test_the_base_of_an_adapter_on_the_hub_counts(self, make_snapshot, tmp_path, store):
+        adapter, cache = tmp_path / "adapter", tmp_path / "cache"
+        adapter.mkdir()
+        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "somebody/base"}))
+        (adapter / "adapter_model.safetensors").write_text("change")
+
+        def look():
+            return [
+                function(str(adapter), *arguments, str(cache))
+                for function, arguments in ((_identity.folder_digest, [store]), (_model._folder_signature, []))
+            ]
+
+        # Not downloaded yet.
+        before = look()
+        assert before[0] is None
+        assert None in before[1]
+        found = []
+        for commit in "ab":
+            base = make_snapshot(cache, "somebody/base", commit * 40)
+            (base / "config.json").write_text("{}")
+            (base / "model.safetensors").write_text(commit)
+            found.append(look())
+            assert look() == found[-1]
+        assert not {None} & set(found[0] + found[1])
+        assert all(one != other for one, other in zip(*found, strict=True))
+
+    def test_an_adapter_is_found_where_its_loader_looks(self, make_snapshot, tmp_path, store, monkeypatch):
+        for cache in ("hub", "sentences"):
+            adapter = make_snapshot(tmp_path / cache, "somebody/adapter")
+            (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "somebody/base"}))
+            (make_snapshot(tmp_path / cache, "somebody/base") / "config.json").write_text(cache)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        encoders = [kind("somebody/adapter") for kind in (TextEncoder, ImageEncoder, AudioEncoder)]
+        before = [encoder._identity(store) for encoder in encoders]
+        assert None not in before
+        assert [len(encoder._folders()) for encoder in encoders] == [2, 2, 2]
+        monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "sentences"))
+        now = [encoder._identity(store) for encoder in encoders]
+        assert [one == other for one, other in zip(now, before, strict=True)] == [False, False, True]
+
+    def test_a_model_that_is_downloaded_by_transform(
+        self, tiny_text_model, make_snapshot, tmp_path, store, monkeypatch
+    ):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        encoder = TextEncoder("somebody/model", store=store)
+        encoder.n_features_in_, encoder.n_features_out_ = 1, 16
+        load = TextEncoder._load_model
+
+        def download(self, source, is_folder, *place):
+            shutil.copytree(tiny_text_model, make_snapshot(tmp_path, source), dirs_exist_ok=True)
+            return load(self, tiny_text_model, True, *place)
+
+        monkeypatch.setattr(TextEncoder, "_load_model", download)
+        encoder.transform(["the cat"])
+        assert store.info()["entries"] == 1
+
+    def test_a_model_whose_files_are_elsewhere_is_encoded_with_a_warning(self, tiny_text_model, store, monkeypatch):
+        load = TextEncoder._load_model
+        monkeypatch.setattr(
+            TextEncoder,
+            "_load_model",
+            lambda self, source, is_folder, *place: load(self, tiny_text_model, True, *place),
+        )
+        encoder = TextEncoder("somebody/elsewhere", store=store).fit(["the cat"])
+        with pytest.warns(UserWarning, match="embeddings are not kept.*not in the cache of the hub") as caught:
+            encoder.transform(["the cat"])
+        assert len(caught) == 1
+        assert store.info()["entries"] == 0
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows calls the creation of a file st_ctime")
     def test_a_model_replaced_by_one_of_the_same_size_and_time_is_loaded(self, tmp_path):
@@ -310,6 +376,16 @@ class TestModules:
         # Past torch's own count of changes.
         module[0].bias.data[1] += 1e-3
         assert len({first, second, images(module).fit([None])._identity(store)}) == 3
+
+    def test_a_tensor_that_the_probe_does_not_read(self, store):
+        module = network()
+        module.unread = nn.Parameter(torch.ones(3))
+        found = {images(module).fit([None])._identity(store)}
+        module.unread.data[1] = 2
+        found.add(images(module).fit([None])._identity(store))
+        module.unread.data = torch.ones(4, dtype=torch.bfloat16)[1:]
+        found.add(images(module).fit([None])._identity(store))
+        assert len(found) == 3
 
     def test_other_layers_of_the_same_state(self, store):
         assert not same(store, images(network()), images(network(nn.AdaptiveMaxPool2d(1))))

@@ -307,6 +307,54 @@ def test_a_real_fork_after_a_network_ran(tiny_text_model, tmp_path):
     assert "Use joblib's default backend (loky)" in new
 
 
+FORKED_SEARCH = """
+import sys, warnings
+import joblib, torch
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from skmm import TextEncoder
+
+warnings.simplefilter("ignore")
+torch.set_num_threads(2)
+texts, y = [f"the cat {i}" for i in range(12)], [0, 1] * 6
+encoder = TextEncoder(sys.argv[1], device="cpu", precision="float32", store=sys.argv[2])
+encoder.fit_transform(["a network runs here"])
+
+def search(error_score):
+    pipe = make_pipeline(encoder, RidgeClassifier())
+    with joblib.parallel_config(backend="multiprocessing"):
+        found = GridSearchCV(pipe, {"ridgeclassifier__alpha": [0.1, 1]}, cv=2, n_jobs=2, error_score=error_score)
+        return found.fit(texts, y).best_score_
+
+for error_score in ("raise", float("nan")):
+    try:
+        search(error_score)
+    except Exception as error:
+        print(type(error).__name__, "Use joblib's default backend (loky), or encode everything" in str(error))
+encoder.transform(texts)
+print(search("raise"))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_search_that_forks_after_a_network_ran(tiny_text_model, tmp_path):
+    root = str(Path(skmm.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED_SEARCH, tiny_text_model, str(tmp_path / "store")],
+        env={**os.environ, "PYTHONPATH": root, "JOBLIB_START_METHOD": "fork"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    raised, failed, score = done.stdout.splitlines()
+    assert raised == "RuntimeError True", done.stderr
+    # All fits failed, and the report on that quotes why.
+    assert failed == "ValueError True"
+    # Encoded before the fork, everything is found in the store.
+    assert 0 <= float(score) <= 1
+
+
 class TestKeys:
     def test_transparency_in_a_palette_tells_images_apart(self):
         keys = set()
