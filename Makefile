@@ -23,8 +23,10 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 demo: $(VENV)/.demo  ## Install what is needed and run the main job on data that comes with it
 	$(BIN)/python examples/quickstart.py
 
+# The problems of tests are small: several processes help them, threads of linear algebra cost more than they bring.
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.dev  ## Install what is missing and run the tests, doctests included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.dev  ## Lint, and check the formatting
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ FLOORS = [
         "_store_limits",
         "_store_values",
         "_torch",
+        "_torch_settings",
         "_validation",
     },
     {"encoders", "datasets", "metrics"},
