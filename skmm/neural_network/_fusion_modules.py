@@ -188,6 +188,10 @@ class LowRankLayer(nn.Module):
         self.factors = nn.ParameterList(
             scale * torch.randn(rank, width + 1, out_features) / math.sqrt(width + 1) for width in widths
         )
+        with torch.no_grad():
+            for factor in self.factors:
+                # The 1 weighs as much as all units together, or products would drown what a modality says alone.
+                factor[:, 0] = scale
         self.bias = nn.Parameter(torch.zeros(out_features))
         self.out_features = out_features
 

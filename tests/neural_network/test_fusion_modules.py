@@ -162,6 +162,18 @@ def test_a_tensor_has_1024_entries_at_most(n_modalities):
     assert made(hiddens_of(200, n_modalities), None)[0].shape == (6, 200)
 
 
+def test_single_modalities_and_products_start_out_alike():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = LowRankLayer([200, 200], 200, rank=8)
+        a, b = torch.randn(2, 500, 200)
+    zeros = torch.zeros_like(a)
+    with torch.no_grad():
+        both, first, second, none = (made([x, y], None)[0] for x, y in ((a, b), (a, zeros), (zeros, b), (zeros, zeros)))
+    spreads = [part.std(dim=0).mean() for part in (first - none, second - none, both - first - second + none)]
+    assert max(spreads) < 2 * min(spreads)
+
+
 def test_low_rank_is_a_tensor_of_low_rank():
     with torch.random.fork_rng():
         torch.manual_seed(0)
