@@ -15,6 +15,9 @@ _APPLICATION = 0x736B6D6D
 _TIMEOUT = 30
 _LOG_TIMEOUT = 2
 
+# Memory for pages, so that folds which read the same rows do not fetch them anew.
+_CACHE_BYTES = 2**25
+
 # Blocks of small facts about encoders and files have numbers below 0: they are evicted, but not counted as entries.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, value BLOB NOT NULL);
@@ -44,6 +47,7 @@ def _connect(path, options):
     )
     # Text can only be a damaged value, to be looked at as any other.
     connection.text_factory = bytes
+    connection.execute(f"PRAGMA cache_size = {-_CACHE_BYTES // 1024}")
     return connection
 
 

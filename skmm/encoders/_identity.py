@@ -64,17 +64,21 @@ def checkpoint_files(folder):
         # A link to a folder above goes round for ever.
         folders[:] = [] if where in seen else sorted(name for name in folders if not name.startswith("."))
         seen.add(where)
-        names += [os.path.relpath(os.path.join(parent, name), folder) for name in files]
+        inside = "" if parent == folder else os.path.relpath(parent, folder)
+        names += [os.path.join(inside, name) for name in files]
     return sorted(names)
 
 
-def bases_of(folder, cache=None):
+def bases_of(folder, names, cache=None):
     """Give the folders of the bases of the adapters among the files of a checkpoint.
 
     Parameters
     ----------
     folder : str
         Folder of the checkpoint.
+
+    names : list of str
+        Its files, from ``checkpoint_files``.
 
     cache : str or None, default=None
         Folder of the hub's local cache; None is that of the hub's library.
@@ -84,9 +88,9 @@ def bases_of(folder, cache=None):
     folders : list of str or None
         None for a base that is not here, or not yet.
     """
-    files = [os.path.join(folder, name) for name in checkpoint_files(folder) if os.path.basename(name) == _ADAPTER]
-    names = [_read_adapter(path).get("base_model_name_or_path") for path in files]
-    bases = [os.path.expanduser(name) for name in names if isinstance(name, str) and name]
+    files = [os.path.join(folder, name) for name in names if os.path.basename(name) == _ADAPTER]
+    given = [_read_adapter(path).get("base_model_name_or_path") for path in files]
+    bases = [os.path.expanduser(base) for base in given if isinstance(base, str) and base]
     return [base if os.path.isdir(base) else cached_snapshot([base], None, cache) for base in bases]
 
 
@@ -130,12 +134,13 @@ def folder_digest(folder, store, cache=None, outer=()):
     folder = os.path.realpath(folder)
     if folder in outer:
         return digest_of("again", outer.index(folder))
-    names = [name for name in checkpoint_files(folder) if _is_read(name)]
+    found = checkpoint_files(folder)
+    names = [name for name in found if _is_read(name)]
     paths = [os.path.join(folder, name) for name in names]
     digests = FileDigests(store).of(paths)
     if None in digests:
         raise Unidentifiable(f"{paths[digests.index(None)]!r} cannot be read")
-    bases = bases_of(folder, cache)
+    bases = bases_of(folder, found, cache)
     adapted = [None if base is None else folder_digest(base, store, cache, (*outer, folder)) for base in bases]
     if None in adapted:
         return None

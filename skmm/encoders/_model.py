@@ -59,8 +59,9 @@ def _folder_signature(folder, cache=None, outer=()):
     where = os.path.realpath(folder)
     if where in outer or not os.path.isdir(where):
         return where
-    found = [(name, os.stat(os.path.join(folder, name))) for name in checkpoint_files(folder)]
-    bases = (base and _folder_signature(base, cache, (*outer, where)) for base in bases_of(folder, cache))
+    names = checkpoint_files(folder)
+    found = [(name, os.stat(os.path.join(folder, name))) for name in names]
+    bases = (base and _folder_signature(base, cache, (*outer, where)) for base in bases_of(folder, names, cache))
     return *((name, f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in found), *bases
 
 
@@ -307,7 +308,7 @@ class ModelEncoder(ItemEncoder):
     def _folders(self):
         """Give the folders of a named model and of the bases of adapters; None for what has not been downloaded yet."""
         folder = self._model_folder()
-        return folder, *(() if folder is None else bases_of(folder, self._hub_cache()))
+        return folder, *(() if folder is None else bases_of(folder, checkpoint_files(folder), self._hub_cache()))
 
     def _module_settings(self):
         """Give the parameters that have a part in the numbers of a module in memory, as plain data."""
@@ -323,12 +324,13 @@ class ModelEncoder(ItemEncoder):
 
     def _kept_rows(self, X_out):
         store = find_store(self.store)
-        if store is not None and self._is_named() and None in self._folders():
+        identity = self._identity(store)
+        if identity is None and store is not None and self._is_named() and None in self._folders():
             # Once it is downloaded, it can be identified.
             self._get_model()
+            identity = self._identity(store)
             if None in self._folders():
                 self._warn_of_no_identity("its files are not in the cache of the hub")
-        identity = self._identity(store)
         return None if identity is None else KeptRows(store, identity, self._finish_rows, X_out, self._takes_turns())
 
     def _store_keys(self, items, kept):

@@ -390,11 +390,17 @@ class TestNetworks:
 
 
 ELSEWHERE = """
-import hashlib, sys
+import functools, hashlib, sys
 import joblib
 import numpy as np
+import timm
 import torch
+import torch.nn.functional as F
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
+from torchvision import transforms
 from skmm.encoders._describe import describe
 
 FACTORS = {"a", "b", "c", "d", "e"}
@@ -418,13 +424,41 @@ class Net(nn.Module):
     def forward(self, x):
         return helper(x) in FACTORS
 
+class Child(Net):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.step = nn.Linear(3, 2), Step()
+
+    def forward(self, x):
+        return super().forward(self.layer(F.relu(x)))
+
 def look(thing):
     return hashlib.sha256(repr(describe(thing)).encode()).hexdigest()
 
+def make_things():
+    torch.manual_seed(0)
+    rows = np.random.default_rng(0).normal(size=(9, 3))
+    scaler = make_pipeline(StandardScaler(), PCA(2)).fit(rows)
+    yield from (helper, Step(), Net(), Child(), lambda x: Step())
+    yield lambda image: torch.from_numpy(scaler.transform(np.asarray(image)))
+    yield scaler.transform
+    yield functools.partial(F.interpolate, size=(2, 2), mode="bilinear")
+    steps = [transforms.Resize(8), transforms.Lambda(lambda image: helper(image)), transforms.ToTensor()]
+    yield transforms.Compose(steps)
+    hooked = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    hooked[0].register_forward_hook(lambda module, given, out: out * TABLE[1])
+    yield hooked
+    yield torch.compile(nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
+    network = timm.create_model("resnet10t", num_classes=0).eval()
+    yield network
+    yield timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
+
 if __name__ == "__main__":
-    things = [helper, Step(), Net(), lambda x: Step()]
-    print(*[look(thing) for thing in things])
-    print(*joblib.Parallel(n_jobs=2)(joblib.delayed(look)(thing) for thing in things))
+    things = list(make_things())
+    print(*map(look, things))
+    # Workers get what is defined here anew with each task.
+    for _ in range(2):
+        print(*joblib.Parallel(n_jobs=2)(joblib.delayed(look)(thing) for thing in things))
 """
 
 
@@ -437,5 +471,6 @@ def test_the_same_in_every_process(tmp_path):
         done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         found.update(done.stdout.splitlines())
-    assert len(found) == 1
-    assert len(set(found.pop().split())) == 4
+    columns = list(zip(*(line.split() for line in found), strict=True))
+    assert [len(set(column)) for column in columns] == [1] * 13
+    assert len({column[0] for column in columns}) == 13
