@@ -243,7 +243,8 @@ class TestModules:
 
 
 class TestContract:
-    def test_batch_size(self):
+    def test_batch_size(self, monkeypatch):
+        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
         module = means()
         fitted = encoder(module, batch_size=4, store=None).fit(IMAGES)
         module.seen.clear()
@@ -383,7 +384,8 @@ class TestContract:
         assert_allclose(out, encoder().fit_transform(IMAGES), atol=1e-6)
 
     @pytest.mark.parametrize("is_copied", [False, True])
-    def test_batches_that_fit_are_remembered(self, is_copied):
+    def test_batches_that_fit_are_remembered(self, is_copied, monkeypatch):
+        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
         tried = []
 
         class Tight(Means):

@@ -315,7 +315,8 @@ class TestSamplingAndPooling:
 
 
 class TestContract:
-    def test_batches_hold_frames_of_several_videos(self):
+    def test_batches_hold_frames_of_several_videos(self, monkeypatch):
+        monkeypatch.setattr(VideoEncoder, "_n_workers", lambda self, model: 1)
         module = means()
         fitted = encoder(module, batch_size=20, store=None).fit(CLIPS)
         module.seen.clear()
