@@ -13,15 +13,18 @@ Logistic regression sees the standardised features of both side by side; voting 
 Every fusion of the network is trained with the defaults of ``MultimodalNetClassifier``. The last column says
 whether a network's mean lies within one standard deviation (over seeds) of the regression's, or above it.
 
-    OMP_NUM_THREADS=1 python benchmarks/accuracy_networks.py --text-model FOLDER_OR_NAME
+    OMP_NUM_THREADS=1 python benchmarks/accuracy_networks.py --text-model FOLDER_OR_NAME [--fusions NAME ...]
+
+With ``--fusions`` only networks of these are fitted, and replace their rows in the last results.
 """
 
 import argparse
+import json
 import time
 import warnings
 
 import numpy as np
-from _accuracy import classifier, data_folder, write
+from _accuracy import ROOT, classifier, data_folder, write
 from accuracy_emoji import encode, load_emoji
 from accuracy_fsdd import find_data, pair_with_images, read_recordings
 from joblib import Parallel, delayed
@@ -80,25 +83,29 @@ def read_digits(text_model):
     return blocks, recordings["digit"].to_numpy(), splits, accuracy_score
 
 
-def estimators(columns, seed, **settings):
-    """Give everything that is compared, by its label in the table."""
-    members = [(view, classifier(), part) for view, part in columns.items()]
+def estimators(columns, seed, fusions, **settings):
+    """Give everything that is compared, by its label in the table; of given fusions the networks alone."""
     passed = [(view, "passthrough", part) for view, part in columns.items()]
+    networks = {
+        f"net {fusion}": MultimodalNetClassifier(passed, fusion, device="cpu", random_state=seed, **settings)
+        for fusion in fusions or FUSIONS
+    }
+    if fusions:
+        return networks
+    members = [(view, classifier(), part) for view, part in columns.items()]
     found = {f"{view} alone": ModalityVotingClassifier([member]) for view, member in zip(columns, members, strict=True)}
     found["concat + regression"] = classifier()
     found["vote soft"] = ModalityVotingClassifier(members)
     found["stack"] = ModalityStackingClassifier(members)
-    for fusion in FUSIONS:
-        found[f"net {fusion}"] = MultimodalNetClassifier(passed, fusion, device="cpu", random_state=seed, **settings)
-    return found
+    return found | networks
 
 
-def score_seed(columns, X, y, train, test, score, seed, **settings):
+def score_seed(columns, X, y, train, test, score, seed, fusions, **settings):
     """Give the score and the seconds of the fit of everything with one seed."""
     scores = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for label, estimator in estimators(columns, seed, **settings).items():
+        for label, estimator in estimators(columns, seed, fusions, **settings).items():
             start = time.perf_counter()
             estimator.fit(X[train], y[train])
             seconds = time.perf_counter() - start
@@ -106,13 +113,16 @@ def score_seed(columns, X, y, train, test, score, seed, **settings):
     return scores
 
 
-def compare(blocks, y, splits, score, **settings):
-    """Give one row per strategy, with its scores and where it stands beside logistic regression."""
+def compare(blocks, y, splits, score, kept=(), fusions=(), **settings):
+    """Give one row per strategy, with its scores and where it stands beside logistic regression.
+
+    With ``fusions`` only these are fitted; the other rows are those that are kept.
+    """
     ends = np.cumsum([block.shape[1] for block in blocks.values()])
     columns = {view: slice(end - blocks[view].shape[1], end) for view, end in zip(blocks, map(int, ends), strict=True)}
     X = np.hstack(list(blocks.values())).astype(np.float32)
     seeds = Parallel(n_jobs=2)(
-        delayed(score_seed)(columns, X, y, *split, score, seed, **settings)
+        delayed(score_seed)(columns, X, y, *split, score, seed, fusions, **settings)
         for seed, split in zip(SEEDS, splits, strict=True)
     )
     rows = []
@@ -120,6 +130,8 @@ def compare(blocks, y, splits, score, **settings):
         scores, seconds = (np.array([found[label][i] for found in seeds]) for i in (0, 1))
         rows.append({"strategy": label, "mean": scores.mean(), "sd": scores.std(ddof=1), "scores": scores.tolist()})
         rows[-1]["seconds"] = np.median(seconds)
+    fresh = {row["strategy"]: row for row in rows}
+    rows = [fresh.get(row["strategy"], row) for row in kept] or rows
     reference = next(row for row in rows if row["strategy"] == "concat + regression")
     for row in rows:
         row["within_one_sd"] = bool(row["mean"] >= reference["mean"] - reference["sd"])
@@ -134,12 +146,17 @@ def main():
         default="sentence-transformers/all-MiniLM-L6-v2",
         help="name of a sentence-transformers model on the hub, or a local folder (default: %(default)s)",
     )
+    parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=(), help="fit only networks of these")
     arguments = parser.parse_args()
+    last = {}
+    if arguments.fusions:
+        last = json.loads((ROOT / "benchmarks" / "results" / "accuracy_networks.json").read_text())["data"]
     begin = time.perf_counter()
     parts = {}
     for name, read in {"emoji": read_emoji, "glyphs": read_glyphs, "digits": read_digits}.items():
         blocks, y, splits, score = read(arguments.text_model)
-        rows = compare(blocks, y, splits, score)
+        kept = last[name]["rows"] if last else ()
+        rows = compare(blocks, y, splits, score, kept, arguments.fusions)
         widths = ", ".join(f"{view} {block.shape[1]}" for view, block in blocks.items())
         print(f"\n{name}: {len(y)} rows, features: {widths}; {score.__name__}, {len(SEEDS)} seeds\n")
         print(f"{'strategy':22} {'mean':>6} {'sd':>6} {'fit s':>7}  within one sd of the regression, or above")

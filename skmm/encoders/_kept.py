@@ -109,8 +109,8 @@ class KeptRows:
         self.store.get_rows([key for key, _ in known], self._X_out.shape[1], take)
         for rows in (rows for _, rows in known if len(rows) > 1):
             self._X_out[rows[1:]] = self._X_out[rows[0]]
-        if is_missing.all() and len(known) == len(groups):
-            return groups
+        if len(known) == len(groups):
+            return list(compress(groups, is_missing))
         missing = iter(is_missing)
         return [group for group in groups if group[0] is None or next(missing)]
 

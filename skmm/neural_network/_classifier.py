@@ -366,7 +366,8 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Classes.
         """
-        return self._outputs.predict(self._respond(X))
+        outputs = self._respond(X)
+        return self._outputs.predict(outputs)
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -381,7 +382,8 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         proba : ndarray of shape (n_samples, n_classes) or list of ndarray of shape (n_samples, 2)
             Probabilities in the order of ``classes_``; for several labels, one array per label.
         """
-        return self._outputs.proba(self._respond(X))
+        outputs = self._respond(X)
+        return self._outputs.proba(outputs)
 
     def decision_function(self, X):
         """Give the logits.
@@ -396,7 +398,8 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         decision : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
             For two classes the log-odds of the second, for several labels those of each, else one logit per class.
         """
-        return self._outputs.decision(self._respond(X))
+        outputs = self._respond(X)
+        return self._outputs.decision(outputs)
 
     def _check_y(self, X, y, *, reset=False):
         return check_target(X, y, type(self).__name__, numeric=False)

@@ -323,7 +323,8 @@ class MultimodalNetMultiTask(MultimodalNet):
         """
         import pandas as pd
 
-        columns = [part.predict(own) for part, own in self._outputs.split(self._respond(X))]
+        outputs = self._respond(X)
+        columns = [part.predict(own) for part, own in self._outputs.split(outputs)]
         return pd.DataFrame(dict(zip(self.tasks_, columns, strict=True)), index=getattr(X, "index", None))
 
     def predict_proba(self, X):
@@ -341,9 +342,10 @@ class MultimodalNetMultiTask(MultimodalNet):
         """
         import pandas as pd
 
+        outputs = self._respond(X)
         found = {
             (task, value): column
-            for task, (part, own) in zip(self.tasks_, self._outputs.split(self._respond(X)), strict=True)
+            for task, (part, own) in zip(self.tasks_, self._outputs.split(outputs), strict=True)
             if self.tasks_[task] == "classification"
             for value, column in zip(part.classes, part.proba(own).T, strict=True)
         }

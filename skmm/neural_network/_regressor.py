@@ -337,7 +337,8 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions, in the dtype of the network.
         """
-        return self._outputs.predict(self._respond(X))
+        outputs = self._respond(X)
+        return self._outputs.predict(outputs)
 
     def _check_y(self, X, y, *, reset=False):
         return check_target(X, y, type(self).__name__, numeric=True)

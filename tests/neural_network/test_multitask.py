@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch.nn import functional
@@ -363,3 +364,9 @@ def test_skops_trusts_only_what_is_listed(data):
         loaded = sio.loads(saved, trusted=get_trusted_types())
         pd.testing.assert_frame_equal(loaded.predict(X), net.predict(X))
         pd.testing.assert_frame_equal(loaded.partial_fit(X, y).predict(X), net.partial_fit(X, y).predict(X))
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "transform"])
+def test_unfitted(method):
+    with pytest.raises(NotFittedError):
+        getattr(MultimodalNetMultiTask(PARTS, **PARAMS), method)(np.zeros((2, 4)))
