@@ -33,6 +33,9 @@ def test_imported_waits_for_a_module_to_be_whole(monkeypatch, tmp_path):
         pool.submit(__import__, "slow_module")
         assert helper.begun.wait(60)
         asked = pool.submit(lambda: hasattr(imported("slow_module"), "whole"))
+        # What does not wait has answered long before.
+        with pytest.raises(TimeoutError):
+            asked.result(0.5)
         helper.go.set()
         assert asked.result(60)
     monkeypatch.delitem(sys.modules, "slow_module")
