@@ -273,11 +273,6 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             keys = (content_key(items[row]) or row for row in present)
         else:
             keys = self._store_keys([items[row] for row in present], kept)
-        keys = list(keys)
-        distinct = set(keys)
-        if len(distinct) == len(keys) and None not in distinct:
-            # Mostly nothing is there twice.
-            return [(key if isinstance(key, bytes) else None, [row]) for row, key in zip(present, keys, strict=True)]
         rows_of = {}
         for row, key in zip(present, keys, strict=True):
             rows_of.setdefault(row if key is None else key, []).append(row)
