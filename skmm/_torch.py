@@ -54,7 +54,8 @@ def resolve_device(device):
             resolved = torch.device("cuda", torch.cuda.current_device())
         # Only a real allocation tells whether a device works; "meta" takes any and computes nothing.
         usable = resolved.type != "meta"
-        torch.empty(1, device=resolved)
+        if resolved.type != "cpu":
+            torch.empty(1, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         if is_out_of_memory(error):
             raise

@@ -49,6 +49,7 @@ __all__ = [
     "convert_to_numpy",
     "fit_context",
     "get_namespace_and_device",
+    "has_callbacks",
     "log_elapsed_time",
     "max_precision_float_dtype",
     "raise_for_params",
@@ -101,6 +102,11 @@ class BranchItemError(ItemError):
             f"{self.owner}: row {self.row}: {self.item}: {self.reason}; mend the item, or set it to None, which makes "
             "it a missing one."
         )
+
+
+def has_callbacks(estimator):
+    """Tell whether scikit-learn's callbacks listen to an estimator, its own or those of what holds it."""
+    return bool(getattr(estimator, "_skl_callbacks", ()))
 
 
 def is_data_frame(X):

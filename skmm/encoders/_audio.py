@@ -247,7 +247,7 @@ class AudioEncoder(ModelEncoder):
                         f"AudioEncoder: {name} goes with a module in memory; leave it at None, the model "
                         f"{os.fspath(self.model)!r} brings its own."
                     )
-        super()._fit_width()
+        return super()._fit_width()
 
     def _find_facts(self, model):
         # Plain data or the user's own callable, for the threads that prepare items and for pickles; never weights.

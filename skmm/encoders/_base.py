@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from .._missing import is_missing_item
 from .._torch import divided_threads
-from .._validation import ItemError, RejectedItem, StrOptions, fit_context
+from .._validation import ItemError, RejectedItem, StrOptions, fit_context, has_callbacks
 from ._ahead import BYTES_HELD, in_order
 from ._items import column_items, content_key, describe_item
 
@@ -113,7 +113,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         progress = self._init_callback_context(max_subtasks=_TICKS)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        X_out, self.errors_ = self._encode(self._learn(X), progress)
+        items, identity = self._learn(X)
+        X_out, self.errors_ = self._encode(items, progress if has_callbacks(self) else None, identity)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return X_out
 
@@ -181,17 +182,16 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return np.array([str(i) for i in range(self.n_features_out_)], dtype=object)
 
     def _learn(self, X):
-        """Check the column and the parameters, learn the width, and give the items."""
+        """Check the column and the parameters, learn the width; give the items, and what ``_fit_width`` gives."""
         items = self._check_column(X, reset=True)
         self._check_parameters()
-        self._fit_width()
-        return items
+        return items, self._fit_width()
 
     def _check_parameters(self):
         """Raise if parameters are wrong, or do not go together, in a way that their constraints cannot say."""
 
     def _fit_width(self):
-        """Set ``n_features_out_``."""
+        """Set ``n_features_out_``; give the identity of the encoder where it was found on the way, else None."""
         raise NotImplementedError
 
     def _prepare_item(self, item):
@@ -252,7 +252,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             raise found[0] from (reason if isinstance(reason, Exception) else None)
         errors.extend(found)
 
-    def _kept_rows(self, X_out):
+    def _kept_rows(self, X_out, identity=None):
         """Give what a store holds of this encoder's rows, None if there is no store for them."""
 
     def _check_model_is_same(self, kept):
@@ -278,13 +278,13 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             rows_of.setdefault(row if key is None else key, []).append(row)
         return [(key if isinstance(key, bytes) else None, rows) for key, rows in rows_of.items()]
 
-    def _encode(self, items, progress=None):
+    def _encode(self, items, progress=None, identity=None):
         """Encode all items, or take their rows from the store; give the matrix and the errors, in row order.
 
         Every item becomes a row here and nowhere else.
         """
         X_out = self._missing_output(len(items))
-        kept = self._kept_rows(X_out)
+        kept = self._kept_rows(X_out, identity)
         groups = self._group(items, kept)
         with _Bar(self, len(groups), progress) as bar:
             if kept is None:

@@ -227,7 +227,7 @@ class ImageEncoder(ModelEncoder):
                 f"{type(self).__name__}: preprocess goes with a module in memory; leave it at None, the model "
                 f"{os.fspath(self.model)!r} brings its own."
             )
-        super()._fit_width()
+        return super()._fit_width()
 
     def _find_facts(self, model):
         # Data or the user's own callable, for the threads that prepare images and for pickles; never weights.

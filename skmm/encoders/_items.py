@@ -1,6 +1,5 @@
 """Items: the forms in which a column of them may arrive, what tells two of them apart, and how to name one."""
 
-import functools
 import hashlib
 import os
 from collections.abc import Sequence
@@ -148,20 +147,21 @@ def content_key(item):
 
 def text_digests(texts, context):
     """Give the digests of texts within a context of 32 bytes; None for what is no text, or not valid Unicode."""
-    # These parameters are hashed with the first block of the text; a key would be a block of its own.
-    within = functools.partial(hashlib.blake2b, digest_size=32, salt=context[:16], person=context[16:])
-    try:
-        # Of nothing but strings: other things have a method of that name as well.
-        return [within(str.encode(text)).digest() for text in texts]
-    except (TypeError, UnicodeEncodeError):
-        return [_text_digest(text, within) for text in texts]
-
-
-def _text_digest(text, within):
-    try:
-        return within(str.encode(text)).digest() if isinstance(text, str) else None
-    except UnicodeEncodeError:
-        return None
+    # These parameters are hashed with the first block of the text; a key would be a block of its own. Copies share
+    # the work of reading them.
+    empty = hashlib.blake2b(digest_size=32, salt=context[:16], person=context[16:]).copy
+    digests = []
+    for text in texts:
+        try:
+            # Of nothing but strings: other things have a method of that name as well.
+            content = str.encode(text)
+        except (TypeError, UnicodeEncodeError):
+            digests.append(None)
+            continue
+        hasher = empty()
+        hasher.update(content)
+        digests.append(hasher.digest())
+    return digests
 
 
 def content_digest(item, context, files):

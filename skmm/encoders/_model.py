@@ -7,7 +7,6 @@ import os
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from numbers import Integral
-from pathlib import Path
 
 import numpy as np
 
@@ -52,6 +51,20 @@ def normalize_rows(X):
 
 def _looks_like_path(name):
     return name.startswith((".", "~")) or os.path.isabs(name) or name.count("/") > 1 or "\\" in name
+
+
+# Name -> folder, of packages that were found: looking for one takes longer than a store does for its rows.
+_package_folders = {}
+
+
+def _package_folder(name):
+    """Give the folder of an installed package, which is not imported; None if there is none."""
+    if name not in _package_folders:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            return None
+        _package_folders[name] = os.path.dirname(spec.origin)
+    return _package_folders[name]
 
 
 def _folder_signature(folder, cache=None, outer=()):
@@ -147,6 +160,10 @@ def without_progress_bar():
             logging.enable_progress_bar()
 
 
+def _stored_facts(store, identity):
+    return None if identity is None else store.get_fact(digest_of("facts", identity))
+
+
 class ModelEncoder(ItemEncoder):
     """Base of the encoders that run a pretrained network.
 
@@ -237,17 +254,16 @@ class ModelEncoder(ItemEncoder):
     def _fit_width(self):
         if not self._is_named():
             self._use_facts(self._find_facts(self._get_model()))
-            return
+            return None
         store = find_store(self.store)
-        facts = self._stored_facts(store)
-        if facts is None:
-            with store.one_at_a_time() if store is not None and self._takes_turns() else nullcontext():
-                facts = self._stored_facts(store) or self._load_facts(store)
-        self._use_facts(facts)
-
-    def _stored_facts(self, store):
         identity = self._identity(store)
-        return None if identity is None else store.get_fact(digest_of("facts", identity))
+        facts = _stored_facts(store, identity)
+        if facts is not None:
+            self._use_facts(facts)
+            return identity
+        with store.one_at_a_time() if store is not None and self._takes_turns() else nullcontext():
+            self._use_facts(_stored_facts(store, self._identity(store)) or self._load_facts(store))
+        return None
 
     def _load_facts(self, store):
         """Find the facts in the network itself, and keep them."""
@@ -322,9 +338,9 @@ class ModelEncoder(ItemEncoder):
         """Give the names under which the hub may have a model."""
         return [source]
 
-    def _kept_rows(self, X_out):
+    def _kept_rows(self, X_out, identity=None):
         store = find_store(self.store)
-        identity = self._identity(store)
+        identity = self._identity(store) if identity is None else identity
         if identity is None and store is not None and self._is_named() and None in self._folders():
             # Once it is downloaded, it can be identified.
             self._get_model()
@@ -425,12 +441,9 @@ class ModelEncoder(ItemEncoder):
             )
         if name in self._bundled and self.revision is None:
             module, subfolder = self._bundled[name]
-            # Finding a module does not import it.
-            spec = importlib.util.find_spec(module)
-            if spec is not None and spec.origin is not None:
-                folder = Path(spec.origin).parent / subfolder
-                if folder.is_dir():
-                    return str(folder), True
+            package = _package_folder(module)
+            if package is not None and os.path.isdir(folder := os.path.join(package, subfolder)):
+                return folder, True
         return name, False
 
     def _load(self, source, is_folder, device, dtype):
