@@ -12,8 +12,9 @@ from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods, Interval, StrOptions
 from ._audio_networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
 from ._describe import describe
-from ._model import ModelEncoder, ready_module
+from ._model import ModelEncoder
 from ._sound import load_audio
+from ._sources import ready_module
 
 # Seconds of sound per batch with batch_size="auto", memory allowing.
 _SECONDS_PER_BATCH = {"cpu": 30}

@@ -7,7 +7,7 @@ from math import ceil
 import numpy as np
 
 from .._torch import place
-from ._model import load_from_hub, place_of, without_progress_bar
+from ._sources import load_from_hub, place_of, without_progress_bar
 
 # No network hears less than one frame of a usual spectrogram.
 SHORTEST_SECONDS = 0.025

