@@ -6,7 +6,7 @@ from .._validation import Interval, StrOptions
 from ._canonical import ledoit_wolf
 from ._linear import LinearEmbedding
 from ._moments import sum_of_fourth_powers
-from ._ridge import choose_ridge, parts_for_splits, splits_of_parts
+from ._ridge import choose_ridge, parts_for_choice
 
 
 class CCAFusion(LinearEmbedding):
@@ -43,9 +43,9 @@ class CCAFusion(LinearEmbedding):
     regularization : float in [0, 1], "auto", "cv" or dict of str to these but "cv", default=0.3
         Ridge :math:`r_b`, for all blocks or by block: 0 is plain CCA, 1 maximises covariance
         (:class:`PLSFusion`). "auto" is the Ledoit-Wolf estimate of each block. "cv" picks one of ten
-        values from .001 to .9 for all blocks, by the mean correlation in rows that are held out: one fifth of
-        2,000 rows or more, else each of five folds in turn. Classifiers of the variates
-        mostly do better with more ridge than correlation asks for, which the default heeds.
+        values from .001 to .9 for all blocks, by the mean correlation in a fifth of the rows, every fifth one,
+        that is held out; the fit takes up to twice as long. Classifiers of the variates mostly do better with
+        more ridge than correlation asks for, which the default heeds.
 
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge
@@ -188,7 +188,7 @@ class CCAFusion(LinearEmbedding):
             raise ValueError(
                 f"{type(self).__name__}: regularization='cv' needs at least 4 rows, got {n_samples}; give a number."
             )
-        return parts_for_splits(n_samples)
+        return parts_for_choice(n_samples)
 
     def _given(self):
         """The parameter, by block."""
@@ -210,8 +210,7 @@ class CCAFusion(LinearEmbedding):
     def _find_ridges(self, covariance, parts, X):
         given = self._given()
         if self.regularization == "cv":
-            splits = splits_of_parts(parts)
-            given = dict.fromkeys(given, choose_ridge(covariance, splits, self.n_components, self.objective))
+            given = dict.fromkeys(given, choose_ridge(covariance, *parts, self.n_components, self.objective))
         self.regularization_ = {
             name: self._ledoit_wolf(covariance, parts[0], X, name) if value == "auto" else float(value)
             for name, value in given.items()

@@ -140,15 +140,9 @@ class BlockMoments:
         return True
 
     def __add__(self, other):
-        return self._combine(other, np.add)
-
-    def __sub__(self, other):
-        return self._combine(other, np.subtract)
-
-    def _combine(self, other, operation):
         result = copy.copy(self)
         for name in ("counts", "sums", "products"):
-            setattr(result, name, operation(getattr(self, name), getattr(other, name)))
+            setattr(result, name, getattr(self, name) + getattr(other, name))
         return result
 
     def projected(self, bases):

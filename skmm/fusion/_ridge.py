@@ -9,32 +9,18 @@ RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 # Solved exactly; with one step of subspace iteration from there under the other, the solutions of all ridges lie close
 # to the span.
 _SOLVED, _STEPPED = 0.07, 0.5
-_N_FOLDS = 5
-# With this many rows a fifth of them tells ridges apart, and one split does.
-_ROWS_FOR_ONE_SPLIT = 2000
+# One row of so many is held out. That every fifth is, once, chooses as well as five folds in turn, of few rows too
+# (benchmarks/cca_ridge.py): all ridges meet the same rows, whose noise they share.
+_ONE_OF = 5
 
 
-def parts_for_splits(n_samples):
-    """Give the rows of the parts that :func:`splits_of_parts` makes splits of.
-
-    Every k-th row, so that sorted rows do no harm.
-    """
-    n_folds = min(_N_FOLDS, n_samples // 2)
-    folds = [[slice(i, None, n_folds)] for i in range(n_folds)]
-    if n_samples >= _ROWS_FOR_ONE_SPLIT:
-        return [folds[0], [rows for fold in folds[1:] for rows in fold]]
-    return folds
+def parts_for_choice(n_samples):
+    """Give the rows to learn from and those held out: every k-th one, so that sorted rows do no harm."""
+    k = min(_ONE_OF, n_samples // 2)
+    return [slice(i, None, k) for i in range(1, k)], [slice(0, None, k)]
 
 
-def splits_of_parts(moments):
-    """Give pairs of moments, of the rows to learn from and of those held out."""
-    if len(moments) == 2:
-        return [(moments[1], moments[0])]
-    total = sum(moments[1:], moments[0])
-    return [(total - part, part) for part in moments]
-
-
-def choose_ridge(covariance, splits, n_components, objective):
+def choose_ridge(covariance, train, test, n_components, objective):
     """Give the ridge, one for all blocks, whose weights correlate most in held-out rows.
 
     Parameters
@@ -42,8 +28,8 @@ def choose_ridge(covariance, splits, n_components, objective):
     covariance : BlockCovariance
         Of all rows; it says which columns count, and their scales.
 
-    splits : list of (BlockMoments, BlockMoments)
-        Moments of the rows to learn from and of those held out.
+    train, test : BlockMoments
+        Moments of the rows to learn from and of those held out, as in :func:`parts_for_choice`.
 
     n_components, objective
         As in :func:`canonical_weights`.
@@ -53,12 +39,9 @@ def choose_ridge(covariance, splits, n_components, objective):
     ridge : float
         One of ``RIDGES``; the smaller of equals.
     """
-    scores = np.zeros(len(RIDGES))
-    for train, test in splits:
-        reduced, bases = reduce_to_snapshots(covariance, covariance.of(train), n_components, objective)
-        held_out = test.projected(covariance.in_units(bases)).covariance()
-        scores += held_out_correlations(reduced, held_out, n_components, objective)
-    return RIDGES[int(np.argmax(scores))]
+    reduced, bases = reduce_to_snapshots(covariance, covariance.of(train), n_components, objective)
+    held_out = test.projected(covariance.in_units(bases)).covariance()
+    return RIDGES[int(np.argmax(held_out_correlations(reduced, held_out, n_components, objective)))]
 
 
 def reduce_to_snapshots(covariance, train, n_components, objective):

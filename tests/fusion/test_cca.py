@@ -566,10 +566,9 @@ def test_cross_validated_ridge_is_the_one_of_an_exhaustive_search(n, widths):
     ends = np.cumsum(widths)
     blocks = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
     fusion = CCAFusion(3, regularization="cv", blocks=blocks).fit(X)
-    folds = [np.arange(n) % 5 == i for i in range(5 if n < 2000 else 1)]
+    held_out = np.arange(n) % 5 == 0
     scores = [
-        np.mean([CCAFusion(3, regularization=ridge, blocks=blocks).fit(X[~fold]).score(X[fold]) for fold in folds])
-        for ridge in RIDGES
+        CCAFusion(3, regularization=ridge, blocks=blocks).fit(X[~held_out]).score(X[held_out]) for ridge in RIDGES
     ]
     chosen = fusion.regularization_["b0"]
     assert set(fusion.regularization_.values()) == {chosen}

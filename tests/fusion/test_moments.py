@@ -50,14 +50,14 @@ def test_pairs_of_blocks_meet_in_the_rows_that_have_both():
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_moments_add_up_and_folds_can_be_taken_away(missing):
+def test_moments_add_up(missing):
     X = rows(missing=missing)
     first, second = moments_of_parts(X, BLOCKS, [[slice(0, 100)], [slice(100, 200), slice(200, None)]])
     (total,) = moments_of_parts(X, BLOCKS, [[slice(None)]])
-    for ours, expected in ((first + second, total), (total - first, second)):
-        assert_allclose(ours.covariance(), expected.covariance(), atol=1e-10)
-        assert_allclose(ours.means(), expected.means())
-        assert_allclose(ours.counts, expected.counts)
+    both = first + second
+    assert_allclose(both.covariance(), total.covariance(), atol=1e-10)
+    assert_allclose(both.means(), total.means())
+    assert_allclose(both.counts, total.counts)
 
 
 def test_a_missing_cell_is_the_mean():
