@@ -1,6 +1,6 @@
 """Counts, sums and products of the blocks of a matrix, in one pass and chunk by chunk.
 
-Moments are sums over rows: those of parts add up, and the moments of a fold can be taken from the total.
+Moments are sums over rows: those of parts add up.
 """
 
 import copy
