@@ -44,8 +44,8 @@ class CCAFusion(LinearEmbedding):
         Ridge :math:`r_b`, for all blocks or by block: 0 is plain CCA, 1 maximises covariance
         (:class:`PLSFusion`). "auto" is the Ledoit-Wolf estimate of each block. "cv" picks one of ten
         values from .001 to .9 for all blocks, by the mean correlation in a fifth of the rows, every fifth one,
-        that is held out; the fit takes up to twice as long. Classifiers of the variates mostly do better with
-        more ridge than correlation asks for, which the default heeds.
+        that is held out; choosing costs up to 1.5 fits. Classifiers of the variates mostly do better with more
+        ridge than correlation asks for, which the default heeds.
 
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge
