@@ -185,8 +185,8 @@ def forward_per_core(encoder, n_images):
 
     def forward():
         with (
-            divided_threads(n_workers) as divide,
-            ThreadPoolExecutor(n_workers, initializer=divide) as pool,
+            divided_threads() as divide,
+            ThreadPoolExecutor(n_workers, initializer=divide, initargs=(n_workers,)) as pool,
         ):
             for _ in pool.map(work, range(0, n_images, 8)):
                 pass

@@ -287,24 +287,27 @@ def free_cached_memory():
 
 
 @contextmanager
-def divided_threads(n_workers):
+def divided_threads():
     """Share torch's threads among workers, which are threads themselves.
-
-    Parameters
-    ----------
-    n_workers : int
-        Number of workers.
 
     Yields
     ------
     divide : callable
-        To be called once in each worker. The caller's own number of threads is as before in the end.
+        To be called in each worker with the number of workers. The caller's own number of threads is as before in
+        the end.
     """
     import torch
 
     n_threads = torch.get_num_threads()
+
+    def divide(n_workers):
+        share = max(1, n_threads // n_workers)
+        # Each call makes torch drop the kernels that it has prepared.
+        if torch.get_num_threads() != share:
+            torch.set_num_threads(share)
+
     try:
-        yield lambda: torch.set_num_threads(max(1, n_threads // n_workers))
+        yield divide
     finally:
         # What a worker sets is also what threads start with that come later.
         torch.set_num_threads(n_threads)

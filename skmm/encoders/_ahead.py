@@ -3,6 +3,8 @@
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
 
 # Bytes of results that wait at a time, beyond which only the next in line is worked on.
 BYTES_HELD = 256 * 1024**2
@@ -51,7 +53,45 @@ class _Room:
             self._changed.notify_all()
 
 
-def in_order(function, tasks, n_threads, ahead=None, initializer=None, size=None):
+def in_pool(function, tasks, pool, ahead, chunk=1):
+    """Yield (task, function(task)) in the order of the tasks, computed in a pool ahead of time.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a task.
+
+    tasks : iterable
+        Tasks; they are taken from it in the caller's thread.
+
+    pool : Executor
+        What computes; others may use it at the same time.
+
+    ahead : int
+        Chunks of tasks, done or not, that wait at most.
+
+    chunk : int, default=1
+        Tasks that are done one after the other.
+    """
+
+    def run(some):
+        return [(task, function(task)) for task in some]
+
+    tasks, waiting = iter(tasks), deque()
+    try:
+        while some := list(islice(tasks, chunk)):
+            waiting.append(pool.submit(run, some))
+            if len(waiting) > ahead:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        # Whoever stops early does not wait for what is not needed any more.
+        for future in waiting:
+            future.cancel()
+
+
+def in_order(function, tasks, n_threads, ahead=None, size=None):
     """Yield (task, function(task)) in the order of the tasks, computed in threads at most ``ahead`` tasks early.
 
     Parameters
@@ -68,9 +108,6 @@ def in_order(function, tasks, n_threads, ahead=None, initializer=None, size=None
     ahead : int or None, default=None
         Results and tasks that wait at most; None is twice the threads.
 
-    initializer : callable or None, default=None
-        Called once in each thread.
-
     size : callable or None, default=None
         Gives the bytes of a result. While more than ``BYTES_HELD`` wait, threads finish what they are at, and
         begin nothing but the next in line. None does not count them.
@@ -79,23 +116,19 @@ def in_order(function, tasks, n_threads, ahead=None, initializer=None, size=None
         for task in tasks:
             yield task, function(task)
         return
-    ahead = 2 * n_threads if ahead is None else ahead
     room = _Room(size or (lambda result: 0))
-    with ThreadPoolExecutor(n_threads, initializer=initializer) as pool:
-        waiting = deque()
+
+    def run(numbered):
+        position, task = numbered
+        return room.run(function, task, position)
+
+    with (
+        ThreadPoolExecutor(n_threads) as pool,
+        closing(in_pool(run, enumerate(tasks), pool, 2 * n_threads if ahead is None else ahead)) as line,
+    ):
         try:
-            for position, task in enumerate(tasks):
-                waiting.append((task, pool.submit(room.run, function, task, position)))
-                if len(waiting) > ahead:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-                    room.advance()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
+            for (_, task), result in line:
+                yield task, result
                 room.advance()
         finally:
-            # Whoever stops early does not wait for what is not needed any more.
             room.close()
-            for _, future in waiting:
-                future.cancel()

@@ -7,7 +7,8 @@ which a column may arrive, missing items, bad items, duplicates, progress, names
 
 import os
 import warnings
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -20,14 +21,15 @@ from tqdm.auto import tqdm
 from .._missing import is_missing_item
 from .._torch import divided_threads
 from .._validation import ItemError, RejectedItem, StrOptions, fit_context, has_callbacks
-from ._ahead import BYTES_HELD, in_order
+from ._ahead import BYTES_HELD, in_order, in_pool
 from ._items import column_items, content_key, describe_item
+from ._rounds import rounds_of, side_by_side
 
 # Steps in which callbacks hear of an encoding's progress.
 _TICKS = 100
 
-# Windows of items that are looked at for one window of good ones.
-_MOST_WINDOWS = 8
+# Tasks in which the items of a window are prepared: few cost less, many end at the same time.
+_TASKS_PER_WINDOW = 8
 
 
 def available_cpus():
@@ -338,86 +340,71 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return [], None
 
     def _encode_pass(self, items, groups, model, X_out, kept, bar, first=None):
-        n_workers = self._n_workers(model)
-        # Where there are few, each worker gets its share.
+        n_workers = self._n_workers(model) if len(groups) > 1 else 1
         length = min(self._window, -(-len(groups) // n_workers))
-        windows = [groups[start : start + length] for start in range(0, len(groups), length)]
-        n_workers = min(n_workers, len(windows))
+        errors = []
+
+        def claimed():
+            # Where preparing costs much, or is likely to be in vain, others begin elsewhere already there.
+            if kept is None or not (self._prepare_in_threads or kept.is_later_pass):
+                yield from groups
+                return
+            for start in range(0, len(groups), length):
+                yield from kept.take(groups[start : start + length], bar.update, begins=False)
 
         def prepare(group):
             if first is not None and group is groups[0]:
-                return group, first
+                return first
             try:
-                return group, self._prepare_item(items[group[1][0]])
+                return self._prepare_item(items[group[1][0]])
             except RejectedItem as rejected:
-                return group, rejected
+                return rejected
 
-        def take(window, report):
-            # Where preparing costs much, or is likely to be in vain, others begin elsewhere already there.
-            if kept is None or not (self._prepare_in_threads or kept.is_later_pass):
-                return window
-            return kept.take(window, report, begins=False)
+        def accepted(prepared):
+            for group, item in prepared:
+                if isinstance(item, RejectedItem):
+                    self._reject(items, group[1], item, errors)
+                    bar.update(1)
+                else:
+                    yield group, item
 
-        def work(window):
+        def encode(window, report=bar.update):
+            return self._encode_window(items, window, model, X_out, kept, report)
+
+        def encode_apart(window):
             counts = []
-            ready = map(prepare, take(window, counts.append))
-            return self._encode_window(items, ready, model, X_out, kept, counts.append), sum(counts)
+            return encode(window, counts.append), sum(counts)
 
-        errors = []
-        if n_workers > 1:
-            with (
-                divided_threads(n_workers) as divide,
-                closing(in_order(work, windows, n_workers, initializer=divide)) as results,
-            ):
-                for _, (found, n_done) in results:
-                    errors += found
-                    bar.update(n_done)
-        else:
-            n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0
-            tasks = (group for window in windows for group in take(window, bar.update))
-            line = in_order(prepare, tasks, n_threads, ahead=2 * self._window, size=self._held_bytes)
-            # Closed at once if an error ends the loop early, and its threads with it.
-            with closing(line) as prepared:
-                while ready := self._take_window(prepared):
-                    errors += self._encode_window(items, ready, model, X_out, kept, bar.update)
+        def rounds(prepared):
+            return rounds_of(accepted(prepared), self._window, n_workers, self._prepared_bytes, BYTES_HELD)
+
+        # What is closed at once if an error ends the loop early ends its threads.
+        with ExitStack() as stack:
+            if n_workers == 1:
+                n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0
+                line = in_order(prepare, claimed(), n_threads, ahead=2 * self._window, size=self._prepared_bytes)
+                prepared = stack.enter_context(closing(line))
+                encoded = ((encode(window), 0) for (window,) in rounds(prepared))
+            else:
+                # The same threads prepare and encode, in the order in which it comes up: more would be in the way.
+                divide = stack.enter_context(divided_threads())
+                pool = stack.enter_context(ThreadPoolExecutor(n_workers, initializer=divide, initargs=(n_workers,)))
+                line = in_pool(prepare, claimed(), pool, ahead=2 * n_workers, chunk=-(-length // _TASKS_PER_WINDOW))
+                prepared = stack.enter_context(closing(line))
+                encoded = stack.enter_context(closing(side_by_side(encode_apart, rounds(prepared), pool, divide)))
+            for found, n_done in encoded:
+                errors += found
+                bar.update(n_done)
         return errors
 
-    def _held_bytes(self, result):
-        """Give the bytes of a pair of a group and its prepared item."""
-        return self._prepared_bytes(result[1])
-
-    def _take_window(self, prepared):
-        """Take what is encoded together from the line of prepared items: a window, or fewer where these are large.
-
-        Refused items do not count, so that the batches of the others are those that they would be without them.
-        """
-        ready, n_good, n_bytes, window = [], 0, 0, self._window
-        for _, result in prepared:
-            ready.append(result)
-            n_good += not isinstance(result[1], RejectedItem)
-            n_bytes += self._held_bytes(result)
-            # Where nearly all are refused the user should hear of them nevertheless.
-            if n_good == window or n_bytes > BYTES_HELD or len(ready) == _MOST_WINDOWS * window:
-                break
-        return ready
-
     def _encode_window(self, items, window, model, X_out, kept, report):
-        """Encode pairs of a group and its prepared item or RejectedItem, each at all its rows, into ``X_out``.
+        """Encode pairs of a group and its prepared item, each at all its rows, into ``X_out``.
 
         Gives the errors; with ``on_error="raise"`` raises the first.
         """
         errors = []
-
-        prepared, groups, n_rejected = [], [], 0
-        for group, item in window:
-            if isinstance(item, RejectedItem):
-                self._reject(items, group[1], item, errors)
-                n_rejected += 1
-            else:
-                prepared.append(item)
-                groups.append(group)
-        report(n_rejected)
-        for positions in self._batches(prepared, model) if prepared else ():
+        groups, prepared = zip(*window, strict=True)
+        for positions in self._batches(prepared, model):
             if kept is not None:
                 position_of = {id(groups[position]): position for position in positions}
                 mine = kept.take([groups[position] for position in positions], report, begins=True)

@@ -239,8 +239,8 @@ def _single_threaded(function):
     """Call a function on one thread of torch: other numbers of threads round otherwise."""
     import torch
 
-    with divided_threads(torch.get_num_threads()) as divide:
-        divide()
+    with divided_threads() as divide:
+        divide(torch.get_num_threads())
         return function()
 
 

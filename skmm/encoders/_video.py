@@ -309,6 +309,9 @@ class VideoEncoder(ImageEncoder):
         clips = [_stack(frames, samples[places]) for places in _clips(len(samples), self._clip_length)]
         return _Prepared(clips, np.arange(len(clips)))
 
+    def _prepared_bytes(self, prepared):
+        return sum(map(super()._prepared_bytes, prepared.inputs)) if isinstance(prepared, _Prepared) else 0
+
     def _batches(self, prepared, model):
         n_inputs = self._rows_per_batch(prepared[0].inputs[0], model)
         together, size = [], 0

@@ -503,13 +503,13 @@ class TestContract:
         items = [(RATE, sound(RATE * (1 + i % 3), i)) for i in range(12)]
         expected = encoder().fit_transform(items)
         windows = []
-        take = AudioEncoder._take_window
+        encode = AudioEncoder._encode_window
 
-        def note(self, prepared):
-            windows.append(take(self, prepared))
-            return windows[-1]
+        def note(self, items, window, *rest):
+            windows.append(window)
+            return encode(self, items, window, *rest)
 
-        monkeypatch.setattr(AudioEncoder, "_take_window", note)
+        monkeypatch.setattr(AudioEncoder, "_encode_window", note)
         for module in (_base, _ahead):
             monkeypatch.setattr(module, "BYTES_HELD", 4 * RATE * 3)
         assert_allclose(encoder(store=None).fit_transform(items), expected, atol=1e-6)

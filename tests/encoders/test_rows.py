@@ -4,10 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import timm
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
+from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _base
 
 RNG = np.random.default_rng(0)
 N = 13
@@ -81,32 +82,66 @@ def test_threads_of_torch_and_of_the_caller(kind, make, torch_threads):
             assert_same(kind, found, expected)
 
 
+def show_company(monkeypatch, encoder):
+    """Let rows tell what the network saw beside them: all of the batch, and on how many threads."""
+    forward = type(encoder)._forward
+
+    def note(self, model, batch):
+        rows = forward(self, model, batch)
+        company = torch.arange(1, len(rows) + 1, dtype=rows.dtype) @ rows
+        return rows + company + 10 * len(rows) + 1000 * torch.get_num_threads()
+
+    monkeypatch.setattr(type(encoder), "_forward", note)
+
+
+def mixtures(kind):
+    """Give places of bad items between the good ones, and these: few and many, alone, in a row, at both ends."""
+    rng = np.random.default_rng(2)
+    for n_good in (1, 2, N):
+        for n_bad, places in ((1, "first"), (7, "last"), (30, "first"), (5, "anywhere")):
+            is_bad = np.arange(n_good + n_bad) < n_bad
+            yield (
+                {"first": is_bad, "last": is_bad[::-1], "anywhere": rng.permutation(is_bad)}[places],
+                ITEMS[kind][:n_good],
+            )
+
+
+@pytest.mark.filterwarnings("ignore:.* items could not be encoded")
+@pytest.mark.parametrize("n_workers", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [2, "auto"])
 @pytest.mark.parametrize("kind", ITEMS)
-def test_what_stands_around_bad_items_is_exactly_as_without_them(kind, make, monkeypatch):
-    # One worker, as for all but images and videos on a CPU; many windows and batches.
-    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
-    encoder = make(kind, batch_size=2, on_error="missing")
+def test_what_stands_around_bad_items_is_exactly_as_without_them(
+    kind, batch_size, n_workers, make, monkeypatch, torch_threads
+):
+    torch_threads(4)
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: n_workers)
+    monkeypatch.setattr(_base, "available_cpus", lambda: n_workers)
+    encoder = make(kind, batch_size=batch_size, on_error="missing")
+    # Several windows and rounds.
     monkeypatch.setattr(type(encoder), "_window", 3)
-    items = ITEMS[kind]
-    expected = encoder.transform(items)
-    for places in ([0], [5], [N], [1, 2, 3, 8], range(N + 1)):
-        mixed = [item for i in range(N + 1) for item in [*[bad(kind, i)] * (i in places), *items[i : i + 1]]]
-        with pytest.warns(UserWarning, match="could not be encoded"):
-            out = encoder.transform(mixed)
-        is_bad = np.isnan(out).all(axis=1)
-        assert is_bad.sum() == len(places)
-        assert_array_equal(out[~is_bad], expected)
+    show_company(monkeypatch, encoder)
+    expected = {}
+    for is_bad, good in mixtures(kind):
+        if len(good) not in expected:
+            expected[len(good)] = encoder.transform(good)
+        rest = iter(good)
+        out = encoder.transform([bad(kind, i) if wrong else next(rest) for i, wrong in enumerate(is_bad)])
+        assert np.isnan(out[is_bad]).all()
+        assert_array_equal(out[~is_bad], expected[len(good)])
 
 
-@pytest.mark.parametrize("kind", ["image", "frames", "clips"])
-def test_what_stands_around_bad_items_where_workers_share_the_items(kind, make, monkeypatch):
-    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 3)
-    encoder = make(kind, on_error="missing")
-    items = ITEMS[kind]
-    expected = encoder.transform(items)
-    with pytest.warns(UserWarning, match="2 of 15 items could not be encoded"):
-        out = encoder.transform([*items[:4], bad(kind, 0), *items[4:], bad(kind, 1)])
-    assert_same(kind, np.delete(out, [4, 14], axis=0), expected)
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("n_workers", [2, 4])
+def test_networks_that_round_by_the_size_of_batches(name, n_workers, monkeypatch, torch_threads):
+    torch_threads(4)
+    torch.manual_seed(0)
+    network = timm.create_model(name, pretrained=False, num_classes=0).eval()
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: n_workers)
+    encoder = ImageEncoder(network, device="cpu", precision="float32", store=None, on_error="missing").fit(IMAGES)
+    expected = encoder.transform(IMAGES)
+    with pytest.warns(UserWarning, match="3 of 16 items could not be encoded"):
+        out = encoder.transform([*IMAGES[:4], bad("image", 0), bad("image", 1), *IMAGES[4:], bad("image", 2)])
+    assert_array_equal(np.delete(out, [4, 5, 15], axis=0), expected)
 
 
 def test_bad_items_alone_are_reported_before_all_of_them_are_read(make, monkeypatch):
