@@ -51,8 +51,27 @@ def test_correction_holds_where_the_ordinary_test_does_not():
 def test_equal_differences():
     assert corrected_t_test([0, 0, 0], 0.5).pvalue == 1
     better = corrected_t_test([0.5, 0.5, 0.5], 0.5)
-    assert (better.statistic, better.pvalue, better.low, better.high) == (np.inf, 0, 0.5, 0.5)
+    assert (better.statistic, better.low, better.high) == (np.inf, 0.5, 0.5)
+    # The sign test: of the 8 ways in which three signs can fall, 2 are all the same.
+    assert better.pvalue == 2 / 8
     assert corrected_t_test([-0.5, -0.5], 0.5).statistic == -np.inf
+    # Equal but for rounding.
+    rounded = np.array([0.95, 0.9, 0.85]) - np.array([0.9, 0.85, 0.8])
+    assert np.ptp(rounded) > 0
+    assert corrected_t_test(rounded, 0.5).pvalue == 2 / 8
+
+
+def test_accuracies_that_often_differ_by_the_same_are_not_called_different():
+    """Two folds of ten rows: of equally good strategies one is often better by one row in both."""
+    rng = np.random.default_rng(0)
+    right = rng.binomial(10, 0.9, size=(1000, 2, 2)) / 10
+    found = [gain_over_best(scores, [reference], 1.0, 0.95) for scores, reference in right]
+    same = np.ptp(right[:, 0] - right[:, 1], axis=1) < 1e-12
+    assert sum(p < 1 for (*_, p) in np.array(found)[same]) > 100
+    assert np.mean([p < 0.05 for *_, p in found]) <= 0.05
+    for gain, low, high, p in found:
+        assert low <= gain <= high
+        assert (p < 0.05) == (low > 0 or high < 0)
 
 
 @pytest.mark.parametrize("differences", [[0.1], [], [[0.1, 0.2]]])
