@@ -223,7 +223,8 @@ def _notes(comparison):
         "<p>All strategies were fitted and scored on the same folds. Intervals and tests are those of the corrected "
         "resampled t-test, which knows that training sets overlap (Nadeau and Bengio, 2003). Gain is the difference to "
         "the highest mean of a single modality. A strategy is called better only if it is better than every single "
-        f"modality, at {level} confidence after Holm's correction over all strategies that join modalities.</p>\n"
+        f"modality, at {level} confidence after Holm's correction over all strategies that join modalities; intervals "
+        "are those of each strategy by itself, without it.</p>\n"
         "<p>The highest of many means is high by luck as well: score the strategy that you choose on data kept "
         "aside.</p>\n"
     )
