@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.datasets import make_moons
+from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
+from sklearn.svm import SVC
 
 from skmm.model_selection import corrected_t_test, holm
 from skmm.model_selection._statistics import gain_over_best
@@ -22,6 +25,21 @@ def test_corrected_t_test_by_hand():
     # The quantile in closed form: t = a sqrt(2 / (1 - a^2)) with a = .95; the half width is t times 2/3.
     half = 0.95 * math.sqrt(2 / (1 - 0.95**2)) * 2 / 3
     assert (result.mean, result.low, result.high) == pytest.approx((2, 2 - half, 2 + half))
+
+
+def test_corrected_t_test_of_scikit_learns_example():
+    # "Statistical comparison of models using grid search" in scikit-learn's documentation compares two support vector
+    # machines over 10 times 10 folds, by the same test and by code of its own.
+    X, y = make_moons(noise=0.352, random_state=1, n_samples=100)
+    cv = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
+    rbf, linear = (
+        cross_val_score(SVC(kernel=kernel, random_state=0), X, y, cv=cv, scoring="roc_auc")
+        for kernel in ("rbf", "linear")
+    )
+    result = corrected_t_test(rbf - linear, 10 / 90)
+    # The p-value there is one-sided.
+    assert (result.statistic, result.pvalue / 2) == pytest.approx((0.750, 0.227), abs=5e-4)
+    assert stats.ttest_rel(rbf, linear).statistic == pytest.approx(2.611, abs=5e-4)
 
 
 def test_without_overlap_it_is_the_ordinary_paired_test():
