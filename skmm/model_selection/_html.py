@@ -46,7 +46,9 @@ _SCRIPT = """\
 for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
   const head = button.closest("th"), body = head.closest("table").tBodies[0], at = head.cellIndex;
   const up = head.getAttribute("aria-sort") === "descending";
-  const value = row => row.cells[at].dataset.value ?? row.cells[at].textContent;
+  // A strategy that failed has one wide cell instead of numbers.
+  const cell = row => row.cells[Math.min(at, row.cells.length - 1)];
+  const value = row => cell(row).dataset.value ?? cell(row).textContent;
   const rows = [...body.rows].sort((a, b) => value(a).localeCompare(value(b), undefined, {numeric: true}));
   const number = row => parseFloat(value(row));
   if (head.classList.contains("number")) rows.sort((a, b) =>
