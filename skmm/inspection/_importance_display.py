@@ -7,6 +7,9 @@ from ._importance import modality_importance
 from ._predictions import importance_of_predictions
 from ._scoring import check_one_result
 
+# Of a figure 600 pixels wide; with more, colours alone tell the interactions.
+_MAX_NUMBERED = 6
+
 
 class ModalityImportanceDisplay:
     """Bars of what each modality adds, or a table of what pairs do together.
@@ -153,7 +156,8 @@ class ModalityImportanceDisplay:
             Axes to draw into; None makes a new figure, 600 pixels wide.
 
         kind : {"importance", "interactions"}, default="importance"
-            What to draw: bars in order of importance, or the pairs, with synergy above 0 and redundancy below.
+            What to draw: bars in order of importance, or the pairs, with synergy above 0 and redundancy below; in
+            numbers as well for up to 6 modalities.
 
         Returns
         -------
@@ -200,12 +204,16 @@ class ModalityImportanceDisplay:
         image = ax.imshow(pairs, cmap="PuOr_r", vmin=-bound, vmax=bound, aspect="auto")
         places = range(len(result.modalities))
         for (i, j), value in np.ndenumerate(pairs):
-            if np.isfinite(value):
+            # Cells of more modalities are narrower than a number.
+            if np.isfinite(value) and len(pairs) <= _MAX_NUMBERED:
                 # White on the dark ends of the colours.
                 color = "white" if abs(value) > 0.6 * bound else "black"
                 text = f"{value:+.3f}\n± {2 * result.interactions_std[i, j]:.3f}"
                 ax.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
-        ax.set_xticks(places, result.modalities)
+        # Some 50 letters fit beside each other, those of the names to the left of the cells among them.
+        crowded = (len(pairs) + 1) * max(len(name) for name in result.modalities) > 50
+        ax.set_xticks(places, result.modalities, rotation=90 if crowded else 0)
         ax.set_yticks(places, result.modalities)
         ax.figure.colorbar(image, ax=ax, label="redundancy < 0 < synergy")
-        ax.set_title(f"interactions, in {result.score_name} (± 2 standard deviations)", fontsize=10)
+        spread = " (± 2 standard deviations)" if len(pairs) <= _MAX_NUMBERED else ""
+        ax.set_title(f"interactions, in {result.score_name}{spread}", fontsize=10)

@@ -228,19 +228,13 @@ def _check_corruption(corruption, groups):
 
 def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight):
     """Score all repeats of one curve, of shape (n_repeats, n_shares, n_scores)."""
-    everywhere = np.ones(columns.n_samples, dtype=bool)
     removed = [name for name in group if corruptions[name] == "remove"]
     random = len(removed) < len(group)
     scores, lost = [], None
     for order, seed in draws:
         if lost is None or random:
             rng = np.random.RandomState(seed)
-            parts = {
-                name: blank(columns.part(name), everywhere)
-                if name in removed
-                else corrupt(columns.part(name), corruptions[name], strength, rng)
-                for name in group
-            }
+            parts = {name: _spoil(columns.part(name), name, corruptions[name], strength, rng) for name in group}
             lost = Answers(intact.estimator, columns.replace(parts))
         scores.append([])
         for share in shares:
@@ -257,6 +251,20 @@ def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns
                     raise
                 raise cannot_predict(intact.estimator, removed, error) from error
     return scores
+
+
+def _spoil(part, name, corruption, strength, rng):
+    """Take a modality away in all rows, or corrupt it; an error says which one it was."""
+    if corruption == "remove":
+        return blank(part, np.ones(part.shape[0], dtype=bool))
+    try:
+        return corrupt(part, corruption, strength, rng)
+    except Exception as error:
+        error.add_note(
+            f"This happened in the modality {name!r}; leave it out of lose=[...], or give each modality a corruption "
+            "of its own in a dict."
+        )
+        raise
 
 
 def _mixed_score(scorer, intact, lost, rows, parts, columns, y, sample_weight):

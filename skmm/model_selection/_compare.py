@@ -137,7 +137,8 @@ def compare_fusions(
         Confidence of all intervals; one less it is the level of the tests.
 
     on_error : {"row", "raise"}, default="row"
-        Whether a strategy that fails becomes a row that says why, or an error.
+        Whether a strategy that fails becomes a row that says why, or an error. For the best strategy, fitted on all
+        data, ``"row"`` means a warning and no ``best_estimator_``.
 
     n_jobs : int or None, default=None
         Number of fits at the same time, by joblib. None means 1.
@@ -159,7 +160,8 @@ def compare_fusions(
         If parameters do not fit together, or there are fewer than two folds.
 
     KeyboardInterrupt
-        If interrupted before any strategy is finished. Later it is a warning, and the finished rows are returned.
+        If interrupted before any strategy is finished. Later, also while the best strategy is fitted on all data, it is
+        a warning, and the finished rows are returned.
 
     See Also
     --------
@@ -244,7 +246,19 @@ def compare_fusions(
         )
     elif refit is not False and comparison.best_strategy_ is not None:
         best = next(strategy for strategy in strategies if strategy.label == comparison.best_strategy_)
-        comparison.best_estimator_ = _fit(best, X, y, groups)
+        try:
+            comparison.best_estimator_ = _fit(best, X, y, groups)
+        except (Exception, KeyboardInterrupt) as error:
+            # An interrupt is no reason to lose the rows, whatever errors are to do.
+            if on_error == "raise" and isinstance(error, Exception):
+                error.add_note(f"This happened in the strategy {best.label!r}, as it was fitted on all data.")
+                raise
+            warnings.warn(
+                f"compare_fusions kept all rows, but could not fit the best strategy {best.label!r} on all data "
+                f"({error!r}), so there is no best_estimator_.",
+                UserWarning,
+                stacklevel=3,
+            )
     return comparison
 
 

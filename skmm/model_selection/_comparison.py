@@ -70,8 +70,8 @@ class FusionComparison:
         Name of the strategy of the highest mean; None if all failed.
 
     best_estimator_ : estimator
-        This strategy, fitted on all data. Only if ``refit`` is not False and nothing was interrupted. Of a strategy
-        that was tuned it is the fitted :class:`~sklearn.model_selection.GridSearchCV`.
+        This strategy, fitted on all data. Only if ``refit`` is not False, nothing was interrupted and the fit did not
+        fail. Of a strategy that was tuned it is the fitted :class:`~sklearn.model_selection.GridSearchCV`.
 
     See Also
     --------
@@ -116,6 +116,10 @@ class FusionComparison:
         return max(self._finished, key=lambda row: row.scores(metric).mean()).label
 
     def _check_metric(self, metric):
+        if not self._finished:
+            raise ValueError(
+                f"All strategies failed, so there are no scores; {self.rows[0].label!r}: {self.rows[0].error}"
+            )
         metric = metric or self.best_metric or self.metrics[0]
         if metric not in self.metrics:
             raise ValueError(f"metric={metric!r} is not among those scored: {self.metrics}.")

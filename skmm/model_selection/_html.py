@@ -46,7 +46,9 @@ _SCRIPT = """\
 for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
   const head = button.closest("th"), body = head.closest("table").tBodies[0], at = head.cellIndex;
   const up = head.getAttribute("aria-sort") === "descending";
-  const value = row => row.cells[at].dataset.value ?? row.cells[at].textContent;
+  // A strategy that failed has one wide cell instead of numbers.
+  const cell = row => row.cells[Math.min(at, row.cells.length - 1)];
+  const value = row => cell(row).dataset.value ?? cell(row).textContent;
   const rows = [...body.rows].sort((a, b) => value(a).localeCompare(value(b), undefined, {numeric: true}));
   const number = row => parseFloat(value(row));
   if (head.classList.contains("number")) rows.sort((a, b) =>
@@ -223,7 +225,8 @@ def _notes(comparison):
         "<p>All strategies were fitted and scored on the same folds. Intervals and tests are those of the corrected "
         "resampled t-test, which knows that training sets overlap (Nadeau and Bengio, 2003). Gain is the difference to "
         "the highest mean of a single modality. A strategy is called better only if it is better than every single "
-        f"modality, at {level} confidence after Holm's correction over all strategies that join modalities.</p>\n"
+        f"modality, at {level} confidence after Holm's correction over all strategies that join modalities; intervals "
+        "are those of each strategy by itself, without it.</p>\n"
         "<p>The highest of many means is high by luck as well: score the strategy that you choose on data kept "
         "aside.</p>\n"
     )

@@ -35,7 +35,9 @@ def corrected_t_test(differences, test_share, *, confidence=0.95):
         statistic : float
             t; 0 if all differences are 0, infinite if they are all the same otherwise.
         pvalue : float
-            Probability of a statistic at least as far from 0, if there is no difference.
+            Probability of a statistic at least as far from 0, if there is no difference. If all differences are the
+            same, and not 0, there is no variance to measure them by, and it is that of the sign test, 2 to the power
+            of 1 - k.
         df : int
             Degrees of freedom.
         mean, low, high : float
@@ -70,14 +72,21 @@ def corrected_t_test(differences, test_share, *, confidence=0.95):
             f"The corrected t-test needs the differences of at least 2 folds, got shape {differences.shape}."
         )
     df = len(differences) - 1
-    mean, spread = differences.mean(), np.sqrt((1 / len(differences) + test_share) * differences.var(ddof=1))
-    # The same in every fold: nothing to test, unless by a constant.
-    constant = 0.0 if mean == 0 else np.inf * np.sign(mean)
-    statistic = mean / spread if spread > 0 else constant
+    mean = differences.mean()
+    # Equal up to rounding, as accuracies of few rows often are; their sum of squares would be of rounding errors.
+    same = np.ptp(differences) <= 1e-10 * np.abs(differences).max()
+    spread = 0.0 if same else np.sqrt((1 / len(differences) + test_share) * differences.var(ddof=1))
+    if not same:
+        statistic = mean / spread
+        pvalue = 2 * stdtr(df, -abs(statistic))
+    elif mean == 0:
+        statistic, pvalue = 0.0, 1.0
+    else:
+        statistic, pvalue = np.inf * np.sign(mean), 2.0**-df
     half = stdtrit(df, (1 + confidence) / 2) * spread
     return Bunch(
         statistic=float(statistic),
-        pvalue=float(2 * stdtr(df, -abs(statistic))),
+        pvalue=float(pvalue),
         df=df,
         mean=float(mean),
         low=float(mean - half),
@@ -157,11 +166,16 @@ def gain_over_best(scores, references, test_share, confidence):
     tests = [corrected_t_test(scores - reference, test_share, confidence=confidence) for reference in references]
     shared = 1 - (1 - confidence) / n_references
     wide = [corrected_t_test(scores - reference, test_share, confidence=shared) for reference in references]
-    p_better = max(stdtr(test.df, -test.statistic) for test in tests)
-    p_worse = n_references * min(stdtr(test.df, test.statistic) for test in tests)
-    return (
-        min(test.mean for test in tests),
-        min(test.low for test in tests),
-        min(test.high for test in wide),
-        float(min(1, 2 * p_better, 2 * p_worse)),
-    )
+    p_better = max(_one_sided(test, 1) for test in tests)
+    p_worse = n_references * min(_one_sided(test, -1) for test in tests)
+    p = float(min(1, 2 * p_better, 2 * p_worse))
+    low, high = min(test.low for test in tests), min(test.high for test in wide)
+    if p >= 1 - confidence:
+        # Of equal differences the interval is a point, which knows less than it seems to.
+        low, high = min(low, 0.0), max(high, 0.0)
+    return min(test.mean for test in tests), low, high, p
+
+
+def _one_sided(test, sign):
+    """Give the p-value of a test against differences of the other sign."""
+    return test.pvalue / 2 if sign * test.statistic > 0 else 1 - test.pvalue / 2

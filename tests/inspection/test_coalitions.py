@@ -1,11 +1,13 @@
 """Weights of coalitions against the definitions, order by order."""
 
+from inspect import signature
 from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 
-from skmm.inspection._coalitions import leave_out, shapley
+from skmm.inspection import modality_contributions, modality_importance
+from skmm.inspection._coalitions import SampledCoalitions, leave_out, shapley
 
 
 def game(m, seed=0):
@@ -61,6 +63,13 @@ def test_exact_values_of_a_known_game():
     v = {s: float(0 in s and len(s) > 1) for s in game(3)}
     coalitions = shapley(3, True, 8, None)
     np.testing.assert_allclose(coalitions.weights.T @ values_of(coalitions, v), [2 / 3, 1 / 6, 1 / 6])
+
+
+@pytest.mark.parametrize("function", [modality_importance, modality_contributions])
+def test_ten_modalities_are_exact_by_default(function):
+    bound = signature(function).parameters["max_coalitions"].default
+    assert len(shapley(10, False, bound, None).members) == 2**10
+    assert isinstance(shapley(11, False, bound, np.random.RandomState(0)), SampledCoalitions)
 
 
 @pytest.mark.parametrize("m", [3, 6, 12])

@@ -1,5 +1,6 @@
 """Drawings hold what was computed."""
 
+import itertools
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import Bunch
 
 from skmm import CCAFusion, ImageDescriptor, ModalityFuser, ModalityVotingClassifier
 from skmm._plot import COLORS, GREY
@@ -92,6 +94,23 @@ def test_interactions(data, vote):
 def test_interactions_of_one_modality(data, vote):
     result = modality_importance(vote, data.X, data.y, modalities={"a": data.modalities["a"]}, n_repeats=2)
     assert len(ModalityImportanceDisplay(result).plot(kind="interactions").ax_.texts) == 0
+
+
+@pytest.mark.parametrize(("n_modalities", "length"), [(2, 20), (6, 7), (7, 2), (12, 20)])
+def test_interactions_of_many_modalities_stay_readable(n_modalities, length):
+    values = np.linspace(-0.1, 0.1, n_modalities**2).reshape(n_modalities, n_modalities)
+    result = Bunch(
+        modalities=[f"{i:a>{length}}" for i in range(n_modalities)],
+        interactions_mean=values,
+        interactions_std=np.abs(values),
+        score_name="accuracy",
+    )
+    display = ModalityImportanceDisplay(result).plot(kind="interactions")
+    display.figure_.canvas.draw()
+    numbers = [text.get_window_extent() for text in display.ax_.texts]
+    assert len(numbers) == (n_modalities**2 - n_modalities if n_modalities <= 6 else 0)
+    boxes = [numbers, [tick.get_window_extent() for tick in display.ax_.get_xticklabels()]]
+    assert not any(a.overlaps(b) for group in boxes for a, b in itertools.combinations(group, 2))
 
 
 def test_curves(data, vote):

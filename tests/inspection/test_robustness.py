@@ -164,5 +164,6 @@ def test_errors(data, model):
     with pytest.raises(ValueError, match=r"SVC cannot predict with the modalities \['a'\] missing"):
         missing_modality_curve(svc, X, y, modalities=data.modalities)
     assert missing_modality_curve(svc, X, y, modalities=data.modalities, corruption="noise").scores.min() < 0.97
-    with pytest.raises(ValueError, match="'blur' works on arrays and PIL images, got float"):
+    with pytest.raises(ValueError, match="'blur' works on arrays and PIL images, got float") as caught:
         missing_modality_curve(model, X, y, corruption="blur")
+    assert caught.value.__notes__[0].startswith("This happened in the modality 'a'; leave it out of lose=[...]")

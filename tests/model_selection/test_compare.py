@@ -205,6 +205,11 @@ def test_all_strategies_may_fail():
     assert comparison.best_strategy_ is None
     assert (comparison.to_frame()["verdict"] == "failed").all()
     assert repr(comparison) == "FusionComparison of 3 strategies over 5 folds: all failed"
+    for ask in (comparison.fold_scores, comparison.plot):
+        with pytest.raises(
+            ValueError, match="All strategies failed, so there are no scores; 'sepal alone': 5 of 5 fol"
+        ):
+            ask()
 
 
 @pytest.mark.parametrize("stop", [Failing(KeyboardInterrupt), Interrupting()], ids=["raised", "signal"])
@@ -280,6 +285,41 @@ def test_an_interrupted_comparison_in_processes_keeps_its_rows(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout == "['petal alone', 'sepal alone'] (2, 2)\n", done.stderr
     assert "interrupted after 2 of 3 strategies" in done.stderr
+
+
+class FailingOnAll(DummyClassifier):
+    """Has the best scores, and fails on all rows of the data at once."""
+
+    def __init__(self, error=ValueError):
+        super().__init__()
+        self.error = error
+
+    def fit(self, X, y):
+        if len(X) == 150:
+            raise self.error("too many rows")
+        return super().fit(X, y)
+
+    def score(self, X, y):
+        return 2.0
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_rows_are_kept_if_the_best_strategy_cannot_be_fitted_on_all_data(error):
+    added = {"winner": FailingOnAll(error)}
+    with pytest.warns(
+        UserWarning, match=rf"fit the best strategy 'winner' on all data \({error.__name__}\('too many rows'"
+    ):
+        comparison = compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, extra=added)
+    assert comparison.best_strategy_ == "winner"
+    assert (comparison.to_frame()["error"] == "").all()
+    assert len(comparison.rows) == 4
+    assert not hasattr(comparison, "best_estimator_")
+
+
+def test_an_error_on_all_data_can_be_raised():
+    with pytest.raises(ValueError, match="too many rows") as caught:
+        compare_fusions(X, y, IRIS, CLASSIFIER, **FEW, extra={"winner": FailingOnAll()}, on_error="raise")
+    assert caught.value.__notes__ == ["This happened in the strategy 'winner', as it was fitted on all data."]
 
 
 def test_interrupted_before_anything_is_finished():

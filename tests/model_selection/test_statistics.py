@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.datasets import make_moons
+from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
+from sklearn.svm import SVC
 
 from skmm.model_selection import corrected_t_test, holm
 from skmm.model_selection._statistics import gain_over_best
@@ -22,6 +25,21 @@ def test_corrected_t_test_by_hand():
     # The quantile in closed form: t = a sqrt(2 / (1 - a^2)) with a = .95; the half width is t times 2/3.
     half = 0.95 * math.sqrt(2 / (1 - 0.95**2)) * 2 / 3
     assert (result.mean, result.low, result.high) == pytest.approx((2, 2 - half, 2 + half))
+
+
+def test_corrected_t_test_of_scikit_learns_example():
+    # "Statistical comparison of models using grid search" in scikit-learn's documentation compares two support vector
+    # machines over 10 times 10 folds, by the same test and by code of its own.
+    X, y = make_moons(noise=0.352, random_state=1, n_samples=100)
+    cv = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
+    rbf, linear = (
+        cross_val_score(SVC(kernel=kernel, random_state=0), X, y, cv=cv, scoring="roc_auc")
+        for kernel in ("rbf", "linear")
+    )
+    result = corrected_t_test(rbf - linear, 10 / 90)
+    # The p-value there is one-sided.
+    assert (result.statistic, result.pvalue / 2) == pytest.approx((0.750, 0.227), abs=5e-4)
+    assert stats.ttest_rel(rbf, linear).statistic == pytest.approx(2.611, abs=5e-4)
 
 
 def test_without_overlap_it_is_the_ordinary_paired_test():
@@ -51,8 +69,27 @@ def test_correction_holds_where_the_ordinary_test_does_not():
 def test_equal_differences():
     assert corrected_t_test([0, 0, 0], 0.5).pvalue == 1
     better = corrected_t_test([0.5, 0.5, 0.5], 0.5)
-    assert (better.statistic, better.pvalue, better.low, better.high) == (np.inf, 0, 0.5, 0.5)
+    assert (better.statistic, better.low, better.high) == (np.inf, 0.5, 0.5)
+    # The sign test: of the 8 ways in which three signs can fall, 2 are all the same.
+    assert better.pvalue == 2 / 8
     assert corrected_t_test([-0.5, -0.5], 0.5).statistic == -np.inf
+    # Equal but for rounding.
+    rounded = np.array([0.95, 0.9, 0.85]) - np.array([0.9, 0.85, 0.8])
+    assert np.ptp(rounded) > 0
+    assert corrected_t_test(rounded, 0.5).pvalue == 2 / 8
+
+
+def test_accuracies_that_often_differ_by_the_same_are_not_called_different():
+    """Two folds of ten rows: of equally good strategies one is often better by one row in both."""
+    rng = np.random.default_rng(0)
+    right = rng.binomial(10, 0.9, size=(1000, 2, 2)) / 10
+    found = [gain_over_best(scores, [reference], 1.0, 0.95) for scores, reference in right]
+    same = np.ptp(right[:, 0] - right[:, 1], axis=1) < 1e-12
+    assert sum(p < 1 for (*_, p) in np.array(found)[same]) > 100
+    assert np.mean([p < 0.05 for *_, p in found]) <= 0.05
+    for gain, low, high, p in found:
+        assert low <= gain <= high
+        assert (p < 0.05) == (low > 0 or high < 0)
 
 
 @pytest.mark.parametrize("differences", [[0.1], [], [[0.1, 0.2]]])

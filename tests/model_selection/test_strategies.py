@@ -120,6 +120,20 @@ def test_scikit_learns_searches(kind, options):
     assert search.predict(X).shape == y.shape
 
 
+@pytest.mark.parametrize("kind", [RandomizedSearchCV, HalvingGridSearchCV])
+@pytest.mark.filterwarnings("ignore:The least populated class in y")
+def test_searches_over_all_levels(kind):
+    options = {"n_iter": 16} if kind is RandomizedSearchCV else {"min_resources": 50, "factor": 2}
+    added = {"chance": DummyClassifier()}
+    grid = fusion_grid(IRIS, CLASSIFIER, exclude=["cca"], extra=added, tune=False, random_state=0)
+    search = kind(Pipeline([("model", CLASSIFIER)]), grid, cv=2, error_score="raise", random_state=0, **options)
+    search.fit(X, y)
+    tried = {str(params["model"]) for params in search.cv_results_["params"]}
+    assert tried == {str(candidates["model"][0]) for candidates in grid}
+    assert len(tried) == 16
+    assert search.best_score_ > 0.9
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
