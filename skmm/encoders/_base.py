@@ -378,7 +378,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         def rounds(prepared):
             return rounds_of(accepted(prepared), self._window, n_workers, self._prepared_bytes, BYTES_HELD)
 
-        # What is closed at once if an error ends the loop early ends its threads.
+        # All is closed at once if an error ends the loop early, and the threads with it.
         with ExitStack() as stack:
             if n_workers == 1:
                 n_threads = available_cpus() if self._prepare_in_threads and len(groups) > 1 else 0

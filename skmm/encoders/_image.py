@@ -141,7 +141,8 @@ class ImageEncoder(ModelEncoder):
     JPEG files much larger than the network's input are decoded at a reduced scale.
 
     Images are resized and cropped by timm, as its evaluation does, and normalised per batch on the device.
-    A row depends on its image alone up to rounding (1e-5 in float32 on CPU).
+    A row depends on its image alone up to rounding (1e-5 in float32 on CPU). What is encoded together follows from
+    the accepted images alone, so that those refused between them change no bit.
 
     Pickles hold the parameters, not the weights of named models; a module in memory travels with its
     encoder, and clones share it.

@@ -1,12 +1,13 @@
 """Work ahead of time: order, bounds by number and by bytes, early ends and errors."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
 from skmm.encoders import _ahead
-from skmm.encoders._ahead import in_order
+from skmm.encoders._ahead import in_order, in_pool
 
 
 class Worker:
@@ -75,3 +76,19 @@ def test_errors_are_passed_on(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         list(in_order(divide, range(50), 2, ahead=8, size=lambda result: 1))
     assert threading.active_count() == n_threads
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_a_pool_that_others_use_as_well(chunk):
+    with ThreadPoolExecutor(2) as pool:
+        first = in_pool(lambda task: 2 * task, range(50), pool, ahead=4, chunk=chunk)
+        second = in_pool(lambda pair: pair[1] + 1, first, pool, ahead=2)
+        assert list(second) == [((i, 2 * i), 2 * i + 1) for i in range(50)]
+
+
+def test_no_more_chunks_than_allowed_wait():
+    taken = []
+    with ThreadPoolExecutor(1) as pool:
+        with closing(in_pool(abs, (taken.append(i) or i for i in range(100)), pool, ahead=2, chunk=5)) as line:
+            assert next(line) == (0, 0)
+        assert len(taken) == 15

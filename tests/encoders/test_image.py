@@ -353,6 +353,11 @@ class TestContract:
         for rows in found.values():
             assert_allclose(rows, found[1, 1], rtol=0, atol=1e-5 * np.abs(rows).max())
 
+    def test_images_of_their_own_size_are_held_by_their_bytes(self, tiny_image_model):
+        fitted = encoder().fit(IMAGES)
+        assert fitted._prepared_bytes(fitted._prepare_item(IMAGES[0])) == 3 * 32 * 32
+        assert fitted._prepared_bytes(Image.new("RGB", (40, 30))) == 3600
+
     def test_an_error_stops_the_threads(self):
         items = [np.full((4, 4), i % 256, np.uint16) for i in range(300)]
         items[40] = "nowhere.png"

@@ -337,6 +337,12 @@ class TestContract:
         assert max(n for n, *_ in module.seen) == 2
         assert_allclose(out, encoder().fit_transform(CLIPS), atol=1e-6)
 
+    def test_videos_are_held_by_the_bytes_of_their_frames(self):
+        fitted = encoder(n_frames=4).fit([None])
+        video = fitted._prepare_item(noise(9))
+        assert len(video.inputs) == 4
+        assert fitted._prepared_bytes(video) == 4 * 3 * 4 * 4
+
     def test_more_videos_than_a_window(self):
         fitted = encoder(n_frames=2).fit([None])
         assert 2 * fitted._window < 150
