@@ -3,6 +3,7 @@
 import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from .._base import ModalityComposition
 from .._validation import check_table, resolve_columns, safe_indexing
@@ -60,6 +61,7 @@ class ModalityColumns:
                     "modalities={'text': 'caption', 'table': ['price', 'weight']}, with a name for each group of "
                     "columns of X."
                 )
+            check_is_fitted(composite)
             self.positions = {name: list(composite._positions(self.X, name)) for name in composite._active()}
         else:
             if not isinstance(modalities, dict) or not modalities:

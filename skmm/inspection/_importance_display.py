@@ -211,7 +211,7 @@ class ModalityImportanceDisplay:
                 text = f"{value:+.3f}\n± {2 * result.interactions_std[i, j]:.3f}"
                 ax.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
         # Some 50 letters fit beside each other, those of the names to the left of the cells among them.
-        crowded = (len(pairs) + 1) * max(len(name) for name in result.modalities) > 50
+        crowded = (len(pairs) + 1) * max(len(str(name)) for name in result.modalities) > 50
         ax.set_xticks(places, result.modalities, rotation=90 if crowded else 0)
         ax.set_yticks(places, result.modalities)
         ax.figure.colorbar(image, ax=ax, label="redundancy < 0 < synergy")

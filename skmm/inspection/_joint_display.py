@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from .._missing import missing_rows
 from .._plot import BLUE, COLORS, GREY, MARKERS, VERMILION, make_axes
@@ -17,6 +18,7 @@ from ._columns import find_composite
 def _find_joint(estimator):
     """Give the joint embedding in a fitted estimator, and the fuser in front of it or None."""
     fuser = find_composite(estimator)
+    check_is_fitted(estimator if fuser is None else fuser)
     found = fuser.fusion_ if isinstance(fuser, ModalityFuser) else estimator
     while isinstance(found, Pipeline):
         found = found.steps[0][1]

@@ -186,6 +186,10 @@ def compare_fusions(
 
     **Missing modalities** are treated as each strategy treats them.
 
+    **Encoding.** Encoders that run a network compute no embedding twice, whatever the strategy, fold or process. Other
+    transformers are fitted anew each time; one that learns nothing from the rows, such as
+    :class:`~skmm.ImageDescriptor`, is better applied once, before, with ``"passthrough"`` in its place.
+
     References
     ----------
     .. [1] Nadeau, Bengio (2003). "Inference for the generalization error". Machine Learning 52.

@@ -19,6 +19,8 @@ _NAME_WIDTH = 20
 class FusionComparisonDisplay:
     """Means of all strategies with their intervals, beside the best single modality.
 
+    Short strokes are the folds. At the right stand the gains, with a star if the verdict is better or worse.
+
     Parameters
     ----------
     frame : pandas.DataFrame

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -139,6 +141,15 @@ def test_no_modalities_to_be_found():
         assert find_composite(estimator) is None
         with pytest.raises(ValueError, match=r"Pipeline neither has modalities nor begins with .* pass modalities="):
             ModalityColumns(estimator, X, None)
+
+
+@pytest.mark.parametrize("estimator", list(wrapped()), ids=lambda estimator: type(estimator).__name__)
+def test_an_estimator_must_be_fitted(estimator):
+    if isinstance(estimator, FrozenEstimator):
+        # Its clone is itself.
+        estimator = estimator.estimator
+    with pytest.raises(NotFittedError):
+        ModalityColumns(clone(estimator), frame(), None)
 
 
 def test_bad_modalities():

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -315,6 +317,11 @@ def test_errors(data, vote, fuser):
     curves = missing_modality_curve(vote, data.X, data.y, scoring=["accuracy"], n_repeats=1)
     with pytest.raises(ValueError, match="draws the result of one score"):
         MissingModalityCurveDisplay(curves).plot()
+    for unfitted in (clone(fuser), CCAFusion(4), make_pipeline(clone(fuser), LogisticRegression())):
+        with pytest.raises(NotFittedError):
+            JointEmbeddingDisplay.from_estimator(unfitted, data.X)
+        with pytest.raises(NotFittedError):
+            CanonicalCorrelationDisplay.from_estimator(unfitted)
     with pytest.raises(ValueError, match="ModalityVotingClassifier has no joint embedding; fit a CCAFusion"):
         JointEmbeddingDisplay.from_estimator(vote, data.X)
     with pytest.raises(ValueError, match=r"components must be two numbers below 4, .* got \(0, 4\)"):
