@@ -56,8 +56,8 @@ class ImageEncoder(ModelEncoder):
           never changed: a copy runs where it is in training mode, or on another device or in
           another precision.
 
-        Weights of named models load from safetensors files, and code that a checkpoint brings along
-        never runs.
+        Weights of named models load from safetensors files (of a timm model on the hub that has none, from
+        torch's, read as weights only), and code that a checkpoint brings along never runs.
 
     preprocess : callable or dict, default=None
         For a module in memory, and only there. A callable maps an RGB PIL image to a tensor

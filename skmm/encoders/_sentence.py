@@ -166,6 +166,10 @@ def load_sentence_transformer(source, is_folder, revision, device, dtype):
         else:
             # Where it is unknown whether there is the marker, the rest could load as a model with another pooling.
             network = load_from_hub(hub_names(source), revision, load, "modules.json", hub_cache())
+    tokenizer = getattr(network[0], "tokenizer", None)
+    if getattr(tokenizer, "eos_token", None) is not None and tokenizer.pad_token is None:
+        # Models that go on with a text are made without padding; it is masked, whatever it is.
+        tokenizer.pad_token = tokenizer.eos_token
     weights = next(network.parameters(), None)
     if weights is not None and weights.dtype != dtype:
         # Networks without a transformer take no dtype when they load.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -24,6 +25,8 @@ from skmm.encoders._sentence import SentenceModel
 
 torch = pytest.importorskip("torch")
 sentence_transformers = pytest.importorskip("sentence_transformers")
+tokenizers = pytest.importorskip("tokenizers")
+transformers = pytest.importorskip("transformers")
 pl = pytest.importorskip("polars")
 
 needs_minilm = pytest.mark.skipif(
@@ -356,6 +359,23 @@ class TestLoading:
         assert captured.out == captured.err == ""
         encoder.set_params(verbose=True).fit_transform(TEXTS)
         assert "TextEncoder" in capfd.readouterr().err
+
+
+def test_model_made_without_padding(tmp_path):
+    """GPT-2 and its like have a token for the end of a text, and none for padding."""
+    vocab = {word: i for i, word in enumerate(["<|end|>", "<unk>", "the", "cat", "sat", "on", "mat"])}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="<unk>"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|end|>", unk_token="<unk>")
+    size = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32, "initializer_range": 0.3}
+    network = transformers.GPT2Model(transformers.GPT2Config(vocab_size=len(vocab), **size)).eval()
+    tokenizer.save_pretrained(tmp_path)
+    network.save_pretrained(tmp_path)
+    texts = ["the cat", "the cat sat on the mat", "the mat", "on the mat the cat sat on the mat the cat"]
+    X = TextEncoder(tmp_path, device="cpu", precision="float32", store=None).fit_transform(texts)
+    with torch.inference_mode():
+        expected = [network(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in texts]
+    assert_allclose(X, torch.stack(expected), atol=1e-5)
 
 
 class TestModelThatCannotBeHad:
