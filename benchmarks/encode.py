@@ -28,6 +28,7 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
 
@@ -40,7 +41,7 @@ from sentence_transformers import SentenceTransformer
 from timm.models import save_for_hf
 
 from skmm import ImageEncoder, TextEncoder
-from skmm._torch import divided_threads, resolve_precision
+from skmm._torch import divided_threads, resolve_device, resolve_precision
 from skmm.encoders._base import available_cpus
 
 NETWORKS = ("mobilenetv3_small_100", "resnet18")
@@ -98,13 +99,10 @@ def time_texts(texts, runs):
                 model.embed(dict(batch)).float().numpy()
 
     plain = SentenceTransformer(encoder._find_source()[0], device=str(model.network.device))
-    # Only the better of the two is a limit; one run of each tells which.
-    bares = {"bare, same batches": lambda: bare(own), "bare, sorted batches of 32": lambda: bare(by_32)}
-    tried = interleaved(bares, len(texts), 1)
-    best = max(tried, key=tried.get)
     calls = {
         "skmm": lambda: encoder.transform(texts),
-        best: bares[best],
+        "bare, same batches": lambda: bare(own),
+        "bare, sorted batches of 32": lambda: bare(by_32),
         "sentence-transformers": lambda: plain.encode(texts, show_progress_bar=False),
     }
     return interleaved(calls, len(texts), runs)
@@ -128,12 +126,9 @@ def time_images(name, paths, runs, folder, with_others=False):
             for _ in pool.map(encoder._prepare_item, paths):
                 pass
 
-    calls = {
-        "skmm": lambda: encoder.transform(paths),
-        "bare": bare_forward(encoder, len(paths)),
-        "a batch per core": forward_per_core(encoder, len(paths)),
-        "decode": decode,
-    }
+    calls = {"skmm": lambda: encoder.transform(paths), "bare": bare_forward(encoder, len(paths)), "decode": decode}
+    if encoder._get_model().device.type == "cpu":
+        calls["a batch per core"] = forward_per_core(encoder, len(paths))
     if with_others:
         calls["skmm, one worker"] = lambda: one_worker(encoder, paths)
         try:
@@ -151,7 +146,7 @@ def time_images(name, paths, runs, folder, with_others=False):
                 other = TimmEncoder(name)
             calls["embetter"] = lambda: other.transform(ImageLoader().fit_transform(paths))
     found = interleaved(calls, len(paths), runs)
-    forward = max(found["bare"], found["a batch per core"])
+    forward = max(found["bare"], found.get("a batch per core", 0))
     return {**found, "ceiling, 1/(1/F + 1/D)": 1 / (1 / forward + 1 / found["decode"])}
 
 
@@ -163,12 +158,13 @@ def ready_batch(encoder, n_rows):
 
 
 def bare_forward(encoder, n_images):
-    """Give a function that runs the encoder's network on that many ready images, in batches of 32."""
-    network, batch = encoder._get_model().network, ready_batch(encoder, 32)
+    """Give a function that runs the encoder's network on that many ready images, in batches of 32; on a GPU of 256."""
+    n_rows = 32 if encoder._get_model().device.type == "cpu" else 256
+    network, batch = encoder._get_model().network, ready_batch(encoder, n_rows)
 
     def forward():
         with torch.inference_mode():
-            for start in range(0, n_images, 32):
+            for start in range(0, n_images, n_rows):
                 network(batch[: n_images - start]).float().cpu().numpy()
 
     return forward
@@ -220,11 +216,16 @@ def main():
             rows.append({"task": task, "what": name, "per_second": rate, "skmm_over_it": found["skmm"] / rate})
             print(f"{task:32} {name:28} {rate:9.1f} items/s   skmm / it {found['skmm'] / rate:5.2f}")
         rows.append({"task": task, "what": "limit", "per_second": limit, "skmm_over_it": found["skmm"] / limit})
+    device = resolve_device("auto")
     machine = {"threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
-    machine["precision"] = str(resolve_precision("auto", torch.device("cpu")))
+    machine["precision"] = str(resolve_precision("auto", device))
+    if device.type == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name(device)
+    machine["packages"] = {name: version(name) for name in ("sentence-transformers", "timm", "torch", "transformers")}
     print(machine)
     found = {**machine, **vars(arguments), "rows": rows}
-    write("encode", found, time.perf_counter() - start)
+    # What was measured on a GPU stands beside what was measured on a CPU.
+    write("encode" if device.type == "cpu" else f"encode_{device.type}", found, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

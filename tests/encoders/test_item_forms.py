@@ -112,7 +112,8 @@ def film(make_video):
     return make_video(frames=list(CLIP))
 
 
-# Form as the guide writes it -> what makes an item of it from (folder, make_video), what it reads like, tolerance.
+# Form as the guide writes it -> what makes an item of it from (folder, make_video), what it reads like, tolerance; a
+# list of these where a row names several forms.
 BLUE = np.zeros_like(RGB) + np.array([0, 0, 255], dtype=np.uint8)
 GREYS = np.dstack([GREY] * 3)
 EXACT, CLOSE = 1e-6, 0.03
@@ -122,6 +123,10 @@ FORMS = {
         "path, as a string": (lambda folder, _: str(stored(photo(), folder)), RGB, EXACT),
         "path object": (lambda folder, _: stored(photo(), folder), RGB, EXACT),
         "bytes of a file": (lambda *_: photo(), RGB, EXACT),
+        "`bytearray` or `memoryview` of a file": [
+            (lambda *_: bytearray(photo()), RGB, EXACT),
+            (lambda *_: memoryview(photo()), RGB, EXACT),
+        ],
         "PIL image": (lambda *_: Image.fromarray(RGB), RGB, EXACT),
         "array (height, width, 3), uint8": (lambda *_: RGB, RGB, EXACT),
         "array (3, height, width)": (lambda *_: np.moveaxis(RGB, 2, 0), RGB, EXACT),
@@ -148,12 +153,25 @@ FORMS = {
         "bytes of a FLAC file": (lambda *_: recording("FLAC"), SOUND / 2**15, EXACT),
         "bytes of an OGG file": (lambda *_: recording("OGG"), SOUND / 2**15, CLOSE),
         "bytes of an MP3 file": (lambda *_: recording("MP3"), SOUND / 2**15, CLOSE),
+        "bytes of an AIFF file": (lambda *_: recording("AIFF"), SOUND / 2**15, EXACT),
+        "`bytearray` or `memoryview` of a file": [
+            (lambda *_: bytearray(recording()), SOUND / 2**15, EXACT),
+            (lambda *_: memoryview(recording()), SOUND / 2**15, EXACT),
+        ],
         "pair `(sampling_rate, waveform)`": (lambda *_: (RATE, SOUND / 2**15), SOUND / 2**15, EXACT),
         'dict with "sampling_rate" and "array"': (
             lambda *_: {"sampling_rate": RATE, "array": SOUND / 2**15},
             SOUND / 2**15,
             EXACT,
         ),
+        'dict with "bytes" or "path"': [
+            (lambda *_: {"bytes": recording(), "path": "gone.wav"}, SOUND / 2**15, EXACT),
+            (lambda folder, _: {"bytes": None, "path": str(stored(recording(), folder))}, SOUND / 2**15, EXACT),
+        ],
+        "waveform as a list or a torch tensor": [
+            (lambda *_: (RATE, (SOUND / 2**15).tolist()), SOUND / 2**15, EXACT),
+            (lambda *_: (RATE, torch.from_numpy(SOUND / 2**15)), SOUND / 2**15, EXACT),
+        ],
         "bare waveform": (lambda *_: SOUND / 2**15, SOUND / 2**15, EXACT),
         "waveform of integers": (lambda *_: (RATE, SOUND), SOUND / 2**15, EXACT),
         "waveform of several channels": (lambda *_: (RATE, np.stack([SOUND / 2**14, 0 * SOUND])), SOUND / 2**15, EXACT),
@@ -163,6 +181,10 @@ FORMS = {
         "path, as a string": (lambda folder, make: str(stored(film(make), folder)), CLIP, EXACT),
         "path object": (lambda folder, make: stored(film(make), folder), CLIP, EXACT),
         "bytes of a file": (lambda _, make: film(make), CLIP, EXACT),
+        "`bytearray` or `memoryview` of a file": [
+            (lambda _, make: bytearray(film(make)), CLIP, EXACT),
+            (lambda _, make: memoryview(film(make)), CLIP, EXACT),
+        ],
         "array (frames, height, width, channels)": (lambda *_: CLIP, CLIP, EXACT),
         "array (frames, height, width)": (lambda *_: CLIP[..., 0], np.repeat(CLIP[..., :1], 3, axis=3), EXACT),
         "list of images": (lambda folder, _: [stored(photo(), folder), *CLIP[1:]], CLIP, EXACT),
@@ -179,16 +201,16 @@ def documented():
 
 @pytest.mark.parametrize(("kind", "form"), documented())
 def test_each_row_of_the_table(kind, form, encoders, tmp_path, request):
-    make, like, tolerance = FORMS[kind][form]
     if kind == "video":
         pytest.importorskip("av")
-    item = make(tmp_path, request.getfixturevalue("make_video") if kind == "video" else None)
-    encoder = encoders[kind]
-    # Neither of them alone, so that the form of one says nothing about the column.
-    rows = encoder.fit_transform([item, None, like])
-    assert np.isnan(rows[1]).all()
-    assert_allclose(rows[0], rows[2], atol=tolerance)
-    assert np.abs(rows[2]).max() > 0.1
+    make_video = request.getfixturevalue("make_video") if kind == "video" else None
+    forms = FORMS[kind][form]
+    for make, like, tolerance in forms if isinstance(forms, list) else [forms]:
+        # Neither of them alone, so that the form of one says nothing about the column.
+        rows = encoders[kind].fit_transform([make(tmp_path, make_video), None, like])
+        assert np.isnan(rows[1]).all()
+        assert_allclose(rows[0], rows[2], atol=tolerance)
+        assert np.abs(rows[2]).max() > 0.1
 
 
 def test_each_test_is_a_row_of_the_table():
