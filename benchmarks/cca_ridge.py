@@ -116,13 +116,13 @@ def choices(X, blocks, k, n_rows):
             taken, fusion = fit_timed(CCAFusion(k, regularization=ridge, blocks=blocks), sample)
             times["fit"].append(taken)
             reached[ridge] = fusion.score(others)
-        times_of = {}
-        times_of["cv"], fusion = fit_timed(CCAFusion(k, regularization="cv", blocks=blocks), sample)
-        times_of["grid"], found = fit_timed(search, sample)
+        taken, fusion = fit_timed(CCAFusion(k, regularization="cv", blocks=blocks), sample)
+        times["cv"].append(taken)
+        taken, found = fit_timed(search, sample)
+        times["grid"].append(taken)
         chosen = {"cv": next(iter(fusion.regularization_.values())), "grid": found.best_params_["regularization"]}
         for way, ridge in chosen.items():
             shortfalls[way].append(max(reached.values()) - reached[ridge])
-            times[way].append(times_of[way])
     fit = statistics.median(times["fit"])
     return {
         way: {"shortfall": float(np.mean(shortfalls[way])), "fits": statistics.median(times[way]) / fit}

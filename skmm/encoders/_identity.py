@@ -60,8 +60,7 @@ def checkpoint_files(folder):
     """Give the names of the files below a folder, within it and sorted; folders that are links are looked into."""
     names, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        found = os.stat(parent)
-        where = found.st_dev, found.st_ino
+        where = os.path.realpath(parent)
         # A link to a folder above goes round for ever.
         folders[:] = [] if where in seen else sorted(name for name in folders if not name.startswith("."))
         seen.add(where)
