@@ -18,11 +18,42 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skmm
-from skmm import CCAFusion, LDAFusion, ModalityFuser, ModalityStackingClassifier, ModalityVotingClassifier, PCAFusion
+from skmm import (
+    AverageFusion,
+    CCAFusion,
+    ConcatFusion,
+    KernelCCAFusion,
+    KernelFusion,
+    LDAFusion,
+    ModalityFuser,
+    ModalityStackingClassifier,
+    ModalityVotingClassifier,
+    PCAFusion,
+    PLSFusion,
+    ProductFusion,
+)
 from skmm.model_selection import corrected_t_test, holm
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ("soft", "hard", "product", "max", "median", "rank")
+# Every fusion of features and joint embedding.
+FUSIONS = {
+    "concat": ConcatFusion(),
+    "average": AverageFusion(),
+    "average, not aligned": AverageFusion(align=False),
+    "average, random maps": AverageFusion(reduction="random", random_state=0),
+    "average, weights cv": AverageFusion(weights="cv"),
+    "product, outer": ProductFusion(random_state=0),
+    "product, hadamard": ProductFusion("hadamard", max_features=1024, random_state=0),
+    "product, compact": ProductFusion("compact", max_features=1024, random_state=0),
+    "pca": PCAFusion(64),
+    "lda": LDAFusion(),
+    "cca": CCAFusion(32),
+    "pls": PLSFusion(32),
+    "kernel": KernelFusion(random_state=0),
+    "kernel, alignment": KernelFusion(weights="alignment", random_state=0),
+    "kernel cca": KernelCCAFusion(32, random_state=0),
+}
 
 
 def data_folder(name):
@@ -52,10 +83,7 @@ def strategies(columns):
     """
     members = [(view, classifier(), part) for view, part in columns.items()]
     blocks = [(view, "passthrough", part) for view, part in columns.items()]
-    fusions = {"concat": "concat", "pca": PCAFusion(64), "lda": LDAFusion(), "cca": CCAFusion(32)}
-    found = {
-        f"fuse {label}": make_pipeline(ModalityFuser(blocks, fusion), classifier()) for label, fusion in fusions.items()
-    }
+    found = fused(blocks, FUSIONS)
     # The rules are applied to the members fitted for "vote soft", which do not depend on the rule.
     found["vote soft"] = ModalityVotingClassifier(members)
     found["vote soft, calibrated"] = ModalityVotingClassifier(members, calibration="temperature")
@@ -64,9 +92,16 @@ def strategies(columns):
     final = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     found["stack"] = ModalityStackingClassifier(members)
     found["stack + columns"] = ModalityStackingClassifier(members, final, passthrough=True)
-    fused = ModalityFuser(blocks, PCAFusion(64))
-    found["stack + fused pca"] = ModalityStackingClassifier(members, final, passthrough=fused)
+    pca = ModalityFuser(blocks, PCAFusion(64))
+    found["stack + fused pca"] = ModalityStackingClassifier(members, final, passthrough=pca)
     return found
+
+
+def fused(blocks, fusions):
+    """Give the classifier on each fusion of the same blocks, by its label in the table."""
+    return {
+        f"fuse {label}": make_pipeline(ModalityFuser(blocks, fusion), classifier()) for label, fusion in fusions.items()
+    }
 
 
 def score_fold(estimators, columns, X, y, train, test, score):

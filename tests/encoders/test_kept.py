@@ -196,19 +196,21 @@ class TestWorkers:
         expected = clone(encoder).set_params(store=None).fit_transform(images)
         monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
         encode, known, batches = ImageEncoder._encode_batch, threading.local(), []
-        begun, others_are_done = threading.Barrier(n_workers, timeout=60), threading.Event()
+        begun = threading.Barrier(n_workers, timeout=60)
 
         def note(self, batch, model):
             # All have claimed a window, and one stays in its first batch until nothing else is left.
-            if not hasattr(known, "begun"):
+            is_first = not hasattr(known, "begun")
+            if is_first:
                 known.begun = True
-                known.is_slow = begun.wait() == 0
+                is_slow = begun.wait() == 0
             batches.append(len(batch))
             rows = encode(self, batch, model)
-            if known.is_slow:
-                assert others_are_done.wait(60)
-            elif store.info()["entries"] >= len(images) - 2 * batch_size:
-                others_are_done.set()
+            if is_first and is_slow:
+                deadline = time.monotonic() + 60
+                while store.info()["entries"] < len(images) - len(batch):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
             return rows
 
         monkeypatch.setattr(ImageEncoder, "_encode_batch", note)
