@@ -15,6 +15,7 @@ from ._base import available_cpus
 from ._describe import describe
 from ._media import check_background, load_image, parse_color
 from ._model import ModelEncoder
+from ._processors import ProcessorRecipe
 from ._sentence import SentenceModel, hub_cache, hub_names, load_sentence_transformer
 from ._sources import place_of, ready_module
 from ._timm_names import is_timm, timm_names, users_code, without_scheme
@@ -140,7 +141,8 @@ class ImageEncoder(ModelEncoder):
     Missing images (None, NaN, ``pd.NA``, an empty path) give rows of NaN. Equal images are encoded once.
     JPEG files much larger than the network's input are decoded at a reduced scale.
 
-    Images are resized and cropped by timm, as its evaluation does, and normalised per batch on the device.
+    Images are resized and cropped by timm, as its evaluation does, and normalised per batch on the device; those for
+    CLIP-like models go through the processor of the model, one by one in the threads that decode them.
     A row depends on its image alone up to rounding (1e-5 in float32 on CPU). What is encoded together follows from
     the accepted images alone, so that those refused between them change no bit.
 
@@ -233,12 +235,15 @@ class ImageEncoder(ModelEncoder):
 
     def _find_facts(self, model):
         # Data or the user's own callable, for the threads that prepare images and for pickles; never weights.
-        self._recipe = model.recipe
-        return {"width": int(self._encode_prepared([self._probe()], model).shape[1]), "recipe": model.recipe}
+        self._recipe = recipe = model.recipe
+        width = int(self._encode_prepared([self._probe()], model).shape[1])
+        return {"width": width, "recipe": vars(recipe) if isinstance(recipe, ProcessorRecipe) else recipe}
 
     def _use_facts(self, facts):
         super()._use_facts(facts)
-        self._recipe = facts["recipe"]
+        recipe = facts["recipe"]
+        is_processor = isinstance(recipe, dict) and "processor" in recipe
+        self._recipe = ProcessorRecipe(**recipe) if is_processor else recipe
 
     def _libraries(self):
         return "pillow", "sentence-transformers", "timm", "torch", "transformers"
@@ -288,7 +293,7 @@ class ImageEncoder(ModelEncoder):
 
     def _prepare_item(self, item):
         recipe = getattr(self, "_recipe", None)
-        enough = max(recipe["input_size"][1:]) if isinstance(recipe, dict) else None
+        enough = max(recipe["input_size"][1:]) if isinstance(recipe, dict) else getattr(recipe, "enough", None)
         image = Image.fromarray(load_image(item, self.background, enough))
         if recipe is None:
             return image
@@ -367,15 +372,12 @@ class _ImageModel:
 class _ClipModel:
     """A network of sentence-transformers, fed with images."""
 
-    # Its own processor resizes, so images arrive as they are.
-    recipe = None
-
     def __init__(self, model):
         self._model = model
-        self.network, self.device = model.network, model.device
+        self.network, self.device, self.recipe = model.network, model.device, model.image_recipe
 
     def embed(self, batch):
-        """Give a tensor with one row per PIL image."""
+        """Give a tensor with one row per image, as the recipe prepares them; without one, per PIL image."""
         return self._model.embed(self._model.image_features(batch))
 
 

@@ -1,12 +1,15 @@
 """The networks of sentence-transformers, which encode texts, images or both: loading and feeding them."""
 
+import functools
 import json
 import os
 import threading
 
 import numpy as np
+from PIL import Image
 
 from .._torch import place
+from ._processors import PIXELS, recipe_for
 from ._sources import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
@@ -129,10 +132,31 @@ class SentenceModel:
             features[name] = torch.from_numpy(padded)
         return features
 
-    def image_features(self, images):
-        """Give the input of the network for PIL images."""
+    @functools.cached_property
+    def image_recipe(self):
+        """How pictures are prepared one by one, with no lock; None where only the network as a whole can do it."""
+        processor = getattr(self.network[0], "processor", None)
+        # Of texts and images, or of images alone.
+        processor = getattr(processor, "image_processor", processor)
+        return recipe_for(processor, lambda image: self._preprocess([image]))
+
+    @functools.cached_property
+    def _image_settings(self):
+        """What stands beside the pixels in the input of the network, and is the same for all pictures."""
+        features = self._preprocess([Image.new("RGB", (8, 8))])
+        return {name: value for name, value in features.items() if name != PIXELS}
+
+    def _preprocess(self, images):
         with self.lock:
             return self.network.preprocess(images)
+
+    def image_features(self, images):
+        """Give the input of the network for images that its recipe has prepared; without one, for PIL images."""
+        import torch
+
+        if self.image_recipe is None:
+            return self._preprocess(images)
+        return {**self._image_settings, PIXELS: torch.stack(images)}
 
     def embed(self, features):
         """Run the network; give a tensor with one row per item."""

@@ -7,9 +7,10 @@ import numpy as np
 from .._validation import Interval, StrOptions
 from ._base import available_cpus
 from ._image import ImageEncoder
+from ._processors import ProcessorRecipe
 from ._timm_names import is_timm
 from ._video_frames import sample_frames
-from ._video_model import VideoRecipe, is_video_model, load_video_model
+from ._video_model import is_video_model, load_video_model
 
 # Prepared frames held at a time: the network's input size, or full size where the network resizes on its own.
 _FRAMES_HELD = 128
@@ -251,7 +252,7 @@ class VideoEncoder(ImageEncoder):
     def _clip_length(self):
         """Frames that a video model reads at a time; None for an image model."""
         recipe = getattr(self, "_recipe", None)
-        return recipe.clip_length if isinstance(recipe, VideoRecipe) else None
+        return recipe.clip_length if isinstance(recipe, ProcessorRecipe) else None
 
     @property
     def _n_frames(self):
@@ -262,7 +263,7 @@ class VideoEncoder(ImageEncoder):
     @property
     def _window(self):
         recipe = getattr(self, "_recipe", None)
-        held = _FRAMES_HELD if isinstance(recipe, (dict, VideoRecipe)) else _FULL_FRAMES_HELD
+        held = _FRAMES_HELD if isinstance(recipe, (dict, ProcessorRecipe)) else _FULL_FRAMES_HELD
         per_batch = 0 if self.batch_size == "auto" else self.batch_size
         return max(available_cpus(), max(held, per_batch) // self._n_frames)
 
@@ -280,16 +281,6 @@ class VideoEncoder(ImageEncoder):
         if self._is_video_model():
             return load_video_model(source, is_folder, self.revision, device, dtype)
         return super()._load_model(source, is_folder, device, dtype)
-
-    def _find_facts(self, model):
-        facts = super()._find_facts(model)
-        is_video = isinstance(model.recipe, VideoRecipe)
-        return {**facts, "recipe": {"video": vars(model.recipe)}} if is_video else facts
-
-    def _use_facts(self, facts):
-        super()._use_facts(facts)
-        if isinstance(self._recipe, dict) and "video" in self._recipe:
-            self._recipe = VideoRecipe(**self._recipe["video"])
 
     def _libraries(self):
         return "av", *super()._libraries()

@@ -1,10 +1,10 @@
 """The video models of transformers: finding out that a checkpoint holds one, loading it, feeding it."""
 
-import functools
 import json
 import os
 
 from .._torch import place
+from ._processors import ProcessorRecipe, processor_of
 
 # What stands for the whole clip in the last layer: the mean of all tokens, or the token before them.
 _SUMMARIES = {"timesformer": "first", "videomae": "mean", "vivit": "first"}
@@ -40,39 +40,6 @@ def _hub_config(name, revision):
         return None
 
 
-class VideoRecipe:
-    """How the frames of a clip become the input of a video model: data only, for threads and pickles.
-
-    Parameters
-    ----------
-    processor : str
-        Configuration of an image or video processor of transformers, in JSON.
-
-    clip_length : int
-        Frames that the model reads at a time.
-    """
-
-    def __init__(self, processor, clip_length):
-        self.processor = processor
-        self.clip_length = clip_length
-
-    def __call__(self, image):
-        """Turn one frame, a PIL image, into a tensor (3, height, width)."""
-        # The processors treat each frame on its own; one at a time, memory never holds all of them at full size.
-        (pixels,) = _processor(self.processor)([image], return_tensors="pt").values()
-        return pixels.reshape(pixels.shape[-3:])
-
-
-@functools.lru_cache(maxsize=16)
-def _processor(config):
-    """Build a processor of transformers from its configuration."""
-    import transformers
-
-    config = json.loads(config)
-    kind = config.get("video_processor_type") or config["image_processor_type"]
-    return getattr(transformers, kind).from_dict(config)
-
-
 class VideoModel:
     """A video model of transformers, which takes clips of a fixed number of frames.
 
@@ -81,7 +48,7 @@ class VideoModel:
     network : transformers.PreTrainedModel
         The network, in eval mode.
 
-    recipe : VideoRecipe
+    recipe : ProcessorRecipe
         How its input is made.
     """
 
@@ -119,9 +86,9 @@ def load_video_model(source, is_folder, revision, device, dtype):
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]!r}")
-    recipe = VideoRecipe(_load_processor(source, where).to_json_string(), network.config.num_frames)
+    recipe = ProcessorRecipe(_load_processor(source, where).to_json_string(), network.config.num_frames)
     # Now, while what cannot be built again is still the model's fault.
-    _processor(recipe.processor)
+    processor_of(recipe.processor)
     return VideoModel(network.to(device).eval().requires_grad_(False), recipe)
 
 

@@ -102,15 +102,17 @@ class TestRows:
         np.testing.assert_array_equal(out[:-1], X)
         assert loads == [1]
 
-    def test_recipes_of_images_come_from_the_store_as_well(self, tiny_image_model, store, loads, tmp_path):
+    @pytest.mark.parametrize("kind", ["tiny_image_model", "tiny_clip_model"])
+    def test_recipes_of_images_come_from_the_store_as_well(self, kind, store, loads, request):
+        model = request.getfixturevalue(kind)
         pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
-        X = ImageEncoder(tiny_image_model, store=store).fit_transform(pictures)
+        X = ImageEncoder(model, store=store).fit_transform(pictures)
         _torch.clear_models()
-        other = ImageEncoder(tiny_image_model, store=store).fit(pictures)
+        other = ImageEncoder(model, store=store).fit(pictures)
         np.testing.assert_array_equal(other.transform(pictures), X)
         assert loads == [1]
         green = [Image.new("RGB", (40, 30), "green")]
-        expected = ImageEncoder(tiny_image_model, store=None).fit_transform(green)
+        expected = ImageEncoder(model, store=None).fit_transform(green)
         np.testing.assert_allclose(other.transform(green), expected, atol=1e-5)
 
     def test_bad_items_are_not_kept(self, encoder, store):

@@ -1,0 +1,99 @@
+"""The image and video processors of transformers, which make of a picture what a network takes."""
+
+import functools
+import json
+
+import numpy as np
+from PIL import Image
+
+# How far values may be from those of a picture of twice the size, as a share of their range. Half of what is to be
+# seen would be further off.
+_MOST_APART = 0.05
+
+# What the networks of transformers call the pictures in their input.
+PIXELS = "pixel_values"
+
+
+class ProcessorRecipe:
+    """How a picture becomes the input of a network: data only, for threads, pickles and the store.
+
+    Parameters
+    ----------
+    processor : str
+        Configuration of an image or video processor of transformers, in JSON.
+
+    clip_length : int or None, default=None
+        Frames that the network reads at a time; None where it takes single pictures.
+
+    enough : int or None, default=None
+        Pixels per side that the processor makes use of, so that files may be decoded at a reduced scale; None if
+        it has to see them in full.
+    """
+
+    def __init__(self, processor, clip_length=None, enough=None):
+        self.processor = processor
+        self.clip_length = clip_length
+        self.enough = enough
+
+    def __call__(self, image):
+        """Turn a PIL image into a tensor (3, height, width)."""
+        # The processors treat each picture on its own; one at a time, memory never holds all of them at full size.
+        (pixels,) = processor_of(self.processor)([image], return_tensors="pt").values()
+        return pixels.reshape(pixels.shape[-3:])
+
+
+@functools.lru_cache(maxsize=16)
+def processor_of(config):
+    """Build a processor of transformers from its configuration."""
+    import transformers
+
+    config = json.loads(config)
+    kind = config.get("video_processor_type") or config["image_processor_type"]
+    return getattr(transformers, kind).from_dict(config)
+
+
+def recipe_for(processor, features):
+    """Give the recipe of an image processor, None where it does not make all of the network's input on its own.
+
+    Parameters
+    ----------
+    processor : object
+        Whatever prepares images for a network, perhaps an image processor of transformers.
+
+    features : callable
+        Maps a PIL image to the whole input of the network, by the network's own means.
+
+    Returns
+    -------
+    recipe : ProcessorRecipe or None
+        What gives the same pixels, in a tensor of one shape whatever the size of the picture.
+    """
+    try:
+        recipe = ProcessorRecipe(processor.to_json_string())
+        shape = recipe(_picture(64, 64)).shape
+    # No processor of transformers, or one of somebody's own.
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    side = max(shape[1:])
+    pictures = [_picture(6 * side, 4 * side), _picture(3 * side, 2 * side)]
+    full, half = map(recipe, pictures)
+    if not full.shape == half.shape == shape or not all(map(_is_all, (full, half), map(features, pictures))):
+        return None
+    if (full - half).abs().max() <= _MOST_APART * (full.max() - full.min()):
+        recipe.enough = side
+    return recipe
+
+
+def _is_all(pixels, features):
+    """Tell whether pixels are the only tensor in the input of a network, for one picture."""
+    import torch
+
+    tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
+    return tensors.keys() == {PIXELS} and torch.equal(tensors[PIXELS], pixels[None])
+
+
+def _picture(width, height):
+    """Give a picture whose colours change slowly, at the same pace whatever its size."""
+    x, y = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, np.newaxis]
+    colours = np.stack(np.broadcast_arrays(x, y, x * y), axis=2)
+    return Image.fromarray(np.rint(255 * colours).astype(np.uint8))
