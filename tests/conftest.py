@@ -34,11 +34,11 @@ def empty_store():
 def make_snapshot():
     """Give a function that makes the folder of a model in a cache with the hub's own layout, and gives it."""
 
-    def make(cache, name, commit="0123456789abcdef0123456789abcdef01234567"):
+    def make(cache, name, commit="0123456789abcdef0123456789abcdef01234567", branch="main"):
         model = cache / f"models--{name.replace('/', '--')}"
         for folder in (model / "refs", model / "snapshots" / commit):
             folder.mkdir(parents=True, exist_ok=True)
-        (model / "refs" / "main").write_text(commit)
+        (model / "refs" / branch).write_text(commit)
         return model / "snapshots" / commit
 
     return make

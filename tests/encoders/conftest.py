@@ -21,12 +21,11 @@ def items_of_kinds():
     }
 
 
-@pytest.fixture
-def copy_model(request, make_text_model, make_audio_model, tmp_path):
+@pytest.fixture(scope="session")
+def copy_model(request, make_text_model, make_audio_model):
     """Give a function that copies the tiny model of a kind into a folder, and gives that; the test may change it."""
 
-    def copy(kind, folder=None):
-        folder = tmp_path / kind.replace(" ", "_") if folder is None else folder
+    def copy(kind, folder):
         if kind == "plain text":
             return make_text_model(folder, plain=True)
         name = {
@@ -34,8 +33,7 @@ def copy_model(request, make_text_model, make_audio_model, tmp_path):
             **{"timm": "tiny_image_model", "frames": "tiny_image_model", "video": "tiny_video_model"},
         }.get(kind)
         source = make_audio_model("wav2vec2") if name is None else request.getfixturevalue(name)
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-        return folder
+        return shutil.copytree(source, folder, dirs_exist_ok=True)
 
     return copy
 

@@ -448,31 +448,20 @@ class TestModelThatCannotBeHad:
 
 class TestHubCache:
     @pytest.fixture
-    def cache(self, make_text_model, tmp_path, monkeypatch):
-        """A cache of the hub with two revisions of one model."""
-        repo = tmp_path / "cache" / "models--somebody--tiny"
-        (repo / "refs").mkdir(parents=True)
-        (repo / "snapshots").mkdir()
-        for seed, ref in [(1, "main"), (2, "v2")]:
-            commit = str(seed) * 40
-            (repo / "refs" / ref).write_text(commit)
-            make_text_model(repo / "snapshots" / commit, seed=seed)
+    def folder(self, make_snapshot, tiny_text_model, tmp_path, monkeypatch):
+        """Folder of a model in a cache of the hub of which only sentence-transformers knows."""
         monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
-        return repo / "snapshots"
+        return Path(
+            shutil.copytree(tiny_text_model, make_snapshot(tmp_path / "cache", "somebody/tiny"), dirs_exist_ok=True)
+        )
 
-    def test_cached_model_needs_no_network(self, cache, encoder):
+    def test_cached_model_needs_no_network(self, folder, encoder):
         X = encoder.set_params(model="somebody/tiny").fit_transform(TEXTS)
-        np.testing.assert_allclose(X, reference(str(cache / ("1" * 40))), atol=1e-5)
+        np.testing.assert_allclose(X, reference(str(folder)), atol=1e-5)
 
-    def test_revision(self, cache, encoder):
-        encoder.set_params(model="somebody/tiny", revision="v2")
-        X = encoder.fit_transform(TEXTS)
-        np.testing.assert_allclose(X, reference(str(cache / ("2" * 40))), atol=1e-5)
-        assert not np.allclose(X, encoder.set_params(revision=None).fit_transform(TEXTS), atol=1e-2)
-
-    def test_half_a_model_is_no_model(self, cache, loads):
+    def test_half_a_model_is_no_model(self, folder, loads):
         # Without modules.json the rest would load as another model: the default pooling in place of its own.
-        (cache / ("1" * 40) / "modules.json").unlink()
+        (folder / "modules.json").unlink()
         with pytest.raises(OSError, match="'somebody/tiny' could not be had"):
             TextEncoder("somebody/tiny").fit(TEXTS)
 

@@ -78,16 +78,16 @@ def check_mark(path, marks):
 
 class TestCode:
     @pytest.mark.parametrize("kind", KINDS)
-    def test_of_models_that_transformers_knows_is_passed_over(self, kind, copy_model, encode_kind, marks):
-        folder = copy_model(kind)
+    def test_of_models_that_transformers_knows_is_passed_over(self, kind, copy_model, encode_kind, marks, tmp_path):
+        folder = copy_model(kind, tmp_path / "model")
         expected = encode_kind(kind, str(folder))
         assert "planted_config" in plant(folder, marks)
         assert_array_equal(encode_kind(kind, str(folder)), expected)
         assert not any(marks.iterdir())
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_of_other_models_is_refused(self, kind, copy_model, encode_kind, marks):
-        folder = copy_model(kind)
+    def test_of_other_models_is_refused(self, kind, copy_model, encode_kind, marks, tmp_path):
+        folder = copy_model(kind, tmp_path / "model")
         plant(folder, marks)
         edit(folder / "config.json", model_type="planted", architectures=["Planted"])
         with pytest.raises(OSError, match="could not be loaded"):
@@ -96,8 +96,8 @@ class TestCode:
 
     @pytest.mark.parametrize("kind", ["text", "clip"])
     @pytest.mark.parametrize("named_by", ["modules.json", "router_config.json", "config.json"])
-    def test_of_modules_is_refused(self, kind, named_by, copy_model, encode_kind, marks):
-        folder = copy_model("text")
+    def test_of_modules_is_refused(self, kind, named_by, copy_model, encode_kind, marks, tmp_path):
+        folder = copy_model("text", tmp_path / "model")
         write_code(folder, "planted", marks)
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         last = {"idx": 2, "name": "2", "path": "2_Planted", "type": "planted.Planted"}
@@ -114,8 +114,8 @@ class TestCode:
 
 class TestPickles:
     @pytest.mark.parametrize("kind", [*KINDS, "timm", "frames"])
-    def test_are_refused_unread(self, kind, copy_model, encode_kind, marks):
-        folder = copy_model(kind)
+    def test_are_refused_unread(self, kind, copy_model, encode_kind, marks, tmp_path):
+        folder = copy_model(kind, tmp_path / "model")
         (folder / "model.safetensors").unlink()
         weights = folder / "pytorch_model.bin"
         torch.save(Malicious(marks / "unpickled"), weights)
@@ -123,8 +123,8 @@ class TestPickles:
             encode_kind(kind, str(folder))
         check_mark(weights, marks)
 
-    def test_of_further_modules_are_read_as_weights_only(self, copy_model, encode_kind, marks):
-        folder = copy_model("text")
+    def test_of_further_modules_are_read_as_weights_only(self, copy_model, encode_kind, marks, tmp_path):
+        folder = copy_model("text", tmp_path / "model")
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         last = {"idx": 2, "name": "2", "path": "2_Dense", "type": DENSE}
         (folder / "modules.json").write_text(json.dumps([*modules, last]), encoding="utf-8")
@@ -133,7 +133,7 @@ class TestPickles:
         (folder / "2_Dense" / "config.json").write_text(json.dumps(dense), encoding="utf-8")
         weights = folder / "2_Dense" / "pytorch_model.bin"
         torch.save({"linear.weight": torch.eye(3, 16), "linear.bias": torch.zeros(3)}, weights)
-        whole = encode_kind("text", str(copy_model("text", folder.parent / "without")))
+        whole = encode_kind("text", str(copy_model("text", tmp_path / "without")))
         assert_array_equal(encode_kind("text", str(folder)), whole[:, :3])
         torch.save(Malicious(marks / "unpickled"), weights)
         with pytest.raises(OSError, match="could not be loaded"):
@@ -144,8 +144,8 @@ class TestPickles:
 class TestTimm:
     """What a configuration says of where weights come from does not count."""
 
-    def test_folder(self, copy_model, encode_kind, marks):
-        folder = copy_model("timm")
+    def test_folder(self, copy_model, encode_kind, marks, tmp_path):
+        folder = copy_model("timm", tmp_path / "model")
         expected = encode_kind("timm", str(folder))
         evil = folder / "evil.bin"
         torch.save(Malicious(marks / "unpickled"), evil)
