@@ -17,10 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-import skmm._torch as skmm_torch
+import skmm
 from skmm import _memory
-from skmm._torch import clear_models
-from skmm.encoders import TextEncoder, _sources
+from skmm.encoders import TextEncoder, _sources, clear_models
 from skmm.encoders._sentence import SentenceModel
 
 torch = pytest.importorskip("torch")
@@ -258,7 +257,7 @@ class TestCutting:
 
 class TestLoading:
     def test_construction_imports_no_torch(self, tiny_text_model):
-        environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])}
         code = (
             "import sys; from skmm.encoders import TextEncoder; e = TextEncoder(sys.argv[1]); repr(e); e.get_params();"
             "names = {'torch', 'transformers', 'sentence_transformers'}; assert not names & set(sys.modules);"
@@ -563,7 +562,7 @@ class TestScikitLearn:
     def test_pickle_works_in_another_process(self, encoder, tmp_path):
         X = encoder.fit_transform(TEXTS)
         (tmp_path / "encoder.pickle").write_bytes(pickle.dumps((encoder, TEXTS)))
-        environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])}
         code = (
             "import pickle, sys, numpy, pathlib; folder = pathlib.Path(sys.argv[1]);"
             "encoder, texts = pickle.loads((folder / 'encoder.pickle').read_bytes());"
