@@ -196,6 +196,31 @@ class TestRows:
         assert not np.array_equal(X, X_half)
 
 
+def check_rows_to_the_bit(encoder):
+    """Rows of texts of several padded widths are the same bits alone, among others, and in batches of any size."""
+    words = ["cat", "dog", "mat", "on", "the", "sat", "a", "b", "c", "1", "2", "3"]
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, length)) for length in [2, 3, 5, 11, 18, 25, 40] for _ in range(12)]
+    texts = list(dict.fromkeys(texts))
+    X = encoder.fit_transform(texts)
+    assert len(np.unique(X, axis=0)) > 70
+    for batch_size in (1, 7, 32):
+        np.testing.assert_array_equal(clone(encoder).set_params(batch_size=batch_size).fit_transform(texts), X)
+    order = rng.permutation(len(texts))
+    np.testing.assert_array_equal(encoder.transform([texts[i] for i in order]), X[order])
+    same_width = slice(0, 10)
+    np.testing.assert_array_equal(encoder.transform(texts[same_width]), X[same_width])
+    for row in range(0, len(texts), 8):
+        np.testing.assert_array_equal(encoder.transform(texts[row : row + 1])[0], X[row])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_rows_to_the_bit(encoder, batches, precision):
+    check_rows_to_the_bit(encoder.set_params(precision=precision))
+    assert len({width for _, width in batches}) == 4
+    assert max(rows for rows, _ in batches) > 32
+
+
 class TestPrompt:
     def test_name_of_a_prompt_of_the_model(self, encoder, tiny_text_model):
         X = encoder.set_params(prompt="query").fit_transform(TEXTS)
@@ -626,6 +651,9 @@ class TestDefaultModel:
     def test_meaning(self):
         X = TextEncoder().fit_transform(["a cat on a mat", "the cat is on the mat", "quarterly earnings"])
         assert X[0] @ X[1] > 0.8 > 0.3 > X[0] @ X[2]
+
+    def test_rows_to_the_bit(self):
+        check_rows_to_the_bit(TextEncoder(device="cpu", precision="float32", store=None))
 
     def test_half_precision(self):
         texts = ["a cat on a mat", "quarterly earnings rose by 3 %", "x " * 200]
