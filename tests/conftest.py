@@ -103,7 +103,7 @@ def tiny_image_model(tmp_path_factory):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = timm.create_model("resnet10t", pretrained=False, num_classes=3)
-    data = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "crop_pct": 0.8}
+    data = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "crop_pct": 0.8, "classifier": "fc"}
     timm.models.save_for_hf(network, folder, model_config={"pretrained_cfg": data}, safe_serialization=True)
     return str(folder)
 
