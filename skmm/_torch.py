@@ -1,4 +1,4 @@
-"""What every torch model needs around it: device, precision, batches that fit, one copy per process.
+"""What every torch model needs around it: device, precision, batches that fit.
 
 torch is imported inside the functions only, so this module costs nothing to import.
 """
@@ -8,14 +8,9 @@ import os
 import sys
 import threading
 import weakref
-from collections import OrderedDict
 from contextlib import contextmanager
 
 from ._optional import imported
-
-# Models that stay in memory. Enough for one model per modality in two variants; the least recently
-# used one goes first, and whoever still works with it keeps it alive.
-MAX_MODELS = 8
 
 _CPU_INFO = "/proc/cpuinfo"
 
@@ -201,6 +196,7 @@ class BatchLimit:
 
 
 _limits = weakref.WeakKeyDictionary()
+_limits_lock = threading.Lock()
 
 
 def batch_limit(network, device):
@@ -219,8 +215,14 @@ def batch_limit(network, device):
     limit : BatchLimit
         The same object for every caller.
     """
-    with _entries_lock:
+    with _limits_lock:
         return _limits.setdefault(network, {}).setdefault(str(device), BatchLimit())
+
+
+def forget_limits():
+    """Forget what running out of memory has taught."""
+    with _limits_lock:
+        _limits.clear()
 
 
 def run_with_backoff(function, batch, limit=None, cost=1):
@@ -313,64 +315,6 @@ def divided_threads():
         torch.set_num_threads(n_threads)
 
 
-class _Entry:
-    """A place for one model, with the lock under which it is loaded."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.is_loaded = False
-        self.model = None
-
-
-_entries = OrderedDict()
-_entries_lock = threading.Lock()
-
-
-def get_model(key, load):
-    """Get the model of a key, loading it if this process does not hold it yet.
-
-    Threads that ask for the same key at the same time load it once; a load that fails leaves nothing
-    behind, so the next call tries again. At most ``MAX_MODELS`` models stay in memory.
-
-    Parameters
-    ----------
-    key : hashable
-        All that decides what the model computes: content, revision, device, dtype.
-
-    load : callable
-        Called without arguments, gives the model.
-
-    Returns
-    -------
-    model : object
-        What ``load`` gave, the same object for every caller.
-    """
-    with _entries_lock:
-        entry = _entries.setdefault(key, _Entry())
-        _entries.move_to_end(key)
-        while len(_entries) > MAX_MODELS:
-            _entries.popitem(last=False)
-    with entry.lock:
-        if not entry.is_loaded:
-            try:
-                entry.model = load()
-            except BaseException:
-                with _entries_lock:
-                    if _entries.get(key) is entry:
-                        del _entries[key]
-                raise
-            entry.is_loaded = True
-        return entry.model
-
-
-def move_model(key, new_key):
-    """Keep the model of a key under another one, unless that has a model already."""
-    with _entries_lock:
-        entry = _entries.pop(key, None)
-        if entry is not None:
-            _entries.setdefault(new_key, entry)
-
-
 # The process in which a network ran on several threads of torch: its forked children lack these threads.
 _ran_in = None
 
@@ -399,22 +343,3 @@ def check_not_forked():
             "Use joblib's default backend (loky), or encode everything before the fork with a store, so that the "
             "forked processes find it there."
         )
-
-
-def clear_models():
-    """Let go of all models that encoders keep in this process.
-
-    Encoders stay usable: they load their model again when they next need it. What was learned about batches
-    that do not fit into memory is forgotten as well. Memory is free once no
-    running ``transform`` uses the models any more. Without a call the least recently used models go
-    when a process holds more than eight.
-
-    Examples
-    --------
-    >>> from skmm.encoders import clear_models
-    >>> clear_models()
-    """
-    with _entries_lock:
-        _entries.clear()
-        _limits.clear()
-    free_cached_memory()

@@ -34,11 +34,11 @@ def empty_store():
 def make_snapshot():
     """Give a function that makes the folder of a model in a cache with the hub's own layout, and gives it."""
 
-    def make(cache, name, commit="0123456789abcdef0123456789abcdef01234567"):
+    def make(cache, name, commit="0123456789abcdef0123456789abcdef01234567", branch="main"):
         model = cache / f"models--{name.replace('/', '--')}"
         for folder in (model / "refs", model / "snapshots" / commit):
             folder.mkdir(parents=True, exist_ok=True)
-        (model / "refs" / "main").write_text(commit)
+        (model / "refs" / branch).write_text(commit)
         return model / "snapshots" / commit
 
     return make
@@ -103,7 +103,7 @@ def tiny_image_model(tmp_path_factory):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = timm.create_model("resnet10t", pretrained=False, num_classes=3)
-    data = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "crop_pct": 0.8}
+    data = {"input_size": (3, 32, 32), "mean": (0.5, 0.4, 0.3), "crop_pct": 0.8, "classifier": "fc"}
     timm.models.save_for_hf(network, folder, model_config={"pretrained_cfg": data}, safe_serialization=True)
     return str(folder)
 

@@ -19,6 +19,7 @@ FLOORS = [
         "_missing",
         "_optional",
         "_plot",
+        "_registry",
         "_store",
         "_store_claims",
         "_store_engine",

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import skmm._torch as skmm_torch
 from skmm._torch import (
     BatchLimit,
     batch_limit,
-    clear_models,
-    get_model,
+    forget_limits,
     place,
     resolve_device,
     resolve_precision,
@@ -21,13 +19,6 @@ from skmm._torch import (
 )
 
 torch = pytest.importorskip("torch")
-
-
-@pytest.fixture(autouse=True)
-def empty_registry():
-    clear_models()
-    yield
-    clear_models()
 
 
 def test_importing_it_does_not_import_torch():
@@ -199,11 +190,11 @@ class TestBackoff:
         assert batch_limit(network, torch.device("meta")) is not limit
         assert batch_limit(torch.nn.Linear(1, 1), device) is not limit
 
-    def test_limits_go_with_the_network_or_when_models_are_cleared(self):
+    def test_limits_go_with_the_network_or_on_demand(self):
         network = torch.nn.Linear(1, 1)
         batch_limit(network, "cpu").lower(2)
         assert batch_limit(network, "cpu").rows(8, 1) == 2
-        clear_models()
+        forget_limits()
         assert batch_limit(network, "cpu").rows(8, 1) == 8
         n_limits = len(skmm_torch._limits)
         del network
@@ -242,75 +233,3 @@ class TestBackoff:
 
         run_with_backoff(function, [1, 2])
         assert events == [2, "freed", 1, 1]
-
-
-class TestRegistry:
-    def test_one_load_per_key(self):
-        loads = []
-        first = get_model("a", lambda: loads.append("a") or object())
-        assert get_model("a", lambda: loads.append("a") or object()) is first
-        assert get_model("b", lambda: loads.append("b") or object()) is not first
-        assert loads == ["a", "b"]
-
-    def test_threads_that_ask_at_once_load_once(self):
-        loads, n_threads = [], 8
-        start = threading.Barrier(n_threads)
-        others_wait = threading.Event()
-
-        def load():
-            loads.append(1)
-            # Long enough for all the others to arrive while this one loads.
-            others_wait.wait(0.2)
-            return object()
-
-        def ask():
-            start.wait()
-            return get_model("a", load)
-
-        with ThreadPoolExecutor(n_threads) as pool:
-            models = {id(future.result()) for future in [pool.submit(ask) for _ in range(n_threads)]}
-        assert len(loads) == len(models) == 1
-
-    def test_another_key_does_not_wait_for_a_load(self):
-        is_loading, may_finish = threading.Event(), threading.Event()
-
-        def slow():
-            is_loading.set()
-            assert may_finish.wait(30)
-            return "slow"
-
-        with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(get_model, "slow", slow)
-            assert is_loading.wait(30)
-            assert get_model("fast", lambda: "fast") == "fast"
-            may_finish.set()
-            assert future.result() == "slow"
-
-    def test_failed_load_leaves_nothing_behind(self):
-        def fail():
-            raise OSError("no such model")
-
-        for _ in range(2):
-            with pytest.raises(OSError, match="no such model"):
-                get_model("a", fail)
-        assert get_model("a", lambda: "model") == "model"
-
-    def test_least_recently_used_goes_first(self, monkeypatch):
-        monkeypatch.setattr(skmm_torch, "MAX_MODELS", 2)
-        loads = []
-        for key in ["a", "b", "a", "c", "a", "b"]:
-            get_model(key, lambda key=key: loads.append(key) or key)
-        assert loads == ["a", "b", "c", "b"]
-
-    def test_clear(self):
-        loads = []
-        get_model("a", lambda: loads.append(1))
-        clear_models()
-        get_model("a", lambda: loads.append(1))
-        assert len(loads) == 2
-
-    def test_a_model_may_be_none(self):
-        loads = []
-        for _ in range(2):
-            assert get_model("a", lambda: loads.append(1)) is None
-        assert len(loads) == 1

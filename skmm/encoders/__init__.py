@@ -1,6 +1,6 @@
 """Encoders: transformers from a column of items to a matrix of features."""
 
-from .._torch import clear_models
+from .._registry import clear_models
 from ._audio import AudioEncoder
 from ._audio_descriptors import AudioDescriptor
 from ._descriptors import ImageDescriptor

@@ -1,6 +1,7 @@
 """Images to vectors, with the networks of timm, CLIP-like networks, or any module."""
 
 import functools
+import inspect
 import json
 import math
 import os
@@ -57,8 +58,9 @@ class ImageEncoder(ModelEncoder):
           never changed: a copy runs where it is in training mode, or on another device or in
           another precision.
 
-        Weights of named models load from safetensors files (of a timm model on the hub that has none, from
-        torch's, read as weights only), and code that a checkpoint brings along never runs.
+        Weights of named models load from safetensors files (of a timm model on the hub, or a layer behind a
+        CLIP-like network, that has none, from torch's, read as weights only), and code that a checkpoint
+        brings along never runs.
 
     preprocess : callable or dict, default=None
         For a module in memory, and only there. A callable maps an RGB PIL image to a tensor
@@ -390,13 +392,14 @@ def _load_timm(source, is_folder, revision, store, device, dtype):
     if is_folder:
         network = _create_from_folder(source)
     else:
-        name, options = without_scheme(source), {}
+        # Before version 1.0.26 timm read a file that a configuration names as a pickle of anything.
+        name, overlay = without_scheme(source), {"hf_hub_filename": None}
         at_revision = f"@{revision}" if revision else ""
         if "/" in name:
             name = f"hf-hub:{name}{at_revision}"
         elif revision and (hub_ids := timm_names(source, store)):
-            options = {"pretrained_cfg_overlay": {"hf_hub_id": hub_ids[0] + at_revision}}
-        network = timm.create_model(name, pretrained=True, num_classes=0, **options)
+            overlay["hf_hub_id"] = hub_ids[0] + at_revision
+        network = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
     recipe = _data_config(resolve_model_data_config(network))
     network = network.to(device, dtype, memory_format=torch.channels_last)
     return _ImageModel(network.eval().requires_grad_(False), recipe)
@@ -411,8 +414,12 @@ def _create_from_folder(folder):
     weights = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
     if not weights:
         raise FileNotFoundError("no weights in safetensors format")
-    given = {**config.get("pretrained_cfg", config), "file": os.path.join(folder, weights[0])}
-    options = {name: value for name, value in config.get("model_args", {}).items() if name != "num_classes"}
+    # Whatever it says of where weights come from: these are the ones.
+    where = {"source": "file", "file": os.path.join(folder, weights[0]), "state_dict": None, "custom_load": False}
+    given = {**config.get("pretrained_cfg", config), **where}
+    # The network's own arguments; those of the function would load other weights as well.
+    not_its_own = {"num_classes", *inspect.signature(timm.create_model).parameters}
+    options = {name: value for name, value in config.get("model_args", {}).items() if name not in not_its_own}
     return timm.create_model(
         config["architecture"], pretrained=True, num_classes=0, pretrained_cfg_overlay=given, **options
     )

@@ -9,6 +9,7 @@ from numbers import Integral
 
 import numpy as np
 
+from .._registry import get_model, move_model
 from .._store import EmbeddingStore, find_store
 from .._store_folder import adopt_folder, private_folder
 from .._torch import (
@@ -16,9 +17,7 @@ from .._torch import (
     check_not_forked,
     expected_place,
     first_line,
-    get_model,
     is_out_of_memory,
-    move_model,
     note_run,
     resolve_device,
     resolve_precision,

@@ -186,6 +186,7 @@ def load_sentence_transformer(source, is_folder, revision, device, dtype):
 
     with without_progress_bar():
         if is_folder:
+            _refuse_foreign_classes(source)
             network = load(local_files_only=True)
         else:
             # Where it is unknown whether there is the marker, the rest could load as a model with another pooling.
@@ -199,6 +200,30 @@ def load_sentence_transformer(source, is_folder, revision, device, dtype):
         # Networks without a transformer take no dtype when they load.
         network.to(dtype)
     return network.eval().requires_grad_(False)
+
+
+def _refuse_foreign_classes(folder):
+    """Raise if a checkpoint names modules that sentence-transformers lacks: up to version 5 it ran their code."""
+    for name in _module_classes(folder, "modules.json"):
+        if not name.startswith("sentence_transformers."):
+            raise ValueError(f"its module {name!r} is not one of sentence-transformers, and foreign code never runs")
+
+
+def _module_classes(folder, file, inside=""):
+    """Yield the classes that a checkpoint names for its modules, and for those within routers."""
+    try:
+        with open(os.path.join(folder, inside, file), encoding="utf-8") as stream:
+            content = json.load(stream)
+    except FileNotFoundError:
+        return
+    if isinstance(content, list):
+        modules = [(module["path"], module["type"]) for module in content]
+    else:
+        modules = content.get("types", {}).items()
+    for path, name in modules:
+        yield name
+        for inner in ("router_config.json", "config.json"):
+            yield from _module_classes(folder, inner, os.path.join(inside, path))
 
 
 def hub_names(source):

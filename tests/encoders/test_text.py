@@ -17,10 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-import skmm._torch as skmm_torch
+import skmm
 from skmm import _memory
-from skmm._torch import clear_models
-from skmm.encoders import TextEncoder, _sources
+from skmm.encoders import TextEncoder, _sources, clear_models
 from skmm.encoders._sentence import SentenceModel
 
 torch = pytest.importorskip("torch")
@@ -197,6 +196,31 @@ class TestRows:
         assert not np.array_equal(X, X_half)
 
 
+def check_rows_to_the_bit(encoder):
+    """Rows of texts of several padded widths are the same bits alone, among others, and in batches of any size."""
+    words = ["cat", "dog", "mat", "on", "the", "sat", "a", "b", "c", "1", "2", "3"]
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, length)) for length in [2, 3, 5, 11, 18, 25, 40] for _ in range(12)]
+    texts = list(dict.fromkeys(texts))
+    X = encoder.fit_transform(texts)
+    assert len(np.unique(X, axis=0)) > 70
+    for batch_size in (1, 7, 32):
+        np.testing.assert_array_equal(clone(encoder).set_params(batch_size=batch_size).fit_transform(texts), X)
+    order = rng.permutation(len(texts))
+    np.testing.assert_array_equal(encoder.transform([texts[i] for i in order]), X[order])
+    same_width = slice(0, 10)
+    np.testing.assert_array_equal(encoder.transform(texts[same_width]), X[same_width])
+    for row in range(0, len(texts), 8):
+        np.testing.assert_array_equal(encoder.transform(texts[row : row + 1])[0], X[row])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_rows_to_the_bit(encoder, batches, precision):
+    check_rows_to_the_bit(encoder.set_params(precision=precision))
+    assert len({width for _, width in batches}) == 4
+    assert max(rows for rows, _ in batches) > 32
+
+
 class TestPrompt:
     def test_name_of_a_prompt_of_the_model(self, encoder, tiny_text_model):
         X = encoder.set_params(prompt="query").fit_transform(TEXTS)
@@ -258,7 +282,7 @@ class TestCutting:
 
 class TestLoading:
     def test_construction_imports_no_torch(self, tiny_text_model):
-        environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])}
         code = (
             "import sys; from skmm.encoders import TextEncoder; e = TextEncoder(sys.argv[1]); repr(e); e.get_params();"
             "names = {'torch', 'transformers', 'sentence_transformers'}; assert not names & set(sys.modules);"
@@ -448,31 +472,20 @@ class TestModelThatCannotBeHad:
 
 class TestHubCache:
     @pytest.fixture
-    def cache(self, make_text_model, tmp_path, monkeypatch):
-        """A cache of the hub with two revisions of one model."""
-        repo = tmp_path / "cache" / "models--somebody--tiny"
-        (repo / "refs").mkdir(parents=True)
-        (repo / "snapshots").mkdir()
-        for seed, ref in [(1, "main"), (2, "v2")]:
-            commit = str(seed) * 40
-            (repo / "refs" / ref).write_text(commit)
-            make_text_model(repo / "snapshots" / commit, seed=seed)
+    def folder(self, make_snapshot, tiny_text_model, tmp_path, monkeypatch):
+        """Folder of a model in a cache of the hub of which only sentence-transformers knows."""
         monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
-        return repo / "snapshots"
+        return Path(
+            shutil.copytree(tiny_text_model, make_snapshot(tmp_path / "cache", "somebody/tiny"), dirs_exist_ok=True)
+        )
 
-    def test_cached_model_needs_no_network(self, cache, encoder):
+    def test_cached_model_needs_no_network(self, folder, encoder):
         X = encoder.set_params(model="somebody/tiny").fit_transform(TEXTS)
-        np.testing.assert_allclose(X, reference(str(cache / ("1" * 40))), atol=1e-5)
+        np.testing.assert_allclose(X, reference(str(folder)), atol=1e-5)
 
-    def test_revision(self, cache, encoder):
-        encoder.set_params(model="somebody/tiny", revision="v2")
-        X = encoder.fit_transform(TEXTS)
-        np.testing.assert_allclose(X, reference(str(cache / ("2" * 40))), atol=1e-5)
-        assert not np.allclose(X, encoder.set_params(revision=None).fit_transform(TEXTS), atol=1e-2)
-
-    def test_half_a_model_is_no_model(self, cache, loads):
+    def test_half_a_model_is_no_model(self, folder, loads):
         # Without modules.json the rest would load as another model: the default pooling in place of its own.
-        (cache / ("1" * 40) / "modules.json").unlink()
+        (folder / "modules.json").unlink()
         with pytest.raises(OSError, match="'somebody/tiny' could not be had"):
             TextEncoder("somebody/tiny").fit(TEXTS)
 
@@ -574,7 +587,7 @@ class TestScikitLearn:
     def test_pickle_works_in_another_process(self, encoder, tmp_path):
         X = encoder.fit_transform(TEXTS)
         (tmp_path / "encoder.pickle").write_bytes(pickle.dumps((encoder, TEXTS)))
-        environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])}
         code = (
             "import pickle, sys, numpy, pathlib; folder = pathlib.Path(sys.argv[1]);"
             "encoder, texts = pickle.loads((folder / 'encoder.pickle').read_bytes());"
@@ -638,6 +651,9 @@ class TestDefaultModel:
     def test_meaning(self):
         X = TextEncoder().fit_transform(["a cat on a mat", "the cat is on the mat", "quarterly earnings"])
         assert X[0] @ X[1] > 0.8 > 0.3 > X[0] @ X[2]
+
+    def test_rows_to_the_bit(self):
+        check_rows_to_the_bit(TextEncoder(device="cpu", precision="float32", store=None))
 
     def test_half_precision(self):
         texts = ["a cat on a mat", "quarterly earnings rose by 3 %", "x " * 200]
