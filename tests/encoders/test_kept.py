@@ -301,7 +301,7 @@ def test_a_real_fork_after_a_network_ran(tiny_text_model, tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     kept, new = done.stdout.splitlines()
     assert kept == "(1, 16)", done.stderr
@@ -347,7 +347,7 @@ def test_a_search_that_forks_after_a_network_ran(tiny_text_model, tmp_path):
         env={**os.environ, "PYTHONPATH": root, "JOBLIB_START_METHOD": "fork"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     raised, failed, score = done.stdout.splitlines()
     assert raised == "RuntimeError True", done.stderr
