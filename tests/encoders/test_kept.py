@@ -152,7 +152,7 @@ class TestWorkers:
         texts = [f"cat {i}" for i in range(60)]
         encoder.set_params(batch_size=5).fit(texts)
         note = TextEncoder._encode_batch
-        begun, known = threading.Barrier(2, timeout=60), threading.local()
+        begun, known = threading.Barrier(2, timeout=600), threading.local()
 
         def slow(self, batch, model):
             # Both begin before either has written anything.
@@ -176,7 +176,7 @@ class TestWorkers:
         expected = clone(encoder).set_params(store=None).fit_transform(texts)
         encoded.clear()
         orders = [np.random.default_rng(i).permutation(len(texts)) for i in range(n_workers)]
-        begin = threading.Barrier(n_workers, timeout=60)
+        begin = threading.Barrier(n_workers, timeout=600)
 
         def work(order):
             begin.wait()
@@ -196,7 +196,7 @@ class TestWorkers:
         expected = clone(encoder).set_params(store=None).fit_transform(images)
         monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
         encode, known, batches = ImageEncoder._encode_batch, threading.local(), []
-        begun = threading.Barrier(n_workers, timeout=60)
+        begun = threading.Barrier(n_workers, timeout=600)
 
         def note(self, batch, model):
             # All have claimed a window, and one stays in its first batch until nothing else is left.
@@ -207,7 +207,7 @@ class TestWorkers:
             batches.append(len(batch))
             rows = encode(self, batch, model)
             if is_first and is_slow:
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 600
                 while store.info()["entries"] < len(images) - len(batch):
                     assert time.monotonic() < deadline
                     time.sleep(0.01)
