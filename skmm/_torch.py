@@ -288,6 +288,11 @@ def free_cached_memory():
         torch.mps.empty_cache()
 
 
+# Calls that divide torch's threads now, and the number of threads before the first of them.
+_n_divisions, _n_undivided = 0, None
+_divisions_lock = threading.Lock()
+
+
 @contextmanager
 def divided_threads():
     """Share torch's threads among workers, which are threads themselves.
@@ -298,9 +303,15 @@ def divided_threads():
         To be called in each worker with the number of workers. The caller's own number of threads is as before in
         the end.
     """
+    global _n_divisions, _n_undivided
     import torch
 
-    n_threads = torch.get_num_threads()
+    with _divisions_lock:
+        # Threads start with what was set last: one that comes while others divide would take their share for all.
+        if _n_divisions == 0:
+            _n_undivided = torch.get_num_threads()
+        _n_divisions += 1
+        n_threads = _n_undivided
 
     def divide(n_workers):
         share = max(1, n_threads // n_workers)
@@ -313,6 +324,8 @@ def divided_threads():
     finally:
         # What a worker sets is also what threads start with that come later.
         torch.set_num_threads(n_threads)
+        with _divisions_lock:
+            _n_divisions -= 1
 
 
 # The process in which a network ran on several threads of torch: its forked children lack these threads.

@@ -167,5 +167,17 @@ def test_progress_bar_of_a_search_reaches_the_encoders(glyphs, pipe, members, ki
         warnings.filterwarnings("error", message="The estimator Modality.* does not support")
         search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(*glyphs)
     printed = capsys.readouterr().out
-    assert "TextEncoder" in printed
-    assert "ImageDescriptor" in printed
+    # A bar for each of two candidates in two folds, and one for the fit on all rows.
+    assert printed.count("TextEncoder") == printed.count("ImageDescriptor") == 5
+
+
+def test_progress_bar_of_a_pipeline_names_the_encoder_and_where_it_stands(glyphs, pipe, capsys):
+    pytest.importorskip("rich")
+    pipe.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(*glyphs)
+    lines = capsys.readouterr().out.splitlines()
+    (image,) = (line for line in lines if "ImageDescriptor" in line)
+    (text,) = (line for line in lines if "TextEncoder" in line)
+    assert "ModalityFuser - modality image | ImageDescriptor - fit" in image
+    assert "Pipeline - fit-transform-textencoder | TextEncoder - fit" in text
+    assert "100%" in image
+    assert "100%" in text

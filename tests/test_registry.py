@@ -54,12 +54,12 @@ class TestRegistry:
 
         def slow():
             is_loading.set()
-            assert may_finish.wait(30)
+            assert may_finish.wait(600)
             return "slow"
 
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(get_model, "slow", slow)
-            assert is_loading.wait(30)
+            assert is_loading.wait(600)
             assert get_model("fast", lambda: "fast") == "fast"
             may_finish.set()
             assert future.result() == "slow"

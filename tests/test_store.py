@@ -536,10 +536,12 @@ def test_threads_read_on_while_the_process_forks(store):
         # That a child of several threads may hang is what the hooks are for.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         readers = [pool.submit(read_on) for _ in range(2)]
-        for _ in range(10):
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if np.array_equal(read(store, keys), rows) else 1)
-            assert os.waitpid(child, 0)[1] == 0
-        is_over.set()
+        try:
+            for _ in range(10):
+                child = os.fork()
+                if child == 0:
+                    os._exit(0 if np.array_equal(read(store, keys), rows) else 1)
+                assert os.waitpid(child, 0)[1] == 0
+        finally:
+            is_over.set()
         assert [reader.result() for reader in readers] == [0, 0]

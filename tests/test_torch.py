@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import skmm._torch as skmm_torch
 from skmm._torch import (
     BatchLimit,
     batch_limit,
+    divided_threads,
     forget_limits,
     place,
     resolve_device,
@@ -233,3 +235,44 @@ class TestBackoff:
 
         run_with_backoff(function, [1, 2])
         assert events == [2, "freed", 1, 1]
+
+
+class TestDividedThreads:
+    @pytest.fixture(autouse=True)
+    def four(self):
+        before = torch.get_num_threads()
+        torch.set_num_threads(4)
+        yield
+        torch.set_num_threads(before)
+
+    def in_a_new_thread(self, ask, *args):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(ask, *args).result()
+
+    def test_each_worker_has_its_share_and_the_caller_what_it_had(self):
+        with divided_threads() as divide:
+            for n_workers, share in ((1, 4), (2, 2), (3, 1), (8, 1)):
+                assert self.in_a_new_thread(lambda n=n_workers: divide(n) or torch.get_num_threads()) == share
+        assert torch.get_num_threads() == self.in_a_new_thread(torch.get_num_threads) == 4
+
+    @pytest.mark.parametrize("is_first_over_first", [True, False])
+    def test_calls_that_overlap_take_no_share_for_the_whole(self, is_first_over_first):
+        shares, is_over = [], [threading.Event(), threading.Event()]
+
+        def call(which, has_begun):
+            with divided_threads() as divide:
+                shares.append(self.in_a_new_thread(lambda: divide(2) or torch.get_num_threads()))
+                has_begun.set()
+                assert is_over[which].wait(600)
+
+        with ThreadPoolExecutor(2) as pool:
+            calls = []
+            for which in range(2):
+                has_begun = threading.Event()
+                calls.append(pool.submit(call, which, has_begun))
+                assert has_begun.wait(600)
+            for which in (0, 1) if is_first_over_first else (1, 0):
+                is_over[which].set()
+                calls[which].result()
+        assert shares == [2, 2]
+        assert self.in_a_new_thread(torch.get_num_threads) == 4

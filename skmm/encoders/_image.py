@@ -392,11 +392,12 @@ def _load_timm(source, is_folder, revision, store, device, dtype):
     if is_folder:
         network = _create_from_folder(source)
     else:
-        # Before version 1.0.26 timm read a file that a configuration names as a pickle of anything.
-        name, overlay = without_scheme(source), {"hf_hub_filename": None}
+        name, overlay = without_scheme(source), {}
         at_revision = f"@{revision}" if revision else ""
         if "/" in name:
             name = f"hf-hub:{name}{at_revision}"
+            # Before version 1.0.26 timm read a file that a configuration on the hub names as a pickle of anything.
+            overlay["hf_hub_filename"] = None
         elif revision and (hub_ids := timm_names(source, store)):
             overlay["hf_hub_id"] = hub_ids[0] + at_revision
         network = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)

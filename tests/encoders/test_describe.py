@@ -468,7 +468,7 @@ def test_the_same_in_every_process(tmp_path):
     found = set()
     for seed in ("1", "2"):
         environment = {**ENVIRONMENT, "PYTHONHASHSEED": seed}
-        done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         found.update(done.stdout.splitlines())
     columns = list(zip(*(line.split() for line in found), strict=True))

@@ -67,7 +67,7 @@ def test_nothing_is_imported(
     def encode():
         arguments = [str(tmp_path / "store"), *(f"{kind}={name}" for kind, name in pairs)]
         command = [sys.executable, "-c", ENCODE, *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 

@@ -154,7 +154,7 @@ class TestWorkers:
         texts = [f"cat {i}" for i in range(60)]
         encoder.set_params(batch_size=5).fit(texts)
         note = TextEncoder._encode_batch
-        begun, known = threading.Barrier(2, timeout=60), threading.local()
+        begun, known = threading.Barrier(2, timeout=600), threading.local()
 
         def slow(self, batch, model):
             # Both begin before either has written anything.
@@ -178,7 +178,7 @@ class TestWorkers:
         expected = clone(encoder).set_params(store=None).fit_transform(texts)
         encoded.clear()
         orders = [np.random.default_rng(i).permutation(len(texts)) for i in range(n_workers)]
-        begin = threading.Barrier(n_workers, timeout=60)
+        begin = threading.Barrier(n_workers, timeout=600)
 
         def work(order):
             begin.wait()
@@ -198,7 +198,7 @@ class TestWorkers:
         expected = clone(encoder).set_params(store=None).fit_transform(images)
         monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
         encode, known, batches = ImageEncoder._encode_batch, threading.local(), []
-        begun = threading.Barrier(n_workers, timeout=60)
+        begun = threading.Barrier(n_workers, timeout=600)
 
         def note(self, batch, model):
             # All have claimed a window, and one stays in its first batch until nothing else is left.
@@ -209,7 +209,7 @@ class TestWorkers:
             batches.append(len(batch))
             rows = encode(self, batch, model)
             if is_first and is_slow:
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 600
                 while store.info()["entries"] < len(images) - len(batch):
                     assert time.monotonic() < deadline
                     time.sleep(0.01)
@@ -303,7 +303,7 @@ def test_a_real_fork_after_a_network_ran(tiny_text_model, tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     kept, new = done.stdout.splitlines()
     assert kept == "(1, 16)", done.stderr
@@ -349,7 +349,7 @@ def test_a_search_that_forks_after_a_network_ran(tiny_text_model, tmp_path):
         env={**os.environ, "PYTHONPATH": root, "JOBLIB_START_METHOD": "fork"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     raised, failed, score = done.stdout.splitlines()
     assert raised == "RuntimeError True", done.stderr

@@ -42,7 +42,7 @@ def pool():
 
 
 def test_windows_of_a_round_are_encoded_at_the_same_time(pool):
-    together, shares = threading.Barrier(3, timeout=60), []
+    together, shares = threading.Barrier(3, timeout=600), []
 
     def encode(window):
         together.wait()
@@ -73,7 +73,7 @@ def test_a_round_is_gathered_while_the_one_before_is_encoded(pool):
         is_asked.set()
         yield [[3], [4]]
 
-    assert list(side_by_side(lambda window: is_asked.wait(60), rounds(), pool, lambda n: None)) == [True] * 4
+    assert list(side_by_side(lambda window: is_asked.wait(600), rounds(), pool, lambda n: None)) == [True] * 4
 
 
 def test_errors_are_passed_on(pool):

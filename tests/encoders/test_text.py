@@ -196,8 +196,17 @@ class TestRows:
         assert not np.array_equal(X, X_half)
 
 
+def products_depend_on_the_number_of_rows(dtype):
+    """Tell whether matrix products here give a row other bits among other numbers of rows: then encoders do as well."""
+    x, y = torch.randn(96, 24, 384).to(dtype), torch.randn(1536, 384).to(dtype)
+    whole = torch.nn.functional.linear(x, y)
+    return any(not torch.equal(torch.nn.functional.linear(x[:n], y), whole[:n]) for n in (1, 2, 7, 32))
+
+
 def check_rows_to_the_bit(encoder):
     """Rows of texts of several padded widths are the same bits alone, among others, and in batches of any size."""
+    if products_depend_on_the_number_of_rows(getattr(torch, encoder.precision)):
+        pytest.skip("matrix products on this CPU depend on the number of rows")
     words = ["cat", "dog", "mat", "on", "the", "sat", "a", "b", "c", "1", "2", "3"]
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(words, length)) for length in [2, 3, 5, 11, 18, 25, 40] for _ in range(12)]

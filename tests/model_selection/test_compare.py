@@ -225,26 +225,22 @@ def test_an_interrupted_comparison_keeps_its_rows(stop):
 
 @pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupted_comparison_in_processes_keeps_its_rows(tmp_path):
-    """The last strategy sends the main process the signal of Ctrl-C and then waits, with the others long finished."""
+    """The last strategy sends the main process the signal of Ctrl-C once that has the rows of the others, and waits."""
     script = tmp_path / "interrupted.py"
     script.write_text(
         textwrap.dedent(
             """
-            import os, signal, sys, time, uuid, warnings
+            import os, signal, sys, time, warnings
             from pathlib import Path
             from sklearn.datasets import load_iris
             from sklearn.dummy import DummyClassifier
             from sklearn.linear_model import LogisticRegression
-            from skmm.model_selection import compare_fusions
+            from skmm.model_selection import _compare, compare_fusions
 
-            class Reporting(LogisticRegression):
-                def __init__(self, folder=None):
-                    super().__init__()
-                    self.folder = folder
-
-                def predict(self, X):
-                    Path(self.folder, uuid.uuid4().hex).touch()
-                    return super().predict(X)
+            class Telling(_compare.tqdm):
+                def set_postfix_str(self, label, *args, **options):
+                    Path(sys.argv[1], label).touch()
+                    super().set_postfix_str(label, *args, **options)
 
             class Interrupting(DummyClassifier):
                 def __init__(self, folder=None, process=0):
@@ -253,26 +249,27 @@ def test_an_interrupted_comparison_in_processes_keeps_its_rows(tmp_path):
                     self.process = process
 
                 def fit(self, X, y):
-                    while len(list(Path(self.folder).iterdir())) < 4:
+                    # Nothing outlives the test, whatever goes wrong.
+                    signal.alarm(600)
+                    # The main process asks for this strategy's scores next.
+                    while not Path(self.folder, "stop").exists():
                         time.sleep(0.05)
-                    # The scores of the last fold have yet to come back.
-                    time.sleep(2)
                     try:
                         Path(self.folder, "interrupted").touch(exist_ok=False)
                         os.kill(self.process, signal.SIGINT)
                     except FileExistsError:
                         pass
-                    time.sleep(300)
+                    time.sleep(600)
 
             if __name__ == "__main__":
                 warnings.simplefilter("error", UserWarning)
                 warnings.filterwarnings("always", message="compare_fusions was interrupted")
                 X, y = load_iris(return_X_y=True)
-                folder = sys.argv[1]
                 modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
+                _compare.tqdm = Telling
                 comparison = compare_fusions(
-                    X, y, modalities, Reporting(folder), levels=("single",), cv=2, n_jobs=2,
-                    extra={"stop": Interrupting(folder, os.getpid())},
+                    X, y, modalities, LogisticRegression(), levels=("single",), cv=2, n_jobs=2,
+                    extra={"stop": Interrupting(sys.argv[1], os.getpid())},
                 )
                 print(sorted(comparison.to_frame().index), comparison.fold_scores().shape)
             """
@@ -282,7 +279,7 @@ def test_an_interrupted_comparison_in_processes_keeps_its_rows(tmp_path):
     folder = tmp_path / "reports"
     folder.mkdir()
     command = [sys.executable, str(script), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.stdout == "['petal alone', 'sepal alone'] (2, 2)\n", done.stderr
     assert "interrupted after 2 of 3 strategies" in done.stderr
 
