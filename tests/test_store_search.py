@@ -20,7 +20,8 @@ from skmm.datasets import load_glyphs
 
 kind, model, store, n_jobs, backend = sys.argv[1:]
 X, y = load_glyphs(n_samples=240, return_X_y=True)
-encoder = {"text": CountingTextEncoder, "image": CountingImageEncoder}[kind](model, store=store, device="cpu", batch_size=8)
+make_encoder = {"text": CountingTextEncoder, "image": CountingImageEncoder}[kind]
+encoder = make_encoder(model, store=store, device="cpu", batch_size=8)
 n_items = len({getattr(item, "tobytes", item.__str__)() for item in X[kind]})
 pipe = make_pipeline(encoder, RidgeClassifier())
 grid = {"ridgeclassifier__alpha": [10.0**i for i in range(-3, 5)]}

@@ -5,6 +5,7 @@ import os
 
 from .._torch import place
 from ._processors import ProcessorRecipe, processor_of
+from ._sources import load_from_hub, without_progress_bar
 
 # What stands for the whole clip in the last layer: the mean of all tokens, or the token before them.
 _SUMMARIES = {"timesformer": "first", "videomae": "mean", "vivit": "first"}
@@ -69,24 +70,31 @@ class VideoModel:
 def load_video_model(source, is_folder, revision, device, dtype):
     """Load a video model from a folder or by its hub name, in eval mode, on a device and in a dtype."""
     from transformers import AutoModel
-    from transformers.utils import logging
 
-    where = {"revision": None if is_folder else revision, "local_files_only": is_folder, "trust_remote_code": False}
     # ViViT's pooler is not part of most checkpoints, and not used.
     options = {"add_pooling_layer": False} if _model_type(source, is_folder, revision) == "vivit" else {}
-    shows_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        network, report = AutoModel.from_pretrained(
+
+    def load(local_files_only):
+        where = {
+            "revision": None if is_folder else revision,
+            "local_files_only": local_files_only,
+            "trust_remote_code": False,
+        }
+        processor = _load_processor(source, where)
+        loaded = AutoModel.from_pretrained(
             source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options, **where
         )
-    finally:
-        if shows_bar:
-            logging.enable_progress_bar()
+        return processor, *loaded
+
+    with without_progress_bar():
+        if is_folder:
+            processor, network, report = load(local_files_only=True)
+        else:
+            processor, network, report = load_from_hub([source], revision, load, "config.json")
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]!r}")
-    recipe = ProcessorRecipe(_load_processor(source, where).to_json_string(), network.config.num_frames)
+    recipe = ProcessorRecipe(processor.to_json_string(), network.config.num_frames)
     # Now, while what cannot be built again is still the model's fault.
     processor_of(recipe.processor)
     return VideoModel(network.to(device).eval().requires_grad_(False), recipe)

@@ -94,7 +94,7 @@ def rows(copy_model, make_snapshot, items_of_kinds, tmp_path_factory):
         input=pickle.dumps((list(jobs.values()), items_of_kinds)),
         env=environment,
         capture_output=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr.decode()
     with np.load(place / "rows.npz") as file:

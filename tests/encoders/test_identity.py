@@ -121,8 +121,7 @@ class TestNamedModels:
 
         monkeypatch.setattr(timm, "create_model", note)
         ImageEncoder("resnet10t.c3_in1k", revision="abc", device="cpu", store=None).fit([None])
-        expected = {"hf_hub_filename": None, "hf_hub_id": "timm/resnet10t.c3_in1k@abc"}
-        assert asked == [("resnet10t.c3_in1k", expected)]
+        assert asked == [("resnet10t.c3_in1k", {"hf_hub_id": "timm/resnet10t.c3_in1k@abc"})]
 
     def test_a_name_that_the_cache_cannot_have(self):
         assert _identity.cached_snapshot(["timm/resnet10t@abc"], None) is None
