@@ -1,7 +1,5 @@
 """Images to vectors, with the networks of timm, CLIP-like networks, or any module."""
 
-import functools
-import inspect
 import json
 import math
 import os
@@ -10,16 +8,17 @@ import numpy as np
 from PIL import Image
 
 from .._memory import size_that_fits
-from .._torch import place, resolve_device, resolve_precision
+from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods
 from ._base import available_cpus
 from ._describe import describe
+from ._image_networks import USUAL_SIDE, ClipModel, ImageModel, data_config, geometry, load_timm
 from ._media import check_background, load_image, parse_color
 from ._model import ModelEncoder
 from ._processors import ProcessorRecipe
 from ._sentence import SentenceModel, hub_cache, hub_names, load_sentence_transformer
-from ._sources import place_of, ready_module
-from ._timm_names import is_timm, timm_names, users_code, without_scheme
+from ._sources import ready_module
+from ._timm_names import is_timm, timm_names, users_code
 
 # Pixels per batch with batch_size="auto", memory allowing: 8 images of 224 x 224 on a CPU, whose caches hold no more.
 _PIXELS_PER_BATCH = {"cpu": 8 * 224**2}
@@ -35,9 +34,6 @@ _IMAGES_HELD_ELSEWHERE = 256
 
 # Batches on their way at the same time on a CPU; each worker holds one.
 _MAX_WORKERS = 4
-
-# What an image is taken to measure where the model resizes on its own.
-_GUESSED_SIDE = 224
 
 
 class ImageEncoder(ModelEncoder):
@@ -276,22 +272,22 @@ class ImageEncoder(ModelEncoder):
         return self._prepare_item(self._probe_item())
 
     def _probe_item(self):
-        pixels = np.random.PCG64(0).random_raw(3 * _GUESSED_SIDE**2 // 8).view(np.uint8)
-        return Image.fromarray(pixels.reshape(_GUESSED_SIDE, _GUESSED_SIDE, 3))
+        pixels = np.random.PCG64(0).random_raw(3 * USUAL_SIDE**2 // 8).view(np.uint8)
+        return Image.fromarray(pixels.reshape(USUAL_SIDE, USUAL_SIDE, 3))
 
     def _get_model(self):
         if not self._is_named():
             device = resolve_device(self.device)
             dtype = resolve_precision(self.precision, device)
-            recipe = self.preprocess if callable(self.preprocess) else _data_config(self.preprocess or {})
-            return _ImageModel(ready_module(self.model, device, dtype, self.compile), recipe)
+            recipe = self.preprocess if callable(self.preprocess) else data_config(self.preprocess or {})
+            return ImageModel(ready_module(self.model, device, dtype, self.compile), recipe)
         model = super()._get_model()
-        return _ClipModel(model) if isinstance(model, SentenceModel) else model
+        return ClipModel(model) if isinstance(model, SentenceModel) else model
 
     def _load_model(self, source, is_folder, device, dtype):
         if self._loader == "sentence-transformers":
             return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
-        return _load_timm(source, is_folder, self.revision, self.store, device, dtype)
+        return load_timm(source, is_folder, self.revision, self.store, device, dtype)
 
     def _prepare_item(self, item):
         recipe = getattr(self, "_recipe", None)
@@ -314,7 +310,7 @@ class ImageEncoder(ModelEncoder):
         """Give how many inputs like this one the network takes at a time."""
         if self.batch_size != "auto":
             return self.batch_size
-        shape = getattr(prepared_item, "shape", (3, _GUESSED_SIDE, _GUESSED_SIDE))
+        shape = getattr(prepared_item, "shape", (3, USUAL_SIDE, USUAL_SIDE))
         fastest = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
         budget = size_that_fits(fastest, _BYTES_PER_PIXEL * self._n_workers(model), model.device)
         return max(1, 3 * budget // math.prod(shape))
@@ -324,132 +320,3 @@ class ImageEncoder(ModelEncoder):
 
     def _forward(self, model, batch):
         return model.embed(batch)
-
-
-class _ImageModel:
-    """A network that takes a tensor of images, and how these are made.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Maps (n, 3, height, width) to (n, n_features).
-
-    recipe : dict or callable
-        timm's data configuration, for images prepared as uint8 tensors and normalised here; or what turns
-        a PIL image into the network's own input.
-    """
-
-    def __init__(self, network, recipe):
-        self.network = self.compiles = network
-        self.recipe = recipe
-        weights = next(network.parameters(), None)
-        self.device, self.dtype = place_of(weights)
-
-    def embed(self, batch):
-        """Give a tensor with one row per prepared image."""
-        import torch
-
-        shapes = {tuple(image.shape) for image in batch}
-        if len(shapes) > 1:
-            raise ValueError(f"preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
-        # The channels of a pixel stay together in memory, as images have them and convolutions like them.
-        images = place(torch.stack([image.movedim(0, 2) for image in batch]), self.device)
-        if isinstance(self.recipe, dict):
-            # In float32 for its digits, on the device for its speed, in place for its memory, by whole lines of pixels.
-            n_images, height, width, _ = images.shape
-            mean, std = (torch.tensor(self.recipe[name], device=self.device).repeat(width) for name in ("mean", "std"))
-            images = images.view(n_images * height, -1).float().mul_(1 / (255 * std)).sub_(mean / std)
-            images = images.view(n_images, height, width, 3)
-        images = images.movedim(3, 1).to(self.dtype, memory_format=torch.channels_last)
-        rows = self.network(images)
-        if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
-            got = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__
-            raise ValueError(
-                f"the module must map {tuple(images.shape)} to a tensor (n, n_features), got {got}; "
-                "pool over positions inside the module."
-            )
-        return rows
-
-
-class _ClipModel:
-    """A network of sentence-transformers, fed with images."""
-
-    def __init__(self, model):
-        self._model = model
-        self.network, self.device, self.recipe = model.network, model.device, model.image_recipe
-
-    def embed(self, batch):
-        """Give a tensor with one row per image, as the recipe prepares them; without one, per PIL image."""
-        return self._model.embed(self._model.image_features(batch))
-
-
-def _load_timm(source, is_folder, revision, store, device, dtype):
-    """Load a network of timm without its classifier."""
-    import timm
-    import torch
-    from timm.data import resolve_model_data_config
-
-    if is_folder:
-        network = _create_from_folder(source)
-    else:
-        name, overlay = without_scheme(source), {}
-        at_revision = f"@{revision}" if revision else ""
-        if "/" in name:
-            name = f"hf-hub:{name}{at_revision}"
-            # Before version 1.0.26 timm read a file that a configuration on the hub names as a pickle of anything.
-            overlay["hf_hub_filename"] = None
-        elif revision and (hub_ids := timm_names(source, store)):
-            overlay["hf_hub_id"] = hub_ids[0] + at_revision
-        network = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
-    recipe = _data_config(resolve_model_data_config(network))
-    network = network.to(device, dtype, memory_format=torch.channels_last)
-    return _ImageModel(network.eval().requires_grad_(False), recipe)
-
-
-def _create_from_folder(folder):
-    """Create a network from timm's own files; its "local-dir:" reads safetensors only in newer versions."""
-    import timm
-
-    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-        config = json.load(file)
-    weights = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
-    if not weights:
-        raise FileNotFoundError("no weights in safetensors format")
-    # Whatever it says of where weights come from: these are the ones.
-    where = {"source": "file", "file": os.path.join(folder, weights[0]), "state_dict": None, "custom_load": False}
-    given = {**config.get("pretrained_cfg", config), **where}
-    # The network's own arguments; those of the function would load other weights as well.
-    not_its_own = {"num_classes", *inspect.signature(timm.create_model).parameters}
-    options = {name: value for name, value in config.get("model_args", {}).items() if name not in not_its_own}
-    return timm.create_model(
-        config["architecture"], pretrained=True, num_classes=0, pretrained_cfg_overlay=given, **options
-    )
-
-
-def _data_config(given):
-    """Give timm's data configuration as plain data, with ImageNet's usual values for what is left out."""
-    usual = {
-        "input_size": (3, _GUESSED_SIDE, _GUESSED_SIDE),
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "interpolation": "bicubic",
-        "crop_pct": 0.875,
-        "crop_mode": "center",
-    }
-    config = {name: given.get(name, value) for name, value in usual.items()}
-    unknown = sorted(set(given) - set(usual))
-    if unknown:
-        raise ValueError(f"preprocess knows the keys {sorted(usual)}, got {unknown}.")
-    if len(config["input_size"]) != 3 or config["input_size"][0] != 3:
-        raise ValueError(
-            f"preprocess: images have 3 channels, so input_size is (3, height, width), got {config['input_size']!r}."
-        )
-    return config
-
-
-@functools.lru_cache(maxsize=16)
-def geometry(config):
-    """Give timm's evaluation transform up to normalisation: PIL image to uint8 tensor."""
-    from timm.data import create_transform
-
-    return create_transform(**json.loads(config), is_training=False, use_prefetcher=True)

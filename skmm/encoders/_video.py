@@ -176,6 +176,7 @@ class VideoEncoder(ImageEncoder):
 
     A video model reads clips of a fixed number of frames. Where more are chosen, they are cut into clips
     one after the other, of which the last one ends with the last frame; where fewer, they are repeated.
+    The model's own processor prepares their frames, in the threads that decode them.
 
     Memory holds the chosen frames of a few videos at the network's input size. A row depends on its
     video alone up to rounding (1e-5 in float32 on CPU).

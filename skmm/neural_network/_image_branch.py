@@ -10,7 +10,8 @@ from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import HasMethods, Interval
-from ..encoders._image import ImageEncoder, geometry
+from ..encoders._image import ImageEncoder
+from ..encoders._image_networks import geometry
 from ..encoders._media import check_background, load_image
 from ._branches import Branch
 
