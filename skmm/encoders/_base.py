@@ -144,6 +144,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def find_errors(self, X):
         """List the items that cannot be read, without encoding any.
 
+        Items of which the network makes values that are not finite are not among them; ``errors_`` has these too.
+
         Parameters
         ----------
         X : Series, one-column DataFrame, array-like or list of n_samples items
@@ -302,7 +304,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             first = errors[0]
             warnings.warn(
                 f"{type(self).__name__}: {len(errors)} of {len(items)} items could not be encoded and count as "
-                f"missing (the first: {first.item}: {first.reason}); find_errors(X) lists them.",
+                f"missing (the first: {first.item}: {first.reason}); find_errors(X) lists what cannot be read.",
                 UserWarning,
                 stacklevel=3,
             )

@@ -1,6 +1,5 @@
 """Images to vectors, with the networks of timm, CLIP-like networks, or any module."""
 
-import json
 import math
 import os
 
@@ -12,7 +11,7 @@ from .._torch import resolve_device, resolve_precision
 from .._validation import HasMethods
 from ._base import available_cpus
 from ._describe import describe
-from ._image_networks import USUAL_SIDE, ClipModel, ImageModel, data_config, geometry, load_timm
+from ._image_networks import USUAL_SIDE, ClipModel, ImageModel, data_config, enough_pixels, load_timm, prepare
 from ._media import check_background, load_image, parse_color
 from ._model import ModelEncoder
 from ._processors import ProcessorRecipe
@@ -291,11 +290,7 @@ class ImageEncoder(ModelEncoder):
 
     def _prepare_item(self, item):
         recipe = getattr(self, "_recipe", None)
-        enough = max(recipe["input_size"][1:]) if isinstance(recipe, dict) else getattr(recipe, "enough", None)
-        image = Image.fromarray(load_image(item, self.background, enough))
-        if recipe is None:
-            return image
-        return recipe(image) if callable(recipe) else geometry(json.dumps(recipe))(image)
+        return prepare(Image.fromarray(load_image(item, self.background, enough_pixels(recipe))), recipe)
 
     def _prepared_bytes(self, prepared):
         # Where the model resizes on its own: 3 bytes per pixel.

@@ -6,11 +6,16 @@ import json
 import os
 
 from .._torch import place
+from .._validation import RejectedItem
+from ._processors import ProcessorRecipe
 from ._sources import place_of
 from ._timm_names import timm_names, without_scheme
 
 # Pixels per side where nothing else is known.
 USUAL_SIDE = 224
+
+# Pixels of a thin image once its shorter side is as long as the network's: 400 MB where a resize computes in float32.
+_MOST_PIXELS = 2**25
 
 
 class ImageModel:
@@ -132,6 +137,60 @@ def data_config(given):
             f"preprocess: images have 3 channels, so input_size is (3, height, width), got {config['input_size']!r}."
         )
     return config
+
+
+def prepare(image, recipe):
+    """Turn an image into the input of a network.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An RGB image.
+
+    recipe : dict, ProcessorRecipe, callable or None
+        timm's data configuration, a processor of transformers, or the user's own function; None leaves the image to
+        the network.
+
+    Returns
+    -------
+    prepared : Tensor of shape (3, height, width) or PIL.Image.Image
+        The input.
+
+    Raises
+    ------
+    RejectedItem
+        If the image is so thin that to resize it would take too much memory, or the user's function fails.
+    """
+    if callable(recipe) and not isinstance(recipe, ProcessorRecipe):
+        try:
+            return recipe(image)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise RejectedItem(f"preprocess raised {type(error).__name__} ({error})") from error
+    _check_proportions(image, recipe)
+    if recipe is None:
+        return image
+    return geometry(json.dumps(recipe))(image) if isinstance(recipe, dict) else recipe(image)
+
+
+def enough_pixels(recipe):
+    """Give the pixels per side that a recipe makes use of; None if it has to see images in full."""
+    return max(recipe["input_size"][1:]) if isinstance(recipe, dict) else getattr(recipe, "enough", None)
+
+
+def _check_proportions(image, recipe):
+    if isinstance(recipe, dict) and recipe["crop_mode"] == "squash":
+        return
+    side = enough_pixels(recipe) or USUAL_SIDE
+    if isinstance(recipe, dict):
+        side /= recipe["crop_pct"]
+    n_pixels = side**2 * max(image.size) / min(image.size)
+    if n_pixels > _MOST_PIXELS:
+        raise RejectedItem(
+            f"too thin to be resized: of {image.width} x {image.height} pixels, with {side:.0f} for the shorter side, "
+            f"it would have {n_pixels / 1e6:.0f} million, the limit is {_MOST_PIXELS / 1e6:.0f}; crop it"
+        )
 
 
 @functools.lru_cache(maxsize=16)

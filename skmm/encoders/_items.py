@@ -57,7 +57,7 @@ def column_items(X, owner, rows_are_items=False):
     else:
         raise ValueError(
             f"{owner} encodes a column of items (series, one-column data frame, array or list), "
-            f"got {type(X).__name__}; wrap a single item in a list."
+            f"got {type(X).__name__}; make a list of it, or wrap a single item in one."
         )
     if len(items) == 0:
         raise ValueError(f"{owner} got 0 items, while a minimum of 1 is required.")

@@ -200,7 +200,7 @@ def _image_to_rgb(image, background, enough):
     if image.format == "EPS":
         raise RejectedItem("an EPS file is a program rather than pixels; convert it to PNG")
     try:
-        if enough is not None and image.format == "JPEG":
+        if enough is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (2 * enough, 2 * enough))
         image.load()
         image = _upright(image)

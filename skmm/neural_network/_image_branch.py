@@ -1,7 +1,6 @@
 """Images, trained from scratch by a small convolutional network, or a pretrained network fine-tuned."""
 
 import copy
-import json
 import os
 from numbers import Integral, Real
 
@@ -11,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._validation import HasMethods, Interval
 from ..encoders._image import ImageEncoder
-from ..encoders._image_networks import geometry
+from ..encoders._image_networks import prepare
 from ..encoders._media import check_background, load_image
 from ._branches import Branch
 
@@ -208,6 +207,6 @@ class ImageBranch(Branch):
         """Decode one image and give it at the network's size, channels first."""
         image = Image.fromarray(load_image(item, self.background, max(self._shape)))
         if self._recipe is not None:
-            return np.asarray(geometry(json.dumps(self._recipe))(image))
+            return np.asarray(prepare(image, self._recipe))
         height, width = self._shape
         return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).transpose(2, 0, 1)

@@ -2,13 +2,16 @@
 
 import builtins
 import io
+import re
 import struct
 import zlib
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from sklearn.base import clone
 from torch import nn
 
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
@@ -193,3 +196,49 @@ def test_huge_texts_are_cut_before_they_are_tokenized(encoders, unit, monkeypatc
     assert sum(lengths) < 100_000
     # What is cut off would not have counted.
     np.testing.assert_allclose(row, encoder.transform([text[:200_000]])[0], atol=1e-6)
+
+
+def png(width, height):
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("size", [(65_000, 1), (1, 65_000)])
+@pytest.mark.parametrize("form", ["bytes", "pil", "array", "frame"])
+def test_thin_images_are_not_blown_up(encoders, size, form):
+    encoder, good = encoders["video" if form == "frame" else "image"]
+    bad = {
+        "bytes": lambda: png(*size),
+        "pil": lambda: Image.new("RGB", size),
+        "array": lambda: np.zeros((*size[::-1], 3), np.uint8),
+        "frame": lambda: [png(*size)],
+    }[form]()
+    reason = refused(encoder, good, bad)
+    assert re.search(r"too thin to be resized: of \d+ x \d+ pixels, with 37 for the shorter side", reason)
+
+
+def test_thin_images_for_clip(tiny_clip_model):
+    encoder = ImageEncoder(tiny_clip_model, precision="float32", store=None)
+    assert "too thin to be resized" in refused(encoder, PHOTOS, png(65_000, 1))
+
+
+def test_long_images_are_accepted(encoders):
+    encoder, good = encoders["image"]
+    accepted(encoder, good, png(4_000, 4))
+    squashed = clone(encoder).set_params(preprocess={"input_size": (3, 32, 32), "crop_mode": "squash"})
+    accepted(squashed, good, png(65_000, 1))
+
+
+def test_preprocessing_that_fails_for_an_item(encoders):
+    def preprocess(image):
+        if image.width == 5:
+            raise ZeroDivisionError("no width")
+        return torch.zeros(3, 8, 8) + np.asarray(image).mean()
+
+    encoder = clone(encoders["image"][0]).set_params(preprocess=preprocess)
+    assert "preprocess raised ZeroDivisionError (no width)" in refused(encoder, PHOTOS, png(5, 5))
+    with pytest.raises(ValueError, match=r"row 2: .*preprocess raised") as caught:
+        encoder.transform(between(PHOTOS, png(5, 5)))
+    causes = [caught.value.__cause__, caught.value.__cause__.__cause__]
+    assert isinstance(causes[1], ZeroDivisionError)

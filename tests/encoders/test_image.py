@@ -288,9 +288,14 @@ class TestContract:
         ]:
             assert_allclose(fitted.transform(X), expected, atol=1e-6)
 
-    def test_large_jpegs_are_decoded_at_reduced_scale(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("n_pictures", [1, 2])
+    def test_large_jpegs_are_decoded_at_reduced_scale(self, n_pictures, tmp_path, monkeypatch):
         path = tmp_path / "large.jpg"
-        Image.fromarray(blob(800, 1000)).save(path, quality=95)
+        # Phones put a smaller picture, or how to light a screen, behind the first: Pillow calls that MPO.
+        behind = [Image.fromarray(blob(80, 100, seed=1))] * (n_pictures - 1)
+        Image.fromarray(blob(800, 1000)).save(path, "MPO", quality=95, save_all=True, append_images=behind)
+        with Image.open(path) as image:
+            assert image.format == ("JPEG" if n_pictures == 1 else "MPO")
         drafts = []
         from PIL import JpegImagePlugin
 

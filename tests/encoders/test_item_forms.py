@@ -2,6 +2,8 @@
 
 import io
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,23 @@ def animation():
     return photo("PNG", frames[0], save_all=True, append_images=frames[1:])
 
 
+def two_pictures():
+    behind = [Image.fromarray(255 - RGB)]
+    return photo("MPO", Image.fromarray(RGB), save_all=True, append_images=behind, quality=99)
+
+
+def png_of_16_bits():
+    height, width, _ = RGB.shape
+    rows = (RGB.astype(np.uint16) * 256 + 255).astype(">u2").reshape(height, -1)
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
 def see_through():
     return np.dstack([RGB, np.zeros_like(GREY)])
 
@@ -136,8 +155,12 @@ FORMS = {
         "array of bool": (lambda *_: GREY > 99, GREYS // 1 * 0 + np.uint8(255) * (GREYS > 99), EXACT),
         "array of uint16": (lambda *_: RGB.astype(np.uint16) * 257, RGB, EXACT),
         "array of other integers": (lambda *_: RGB.astype(np.int64), RGB, EXACT),
-        "JPEG, also CMYK": (lambda *_: photo("JPEG", Image.fromarray(RGB).convert("CMYK"), quality=99), RGB, CLOSE),
-        "PNG of 16 bits": (lambda *_: photo("PNG", Image.fromarray(GREY.astype(np.uint16) * 257)), GREYS, EXACT),
+        "JPEG, also CMYK or with more pictures behind the first": [
+            (lambda *_: photo("JPEG", Image.fromarray(RGB).convert("CMYK"), quality=99), RGB, CLOSE),
+            (lambda *_: two_pictures(), RGB, CLOSE),
+        ],
+        "PNG of 16 bits per colour": (lambda *_: png_of_16_bits(), RGB, EXACT),
+        "grey PNG of 16 bits": (lambda *_: photo("PNG", Image.fromarray(GREY.astype(np.uint16) * 257)), GREYS, EXACT),
         "file with a palette": (lambda *_: photo("GIF", Image.fromarray(GREY)), GREYS, EXACT),
         "file with transparent pixels": (lambda *_: photo("PNG", Image.fromarray(see_through())), BLUE, EXACT),
         "file with an EXIF orientation": (lambda *_: turned(), RGB, EXACT),
