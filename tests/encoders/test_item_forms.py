@@ -181,7 +181,10 @@ FORMS = {
             (lambda *_: bytearray(recording()), SOUND / 2**15, EXACT),
             (lambda *_: memoryview(recording()), SOUND / 2**15, EXACT),
         ],
-        "pair `(sampling_rate, waveform)`": (lambda *_: (RATE, SOUND / 2**15), SOUND / 2**15, EXACT),
+        "pair `(sampling_rate, waveform)`, tuple or list": [
+            (lambda *_: (RATE, SOUND / 2**15), SOUND / 2**15, EXACT),
+            (lambda *_: [RATE, SOUND / 2**15], SOUND / 2**15, EXACT),
+        ],
         'dict with "sampling_rate" and "array"': (
             lambda *_: {"sampling_rate": RATE, "array": SOUND / 2**15},
             SOUND / 2**15,
@@ -210,7 +213,10 @@ FORMS = {
         ],
         "array (frames, height, width, channels)": (lambda *_: CLIP, CLIP, EXACT),
         "array (frames, height, width)": (lambda *_: CLIP[..., 0], np.repeat(CLIP[..., :1], 3, axis=3), EXACT),
-        "list of images": (lambda folder, _: [stored(photo(), folder), *CLIP[1:]], CLIP, EXACT),
+        "list or tuple of images": [
+            (lambda folder, _: [stored(photo(), folder), *CLIP[1:]], CLIP, EXACT),
+            (lambda folder, _: (stored(photo(), folder), *CLIP[1:]), CLIP, EXACT),
+        ],
         "pair `(frame_rate, frames)`": (lambda *_: (10.0, CLIP), CLIP, EXACT),
     },
 }
