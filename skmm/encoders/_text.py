@@ -163,6 +163,7 @@ class TextEncoder(ModelEncoder):
 
     # Wide enough that texts of one width meet in numbers.
     _window = 8192
+    _strings_are_paths = False
 
     def __init__(
         self,
