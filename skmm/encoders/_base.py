@@ -72,6 +72,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _prepare_in_threads = False
     # Whether a row of numbers can be an item, as a waveform can.
     _rows_are_items = False
+    _strings_are_paths = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -274,7 +275,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Give a list of (key, rows) of equal items; the key is None without a store or where it has none for them."""
         present = [row for row, item in enumerate(items) if not is_missing_item(item)]
         if kept is None:
-            keys = (content_key(items[row]) or row for row in present)
+            keys = (content_key(items[row], self._strings_are_paths) or row for row in present)
         else:
             keys = self._store_keys([items[row] for row in present], kept)
         rows_of = {}

@@ -80,6 +80,10 @@ class SentenceModel:
             prompt = self.network.default_prompt_name
         return self.network.prompts.get(prompt, prompt)
 
+    def tokens_added(self, prompt):
+        """Give the number of tokens that stand beside those of a text: special ones, and those of the prompt."""
+        return len(self._tokens([""], prompt)["input_ids"][0])
+
     def _head(self, text, prompt, max_length):
         """Give the beginning of a long text that has all the tokens that count; tokenizers work through all of it."""
         limits = [limit for limit in (self.network.max_seq_length, max_length) if limit is not None]

@@ -41,8 +41,9 @@ class TextEncoder(ModelEncoder):
         put before each text. None uses the model's own default prompt if it declares one.
 
     max_length : int, default=None
-        Tokens of a text that count, special ones and the prompt included; what is beyond is cut off. None
-        is the model's own limit, which a larger number does not raise.
+        Tokens of a text that count, special ones and the prompt included; what is beyond is cut off. There
+        must be room for one token of the text itself. None is the model's own limit, which a larger number
+        does not raise.
 
     truncate_dim : int, default=None
         Number of leading features to keep, for models trained to be cut ("Matryoshka" models). None
@@ -108,8 +109,9 @@ class TextEncoder(ModelEncoder):
         model and the ways to provide it.
 
     ValueError
-        By ``fit`` if the device cannot be used; by ``transform`` and ``fit_transform`` with
-        ``on_error="raise"`` if an item is no text.
+        By ``fit`` if the device cannot be used; by ``fit``, or by the ``transform`` of an encoder whose parameters
+        were changed since, if ``max_length`` leaves no room for a text, or the model does not read tokens; by
+        ``transform`` and ``fit_transform`` with ``on_error="raise"`` if an item is no text.
 
     MemoryError
         By ``transform`` and ``fit_transform`` if a single text does not fit into the device's memory.
@@ -161,6 +163,7 @@ class TextEncoder(ModelEncoder):
 
     # Wide enough that texts of one width meet in numbers.
     _window = 8192
+    _strings_are_paths = False
 
     def __init__(
         self,
@@ -196,12 +199,25 @@ class TextEncoder(ModelEncoder):
     def _load_model(self, source, is_folder, device, dtype):
         return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
 
-    def _find_facts(self, model):
-        if self.max_length is not None and not model.takes_tokens:
+    def _check_max_length(self, model):
+        if self.max_length is None:
+            return
+        if not model.takes_tokens:
             raise ValueError(
                 f"TextEncoder: the model {os.fspath(self.model)!r} does not read tokens in a row, so max_length="
                 f"{self.max_length} has no meaning; leave it at None."
             )
+        # Tokenizers that cannot fit in what they add cut nothing at all.
+        n_added = model.tokens_added(model.prompt_text(self.prompt))
+        if self.max_length <= n_added:
+            raise ValueError(
+                f"TextEncoder: max_length={self.max_length} leaves no room for a text, since the special tokens of the "
+                f"model {os.fspath(self.model)!r} and the prompt take {n_added}; set it to {n_added + 1} or more."
+            )
+
+    def _find_facts(self, model):
+        # Facts are kept per max_length, so that a store has none of a length that was refused.
+        self._check_max_length(model)
         width = model.network.get_embedding_dimension()
         width = model.network.encode(["a"]).shape[1] if width is None else width
         return {"width": int(width if self.truncate_dim is None else min(width, self.truncate_dim))}
@@ -233,6 +249,7 @@ class TextEncoder(ModelEncoder):
         return Text(str(item))
 
     def _batches(self, prepared, model):
+        self._check_max_length(model)
         widths = [_GUESSED_WIDTH] * len(prepared)
         if model.takes_tokens:
             model.tokenize(prepared, model.prompt_text(self.prompt), self.max_length)

@@ -283,6 +283,37 @@ class TestCutting:
         clone(encoder).set_params(max_length=3).fit_transform(["the cat on the mat"])
         np.testing.assert_array_equal(clone(encoder).fit_transform(["the cat on the mat "]), before)
 
+    @pytest.mark.parametrize(("prompt", "smallest"), [(None, 3), ("query", 6), ("on the", 5)])
+    def test_max_length_with_no_room_for_a_text(self, encoder, prompt, smallest):
+        encoder.set_params(prompt=prompt)
+        for max_length in range(1, smallest):
+            message = f"max_length={max_length} leaves no room.* take {smallest - 1}; set it to {smallest} or more"
+            with pytest.raises(ValueError, match=message):
+                clone(encoder).set_params(max_length=max_length).fit(TEXTS)
+        X = clone(encoder).set_params(max_length=smallest).fit_transform(["cat", "cat on the mat", "dog"])
+        np.testing.assert_allclose(X[1], X[0], atol=1e-6)
+        assert not np.allclose(X[2], X[0], atol=1e-3)
+
+    def test_max_length_with_no_room_for_a_text_of_a_model_with_few_positions(self, tiny_clip_model):
+        encoder = TextEncoder(tiny_clip_model, device="cpu", max_length=1, on_error="missing", store=None)
+        with pytest.raises(ValueError, match=r"max_length=1 leaves no room.* set it to 3 or more"):
+            encoder.fit_transform(["the cat sat on the mat and the dog sat there"])
+        assert np.isfinite(encoder.set_params(max_length=3).fit_transform(["the cat sat on the mat"])).all()
+
+    def test_max_length_with_no_room_for_a_text_is_refused_with_a_store_as_well(self, encoder, tmp_path):
+        with skmm.EmbeddingStore(tmp_path / "store") as store:
+            encoder.set_params(store=store, max_length=3).fit_transform(TEXTS)
+            for _ in range(2):
+                with pytest.raises(ValueError, match="set it to 3 or more"):
+                    clone(encoder).set_params(max_length=2).fit(TEXTS)
+
+    @pytest.mark.parametrize("store", [None, "auto"])
+    def test_max_length_with_no_room_for_a_text_after_fit(self, encoder, store):
+        encoder.set_params(store=store, on_error="missing").fit(TEXTS).set_params(max_length=2)
+        for fitted in (encoder, pickle.loads(pickle.dumps(encoder))):
+            with pytest.raises(ValueError, match=r"max_length=2 leaves no room.* set it to 3 or more"):
+                fitted.transform(TEXTS)
+
     def test_max_length_of_a_model_that_reads_no_tokens(self, tmp_path):
         encoder = TextEncoder(static_model(tmp_path), max_length=5)
         with pytest.raises(ValueError, match="max_length=5 has no meaning; leave it at None"):
@@ -409,6 +440,10 @@ def test_model_made_without_padding(tmp_path):
     with torch.inference_mode():
         expected = [network(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in texts]
     assert_allclose(X, torch.stack(expected), atol=1e-5)
+    # Its tokenizer adds nothing, so that one token is enough.
+    first = TextEncoder(tmp_path, device="cpu", max_length=1, store=None).fit_transform(["the cat", "the", "cat"])
+    assert_allclose(first[0], first[1], atol=1e-6)
+    assert not np.allclose(first[0], first[2], atol=1e-3)
 
 
 class TestModelThatCannotBeHad:
