@@ -15,6 +15,7 @@ from .._optional import import_optional_dependency
 from .._validation import RejectedItem
 from ._items import describe_item
 from ._media import open_file
+from ._sound_files import open_mp3
 
 # Rates from slow sensors to ultrasound; what lies beyond is a damaged header or another number.
 _LOWEST_RATE, _HIGHEST_RATE = 100, 1_000_000
@@ -65,7 +66,8 @@ def load_audio(item, rate=None, array_rate=None):
     Raises
     ------
     RejectedItem
-        If the item is no sound, or cannot be decoded.
+        If the item is no sound, or cannot be decoded, or was cut off. Of an MP3 without a header that gives its
+        length (Xing, Info, VBRI) this cannot be known: what is there counts.
     """
     waveform, own_rate = _read(item, array_rate)
     if len(waveform) == 0:
@@ -172,8 +174,9 @@ def _decode(stream):
     soundfile = import_optional_dependency("soundfile", "audio")
     blocks, n_frames = [], 0
     try:
+        stream, has_length = open_mp3(stream)
         with soundfile.SoundFile(stream) as file:
-            rate, declared, notes = file.samplerate, file.frames, file.extra_info
+            rate, declared, notes = file.samplerate, file.frames if has_length else 0, file.extra_info
             while True:
                 block = file.read(_FRAMES_PER_READ, dtype="float32", always_2d=True)
                 if len(block) == 0:
