@@ -15,7 +15,7 @@ from .._optional import import_optional_dependency
 from .._validation import RejectedItem
 from ._items import describe_item
 from ._media import open_file
-from ._sound_files import open_mp3
+from ._sound_files import is_cut_ogg, open_mp3
 
 # Rates from slow sensors to ultrasound; what lies beyond is a damaged header or another number.
 _LOWEST_RATE, _HIGHEST_RATE = 100, 1_000_000
@@ -66,8 +66,9 @@ def load_audio(item, rate=None, array_rate=None):
     Raises
     ------
     RejectedItem
-        If the item is no sound, or cannot be decoded, or was cut off. Of an MP3 without a header that gives its
-        length (Xing, Info, VBRI) this cannot be known: what is there counts.
+        If the item is no sound, or cannot be decoded, or was cut off. This cannot be known, and what is there
+        counts, of an MP3 without a header that gives its length (Xing, Info, VBRI), and of an OGG that ends with a
+        whole page, though the page be not marked as the last: some recorders do not mark it.
     """
     waveform, own_rate = _read(item, array_rate)
     if len(waveform) == 0:
@@ -176,7 +177,8 @@ def _decode(stream):
     try:
         stream, has_length = open_mp3(stream)
         with soundfile.SoundFile(stream) as file:
-            rate, declared, notes = file.samplerate, file.frames if has_length else 0, file.extra_info
+            rate, format, notes = file.samplerate, file.format, file.extra_info
+            declared = file.frames if has_length else 0
             while True:
                 block = file.read(_FRAMES_PER_READ, dtype="float32", always_2d=True)
                 if len(block) == 0:
@@ -198,6 +200,8 @@ def _decode(stream):
     except Exception as error:
         raise RejectedItem(f"the sound cannot be decoded ({error})") from error
     _check_complete(n_frames, declared, notes)
+    if format == "OGG" and is_cut_ogg(stream):
+        raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
     return np.concatenate(blocks), _check_rate(rate)
 
 

@@ -1,4 +1,4 @@
-"""What libsndfile does not say of sound files: whether an MP3 declares its length.
+"""What libsndfile does not say of sound files: whether an MP3 declares its length, and whether an OGG was cut off.
 
 It guesses the length of an MP3 without a header of its own from its size and the bit rate at its beginning, and
 reads no further than that.
@@ -10,6 +10,11 @@ import struct
 _ID3_HEADER = 10
 # Bytes from which the first frame, and the header that gives the length of the file, can be read.
 _MP3_HEAD = 64
+
+# A page of an OGG begins with its name and version. Behind its header are up to 255 lengths of up to 255 bytes.
+_OGG_PAGE = b"OggS\0"
+_OGG_PAGE_HEADER = 27
+_LONGEST_OGG_PAGE = _OGG_PAGE_HEADER + 255 + 255 * 255
 
 # Bytes of the shortest frame there is, of 8 kbit/s at 24 kHz.
 _SHORTEST_MP3_FRAME = 24
@@ -85,3 +90,33 @@ def _frame_bytes(head):
     halvings = {3: 0, 2: 1, 0: 2}[head[1] >> 3 & 3]
     rate = (44100, 48000, 32000)[head[2] >> 2 & 3] >> halvings
     return 72 * 40_000 // rate if halvings else 144 * 64_000 // rate
+
+
+def is_cut_ogg(stream):
+    """Whether an OGG ends in the middle of a page.
+
+    Parameters
+    ----------
+    stream : binary file
+        An OGG.
+
+    Returns
+    -------
+    is_cut : bool
+        False as well for files that end with a whole page that is not marked as the last: some recorders (that of
+        Android, for one) never mark it, so this is no sign of damage. What follows a page so marked is no sound.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    # A page that was cut off is shorter, and so is one that is followed by less than the name of the next.
+    stream.seek(max(0, size - _LONGEST_OGG_PAGE - len(_OGG_PAGE)))
+    tail = stream.read()
+    start = tail.rfind(_OGG_PAGE)
+    if start < 0:
+        return False
+    page = tail[start:]
+    if len(page) < _OGG_PAGE_HEADER:
+        return True
+    n_segments = page[26]
+    end = _OGG_PAGE_HEADER + n_segments + sum(page[_OGG_PAGE_HEADER : _OGG_PAGE_HEADER + n_segments])
+    is_last = page[5] & 4
+    return len(page) < end or (len(page) > end and not is_last)

@@ -127,3 +127,81 @@ def test_mp3_with_nothing_but_its_beginning():
     for n_bytes in (2, 3, 4, 30, 100):
         with pytest.raises(RejectedItem):
             load_audio(content[:n_bytes])
+
+
+def ogg(writer, seconds=60):
+    rate = 48000
+    waveform = noise(rate, seconds)
+    if writer == "ffmpeg, Opus":
+        return written(waveform, rate, "ogg", "libopus")
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate, 1, format="OGG", subtype=writer.split()[-1].upper()) as file:
+        # libsndfile cannot take a minute at once.
+        for start in range(0, len(waveform), rate):
+            file.write(waveform[start : start + rate])
+    return buffer.getvalue()
+
+
+def unmarked(content):
+    """An OGG whose last page is not marked as the last, as Android's recorder writes them."""
+    start = content.rindex(b"OggS")
+    page = bytearray(content[start:])
+    page[5] &= ~4
+    # Samples up to here: without the mark, those of whole packets (of Opus, 10 ms).
+    position = struct.unpack("<q", page[6:14])[0]
+    page[6:14] = struct.pack("<q", position if b"vorbis" in content[:64] else -(-position // 480) * 480)
+    page[22:26] = bytes(4)
+    remainder = 0
+    for byte in page:
+        remainder ^= byte << 24
+        for _ in range(8):
+            remainder = (remainder << 1 ^ (0x04C11DB7 if remainder >> 31 else 0)) & 0xFFFFFFFF
+    page[22:26] = struct.pack("<I", remainder)
+    return content[:start] + bytes(page)
+
+
+OGG_WRITERS = ["libsndfile, Vorbis", "libsndfile, Opus", "ffmpeg, Opus"]
+
+
+@pytest.mark.parametrize("writer", OGG_WRITERS)
+def test_truncated_ogg(writer):
+    content = ogg(writer)
+    assert len(load_audio(content)[0]) == 60 * 48000
+    for share in (0.3, 0.5, 0.9, 0.99):
+        with pytest.raises(RejectedItem, match="truncated: it ends in the middle of a page"):
+            load_audio(content[: int(share * len(content))])
+    # In the header, in its table of lengths, and in the last byte.
+    last = content.rindex(b"OggS")
+    for n_bytes in (last + 1, last + 4, last + 10, last + 28, len(content) - 1):
+        with pytest.raises(RejectedItem, match="truncated"):
+            load_audio(content[:n_bytes])
+
+
+@pytest.mark.parametrize("writer", OGG_WRITERS)
+@pytest.mark.parametrize("seconds", [0.001, 1, 3.7])
+def test_whole_ogg(writer, seconds, tmp_path):
+    content = ogg(writer, seconds)
+    expected = load_audio(content)[0]
+    path = tmp_path / "sound.ogg"
+    path.write_bytes(content)
+    assert_array_equal(load_audio(path)[0], expected)
+    # A tag is no part of the last page; the second of two chained streams has its own.
+    for after in (b"TAG" + bytes(125), ogg(f"libsndfile, {writer.split()[-1]}", 1)):
+        assert_array_equal(load_audio(content + after)[0][: len(expected)], expected)
+
+
+@pytest.mark.parametrize("writer", OGG_WRITERS[:2])
+def test_ogg_without_a_mark_on_its_last_page(writer):
+    content = ogg(writer, 10)
+    expected = load_audio(content)[0]
+    found = load_audio(unmarked(content))[0]
+    # The mark also says where in the last packet the sound ends.
+    assert len(expected) <= len(found) < len(expected) + 48000
+    assert_array_equal(found[: len(expected)], expected)
+
+
+def test_ogg_that_was_cut_between_pages_counts_as_far_as_it_goes():
+    content = ogg("libsndfile, Opus", 10)
+    pages = content.split(b"OggS")
+    half = load_audio(b"OggS".join(pages[: len(pages) // 2]))[0]
+    assert 0.3 < len(half) / (10 * 48000) < 0.6
