@@ -19,6 +19,9 @@ _DELTA_WIDTH = 9
 _CONTRAST_LOWEST = 200.0
 _CONTRAST_OCTAVES = 6
 
+# Frames whose Fourier transforms are held at a time.
+_FRAMES_AT_ONCE = 4096
+
 _STATISTICS = {
     "mean": np.mean,
     "std": np.std,
@@ -278,8 +281,20 @@ class Course:
         self._rate = settings.target_rate
         self._waveform = np.pad(waveform, (0, max(0, settings.n_fft - len(waveform))))
         self._grid = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
-        self._magnitude = np.abs(librosa.stft(self._waveform, **self._grid))
+        self._magnitude = self._short_time_magnitude()
         self._known = {}
+
+    def _short_time_magnitude(self):
+        """Magnitudes of the short-time Fourier transform, whose complex values are never there all at once."""
+        n_fft, hop_length = self._grid["n_fft"], self._grid["hop_length"]
+        padded = np.pad(self._waveform, n_fft // 2)
+        n_frames = 1 + (len(padded) - n_fft) // hop_length
+        magnitude = np.empty((1 + n_fft // 2, n_frames), np.float32, order="F")
+        for start in range(0, n_frames, _FRAMES_AT_ONCE):
+            end = min(start + _FRAMES_AT_ONCE, n_frames)
+            part = padded[start * hop_length : (end - 1) * hop_length + n_fft]
+            magnitude[:, start:end] = np.abs(self._librosa.stft(part, **self._grid, center=False))
+        return magnitude
 
     def of(self, feature):
         """Give the frames of a feature, of shape (n_values, n_frames)."""

@@ -15,12 +15,20 @@ from .._optional import import_optional_dependency
 from .._validation import RejectedItem
 from ._items import describe_item
 from ._media import open_file
+from ._sound_files import is_cut_ogg, open_mp3
 
 # Rates from slow sensors to ultrasound; what lies beyond is a damaged header or another number.
 _LOWEST_RATE, _HIGHEST_RATE = 100, 1_000_000
 
 # More than this many channels is a spectrogram or an image rather than a recording.
 _MAX_CHANNELS = 64
+
+# Samples that one recording may come to: over 6 hours at 48 kHz, 18 at 16 kHz, 4 GB. Silence is compressed so well,
+# and resampling from a low rate adds so much, that kilobytes could otherwise fill the memory.
+_MAX_SAMPLES = 2**30
+# Where the rate is raised more than this many times, as from slow sensors, what comes of it is limited to more
+# than an hour at 16 kHz.
+_MAX_RATIO, _MAX_SAMPLES_BEYOND = 16, 2**26
 
 # Frames read at a time: what a header claims is never allocated before it is there.
 _FRAMES_PER_READ = 2**20
@@ -65,14 +73,19 @@ def load_audio(item, rate=None, array_rate=None):
     Raises
     ------
     RejectedItem
-        If the item is no sound, or cannot be decoded.
+        If the recording has more than 2**30 samples (6 hours at 48 kHz), in a file or after it was resampled, or
+        more than 2**26 after its rate was raised more than 16 times (70 minutes at 16 kHz, from less than 1 kHz).
+        If the item is no sound, or cannot be decoded, or was cut off. This cannot be known, and what is there
+        counts, of an MP3 without a header that gives its length (Xing, Info, VBRI), and of an OGG that ends with a
+        whole page, though the page be not marked as the last: some recorders do not mark it.
     """
-    waveform, own_rate = _read(item, array_rate)
+    waveform, own_rate = _read(item, rate, array_rate)
     if len(waveform) == 0:
         raise RejectedItem("the recording is empty, it has no samples")
     if not np.isfinite(waveform).all():
         raise RejectedItem("the waveform has values that are NaN, infinite or too large for 32 bits")
     if rate is not None and rate != own_rate:
+        _check_length(len(waveform), own_rate, rate)
         waveform = resample(waveform, own_rate, rate)
     return waveform, own_rate
 
@@ -104,17 +117,28 @@ def resample(waveform, from_rate, to_rate):
     return np.pad(resampled, (0, n_times - len(resampled)), mode="edge" if len(resampled) else "constant")
 
 
-def _read(item, array_rate):
-    """Give the waveform in float32 and its rate."""
+def _check_length(n_times, own_rate, rate):
+    """Refuse what would fill the memory once it is at the rate that is asked for."""
+    ratio = rate / own_rate
+    limit = _MAX_SAMPLES if ratio <= _MAX_RATIO else _MAX_SAMPLES_BEYOND
+    if n_times * ratio > limit:
+        raise RejectedItem(
+            f"the recording is too long: at {rate:g} Hz it would have more than {limit} samples; pass it in parts"
+            + ("" if ratio <= _MAX_RATIO else f", or correct its sampling rate of {own_rate:g} Hz")
+        )
+
+
+def _read(item, rate, array_rate):
+    """Give the waveform in float32 and its own rate; files must not be too long for the rate that is asked for."""
     if isinstance(item, (bytes, bytearray, memoryview)):
         if len(item) == 0:
             raise RejectedItem("no bytes at all, expected those of a sound file")
-        return _decode(io.BytesIO(item))
+        return _decode(io.BytesIO(item), rate)
     if isinstance(item, (str, os.PathLike)):
         with open_file(item, "a sound file") as stream:
-            return _decode(stream)
+            return _decode(stream, rate)
     if isinstance(item, Mapping):
-        return _read_mapping(item)
+        return _read_mapping(item, rate)
     if isinstance(item, (tuple, list)) and len(item) == 2:
         first, second = map(_dimensions, item)
         if second > first:
@@ -143,7 +167,7 @@ def _dimensions(value):
     return getattr(value, "ndim", 0) if hasattr(value, "__array__") else 0
 
 
-def _read_mapping(item):
+def _read_mapping(item, rate):
     if item.get("array") is not None:
         if "sampling_rate" not in item:
             raise RejectedItem('a dict with "array" must have "sampling_rate" as well')
@@ -151,7 +175,7 @@ def _read_mapping(item):
     for name in ("bytes", "path"):
         content = item.get(name)
         if isinstance(content, (bytes, str, os.PathLike)) and content not in (b"", ""):
-            return _read(content, None)
+            return _read(content, rate, None)
     raise RejectedItem(
         f'a dict must have "sampling_rate" and "array", or "bytes", or "path", got the keys {sorted(map(str, item))}'
     )
@@ -167,18 +191,22 @@ def _check_rate(rate):
     return int(rate) if isinstance(rate, Integral) or float(rate).is_integer() else float(rate)
 
 
-def _decode(stream):
-    """Read a sound file block by block."""
+def _decode(stream, rate):
+    """Read a sound file block by block, until it is at its end or too long."""
     soundfile = import_optional_dependency("soundfile", "audio")
     blocks, n_frames = [], 0
     try:
+        stream, has_length = open_mp3(stream)
         with soundfile.SoundFile(stream) as file:
-            rate, declared, notes = file.samplerate, file.frames, file.extra_info
+            own_rate, format, notes = _check_rate(file.samplerate), file.format, file.extra_info
+            declared = file.frames if has_length else 0
             while True:
                 block = file.read(_FRAMES_PER_READ, dtype="float32", always_2d=True)
                 if len(block) == 0:
                     break
                 n_frames += len(block)
+                _check_length(n_frames, own_rate, own_rate)
+                _check_length(n_frames, own_rate, rate or own_rate)
                 blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
     except soundfile.LibsndfileError as error:
         # Code 1 is an unknown format, 18 an unknown kind of a known one.
@@ -189,13 +217,15 @@ def _decode(stream):
         raise RejectedItem(
             f"the sound cannot be decoded, the file looks truncated or damaged ({error.error_string})"
         ) from error
-    except MemoryError:
+    except (MemoryError, RejectedItem):
         raise
     # Files without a header, and damage that trips the reading of the stream.
     except Exception as error:
         raise RejectedItem(f"the sound cannot be decoded ({error})") from error
     _check_complete(n_frames, declared, notes)
-    return np.concatenate(blocks), _check_rate(rate)
+    if format == "OGG" and is_cut_ogg(stream):
+        raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
+    return np.concatenate(blocks), own_rate
 
 
 def _check_complete(n_frames, declared, notes):

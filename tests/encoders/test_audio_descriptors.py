@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from skmm._validation import ItemError
 from skmm.encoders import AudioDescriptor
+from skmm.encoders._audio_descriptors import Course
 
 librosa = pytest.importorskip("librosa", reason='needs pip install "skmm[audio]"')
 
@@ -78,6 +79,20 @@ def test_parameters_reach_librosa(items):
     ]
     described = descriptor.set_params(target_rate=8000).fit_transform(items)
     assert_allclose(described, [frames.mean(axis=1) for frames in expected], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(1024, 256), (401, 160), (512, 700)])
+@pytest.mark.parametrize("n_times", [1024, 16000 * 5 + 7])
+def test_spectra_are_computed_in_pieces(n_fft, hop_length, n_times, monkeypatch):
+    waveform = np.random.default_rng(0).normal(size=n_times).astype(np.float32)
+    expected = np.abs(librosa.stft(waveform, n_fft=n_fft, hop_length=hop_length))
+    sizes = []
+    stft = librosa.stft
+    monkeypatch.setattr(librosa, "stft", lambda part, **options: sizes.append(len(part)) or stft(part, **options))
+    monkeypatch.setattr("skmm.encoders._audio_descriptors._FRAMES_AT_ONCE", 10)
+    found = Course(AudioDescriptor(n_fft=n_fft, hop_length=hop_length), waveform)._magnitude
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert max(sizes) <= 9 * hop_length + n_fft
 
 
 def test_statistics(items):

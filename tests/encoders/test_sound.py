@@ -300,6 +300,46 @@ def test_what_a_header_claims_is_not_allocated():
     assert "truncated" in reason_of(bytes(content))
 
 
+@pytest.mark.parametrize("n_times", [10**6, 4 * 10**6])
+def test_a_few_kilobytes_do_not_fill_the_memory(n_times, monkeypatch):
+    def resample(*_):
+        raise AssertionError("resampled before the length is checked")
+
+    monkeypatch.setattr("skmm.encoders._sound.resample", resample)
+    content = encoded(np.zeros(n_times, np.float32), rate=100, format="FLAC")
+    assert len(content) < 20_000
+    too_long = "too long: at 16000 Hz it would have more than 67108864 samples; .* correct its sampling rate of 100 Hz"
+    for item in (content, (100, np.zeros(n_times, np.float32)), {"bytes": content}):
+        with pytest.raises(RejectedItem, match=too_long):
+            load_audio(item, 16000)
+    with pytest.raises(RejectedItem, match=too_long):
+        load_audio(np.zeros(n_times, np.float32), 16000, array_rate=100)
+    assert len(load_audio(content)[0]) == n_times
+
+
+def test_recordings_that_are_too_long_are_not_read_to_their_end(monkeypatch):
+    monkeypatch.setattr("skmm.encoders._sound._MAX_SAMPLES", 20_000)
+    monkeypatch.setattr("skmm.encoders._sound._FRAMES_PER_READ", 5_000)
+    reads = []
+    read = soundfile.SoundFile.read
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *args, **options: reads.append(1) or read(*args, **options))
+    assert "at 8000 Hz it would have more than 20000 samples; pass it in parts" in reason_of(
+        encoded(np.zeros(100_000), rate=8000)
+    )
+    assert len(reads) == 5
+    # Also if less is left of it at the rate that is asked for.
+    assert "at 8000 Hz it would" in reason_of(encoded(np.zeros(30_000), rate=8000), rate=4000)
+    assert "at 32000 Hz it would" in reason_of((8000, np.zeros(5001)), rate=32000)
+    for item in (encoded(np.zeros(5000), rate=8000), (8000, np.zeros(5000))):
+        assert len(load_audio(item, 32000)[0]) == 20_000
+    # What lies in memory already is limited only by what resampling adds to it.
+    assert len(load_audio((8000, np.zeros(100_000)))[0]) == 100_000
+
+
+def test_slow_sensors_of_ordinary_length():
+    assert len(load_audio((100, np.zeros(6000)), 16000)[0]) == 60 * 16000
+
+
 def test_implausible_rate_in_a_header():
     content = bytearray(encoded(tone()))
     content[24:28], content[28:32] = struct.pack("<I", 3), struct.pack("<I", 6)
