@@ -62,7 +62,7 @@ def test_all_that_a_network_gets_is_copied_to_its_device_by_one_function(kind, m
 
         return copy
 
-    for module in ("_audio_networks", "_image", "_sentence", "_video_model"):
+    for module in ("_audio_networks", "_image_networks", "_sentence", "_video_model"):
         name = f"skmm.encoders.{module}.place"
         monkeypatch.setattr(name, only_the_first(__import__(name.rpartition(".")[0], fromlist=["place"]).place))
     assert_allclose(encoder.transform(X), np.tile(encoder.transform(X[:1]), (4, 1)), atol=1e-5)
