@@ -72,6 +72,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _prepare_in_threads = False
     # Whether a row of numbers can be an item, as a waveform can.
     _rows_are_items = False
+    # Whether a string names a file; else it is a text.
     _strings_are_paths = True
 
     @fit_context(prefer_skip_nested_validation=True)
