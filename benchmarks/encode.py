@@ -41,7 +41,7 @@ from sentence_transformers import SentenceTransformer
 from timm.models import save_for_hf
 
 from skmm import ImageEncoder, TextEncoder
-from skmm._torch import divided_threads, resolve_device, resolve_precision
+from skmm._torch._devices import divided_threads, resolve_device, resolve_precision
 from skmm.encoders._base import available_cpus
 
 NETWORKS = ("mobilenetv3_small_100", "resnet18")

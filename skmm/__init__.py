@@ -10,7 +10,7 @@ _HOMES = {
     "AverageFusion": "fusion",
     "CCAFusion": "fusion",
     "ConcatFusion": "fusion",
-    "EmbeddingStore": "_store",
+    "EmbeddingStore": "store",
     "ImageDescriptor": "encoders",
     "ImageEncoder": "encoders",
     "KernelCCAFusion": "fusion",

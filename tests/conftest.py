@@ -9,7 +9,7 @@ import string
 import numpy as np
 import pytest
 
-from skmm import _store, _store_folder
+from skmm.store import _private_folder, _store
 
 # Before anything imports the hub's library, which reads it once: tests never touch a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -18,16 +18,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(autouse=True)
 def empty_store():
     """Let each test begin with a private store of its own, and leave none behind."""
-    before, _store_folder._folder, _store_folder._owner_file = _store_folder._folder, None, None
+    before, _private_folder._folder, _private_folder._owner_file = _private_folder._folder, None, None
     yield
     # A process may have few files open.
     for store in list(_store._stores):
         store.close()
-    if _store_folder._owner_file is not None:
-        _store_folder._owner_file.close()
-    if _store_folder._folder is not None:
-        shutil.rmtree(_store_folder._folder, ignore_errors=True)
-    _store_folder._folder = before
+    if _private_folder._owner_file is not None:
+        _private_folder._owner_file.close()
+    if _private_folder._folder is not None:
+        shutil.rmtree(_private_folder._folder, ignore_errors=True)
+    _private_folder._folder = before
 
 
 @pytest.fixture(scope="session")

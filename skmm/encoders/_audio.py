@@ -7,14 +7,14 @@ from numbers import Real
 
 import numpy as np
 
-from .._memory import size_that_fits
-from .._torch import resolve_device, resolve_precision
+from .._torch._devices import resolve_device, resolve_precision
+from .._torch._memory import size_that_fits
 from .._validation import HasMethods, Interval, StrOptions
-from ._audio_networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
-from ._describe import describe
+from ..media._sound import load_audio
+from ..store._describe import describe
 from ._model import ModelEncoder
-from ._sound import load_audio
-from ._sources import ready_module
+from .networks._audio import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
+from .networks._source import ready_module
 
 # Seconds of sound per batch with batch_size="auto", memory allowing.
 _SECONDS_PER_BATCH = {"cpu": 30}

@@ -19,10 +19,10 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from .._missing import is_missing_item
-from .._torch import divided_threads
+from .._torch._devices import divided_threads
 from .._validation import ItemError, RejectedItem, StrOptions, fit_context, has_callbacks
+from ..media._columns import column_items, content_key, describe_item
 from ._ahead import BYTES_HELD, in_order, in_pool
-from ._items import column_items, content_key, describe_item
 from ._rounds import rounds_of, side_by_side
 
 # Steps in which callbacks hear of an encoding's progress.

@@ -6,18 +6,18 @@ import os
 import numpy as np
 from PIL import Image
 
-from .._memory import size_that_fits
-from .._torch import resolve_device, resolve_precision
+from .._torch._devices import resolve_device, resolve_precision
+from .._torch._memory import size_that_fits
 from .._validation import HasMethods
+from ..media._image import check_background, load_image, parse_color
+from ..store._describe import describe
 from ._base import available_cpus
-from ._describe import describe
-from ._image_networks import USUAL_SIDE, ClipModel, ImageModel, data_config, enough_pixels, load_timm, prepare
-from ._media import check_background, load_image, parse_color
 from ._model import ModelEncoder
-from ._processors import ProcessorRecipe
-from ._sentence import SentenceModel, hub_cache, hub_names, load_sentence_transformer
-from ._sources import ready_module
-from ._timm_names import is_timm, timm_names, users_code
+from .networks._processors import ProcessorRecipe
+from .networks._sentence import SentenceModel, hub_cache, hub_names, load_sentence_transformer
+from .networks._source import ready_module
+from .networks._timm import USUAL_SIDE, ClipModel, ImageModel, data_config, enough_pixels, load_timm, prepare
+from .networks._timm_names import is_timm, timm_names, users_code
 
 # Pixels per batch with batch_size="auto", memory allowing: 8 images of 224 x 224 on a CPU, whose caches hold no more.
 _PIXELS_PER_BATCH = {"cpu": 8 * 224**2}

@@ -9,10 +9,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .._registry import get_model, move_model
-from .._store import EmbeddingStore, find_store
-from .._store_folder import adopt_folder, private_folder
-from .._torch import (
+from .._torch._devices import (
     batch_limit,
     check_not_forked,
     expected_place,
@@ -23,12 +20,13 @@ from .._torch import (
     resolve_precision,
     run_with_backoff,
 )
-from .._torch_settings import numeric_settings
+from .._torch._registry import get_model, move_model
+from .._torch._settings import numeric_settings
 from .._validation import Interval, StrOptions
-from ._base import ItemEncoder
-from ._describe import Unidentifiable
-from ._files import FileDigests
-from ._identity import (
+from ..media._columns import content_digest, holds_files
+from ..store._describe import Unidentifiable
+from ..store._files import FileDigests
+from ..store._identity import (
     bases_of,
     cached_snapshot,
     checkpoint_files,
@@ -37,9 +35,11 @@ from ._identity import (
     minor_version,
     module_digest,
 )
-from ._items import content_digest, holds_files
-from ._kept import KeptRows
-from ._sources import folder_signature, looks_like_path, package_folder, place_of
+from ..store._private_folder import adopt_folder, private_folder
+from ..store._store import EmbeddingStore, find_store
+from ..store._view import KeptRows
+from ._base import ItemEncoder
+from .networks._source import folder_signature, looks_like_path, package_folder, place_of
 
 
 def normalize_rows(X):

@@ -5,12 +5,12 @@ from numbers import Integral, Real
 import numpy as np
 
 from .._validation import Interval, StrOptions
+from ..media._video import sample_frames
 from ._base import available_cpus
 from ._image import ImageEncoder
-from ._processors import ProcessorRecipe
-from ._timm_names import is_timm
-from ._video_frames import sample_frames
-from ._video_model import is_video_model, load_video_model
+from .networks._processors import ProcessorRecipe
+from .networks._timm_names import is_timm
+from .networks._video import is_video_model, load_video_model
 
 # Prepared frames held at a time: the network's input size, or full size where the network resizes on its own.
 _FRAMES_HELD = 128

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import Interval
+from ..media._video_sound import load_sound
 from ._base import ItemEncoder
-from ._video_sound import load_sound
 
 
 class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):

@@ -13,7 +13,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._base import ModalityComposition, PresentRows, member_tags, step_of
+from .._composition._base import ModalityComposition, PresentRows, member_tags, step_of
 from .._validation import (
     check_feature_names_in,
     check_sample_weight,

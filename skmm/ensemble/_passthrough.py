@@ -8,7 +8,7 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.utils import Bunch, get_tags
 
-from .._base import propagated
+from .._composition._base import propagated
 from .._missing import column_means, fill_missing, is_missing_item
 from .._validation import (
     check_method_params,

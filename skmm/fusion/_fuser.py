@@ -11,7 +11,8 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import ModalityComposition, member_tags, named, propagated, step_of
+from .._composition._base import ModalityComposition, member_tags, named, propagated, step_of
+from .._composition._members import as_transformer, fit_transform, fit_transform_modality, transform_modality
 from .._validation import (
     HasMethods,
     StrOptions,
@@ -24,16 +25,15 @@ from .._validation import (
     raise_for_params,
 )
 from ._average import AverageFusion
-from ._cca import CCAFusion
 from ._concat import ConcatFusion
 from ._imputer import ModalityImputer
 from ._kernel import KernelFusion
-from ._kernel_cca import KernelCCAFusion
-from ._lda import LDAFusion
-from ._members import as_transformer, fit_transform, fit_transform_modality, transform_modality
-from ._pca import PCAFusion
-from ._pls import PLSFusion
 from ._product import ProductFusion
+from .joint._cca import CCAFusion
+from .joint._kernel_cca import KernelCCAFusion
+from .joint._pls import PLSFusion
+from .projection._lda import LDAFusion
+from .projection._pca import PCAFusion
 
 STRATEGIES = {
     "average": AverageFusion,

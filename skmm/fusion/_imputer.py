@@ -10,7 +10,7 @@ from .._array_api import chunks_of_rows, is_single, like, namespace, precise_dty
 from .._missing import column_variances, missing_blocks
 from .._validation import Interval, StrOptions
 from ._base import BlockTransformer
-from ._canonical import ledoit_wolf
+from .joint._canonical import ledoit_wolf
 
 
 class ModalityImputer(BlockTransformer):

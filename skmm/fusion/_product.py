@@ -11,7 +11,7 @@ from .._missing import column_means, missing_blocks
 from .._validation import Interval, StrOptions
 from ._base import SCALING
 from ._imputed import ImputedBlockTransformer
-from ._reduction import principal_axes
+from .projection._reduction import principal_axes
 
 # Rows whose Fourier transforms are in memory at once.
 _BATCH = 512

@@ -5,7 +5,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import ModalityComposition
+from .._composition._base import ModalityComposition
 from .._validation import check_table, resolve_columns, safe_indexing
 
 # Where meta-estimators keep what they fitted.

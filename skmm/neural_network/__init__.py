@@ -2,13 +2,13 @@
 
 from ._classifier import MultimodalNetClassifier
 from ._distillation import distill
-from ._image_branch import ImageBranch
-from ._modulation import GradientModulation
-from ._multitask import MultimodalNetMultiTask
 from ._regressor import MultimodalNetRegressor
-from ._signal_branches import AudioBranch, SequenceBranch
-from ._text_branch import TextBranch
-from ._trusted import get_trusted_types
+from ._skops import get_trusted_types
+from .branches._image import ImageBranch
+from .branches._signal import AudioBranch, SequenceBranch
+from .branches._text import TextBranch
+from .multitask._estimator import MultimodalNetMultiTask
+from .network._modulation import GradientModulation
 
 __all__ = [
     "AudioBranch",

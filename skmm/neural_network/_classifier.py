@@ -8,8 +8,8 @@ from sklearn.utils import compute_sample_weight
 
 from .._validation import Interval, StrOptions, check_target, fit_context
 from ._base import MultimodalNet
-from ._losses import make_loss
 from ._outputs import ClassOutputs
+from .network._losses import make_loss
 
 
 class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):

@@ -8,8 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._validation import Interval, StrOptions, validate_params
 from ._classifier import MultimodalNetClassifier
 from ._distillation_loss import SoftTargets, StudentLoss, blend
-from ._multitask import MultimodalNetMultiTask
 from ._regressor import MultimodalNetRegressor
+from .multitask._estimator import MultimodalNetMultiTask
 
 
 class Student(MultimodalNetClassifier):

@@ -6,8 +6,8 @@ from sklearn.base import RegressorMixin
 
 from .._validation import Interval, StrOptions, check_target, fit_context
 from ._base import MultimodalNet
-from ._losses import make_loss
 from ._outputs import NumberOutputs
+from .network._losses import make_loss
 
 
 class MultimodalNetRegressor(RegressorMixin, MultimodalNet):

@@ -19,7 +19,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skmm import ModalityFuser, _memory, _registry
+from skmm import ModalityFuser
+from skmm._torch._devices import _memory, _registry
 from skmm.encoders import AudioEncoder, _ahead, _base
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')
@@ -134,7 +135,7 @@ class TestModels:
 
     def test_masked_windows_share_batches(self, make_audio_model, monkeypatch):
         """Lengths within half a second of each other; without a mask only equal lengths go together."""
-        from skmm.encoders._audio_networks import AudioModel
+        from skmm.encoders.networks._audio import AudioModel
 
         sizes = []
         embed = AudioModel.embed

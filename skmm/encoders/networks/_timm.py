@@ -1,0 +1,201 @@
+"""The networks that encode images: what they are fed with, and loading those of timm."""
+
+import functools
+import inspect
+import json
+import os
+
+from ..._torch._devices import place
+from ..._validation import RejectedItem
+from ._processors import ProcessorRecipe
+from ._source import place_of
+from ._timm_names import timm_names, without_scheme
+
+# Pixels per side where nothing else is known.
+USUAL_SIDE = 224
+
+# Pixels of a thin image once its shorter side is as long as the network's: 400 MB where a resize computes in float32.
+_MOST_PIXELS = 2**25
+
+
+class ImageModel:
+    """A network that takes a tensor of images, and how these are made.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps (n, 3, height, width) to (n, n_features).
+
+    recipe : dict or callable
+        timm's data configuration, for images prepared as uint8 tensors and normalised here; or what turns
+        a PIL image into the network's own input.
+    """
+
+    def __init__(self, network, recipe):
+        self.network = self.compiles = network
+        self.recipe = recipe
+        weights = next(network.parameters(), None)
+        self.device, self.dtype = place_of(weights)
+
+    def embed(self, batch):
+        """Give a tensor with one row per prepared image."""
+        import torch
+
+        shapes = {tuple(image.shape) for image in batch}
+        if len(shapes) > 1:
+            raise ValueError(f"preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
+        # The channels of a pixel stay together in memory, as images have them and convolutions like them.
+        images = place(torch.stack([image.movedim(0, 2) for image in batch]), self.device)
+        if isinstance(self.recipe, dict):
+            # In float32 for its digits, on the device for its speed, in place for its memory, by whole lines of pixels.
+            n_images, height, width, _ = images.shape
+            mean, std = (torch.tensor(self.recipe[name], device=self.device).repeat(width) for name in ("mean", "std"))
+            images = images.view(n_images * height, -1).float().mul_(1 / (255 * std)).sub_(mean / std)
+            images = images.view(n_images, height, width, 3)
+        images = images.movedim(3, 1).to(self.dtype, memory_format=torch.channels_last)
+        rows = self.network(images)
+        if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
+            got = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__
+            raise ValueError(
+                f"the module must map {tuple(images.shape)} to a tensor (n, n_features), got {got}; "
+                "pool over positions inside the module."
+            )
+        return rows
+
+
+class ClipModel:
+    """A network of sentence-transformers, fed with images."""
+
+    def __init__(self, model):
+        self._model = model
+        self.network, self.device, self.recipe = model.network, model.device, model.image_recipe
+
+    def embed(self, batch):
+        """Give a tensor with one row per image, as the recipe prepares them; without one, per PIL image."""
+        return self._model.embed(self._model.image_features(batch))
+
+
+def load_timm(source, is_folder, revision, store, device, dtype):
+    """Load a network of timm without its classifier."""
+    import timm
+    import torch
+    from timm.data import resolve_model_data_config
+
+    if is_folder:
+        network = _create_from_folder(source)
+    else:
+        name, overlay = without_scheme(source), {}
+        at_revision = f"@{revision}" if revision else ""
+        if "/" in name:
+            name = f"hf-hub:{name}{at_revision}"
+            # Before version 1.0.26 timm read a file that a configuration on the hub names as a pickle of anything.
+            overlay["hf_hub_filename"] = None
+        elif revision and (hub_ids := timm_names(source, store)):
+            overlay["hf_hub_id"] = hub_ids[0] + at_revision
+        network = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
+    recipe = data_config(resolve_model_data_config(network))
+    network = network.to(device, dtype, memory_format=torch.channels_last)
+    return ImageModel(network.eval().requires_grad_(False), recipe)
+
+
+def _create_from_folder(folder):
+    """Create a network from timm's own files; its "local-dir:" reads safetensors only in newer versions."""
+    import timm
+
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    weights = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
+    if not weights:
+        raise FileNotFoundError("no weights in safetensors format")
+    # Whatever it says of where weights come from: these are the ones.
+    where = {"source": "file", "file": os.path.join(folder, weights[0]), "state_dict": None, "custom_load": False}
+    given = {**config.get("pretrained_cfg", config), **where}
+    # The network's own arguments; those of the function would load other weights as well.
+    not_its_own = {"num_classes", *inspect.signature(timm.create_model).parameters}
+    options = {name: value for name, value in config.get("model_args", {}).items() if name not in not_its_own}
+    return timm.create_model(
+        config["architecture"], pretrained=True, num_classes=0, pretrained_cfg_overlay=given, **options
+    )
+
+
+def data_config(given):
+    """Give timm's data configuration as plain data, with ImageNet's usual values for what is left out."""
+    usual = {
+        "input_size": (3, USUAL_SIDE, USUAL_SIDE),
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "interpolation": "bicubic",
+        "crop_pct": 0.875,
+        "crop_mode": "center",
+    }
+    config = {name: given.get(name, value) for name, value in usual.items()}
+    unknown = sorted(set(given) - set(usual))
+    if unknown:
+        raise ValueError(f"preprocess knows the keys {sorted(usual)}, got {unknown}.")
+    if len(config["input_size"]) != 3 or config["input_size"][0] != 3:
+        raise ValueError(
+            f"preprocess: images have 3 channels, so input_size is (3, height, width), got {config['input_size']!r}."
+        )
+    return config
+
+
+def prepare(image, recipe):
+    """Turn an image into the input of a network.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An RGB image.
+
+    recipe : dict, ProcessorRecipe, callable or None
+        timm's data configuration, a processor of transformers, or the user's own function; None leaves the image to
+        the network.
+
+    Returns
+    -------
+    prepared : Tensor of shape (3, height, width) or PIL.Image.Image
+        The input.
+
+    Raises
+    ------
+    RejectedItem
+        If the image is so thin that to resize it would take too much memory, or the user's function fails.
+    """
+    if callable(recipe) and not isinstance(recipe, ProcessorRecipe):
+        try:
+            return recipe(image)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise RejectedItem(f"preprocess raised {type(error).__name__} ({error})") from error
+    _check_proportions(image, recipe)
+    if recipe is None:
+        return image
+    return geometry(json.dumps(recipe))(image) if isinstance(recipe, dict) else recipe(image)
+
+
+def enough_pixels(recipe):
+    """Give the pixels per side that a recipe makes use of; None if it has to see images in full."""
+    return max(recipe["input_size"][1:]) if isinstance(recipe, dict) else getattr(recipe, "enough", None)
+
+
+def _check_proportions(image, recipe):
+    if isinstance(recipe, dict) and recipe["crop_mode"] == "squash":
+        return
+    side = enough_pixels(recipe) or USUAL_SIDE
+    if isinstance(recipe, dict):
+        side /= recipe["crop_pct"]
+    n_pixels = side**2 * max(image.size) / min(image.size)
+    if n_pixels > _MOST_PIXELS:
+        raise RejectedItem(
+            f"too thin to be resized: of {image.width} x {image.height} pixels, with {side:.0f} for the shorter side, "
+            f"it would have {n_pixels / 1e6:.0f} million, the limit is {_MOST_PIXELS / 1e6:.0f}; crop it"
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def geometry(config):
+    """Give timm's evaluation transform up to normalisation: PIL image to uint8 tensor."""
+    from timm.data import create_transform
+
+    return create_transform(**json.loads(config), is_training=False, use_prefetcher=True)

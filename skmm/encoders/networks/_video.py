@@ -1,0 +1,112 @@
+"""The video models of transformers: finding out that a checkpoint holds one, loading it, feeding it."""
+
+import json
+import os
+
+from ..._torch._devices import place
+from ._processors import ProcessorRecipe, processor_of
+from ._source import load_from_hub, without_progress_bar
+
+# What stands for the whole clip in the last layer: the mean of all tokens, or the token before them.
+_SUMMARIES = {"timesformer": "first", "videomae": "mean", "vivit": "first"}
+
+
+def is_video_model(source, is_folder, revision):
+    """Tell whether a folder, or a model on the hub, is a video model that can be loaded here."""
+    return _model_type(source, is_folder, revision) in _SUMMARIES
+
+
+def _model_type(source, is_folder, revision):
+    path = os.path.join(source, "config.json") if is_folder else _hub_config(source, revision)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file).get("model_type")
+    # No config, or none of transformers: whoever loads the model next has the better message.
+    except (OSError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _hub_config(name, revision):
+    """Give the path of a model's configuration in the local cache, where it is put if need be; None if it is not."""
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "config.json", revision=revision)
+    if isinstance(path, str):
+        return path
+    try:
+        # One request: left to itself the library tries for more than a minute to reach a network that is not there.
+        HfApi().model_info(name, revision=revision, timeout=10)
+        return hf_hub_download(name, "config.json", revision=revision)
+    except (OSError, ValueError):
+        return None
+
+
+class VideoModel:
+    """A video model of transformers, which takes clips of a fixed number of frames.
+
+    Parameters
+    ----------
+    network : transformers.PreTrainedModel
+        The network, in eval mode.
+
+    recipe : ProcessorRecipe
+        How its input is made.
+    """
+
+    def __init__(self, network, recipe):
+        self.network = self.compiles = network
+        self.recipe = recipe
+        self.device = network.device
+        self.summary = _SUMMARIES[network.config.model_type]
+
+    def embed(self, batch):
+        """Give a tensor with one row per clip, each a tensor (clip_length, 3, height, width)."""
+        import torch
+
+        tokens = self.network(place(torch.stack(batch), self.device, self.network.dtype)).last_hidden_state
+        return tokens[:, 0] if self.summary == "first" else tokens.mean(dim=1)
+
+
+def load_video_model(source, is_folder, revision, device, dtype):
+    """Load a video model from a folder or by its hub name, in eval mode, on a device and in a dtype."""
+    from transformers import AutoModel
+
+    # ViViT's pooler is not part of most checkpoints, and not used.
+    options = {"add_pooling_layer": False} if _model_type(source, is_folder, revision) == "vivit" else {}
+
+    def load(local_files_only):
+        where = {
+            "revision": None if is_folder else revision,
+            "local_files_only": local_files_only,
+            "trust_remote_code": False,
+        }
+        processor = _load_processor(source, where)
+        loaded = AutoModel.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options, **where
+        )
+        return processor, *loaded
+
+    with without_progress_bar():
+        if is_folder:
+            processor, network, report = load(local_files_only=True)
+        else:
+            processor, network, report = load_from_hub([source], revision, load, "config.json")
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]!r}")
+    recipe = ProcessorRecipe(processor.to_json_string(), network.config.num_frames)
+    # Now, while what cannot be built again is still the model's fault.
+    processor_of(recipe.processor)
+    return VideoModel(network.to(device).eval().requires_grad_(False), recipe)
+
+
+def _load_processor(source, where):
+    """Load what prepares frames: older checkpoints bring an image processor, newer ones a video processor."""
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(source, **where)
+    except (OSError, ValueError):
+        from transformers import AutoVideoProcessor
+
+        return AutoVideoProcessor.from_pretrained(source, **where)

@@ -1,0 +1,228 @@
+"""Joint embedding by canonical correlation analysis in the feature spaces of kernels."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ..._array_api import chunks_of_rows
+from ..._missing import missing_blocks
+from ..._validation import Interval, StrOptions
+from .._kernels import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
+from ._base import JointEmbedding
+from ._cca import CCAFusion
+
+
+class KernelCCAFusion(JointEmbedding):
+    r"""Map all blocks into one space in which they agree, by functions that need not be linear.
+
+    For two blocks with centred kernel matrices :math:`K_1, K_2`, the pairs of functions
+    :math:`f_b(x) = \sum_i \alpha_{bi}\, \tilde k_b(x_i, x)` are, one after the other,
+
+    .. math:: \max_{\alpha_1, \alpha_2} \alpha_1^\top K_1 K_2 \alpha_2 \quad\text{subject to}\quad
+              \frac{1 - r_b}{n}\,\alpha_b^\top K_b^2 \alpha_b
+              + r_b \frac{\operatorname{tr} K_b}{n\,d_b}\,\alpha_b^\top K_b \alpha_b = 1,
+
+    where :math:`d_b` is the rank of :math:`K_b`. That is :class:`CCAFusion` on the kernel principal components
+    of each block, which is how it is computed, for any number of blocks. With linear kernels it is CCAFusion.
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Upper bound of the number of components; it is clipped to the smallest rank of a kernel.
+
+    kernel : {"rbf", "linear", "poly", "precomputed"} or dict of str to these, default="rbf"
+        Kernel of all blocks, or by block. A precomputed one, which needs ``scaling=None``, has as columns
+        its values for the rows of ``fit``.
+
+    gamma : "scale" or float, default="scale"
+        Coefficient of "rbf" and "poly", as in :class:`KernelFusion`.
+
+    degree : float, default=3
+        Degree of "poly".
+
+    coef0 : float, default=1
+        Constant of "poly".
+
+    objective : {"maxvar", "sumcor"}, default="maxvar"
+        What is maximised over more than two blocks, as in :class:`CCAFusion`.
+
+    regularization : float in [0, 1], "auto", "cv" or dict of str to these but "cv", default=0.3
+        Ridge :math:`r_b`, as in :class:`CCAFusion`. As kernels of full rank make any blocks agree perfectly,
+        it must not be 0 for these.
+
+    n_landmarks : int, default=300
+        Most rows of ``fit`` that functions are made from, per block; where there are more, a random sample
+        stands for them (the Nystroem method). All rows are used in any case to find which functions agree.
+
+    scaling : {"std"} or None, default="std"
+        Whether columns are brought to unit variance before.
+
+    output : {"concat", "mean", "sum"}, default="concat"
+        The variates of all blocks side by side, or their mean or sum over the blocks.
+
+    blocks : dict of str to slice or "prefix", default=None
+        Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
+        :class:`ModalityFuser` it is set by the fuser.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the samples of landmarks. Pass an int for output that is the same in every fit.
+
+    Attributes
+    ----------
+    loadings_ : dict of str to ndarray of shape (n_block_features, n_components_)
+        Correlation of each column with the variates of its block.
+
+    correlations_ : ndarray of shape (n_components_,)
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
+        of blocks.
+
+    regularization_ : dict of str to float
+        The ridge of each block.
+
+    n_components_ : int
+        Number of components.
+
+    blocks_ : dict of str to slice
+        Columns of each block, closed.
+
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if X had names that are all strings.
+
+    See Also
+    --------
+    CCAFusion : By linear functions.
+    KernelFusion : Keeps what varies, not what agrees.
+
+    Notes
+    -----
+    **Missing blocks.** A block's functions are made from rows that have it, and agreement is learned from the
+    rows that have two blocks. At ``transform`` the variates of a missing block are their linear regression on the
+    variates of the blocks that the row has. A row without any block becomes zeros. A single missing cell is the
+    mean of its column. A block that shares fewer than two rows with any other at ``fit`` raises an error.
+
+    :meth:`predict_modality` is a linear regression of columns on variates, so no function has to be inverted.
+    A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
+
+    **Other arrays** than NumPy's raise an error.
+
+    References
+    ----------
+    .. [1] P. L. Lai and C. Fyfe, "Kernel and nonlinear canonical correlation analysis", International
+       Journal of Neural Systems 10 (2000).
+    .. [2] F. R. Bach and M. I. Jordan, "Kernel independent component analysis", Journal of Machine
+       Learning Research 3 (2002).
+    .. [3] M. Kuss and T. Graepel, "The geometry of kernel canonical correlation analysis", Max Planck
+       Institute for Biological Cybernetics, technical report 108 (2003).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.fusion import CCAFusion, KernelCCAFusion
+    >>> angle = np.random.default_rng(0).uniform(0, 2 * np.pi, 300)
+    >>> X = np.column_stack([np.cos(angle), np.sin(angle), np.cos(2 * angle)])
+    >>> blocks = {"point": slice(0, 2), "wave": slice(2, 3)}
+    >>> CCAFusion(1, blocks=blocks).fit(X).correlations_.round(1)
+    array([0.1])
+    >>> KernelCCAFusion(1, regularization=0.01, blocks=blocks).fit(X).correlations_.round(1)
+    array([1.])
+    """
+
+    _parameter_constraints: dict = {
+        **JointEmbedding._parameter_constraints,
+        "kernel": [StrOptions(KERNELS), dict],
+        "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
+        "degree": [Interval(Real, 0, None, closed="neither")],
+        "coef0": [Interval(Real, None, None, closed="neither")],
+        "objective": CCAFusion._parameter_constraints["objective"],
+        "regularization": CCAFusion._parameter_constraints["regularization"],
+        "n_landmarks": [Interval(Integral, 2, None, closed="left")],
+        "scaling": CCAFusion._parameter_constraints["scaling"],
+        "random_state": ["random_state"],
+    }
+    _numpy_only = True
+
+    def __init__(
+        self,
+        n_components=32,
+        *,
+        kernel="rbf",
+        gamma="scale",
+        degree=3,
+        coef0=1,
+        objective="maxvar",
+        regularization=0.3,
+        n_landmarks=300,
+        scaling="std",
+        output="concat",
+        blocks=None,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+        self.objective = objective
+        self.regularization = regularization
+        self.n_landmarks = n_landmarks
+        self.scaling = scaling
+        self.output = output
+        self.blocks = blocks
+        self.random_state = random_state
+
+    def _fit_blocks(self, X, y):
+        kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
+        random_state = check_random_state(self.random_state)
+        present = ~missing_blocks(X, self.blocks_)
+        filled = self._fill(X)
+        self._maps = {}
+        features = []
+        for (name, columns), there in zip(self.blocks_.items(), present.T, strict=True):
+            rows = np.flatnonzero(there)
+            if len(rows) > self.n_landmarks:
+                rows = np.sort(random_state.choice(rows, self.n_landmarks, replace=False))
+            kernel = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0).fit(filled[:, columns], rows)
+            values, vectors = leading_eigenpairs(kernel.centered, len(rows))
+            self._maps[name] = (kernel, vectors / np.sqrt(values))
+            own = np.full((len(X), max(1, len(values))), np.nan)
+            own[there] = self._features(filled[there, columns], name)
+            features.append(own)
+        ends = np.cumsum([own.shape[1] for own in features]).tolist()
+        blocks = {
+            name: slice(end - own.shape[1], end) for name, own, end in zip(self.blocks_, features, ends, strict=True)
+        }
+        self._cca = _CCAOfFeatures(
+            self.n_components,
+            objective=self.objective,
+            regularization=self.regularization,
+            scaling=None,
+            blocks=blocks,
+        ).fit(np.hstack(features))
+        self.regularization_ = self._cca.regularization_
+        self.n_components_ = self._cca.n_components_
+        variates = [self._cca.transform_modality(own, name) for name, own in zip(self.blocks_, features, strict=True)]
+        self._signs = self._learn_space(X, variates)
+
+    def _features(self, X_block, name):
+        """Give the kernel principal components of one block; zeros if its kernel is constant."""
+        kernel, axes = self._maps[name]
+        features = np.zeros((len(X_block), max(1, axes.shape[1])))
+        if axes.shape[1] > 0:
+            for rows in chunks_of_rows(X_block):
+                features[rows] = kernel(X_block[rows]) @ axes
+        return features
+
+    def _score_block(self, X_block, name):
+        variates = self._cca.transform_modality(self._features(X_block, name), name)
+        return (variates * self._signs).astype(X_block.dtype)
+
+
+class _CCAOfFeatures(CCAFusion):
+    """CCAFusion whose errors and warnings name the estimator that the user knows."""
+
+
+_CCAOfFeatures.__name__ = KernelCCAFusion.__name__

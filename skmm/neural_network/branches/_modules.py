@@ -1,0 +1,316 @@
+"""The trainable parts of branches.
+
+Rows do not depend on how far others in the batch are filled up, nor on each other: what lies beyond an item's end is
+masked in every layer, and no statistics are taken over a batch.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from ._text import PADDING, UNKNOWN
+
+# Side of the grid of positions that a convolutional network keeps of an image.
+_GRID = 2
+
+
+class UserModule(nn.Module):
+    """A user's module on columns of numbers, with its width.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps (n, n_features) to (n, n_outputs).
+
+    n_features : int
+        Columns.
+    """
+
+    def __init__(self, module, n_features):
+        super().__init__()
+        self.module = module
+        self.out_features = probe(module, next(module.parameters(), torch.empty(0)).new_zeros(2, n_features))
+
+    def forward(self, x):
+        """Give one vector per row."""
+        return self.module(x)
+
+
+def probe(module, inputs):
+    """Give the width of what a module maps a batch to."""
+    was_training = module.training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        outputs = module.eval()(inputs)
+    module.train(was_training)
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(inputs):
+        got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise ValueError(f"a branch's module must map {tuple(inputs.shape)} to a tensor (n, n_outputs), got {got}.")
+    return outputs.shape[1]
+
+
+def _inside(x, lengths):
+    """Mask of shape (n, n_steps, 1) of the steps before each row's end."""
+    return (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[:, :, None]
+
+
+def pool_steps(x, lengths, pooling):
+    """Pool (n, n_steps, n_features) over the steps before each row's end."""
+    inside = _inside(x, lengths)
+    if pooling == "max":
+        return x.masked_fill(~inside, -torch.inf).amax(dim=1)
+    return x.masked_fill(~inside, 0).sum(dim=1) / lengths[:, None]
+
+
+class Recurrent(nn.Module):
+    """A bidirectional LSTM or GRU, and the pooling of its states.
+
+    Parameters
+    ----------
+    kind : {"LSTM", "GRU"}
+        Which one.
+
+    n_inputs, n_hidden, n_layers : int
+        Width of a step, units in each direction, and layers.
+
+    dropout : float
+        Between layers.
+
+    pooling : {"max", "mean"}
+        Over the steps.
+    """
+
+    def __init__(self, kind, n_inputs, n_hidden, n_layers, dropout, pooling):
+        super().__init__()
+        between = dropout if n_layers > 1 else 0
+        self.states = getattr(nn, kind)(
+            n_inputs, n_hidden, n_layers, batch_first=True, dropout=between, bidirectional=True
+        )
+        self.pooling = pooling
+        self.out_features = 2 * n_hidden
+
+    def forward(self, x, lengths):
+        """Give one vector per row."""
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = nn.utils.rnn.pad_packed_sequence(self.states(packed)[0], batch_first=True)
+        return pool_steps(states, lengths, self.pooling)
+
+
+class Attending(nn.Module):
+    """A Transformer's encoder, and the pooling of its states.
+
+    Parameters
+    ----------
+    n_features, n_hidden, n_layers, n_heads : int
+        Width of a step and of the feed-forward layers, layers, and heads.
+
+    max_length : int
+        Steps at most.
+
+    dropout : float
+        In every layer.
+
+    pooling : {"max", "mean"}
+        Over the steps.
+    """
+
+    def __init__(self, n_features, n_hidden, n_layers, n_heads, max_length, dropout, pooling):
+        super().__init__()
+        # Of the size of the embeddings that they are added to.
+        self.positions = nn.Parameter(torch.randn(max_length, n_features) * n_features**-0.5)
+        options = {"dropout": dropout, "activation": "gelu", "batch_first": True, "norm_first": True}
+        layer = nn.TransformerEncoderLayer(n_features, n_heads, n_hidden, **options)
+        # Layers are copies of the first, and each needs weights of its own.
+        self.layers = nn.TransformerEncoder(layer, n_layers, nn.LayerNorm(n_features), enable_nested_tensor=False)
+        for weights in self.layers.parameters():
+            if weights.ndim > 1:
+                nn.init.xavier_uniform_(weights)
+        self.pooling = pooling
+        self.out_features = n_features
+
+    def forward(self, x, lengths):
+        """Give one vector per row."""
+        beyond = ~_inside(x, lengths)[:, :, 0]
+        states = self.layers(x + self.positions[: x.shape[1]], src_key_padding_mask=beyond)
+        return pool_steps(states, lengths, self.pooling)
+
+
+class TextModule(nn.Module):
+    """Embeddings of tokens, and an LSTM or Transformer over them.
+
+    Parameters
+    ----------
+    n_tokens : int
+        Numbers of tokens, with padding and the unknown one.
+
+    settings : TextBranch
+        Parameters.
+    """
+
+    def __init__(self, n_tokens, settings):
+        super().__init__()
+        width, dropout, pooling = settings.n_embedding, settings.dropout, settings.pooling
+        self.token_dropout = settings.token_dropout
+        self.embedding = nn.Embedding(n_tokens, width, padding_idx=PADDING)
+        with torch.no_grad():
+            self.embedding.weight.mul_(width**-0.5)
+            # A word never met says nothing, until token dropout has taught what that means.
+            self.embedding.weight[UNKNOWN] = 0
+        if settings.architecture == "lstm":
+            self.states = Recurrent("LSTM", width, settings.n_hidden, settings.n_layers, dropout, pooling)
+        else:
+            sizes = (settings.n_hidden, settings.n_layers, settings.n_heads, settings.max_length)
+            self.states = Attending(width, *sizes, dropout, pooling)
+        self.dropout = nn.Dropout(dropout)
+        self.out_features = self.states.out_features
+
+    def forward(self, tokens):
+        """Give one vector per text."""
+        lengths = (tokens != PADDING).sum(dim=1)
+        tokens = tokens[:, : int(lengths.max())]
+        if self.training and self.token_dropout:
+            drop = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
+            tokens = tokens.masked_fill(drop & (tokens != PADDING), UNKNOWN)
+        return self.dropout(self.states(self.dropout(self.embedding(tokens)), lengths))
+
+
+class Convolutions(nn.Module):
+    """Convolutions over time, each with half as many steps as the one before, and the pooling of the last.
+
+    Parameters
+    ----------
+    n_channels, n_hidden, n_layers : int
+        Width of a step, channels of every layer, and layers.
+
+    kernel_size : int
+        Steps that a layer sees at once, an odd number.
+
+    pooling : {"max", "mean"}
+        Over the steps that are left.
+    """
+
+    def __init__(self, n_channels, n_hidden, n_layers, kernel_size, pooling):
+        super().__init__()
+        widths = [n_channels, *[n_hidden] * n_layers]
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(n_in, n_out, kernel_size, padding=kernel_size // 2) for n_in, n_out in pairwise(widths)
+        )
+        # Over the channels of one step: what was filled up has no say in it.
+        self.norms = nn.ModuleList(nn.LayerNorm(n_hidden) for _ in self.convolutions)
+        self.pooling = pooling
+        self.out_features = n_hidden
+
+    def forward(self, x, lengths):
+        """Give one vector per row."""
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = norm(convolution(x.transpose(1, 2)).transpose(1, 2)).relu()
+            x = x.masked_fill(~_inside(x, lengths), 0)
+            x = nn.functional.max_pool1d(x.transpose(1, 2), 2, ceil_mode=True).transpose(1, 2)
+            lengths = (lengths + 1) // 2
+        return pool_steps(x, lengths, self.pooling)
+
+
+class SignalModule(nn.Module):
+    """A convolutional or recurrent network over steps of numbers.
+
+    Parameters
+    ----------
+    n_channels : int
+        Numbers per step.
+
+    settings : AudioBranch or SequenceBranch
+        Parameters.
+    """
+
+    def __init__(self, n_channels, settings):
+        super().__init__()
+        size = (n_channels, settings.n_hidden, settings.n_layers)
+        if settings.architecture == "gru":
+            self.states = Recurrent("GRU", *size, settings.dropout, settings.pooling)
+        else:
+            self.states = Convolutions(*size, settings.kernel_size, settings.pooling)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.out_features = self.states.out_features
+
+    def forward(self, steps, lengths):
+        """Give one vector per row."""
+        steps = steps[:, : int(lengths.max())].to(next(self.parameters()).dtype)
+        return self.dropout(self.states(steps, lengths))
+
+
+class ImageModule(nn.Module):
+    """A small convolutional network on images.
+
+    Parameters
+    ----------
+    settings : ImageBranch
+        Parameters.
+    """
+
+    def __init__(self, settings):
+        super().__init__()
+        layers, n_in = [], 3
+        for n_out in settings.channels:
+            # Groups instead of a batch: a row's vector is its own.
+            norm = nn.GroupNorm(_n_groups(n_out), n_out)
+            layers += [nn.Conv2d(n_in, n_out, 3, padding=1), norm, nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+            n_in = n_out
+        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(_GRID), nn.Flatten())
+        self.head = nn.Linear(n_in * _GRID**2, settings.n_hidden)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.out_features = settings.n_hidden
+
+    def forward(self, images):
+        """Give one vector per image."""
+        images = images.to(self.head.weight.dtype) / 127.5 - 1
+        return self.dropout(self.head(self.dropout(self.layers(images))).relu())
+
+
+def _n_groups(n_channels):
+    """Give the largest number of groups up to 8 that divides the channels."""
+    return next(n_groups for n_groups in range(8, 0, -1) if n_channels % n_groups == 0)
+
+
+class Backbone(nn.Module):
+    """A network on images that exists already.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps (n, 3, height, width) to (n, n_outputs).
+
+    mean, std : sequence of 3 float
+        What images from 0 to 1 are normalised by.
+
+    out_features : int
+        Its width.
+
+    dropout : float
+        Behind it.
+
+    keeps_statistics : bool
+        Whether batch normalisation stays with the statistics that it was pretrained with: those of small batches are
+        worse.
+    """
+
+    def __init__(self, network, mean, std, out_features, dropout, keeps_statistics):
+        super().__init__()
+        self.network = network
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1))
+        self.dropout = nn.Dropout(dropout)
+        self.out_features = out_features
+        self.keeps_statistics = keeps_statistics
+
+    def forward(self, images):
+        """Give one vector per image."""
+        return self.dropout(self.network((images.to(self.mean.dtype) / 255 - self.mean) / self.std))
+
+    def train(self, mode=True):
+        """Turn training on or off."""
+        super().train(mode)
+        if self.keeps_statistics:
+            for part in self.network.modules():
+                if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+                    part.eval()
+        return self

@@ -1,0 +1,400 @@
+"""Signals over time, trained from scratch: sound as log-mel frames, and series of numbers."""
+
+from numbers import Integral, Real
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..._optional import import_optional_dependency
+from ..._validation import Interval, RejectedItem, StrOptions, is_data_frame
+from ...encoders._audio_descriptor import Course
+from ...media._sound import load_audio
+from ._base import Branch
+
+# Decibels below the loudest frame at which a log-mel spectrogram ends.
+_RANGE = 80.0
+
+
+class _SignalBranch(Branch):
+    """What branches of steps of numbers share."""
+
+    _parameter_constraints: dict = {
+        **Branch._parameter_constraints,
+        "architecture": [StrOptions({"cnn", "gru"})],
+        "n_hidden": [Interval(Integral, 1, None, closed="left")],
+        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "kernel_size": [Interval(Integral, 1, None, closed="left")],
+        "pooling": [StrOptions({"max", "mean"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    _rows_are_items = True
+
+    def make_module(self):
+        """Make the convolutional or recurrent network, with random weights.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Maps steps (n, n_steps, n_channels) and their numbers (n,) to a tensor (n, ``module.out_features``).
+        """
+        from ._modules import SignalModule
+
+        check_is_fitted(self)
+        return SignalModule(self._n_channels(), self)
+
+    def _n_channels(self):
+        """Give the numbers per step."""
+        raise NotImplementedError
+
+    def _check_kernel(self):
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"{type(self).__name__}: kernel_size must be odd, got {self.kernel_size}.")
+
+
+def _fill_up(rows, n_channels, dtype):
+    """Give signals of several lengths as one array filled up with 0, and their lengths."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    steps = np.zeros((len(rows), lengths.max(), n_channels), dtype=dtype)
+    for filled, row in zip(steps, rows, strict=True):
+        filled[: len(row)] = row
+    return steps, lengths
+
+
+class AudioBranch(_SignalBranch):
+    """Read recordings with a network on log-mel frames that is trained with the network.
+
+    For pretrained models of sound use :class:`~skmm.encoders.AudioEncoder` as the modality's transformer instead.
+    Needs ``pip install "skmm[audio]"``.
+
+    Parameters
+    ----------
+    architecture : {"cnn", "gru"}, default="cnn"
+        "cnn" is convolutions over time with the mel bands as channels [1]_, "gru" a bidirectional GRU [2]_.
+
+    n_hidden : int, default=64
+        Channels of the convolutions, or units of the GRU in each direction.
+
+    n_layers : int, default=3
+        Layers. Each convolution leaves half the frames.
+
+    kernel_size : int, default=5
+        Frames that a convolution sees at once, an odd number.
+
+    pooling : {"max", "mean"}, default="mean"
+        How the frames become one vector. What was filled up has no part in it.
+
+    dropout : float, default=0.1
+        Share of the pooled values that are set to 0 in training.
+
+    n_mels : int, default=40
+        Number of mel bands.
+
+    n_fft : int, default=512
+        Length of a frame in samples at ``target_rate``. Shorter recordings are filled up with zeros.
+
+    hop_length : int, default=160
+        Samples from one frame to the next.
+
+    target_rate : float, default=16000
+        Rate in Hz that recordings are resampled to.
+
+    sampling_rate : float, default=None
+        Rate in Hz of items that are bare arrays, which do not say it themselves. None refuses such items.
+
+    max_seconds : float, default=10.0
+        What follows is cut off.
+
+    learning_rate : float, default=None
+        Learning rate of this branch; None is that of the network.
+
+    n_frozen_epochs : int, default=0
+        First epochs in which the weights of this branch stay as they are.
+
+    augment : callable, default=None
+        Called in training with the tuple of a batch's tensors, here frames (n, n_frames, n_mels) and their numbers
+        (n,), and a torch generator; gives such a tuple.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        1, the column of recordings.
+
+    feature_names_in_ : ndarray of shape (1,), dtype object
+        Name of the column, if ``fit`` saw a data frame.
+
+    Raises
+    ------
+    ValueError
+        By ``fit`` if ``kernel_size`` is even; by ``prepare`` if an item cannot be decoded; it names the row.
+
+    ImportError
+        By ``prepare`` if the extra "audio" is not installed.
+
+    See Also
+    --------
+    SequenceBranch : Series of numbers.
+    skmm.encoders.AudioEncoder : Pretrained networks.
+
+    Notes
+    -----
+    Items are those of :class:`~skmm.encoders.AudioEncoder`. Decibels count from the loudest frame of a recording, from
+    1 there to -1 at 80 below it, so that how loud a recording is as a whole has no say. What ``prepare`` gives is
+    an array of frames (n_samples, n_frames, n_mels), filled up with 0, and their numbers (n_samples,).
+
+    References
+    ----------
+    .. [1] Choi, S. et al. (2019). "Temporal Convolution for Real-time Keyword Spotting on Mobile Devices." Interspeech,
+       3372-3376.
+    .. [2] Cho, K. et al. (2014). "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
+       Translation." EMNLP, 1724-1734.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.neural_network import AudioBranch
+    >>> recordings = [(16000, np.sin(np.arange(n) / 10)) for n in (8000, 16000)]
+    >>> frames, n_frames = AudioBranch().fit(recordings).prepare(recordings)
+    >>> frames.shape, n_frames
+    ((2, 101, 40), array([ 51, 101]))
+    """
+
+    _parameter_constraints: dict = {
+        **_SignalBranch._parameter_constraints,
+        "n_mels": [Interval(Integral, 1, None, closed="left")],
+        "n_fft": [Interval(Integral, 2, None, closed="left")],
+        "hop_length": [Interval(Integral, 1, None, closed="left")],
+        "target_rate": [Interval(Real, 0, None, closed="neither")],
+        "max_seconds": [Interval(Real, 0, None, closed="neither")],
+        "sampling_rate": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    def __init__(
+        self,
+        architecture="cnn",
+        *,
+        n_hidden=64,
+        n_layers=3,
+        kernel_size=5,
+        pooling="mean",
+        dropout=0.1,
+        n_mels=40,
+        n_fft=512,
+        hop_length=160,
+        target_rate=16000,
+        sampling_rate=None,
+        max_seconds=10.0,
+        learning_rate=None,
+        n_frozen_epochs=0,
+        augment=None,
+    ):
+        self.architecture = architecture
+        self.n_hidden = n_hidden
+        self.n_layers = n_layers
+        self.kernel_size = kernel_size
+        self.pooling = pooling
+        self.dropout = dropout
+        self.n_mels = n_mels
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.target_rate = target_rate
+        self.sampling_rate = sampling_rate
+        self.max_seconds = max_seconds
+        self.learning_rate = learning_rate
+        self.n_frozen_epochs = n_frozen_epochs
+        self.augment = augment
+
+    def _n_channels(self):
+        return self.n_mels
+
+    def _learn(self, X):
+        self._check_kernel()
+        self._items(X)
+
+    def _prepare(self, X):
+        import_optional_dependency("librosa", "audio")
+        rows = list(self._read(self._items(X), self._to_frames, in_threads=True))
+        return _fill_up(rows, self.n_mels, np.float32)
+
+    def _to_frames(self, item):
+        """Decode one recording to frames of shape (n_frames, n_mels)."""
+        waveform, _ = load_audio(item, self.target_rate, self.sampling_rate)
+        waveform = waveform[: max(1, round(self.max_seconds * self.target_rate))]
+        decibels = Course(self, waveform).of("logmel").T
+        return 1 + (decibels - decibels.max()) / (_RANGE / 2)
+
+
+class SequenceBranch(_SignalBranch):
+    """Read series of numbers, such as a sensor's, with a network that is trained with the network.
+
+    Parameters
+    ----------
+    architecture : {"cnn", "gru"}, default="cnn"
+        "cnn" is convolutions over time [1]_, "gru" a bidirectional GRU [2]_.
+
+    n_hidden : int, default=64
+        Channels of the convolutions, or units of the GRU in each direction.
+
+    n_layers : int, default=2
+        Layers. Each convolution leaves half the steps.
+
+    kernel_size : int, default=5
+        Steps that a convolution sees at once, an odd number.
+
+    pooling : {"max", "mean"}, default="max"
+        How the steps become one vector. What was filled up has no part in it.
+
+    dropout : float, default=0.1
+        Share of the pooled values that are set to 0 in training.
+
+    max_length : int, default=None
+        Steps at most; what follows is cut off. None keeps all.
+
+    learning_rate : float, default=None
+        Learning rate of this branch; None is that of the network.
+
+    n_frozen_epochs : int, default=0
+        First epochs in which the weights of this branch stay as they are.
+
+    augment : callable, default=None
+        Called in training with the tuple of a batch's tensors, here steps (n, n_steps, n_channels) and their numbers
+        (n,), and a torch generator; gives such a tuple.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_channels,)
+        Mean of each channel over all steps of ``fit``.
+
+    scale_ : ndarray of shape (n_channels,)
+        Standard deviation of each channel, 1 for a constant one; what steps are standardised by.
+
+    n_features_in_ : int
+        Columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,), dtype object
+        Names of the columns, if ``fit`` saw a data frame.
+
+    Raises
+    ------
+    ValueError
+        By ``fit`` if ``kernel_size`` is even; by ``fit`` and ``prepare`` if an item is no series, or its number of
+        channels differs from that of the others; it names the row.
+
+    See Also
+    --------
+    AudioBranch : Recordings.
+
+    Notes
+    -----
+    X is one column of arrays (n_steps,) or (n_steps, n_channels), whose lengths may differ, or an array (n_samples,
+    n_steps, n_channels), or several columns of numbers, which are the steps of one channel. Missing readings (NaN)
+    count as the channel's mean; those at a series' end are cut off, so that a table may hold series of several lengths.
+
+    What ``prepare`` gives is an array of standardised steps (n_samples, n_steps, n_channels), filled up with 0, and
+    their numbers (n_samples,).
+
+    References
+    ----------
+    .. [1] Wang, Z., Yan, W. and Oates, T. (2017). "Time Series Classification from Scratch with Deep Neural Networks: A
+       Strong Baseline." IJCNN, 1578-1585.
+    .. [2] Cho, K. et al. (2014). "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
+       Translation." EMNLP, 1724-1734.
+
+    Examples
+    --------
+    >>> from skmm.neural_network import SequenceBranch
+    >>> series = [[0.0, 2.0, 4.0], [2.0]]
+    >>> steps, n_steps = SequenceBranch().fit(series).prepare(series)
+    >>> steps[:, :, 0].round(2), n_steps
+    (array([[-1.41,  0.  ,  1.41],
+           [ 0.  ,  0.  ,  0.  ]]), array([3, 1]))
+    """
+
+    _parameter_constraints: dict = {
+        **_SignalBranch._parameter_constraints,
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        architecture="cnn",
+        *,
+        n_hidden=64,
+        n_layers=2,
+        kernel_size=5,
+        pooling="max",
+        dropout=0.1,
+        max_length=None,
+        learning_rate=None,
+        n_frozen_epochs=0,
+        augment=None,
+    ):
+        self.architecture = architecture
+        self.n_hidden = n_hidden
+        self.n_layers = n_layers
+        self.kernel_size = kernel_size
+        self.pooling = pooling
+        self.dropout = dropout
+        self.max_length = max_length
+        self.learning_rate = learning_rate
+        self.n_frozen_epochs = n_frozen_epochs
+        self.augment = augment
+
+    def _n_channels(self):
+        return len(self.mean_)
+
+    def _items(self, X):
+        if is_data_frame(X):
+            frame = nw.from_native(X, eager_only=True)
+            if frame.shape[1] > 1:
+                X = frame.to_numpy()
+        return super()._items(X)
+
+    def _learn(self, X):
+        self._check_kernel()
+        steps = np.concatenate(self._series(X, None))
+        if not np.isfinite(steps).any():
+            raise ValueError("SequenceBranch: the series hold no number; check the columns.")
+        # Not the scaler's own: a channel without any reading has a mean as well.
+        present = np.isfinite(steps)
+        count = np.maximum(present.sum(axis=0), 1)
+        steps = np.where(present, steps, 0).astype(np.float64)
+        self.mean_ = steps.sum(axis=0) / count
+        spread = np.sqrt((np.where(present, steps - self.mean_, 0) ** 2).sum(axis=0) / count)
+        self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_), spread, 1.0)
+
+    def _prepare(self, X):
+        rows = self._series(X, len(self.mean_))
+        dtype = np.result_type(*{row.dtype for row in rows})
+        rows = [np.nan_to_num((row - self.mean_) / self.scale_).astype(dtype) for row in rows]
+        return _fill_up(rows, len(self.mean_), dtype)
+
+    def _series(self, X, n_channels):
+        """Give each item as an array (n_steps, n_channels); without a number of channels the first item says it."""
+
+        def to_series(item):
+            nonlocal n_channels
+            try:
+                series = np.asarray(item)
+                series = series if series.dtype == np.float32 else series.astype(np.float64)
+            except (TypeError, ValueError):
+                raise RejectedItem(
+                    "a series is an array of numbers, of shape (n_steps,) or (n_steps, n_channels)"
+                ) from None
+            if series.ndim not in (1, 2) or series.size == 0:
+                raise RejectedItem(
+                    "a series has the shape (n_steps,) or (n_steps, n_channels) and at least one step, got "
+                    f"{series.shape}"
+                )
+            if np.isinf(series).any():
+                raise RejectedItem("the series has infinite values")
+            series = series.reshape(len(series), -1)
+            n_channels = n_channels or series.shape[1]
+            if series.shape[1] != n_channels:
+                raise RejectedItem(f"the series has {series.shape[1]} channels where {n_channels} were expected")
+            read = np.flatnonzero(~np.isnan(series).all(axis=1))
+            n_steps = read[-1] + 1 if len(read) else 1
+            return series[: n_steps if self.max_length is None else min(n_steps, self.max_length)]
+
+        return list(self._read(self._items(X), to_series))

@@ -1,0 +1,278 @@
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import skmm._torch._devices as skmm_torch
+from skmm._torch._devices import (
+    BatchLimit,
+    batch_limit,
+    divided_threads,
+    forget_limits,
+    place,
+    resolve_device,
+    resolve_precision,
+    run_with_backoff,
+)
+
+torch = pytest.importorskip("torch")
+
+
+def test_importing_it_does_not_import_torch():
+    environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
+    code = "import sys, skmm, skmm._torch._devices; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+class TestDevice:
+    def test_cpu(self):
+        assert resolve_device("cpu") == torch.device("cpu")
+
+    @pytest.mark.parametrize(
+        ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+    )
+    def test_auto_takes_the_first_that_is_there(self, monkeypatch, cuda, mps, expected):
+        empty = torch.empty
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch, "empty", lambda size, device: empty(size))
+        assert resolve_device("auto").type == expected
+
+    def test_cuda_devices_have_an_index(self, monkeypatch):
+        empty = torch.empty
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+        monkeypatch.setattr(torch, "empty", lambda size, device: empty(size))
+        assert resolve_device("cuda") == torch.device("cuda", 3)
+        assert resolve_device("cuda:1") == torch.device("cuda", 1)
+
+    @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "cpu:x", ""])
+    def test_what_is_not_there_says_what_is(self, device):
+        with pytest.raises(ValueError, match=rf"device='{device}' cannot be used here.*available: .*'cpu', or 'auto'"):
+            resolve_device(device)
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+    def test_explicit(self, name):
+        assert resolve_precision(name, torch.device("cpu")) is getattr(torch, name)
+
+    @pytest.mark.parametrize(
+        ("capability", "expected"),
+        [
+            ((6, 1), torch.float32),
+            ((7, 0), torch.float16),
+            ((7, 5), torch.float16),
+            ((8, 0), torch.bfloat16),
+            ((12, 0), torch.bfloat16),
+        ],
+    )
+    def test_auto_on_cuda_goes_by_compute_capability(self, monkeypatch, capability, expected):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        assert resolve_precision("auto", torch.device("cuda", 0)) is expected
+
+    def test_auto_on_mps(self):
+        assert resolve_precision("auto", torch.device("mps")) is torch.float32
+
+    @pytest.mark.parametrize("names", [(), ("_is_avx512_bf16_supported",), ("_is_amx_tile_supported",)])
+    def test_auto_on_cpu_goes_by_its_instructions(self, monkeypatch, names):
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda name=name: name in names, raising=False)
+        skmm_torch._cpu_computes_bfloat16.cache_clear()
+        try:
+            expected = torch.bfloat16 if names else torch.float32
+            assert resolve_precision("auto", torch.device("cpu")) is expected
+        finally:
+            skmm_torch._cpu_computes_bfloat16.cache_clear()
+
+    @pytest.mark.parametrize(
+        ("flags", "expected"),
+        [("sse avx2", torch.float32), ("sse avx512_bf16", torch.bfloat16), ("amx_bf16 sse", torch.bfloat16)],
+    )
+    def test_older_torch_reads_the_flags_of_the_kernel(self, monkeypatch, tmp_path, flags, expected):
+        path = tmp_path / "cpuinfo"
+        path.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+        monkeypatch.setattr(skmm_torch, "open", lambda name, **options: path.open(), raising=False)
+        skmm_torch._cpu_computes_bfloat16.cache_clear()
+        try:
+            assert resolve_precision("auto", torch.device("cpu")) is expected
+        finally:
+            skmm_torch._cpu_computes_bfloat16.cache_clear()
+
+
+class TestPlace:
+    """Copies to CUDA, as far as they can be seen without it."""
+
+    @pytest.fixture
+    def seen(self, monkeypatch):
+        notes, to = [], torch.Tensor.to
+
+        def copy(x, device, dtype, non_blocking):
+            notes.append((device.type, non_blocking))
+            return to(x, "cpu", dtype)
+
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: notes.append("pinned") or x)
+        monkeypatch.setattr(torch.Tensor, "to", copy)
+        return notes
+
+    def test_to_cuda_from_pinned_memory_without_waiting(self, seen):
+        assert place(torch.ones(2), torch.device("cuda", 0), torch.float16).dtype is torch.float16
+        assert seen == ["pinned", ("cuda", True)]
+
+    def test_nothing_is_pinned_for_other_devices(self, seen):
+        place(torch.ones(2), torch.device("cpu"))
+        place(torch.ones(2), torch.device("mps"))
+        assert seen == [("cpu", True), ("mps", True)]
+
+    def test_integers_stay_integers(self, seen):
+        assert place(torch.ones(2, dtype=torch.int64), torch.device("cuda", 0), torch.float16).dtype is torch.int64
+
+
+def _limited(limit, error, sizes):
+    def function(batch):
+        sizes.append(len(batch))
+        if len(batch) > limit:
+            raise error
+        return np.array(batch, dtype=np.float32)[:, None]
+
+    return function
+
+
+class TestBackoff:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+            RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB)"),
+            MemoryError(),
+        ],
+    )
+    @pytest.mark.parametrize("n_items", [1, 2, 7, 16])
+    def test_halves_until_it_fits_and_keeps_the_order(self, error, n_items):
+        sizes = []
+        rows = run_with_backoff(_limited(3, error, sizes), list(range(n_items)))
+        np.testing.assert_array_equal(rows, np.arange(n_items, dtype=np.float32)[:, None])
+        assert sizes[0] == n_items
+
+    def test_goes_on_with_the_size_that_fits(self):
+        sizes = []
+        run_with_backoff(_limited(2, MemoryError(), sizes), list(range(8)))
+        assert sizes == [8, 4, 2, 2, 2, 2]
+
+    def test_what_fits_is_remembered_in_the_unit_of_the_cost(self):
+        limit, sizes = BatchLimit(), []
+        run_with_backoff(_limited(4, MemoryError(), sizes), list(range(8)), limit, cost=10)
+        run_with_backoff(_limited(4, MemoryError(), sizes), list(range(8)), limit, cost=10)
+        assert sizes == [8, 4, 4, 4, 4]
+        # Half the cost, twice the number; and never less than one.
+        assert [limit.rows(100, cost) for cost in (5, 10, 30, 50)] == [8, 4, 1, 1]
+
+    def test_a_single_item_that_does_not_fit_teaches_nothing(self):
+        limit = BatchLimit()
+        with pytest.raises(MemoryError):
+            run_with_backoff(_limited(0, MemoryError(), []), [1], limit)
+        assert limit.rows(8, 1) == 8
+
+    def test_threads_share_one_limit(self):
+        network, device = torch.nn.Linear(1, 1), torch.device("cpu")
+        with ThreadPoolExecutor(4) as pool:
+            limits = set(pool.map(lambda _: batch_limit(network, device), range(32)))
+            (limit,) = limits
+            list(pool.map(limit.lower, range(100, 3, -1)))
+        assert limit.rows(1000, 1) == 4
+        assert batch_limit(network, torch.device("meta")) is not limit
+        assert batch_limit(torch.nn.Linear(1, 1), device) is not limit
+
+    def test_limits_go_with_the_network_or_on_demand(self):
+        network = torch.nn.Linear(1, 1)
+        batch_limit(network, "cpu").lower(2)
+        assert batch_limit(network, "cpu").rows(8, 1) == 2
+        forget_limits()
+        assert batch_limit(network, "cpu").rows(8, 1) == 8
+        n_limits = len(skmm_torch._limits)
+        del network
+        assert len(skmm_torch._limits) == n_limits - 1
+
+    def test_no_attempt_is_repeated_without_need(self):
+        sizes = []
+        run_with_backoff(_limited(8, MemoryError(), sizes), list(range(8)))
+        assert sizes == [8]
+
+    def test_one_item_that_does_not_fit(self):
+        error = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        with pytest.raises(MemoryError, match=r"a single item does not fit.*Tried to allocate") as caught:
+            run_with_backoff(_limited(0, error, []), [1, 2, 3])
+        assert caught.value.__cause__ is error
+
+    def test_one_item_that_does_not_fit_without_a_reason(self):
+        with pytest.raises(MemoryError, match=r"a single item does not fit.*MemoryError"):
+            run_with_backoff(_limited(0, MemoryError(), []), [1])
+
+    def test_other_errors_pass(self):
+        sizes = []
+        with pytest.raises(RuntimeError, match="mat1 and mat2"):
+            run_with_backoff(_limited(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), sizes), [1, 2])
+        assert sizes == [2]
+
+    def test_cached_memory_is_freed_before_the_next_attempt(self, monkeypatch):
+        events = []
+        monkeypatch.setattr(skmm_torch, "free_cached_memory", lambda: events.append("freed"))
+
+        def function(batch):
+            events.append(len(batch))
+            if len(batch) > 1:
+                raise MemoryError
+            return np.zeros((1, 1))
+
+        run_with_backoff(function, [1, 2])
+        assert events == [2, "freed", 1, 1]
+
+
+class TestDividedThreads:
+    @pytest.fixture(autouse=True)
+    def four(self):
+        before = torch.get_num_threads()
+        torch.set_num_threads(4)
+        yield
+        torch.set_num_threads(before)
+
+    def in_a_new_thread(self, ask, *args):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(ask, *args).result()
+
+    def test_each_worker_has_its_share_and_the_caller_what_it_had(self):
+        with divided_threads() as divide:
+            for n_workers, share in ((1, 4), (2, 2), (3, 1), (8, 1)):
+                assert self.in_a_new_thread(lambda n=n_workers: divide(n) or torch.get_num_threads()) == share
+        assert torch.get_num_threads() == self.in_a_new_thread(torch.get_num_threads) == 4
+
+    @pytest.mark.parametrize("is_first_over_first", [True, False])
+    def test_calls_that_overlap_take_no_share_for_the_whole(self, is_first_over_first):
+        shares, is_over = [], [threading.Event(), threading.Event()]
+
+        def call(which, has_begun):
+            with divided_threads() as divide:
+                shares.append(self.in_a_new_thread(lambda: divide(2) or torch.get_num_threads()))
+                has_begun.set()
+                assert is_over[which].wait(600)
+
+        with ThreadPoolExecutor(2) as pool:
+            calls = []
+            for which in range(2):
+                has_begun = threading.Event()
+                calls.append(pool.submit(call, which, has_begun))
+                assert has_begun.wait(600)
+            for which in (0, 1) if is_first_over_first else (1, 0):
+                is_over[which].set()
+                calls[which].result()
+        assert shares == [2, 2]
+        assert self.in_a_new_thread(torch.get_num_threads) == 4
