@@ -5,7 +5,7 @@ What is as large as X is computed where X lives; moments, weights and all else t
 
 import numpy as np
 
-from ._validation import convert_to_numpy, get_namespace_and_device, max_precision_float_dtype
+from ._sklearn import convert_to_numpy, get_namespace_and_device, max_precision_float_dtype
 
 
 def namespace(X):

@@ -1,107 +1,12 @@
-"""Checks of modalities and blocks, shared parameter constraints and errors.
-
-This is the only module that imports private names of scikit-learn; the others take them from here.
-"""
+"""Checks of X, y and the columns of modalities."""
 
 import narwhals.stable.v2 as nw
 import numpy as np
 from joblib import effective_n_jobs
-from scipy import sparse
-from sklearn.base import _fit_context as fit_context
-from sklearn.metrics._scorer import _BaseScorer as BaseScorer
-from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
-from sklearn.utils._array_api import _max_precision_float_dtype as max_precision_float_dtype
-from sklearn.utils._array_api import get_namespace_and_device
-from sklearn.utils._indexing import _get_column_indices
-from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
-from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
-from sklearn.utils._user_interface import _print_elapsed_time as log_elapsed_time
-from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    _get_feature_names,
-)
-from sklearn.utils.validation import (
-    _check_feature_names_in as check_feature_names_in,
-)
-from sklearn.utils.validation import (
-    _check_method_params as check_method_params,
-)
-from sklearn.utils.validation import (
-    _check_sample_weight as check_sample_weight,
-)
 
-__all__ = [
-    "BaseComposition",
-    "BaseScorer",
-    "HasMethods",
-    "Interval",
-    "StrOptions",
-    "VisualBlock",
-    "check_feature_names_in",
-    "check_method_params",
-    "check_sample_weight",
-    "convert_to_numpy",
-    "fit_context",
-    "get_namespace_and_device",
-    "has_callbacks",
-    "log_elapsed_time",
-    "max_precision_float_dtype",
-    "raise_for_params",
-    "safe_indexing",
-    "validate_params",
-]
-
-
-class RejectedItem(ValueError):
-    """Raised by an encoder's ``_prepare_item`` for an item that it cannot read; the text is the reason."""
-
-
-class ItemError(ValueError):
-    """An item that could not be encoded.
-
-    Parameters
-    ----------
-    row : int
-        Position of the item in the X that was passed.
-
-    item : str
-        The string or path itself, or a short description of anything larger.
-
-    reason : str
-        What is wrong with it.
-
-    owner : str
-        Encoder that met it, with the modality's name if it worked inside a composite.
-    """
-
-    def __init__(self, row, item, reason, owner):
-        super().__init__(row, item, reason, owner)
-        self.row = row
-        self.item = item
-        self.reason = reason
-        self.owner = owner
-
-    def __str__(self):
-        return (
-            f'{self.owner}: row {self.row}: {self.item}: {self.reason}; mend the item, or pass on_error="missing" '
-            "to treat such items as missing."
-        )
-
-
-class BranchItemError(ItemError):
-    """An item that a branch of a network could not read; branches take no ``on_error``."""
-
-    def __str__(self):
-        return (
-            f"{self.owner}: row {self.row}: {self.item}: {self.reason}; mend the item, or set it to None, which makes "
-            "it a missing one."
-        )
+from ._sklearn import check_feature_names, check_n_features, get_column_indices, get_feature_names
 
 
 def has_callbacks(estimator):
@@ -141,8 +46,8 @@ def check_X(estimator, X, *, reset):
     """
     X = check_table(estimator, X)
     if reset or not (is_data_frame(X) and hasattr(estimator, "feature_names_in_")):
-        _check_feature_names(estimator, X, reset=reset)
-        _check_n_features(estimator, X, reset=reset)
+        check_feature_names(estimator, X, reset=reset)
+        check_n_features(estimator, X, reset=reset)
     return X
 
 
@@ -170,7 +75,7 @@ def check_columns(estimator, X, *, reset):
 
     A series, a list or an array of items is one column.
     """
-    _check_feature_names(estimator, X, reset=reset)
+    check_feature_names(estimator, X, reset=reset)
     shape = getattr(X, "shape", (len(X),))
     n_features = shape[1] if len(shape) == 2 else 1
     if reset:
@@ -220,9 +125,9 @@ def resolve_columns(X, columns, name):
     try:
         if columns is None:
             raise TypeError("None selects nothing")
-        positions = _get_column_indices(X, columns)
+        positions = get_column_indices(X, columns)
     except (TypeError, ValueError) as error:
-        known = f"; X has the columns {list(_get_feature_names(X))}" if is_data_frame(X) else ""
+        known = f"; X has the columns {list(get_feature_names(X))}" if is_data_frame(X) else ""
         raise ValueError(
             f"Modality {name!r}: columns={columns!r} cannot be selected from X with n_features = {X.shape[1]}"
             f"{known} ({error})."
@@ -241,124 +146,3 @@ def columns_by_name(X, names, modality):
     if absent:
         raise ValueError(f"Modality {modality!r}: columns are missing in X: {absent}; X has the columns {header}.")
     return [header.index(name) for name in names]
-
-
-def check_block_name(name):
-    """Raise unless ``name`` can name a modality or block: a non-empty string without "__"."""
-    if not isinstance(name, str) or not name or "__" in name:
-        raise ValueError(f"Names of modalities and blocks are non-empty strings without '__', got {name!r}.")
-
-
-def resolve_blocks(blocks, n_features, feature_names=None, *, owner, min_blocks=1):
-    """Give the blocks of a matrix as closed slices, in the order given.
-
-    Parameters
-    ----------
-    blocks : dict of str to slice, "prefix" or None
-        The constructor parameter. None means one block of all columns; "prefix" reads the part of
-        each column's name before the first "__".
-
-    n_features : int
-        Columns of the matrix.
-
-    feature_names : array-like of str or None, default=None
-        Names of the columns, needed for "prefix".
-
-    owner : str
-        Name of the estimator, for the error messages.
-
-    min_blocks : int, default=1
-        Fewest blocks that make sense to the estimator.
-
-    Returns
-    -------
-    slices : dict of str to slice
-        Disjoint slices that together cover all columns. The only block of ``blocks=None`` is named "".
-    """
-    if blocks is None:
-        slices = {"": slice(0, n_features)}
-    elif blocks == "prefix":
-        slices = _blocks_from_prefixes(feature_names, owner)
-    else:
-        slices = {}
-        for name, columns in blocks.items():
-            check_block_name(name)
-            if not isinstance(columns, slice) or columns.step not in (None, 1):
-                raise ValueError(f"{owner}: blocks[{name!r}] must be a slice without a step, got {columns!r}.")
-            start, stop, _ = columns.indices(n_features)
-            if start >= stop:
-                raise ValueError(
-                    f"{owner}: block {name!r} selects no column: {columns!r}, while X has n_features = {n_features}."
-                )
-            slices[name] = slice(start, stop)
-        end = 0
-        for name, columns in sorted(slices.items(), key=lambda block: block[1].start):
-            if columns.start != end:
-                raise ValueError(
-                    f"{owner}: blocks must cover each column exactly once, but {name!r} starts at column "
-                    f"{columns.start} where {end} was expected."
-                )
-            end = columns.stop
-        if end != n_features:
-            raise ValueError(f"{owner}: blocks end at column {end}, while X has n_features = {n_features}.")
-    if len(slices) < min_blocks:
-        raise ValueError(
-            f"{owner} needs at least {min_blocks} blocks (modalities), got {len(slices)}; use it as the fusion of a "
-            "ModalityFuser with several modalities, or pass blocks={'a': slice(0, k), 'b': slice(k, None)}."
-        )
-    return slices
-
-
-def _blocks_from_prefixes(feature_names, owner):
-    if feature_names is None:
-        raise ValueError(f"{owner}: blocks='prefix' needs a data frame with string column names, got an array.")
-    slices = {}
-    for position, feature in enumerate(feature_names):
-        name, separator, _ = feature.partition("__")
-        if not separator:
-            raise ValueError(f"{owner}: blocks='prefix' needs names such as 'text__0', got {feature!r}.")
-        if name not in slices:
-            slices[name] = slice(position, position + 1)
-        elif slices[name].stop == position:
-            slices[name] = slice(slices[name].start, position + 1)
-        else:
-            raise ValueError(
-                f"{owner}: blocks='prefix' needs contiguous columns, but {name!r} comes back at {feature!r}."
-            )
-    return slices
-
-
-def dense_block(output, name, max_bytes=2**31):
-    """Turn what a modality's transformer returned into a dense 2-D float array.
-
-    float32 stays float32, everything else becomes float64. A sparse output is densified while the
-    result stays under ``max_bytes`` (2 GiB by default).
-    """
-    if sparse.issparse(output):
-        size = output.shape[0] * output.shape[1] * max(output.dtype.itemsize, 4)
-        if size > max_bytes:
-            raise ValueError(
-                f"Modality {name!r}: its sparse output of shape {output.shape} would take {size / 2**30:.1f} GiB "
-                f"as a dense block, the bound is {max_bytes / 2**30:.0f} GiB; reduce it first, "
-                "for example with TruncatedSVD."
-            )
-        output = output.toarray()
-    elif is_data_frame(output):
-        output = nw.from_native(output, eager_only=True).to_numpy()
-    output = np.asarray(output)
-    if output.ndim != 2:
-        raise ValueError(
-            f"Modality {name!r}: its transformer must return a 2-D matrix, got an array of shape {output.shape}."
-        )
-    if output.dtype.kind in "mM":
-        raise ValueError(f"Modality {name!r} holds dates or times, not numbers; give it a transformer.")
-    if np.iscomplexobj(output):
-        raise ValueError(f"Complex data not supported: modality {name!r} holds complex numbers.")
-    if output.dtype == np.float32:
-        return output
-    try:
-        return output.astype(np.float64, copy=False)
-    except ValueError as error:
-        raise ValueError(
-            f"Modality {name!r} holds values that are no numbers ({error}); give it an encoder or a transformer."
-        ) from error

@@ -3,27 +3,12 @@
 Think twice before adding anything.
 """
 
-from contextlib import contextmanager, nullcontext
-from copy import copy
-
 import numpy as np
-from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch, get_tags
-from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils import Bunch
 
-from .._missing import missing_rows
-from .._validation import (
-    BaseComposition,
-    ItemError,
-    VisualBlock,
-    check_block_name,
-    check_method_params,
-    check_X,
-    columns_by_name,
-    is_data_frame,
-    resolve_columns,
-    safe_indexing,
-)
+from .._blocks import check_block_name
+from .._sklearn import BaseComposition, VisualBlock, safe_indexing
+from .._validation import check_X, columns_by_name, is_data_frame, resolve_columns
 
 
 class ModalityComposition(BaseComposition):
@@ -173,151 +158,6 @@ class ModalityComposition(BaseComposition):
         return VisualBlock("parallel", members, names=names, name_details=columns)
 
 
-class PresentRows:
-    """The rows in which one modality is present, and the way back to all rows.
-
-    Parameters
-    ----------
-    X : Series, DataFrame or ndarray with n_samples rows
-        The columns of the modality.
-
-    name : str
-        Name of the modality, for messages.
-    """
-
-    def __init__(self, X, name):
-        self.name = name
-        self.n_samples = X.shape[0]
-        missing = missing_rows(X)
-        self.rows = None if not missing.any() else np.flatnonzero(~missing)
-
-    def __len__(self):
-        return self.n_samples if self.rows is None else len(self.rows)
-
-    def require_some(self):
-        """Raise if the modality is missing in every row."""
-        if len(self) == 0:
-            raise ValueError(
-                f"Modality {self.name!r} is missing in all {self.n_samples} rows, so there is nothing to fit its "
-                "estimator on; drop the modality, or fit on rows that have it."
-            )
-
-    @property
-    def mask(self):
-        """Mask of the rows, of shape (n_samples,)."""
-        mask = np.full(self.n_samples, self.rows is None)
-        if self.rows is not None:
-            mask[self.rows] = True
-        return mask
-
-    def within(self, indices):
-        """Give the present rows among those at ``indices``, in their order."""
-        part = copy(self)
-        part.rows = np.asarray(indices)[self.mask[indices]]
-        return part
-
-    def take(self, data):
-        """Give the present rows of X or y; ``data`` itself if all rows are present."""
-        if data is None or self.rows is None:
-            return data
-        return safe_indexing(data, self.rows, axis=0)
-
-    def take_params(self, X, params):
-        """Give the present rows of each parameter that has one entry per row of X."""
-        return params if self.rows is None else check_method_params(X, params, indices=self.rows)
-
-    def narrow(self, outputs):
-        """Leave out the rows that a member turned into missing ones, here and in what it gave."""
-        missing = missing_rows(outputs)
-        if not missing.any():
-            return outputs
-        rows = np.arange(self.n_samples) if self.rows is None else self.rows
-        self.rows = rows[~missing]
-        return safe_indexing(outputs, np.flatnonzero(~missing), axis=0)
-
-    def scatter(self, values):
-        """Put rows back to their places in a float matrix, NaN elsewhere."""
-        if values.shape[0] != len(self):
-            raise ValueError(f"Modality {self.name!r}: its transformer gave {values.shape[0]} rows for {len(self)}.")
-        if self.rows is None:
-            return values
-        full = np.full((self.n_samples, values.shape[1]), np.nan, dtype=values.dtype)
-        full[self.rows] = values
-        return full
-
-    def call(self, function, *args, **kwargs):
-        """Call a member's method on present rows; an error says which modality and which row of X."""
-        try:
-            return function(*args, **kwargs)
-        except ItemError as error:
-            row = error.row if self.rows is None else int(self.rows[error.row])
-            owner = f"modality {self.name!r}, {error.owner}"
-            raise type(error)(row, error.item, error.reason, owner) from error
-        except Exception as error:
-            error.add_note(f"This happened in modality {self.name!r}.")
-            raise
-
-
 def named(modalities):
     """Give the fitted members by name, as attributes and keys."""
     return Bunch(**{name: member for name, member, *_ in modalities})
-
-
-def member_tags(member):
-    """Give a member's tags; a pipeline accepts NaN if its first step does, which its own tags leave out."""
-    tags = get_tags(member)
-    if isinstance(member, Pipeline):
-        tags.input_tags.allow_nan = member_tags(member.steps[0][1]).input_tags.allow_nan
-    return tags
-
-
-def split_lenient(member):
-    """Split a pipeline after each step that may turn items into missing rows; these end there for later steps."""
-    if isinstance(member, Pipeline) and len(member.steps) > 1:
-        first = member.steps[0][1]
-        params = first.get_params() if hasattr(first, "get_params") else {}
-        lenient = any(key.split("__")[-1] == "on_error" and value == "missing" for key, value in params.items())
-        if lenient or getattr(first, "_may_lose_items", False):
-            return [member[:1], *split_lenient(member[1:])]
-    return [member]
-
-
-def join_lenient(member, parts):
-    """Give the pipeline of which ``parts`` were fitted one by one."""
-    if len(parts) > 1:
-        member.steps = [step for part in parts for step in part.steps]
-    return member
-
-
-def consumed(part, method, params):
-    """Give those of a pipeline's parameters that one part of it asks for."""
-    if not params:
-        return params
-    names = get_routing_for_object(part).consumes(method, params.keys())
-    return {name: params[name] for name in names}
-
-
-def step_of(progress, task_name, member):
-    """Give the step of an owner's fit in which a member is fitted, whole or part by part."""
-    n_parts = len(split_lenient(member))
-    return progress.subcontext(task_name=task_name, max_subtasks=n_parts if n_parts > 1 else 0)
-
-
-@contextmanager
-def propagated(step, owner, member):
-    """Report the fit of a member to the owner's callbacks, and hand them on to a member that supports them."""
-    with step.propagate_callback_context(member) if hasattr(member, "set_callbacks") else nullcontext():
-        step.call_on_fit_task_begin(estimator=owner)
-        yield
-        step.call_on_fit_task_end(estimator=owner)
-
-
-@contextmanager
-def part_steps(step, owner, parts):
-    """Give the steps, for :func:`propagated`, in which the parts of a member are fitted; report what they make up."""
-    if len(parts) == 1:
-        yield [step]
-        return
-    step.call_on_fit_task_begin(estimator=owner)
-    yield [step.subcontext(task_name=", ".join(name for name, _ in part.steps)) for part in parts]
-    step.call_on_fit_task_end(estimator=owner)

@@ -5,8 +5,10 @@ from sklearn.base import clone
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
 
-from .._validation import dense_block, log_elapsed_time
-from ._base import PresentRows, consumed, join_lenient, part_steps, propagated, split_lenient
+from .._blocks import dense_block
+from .._sklearn import log_elapsed_time
+from ._pipelines import consumed, join_lenient, part_steps, propagated, split_lenient
+from ._rows import PresentRows
 
 
 def as_transformer(member):

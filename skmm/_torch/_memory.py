@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from .._optional import imported
+
 _MEMINFO = Path("/proc/meminfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -109,3 +111,29 @@ def _lines(path):
         return path.read_text().splitlines()
     except OSError:
         return []
+
+
+_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+
+
+def is_out_of_memory(error):
+    """Tell whether an exception says that a device, or the machine, ran out of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    import torch
+
+    is_typed = isinstance(error, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))
+    return is_typed or any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)
+
+
+def free_cached_memory():
+    """Give memory that torch keeps for later back to the device, if torch is in use."""
+    torch = imported("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

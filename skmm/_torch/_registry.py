@@ -3,8 +3,8 @@
 import threading
 from collections import OrderedDict
 
-from ._devices import forget_limits, free_cached_memory, is_out_of_memory
-from ._memory import free_memory
+from ._batches import forget_limits
+from ._memory import free_cached_memory, free_memory, is_out_of_memory
 
 # Enough for one model per modality in two variants.
 MAX_MODELS = 8

@@ -1,6 +1,5 @@
 """Data sets that come with skmm or with what it depends on, and synthetic ones."""
 
-from ._glyphs import load_glyphs
-from ._synthetic import make_multimodal_classification, make_multimodal_xor
+import lazy_loader
 
-__all__ = ["load_glyphs", "make_multimodal_classification", "make_multimodal_xor"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.linalg import helmert
 from sklearn.utils import Bunch, check_random_state
 
-from .._validation import Interval, validate_params
+from .._sklearn import Interval, validate_params
 
 _COMMON_CONSTRAINTS = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],

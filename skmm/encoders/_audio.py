@@ -7,14 +7,12 @@ from numbers import Real
 
 import numpy as np
 
-from .._torch._devices import resolve_device, resolve_precision
-from .._torch._memory import size_that_fits
-from .._validation import HasMethods, Interval, StrOptions
-from ..media._sound import load_audio
-from ..store._describe import describe
+from .._sklearn import HasMethods, Interval, StrOptions
+from .._torch import ready_module, resolve_device, resolve_precision, size_that_fits
+from ..media import load_audio
+from ..store import describe
 from ._model import ModelEncoder
-from .networks._audio import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
-from .networks._source import ready_module
+from .networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
 
 # Seconds of sound per batch with batch_size="auto", memory allowing.
 _SECONDS_PER_BATCH = {"cpu": 30}

@@ -5,24 +5,25 @@ in threads) and ``_encode_batch`` (a list of prepared items to rows). Everything
 which a column may arrive, missing items, bad items, duplicates, progress, names and tags.
 """
 
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from joblib import cpu_count
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from .._missing import is_missing_item
-from .._torch._devices import divided_threads
-from .._validation import ItemError, RejectedItem, StrOptions, fit_context, has_callbacks
-from ..media._columns import column_items, content_key, describe_item
-from ._ahead import BYTES_HELD, in_order, in_pool
+from .._sklearn import StrOptions, fit_context
+from .._threads import BYTES_HELD, in_order, in_pool
+from .._torch import available_cpus, divided_threads
+from .._validation import has_callbacks
+from ..exceptions import ItemError, RejectedItem
+from ..media import column_items, describe_item
+from ..store import content_key
 from ._rounds import rounds_of, side_by_side
 
 # Steps in which callbacks hear of an encoding's progress.
@@ -30,13 +31,6 @@ _TICKS = 100
 
 # Tasks in which the items of a window are prepared: few cost less, many end at the same time.
 _TASKS_PER_WINDOW = 8
-
-
-def available_cpus():
-    """Give the number of threads that this process may keep busy: in joblib's workers their share of the cores."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    cores = cpu_count()
-    return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
 
 
 class _Bar(tqdm):

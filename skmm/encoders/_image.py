@@ -6,18 +6,28 @@ import os
 import numpy as np
 from PIL import Image
 
-from .._torch._devices import resolve_device, resolve_precision
-from .._torch._memory import size_that_fits
-from .._validation import HasMethods
-from ..media._image import check_background, load_image, parse_color
-from ..store._describe import describe
-from ._base import available_cpus
+from .._sklearn import HasMethods
+from .._torch import available_cpus, ready_module, resolve_device, resolve_precision, size_that_fits
+from ..media import check_background, load_image, parse_color
+from ..store import describe
 from ._model import ModelEncoder
-from .networks._processors import ProcessorRecipe
-from .networks._sentence import SentenceModel, hub_cache, hub_names, load_sentence_transformer
-from .networks._source import ready_module
-from .networks._timm import USUAL_SIDE, ClipModel, ImageModel, data_config, enough_pixels, load_timm, prepare
-from .networks._timm_names import is_timm, timm_names, users_code
+from .networks import (
+    USUAL_SIDE,
+    ClipModel,
+    ImageModel,
+    ProcessorRecipe,
+    SentenceModel,
+    data_config,
+    enough_pixels,
+    hub_cache,
+    hub_names,
+    is_timm,
+    load_sentence_transformer,
+    load_timm,
+    prepare,
+    timm_names,
+    users_code,
+)
 
 # Pixels per batch with batch_size="auto", memory allowing: 8 images of 224 x 224 on a CPU, whose caches hold no more.
 _PIXELS_PER_BATCH = {"cpu": 8 * 224**2}

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 from skimage.feature import hog, local_binary_pattern
 
-from .._validation import Interval, StrOptions
-from ..media._image import check_background, load_image
+from .._sklearn import Interval, StrOptions
+from ..media import check_background, load_image
 from ._base import ItemEncoder
 
 _LBP_NEIGHBORS = 8

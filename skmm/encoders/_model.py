@@ -9,37 +9,41 @@ from numbers import Integral
 
 import numpy as np
 
-from .._torch._devices import (
+from .._checkpoints import bases_of, cached_snapshot, checkpoint_files, looks_like_path, package_folder
+from .._sklearn import Interval, StrOptions
+from .._torch import (
     batch_limit,
     check_not_forked,
+    clear_models as clear_models,
     expected_place,
-    first_line,
+    get_model,
     is_out_of_memory,
+    move_model,
     note_run,
+    numeric_settings,
+    place_of,
     resolve_device,
     resolve_precision,
     run_with_backoff,
 )
-from .._torch._registry import get_model, move_model
-from .._torch._settings import numeric_settings
-from .._validation import Interval, StrOptions
-from ..media._columns import content_digest, holds_files
-from ..store._describe import Unidentifiable
-from ..store._files import FileDigests
-from ..store._identity import (
-    bases_of,
-    cached_snapshot,
-    checkpoint_files,
+from ..exceptions import first_line
+from ..store import (
+    EmbeddingStore,
+    FileDigests,
+    KeptRows,
+    Unidentifiable,
+    adopt_folder,
+    content_digest,
     digest_of,
+    find_store,
     folder_digest,
+    holds_files,
     minor_version,
     module_digest,
+    private_folder,
 )
-from ..store._private_folder import adopt_folder, private_folder
-from ..store._store import EmbeddingStore, find_store
-from ..store._view import KeptRows
 from ._base import ItemEncoder
-from .networks._source import folder_signature, looks_like_path, package_folder, place_of
+from .networks import folder_signature
 
 
 def normalize_rows(X):

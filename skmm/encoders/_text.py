@@ -4,11 +4,13 @@ import os
 from itertools import groupby
 from numbers import Integral
 
-from .._torch._memory import size_that_fits
-from .._validation import Interval, RejectedItem
-from ..media._columns import describe_item, text_digests
+from .._sklearn import Interval
+from .._torch import size_that_fits
+from ..exceptions import RejectedItem
+from ..media import describe_item
+from ..store import text_digests
 from ._model import ModelEncoder
-from .networks._sentence import SentenceModel, Text, hub_cache, hub_names, load_sentence_transformer, stored_prompt
+from .networks import SentenceModel, Text, hub_cache, hub_names, load_sentence_transformer, stored_prompt
 
 # Padded tokens per batch with batch_size="auto", memory allowing: a CPU loses speed beyond what its caches hold.
 _TOKENS_PER_BATCH = {"cpu": 1_500}

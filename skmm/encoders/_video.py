@@ -4,13 +4,11 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from .._validation import Interval, StrOptions
-from ..media._video import sample_frames
-from ._base import available_cpus
+from .._sklearn import Interval, StrOptions
+from .._torch import available_cpus
+from ..media import sample_frames
 from ._image import ImageEncoder
-from .networks._processors import ProcessorRecipe
-from .networks._timm_names import is_timm
-from .networks._video import is_video_model, load_video_model
+from .networks import ProcessorRecipe, is_timm, is_video_model, load_video_model
 
 # Prepared frames held at a time: the network's input size, or full size where the network resizes on its own.
 _FRAMES_HELD = 128

@@ -5,8 +5,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import Interval
-from ..media._video_sound import load_sound
+from .._sklearn import Interval
+from ..media import load_sound
 from ._base import ItemEncoder
 
 

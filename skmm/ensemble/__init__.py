@@ -1,11 +1,5 @@
 """Decision-level fusion: voting and stacking over modalities."""
 
-from ._stacking import ModalityStackingClassifier, ModalityStackingRegressor
-from ._voting import ModalityVotingClassifier, ModalityVotingRegressor
+import lazy_loader
 
-__all__ = [
-    "ModalityStackingClassifier",
-    "ModalityStackingRegressor",
-    "ModalityVotingClassifier",
-    "ModalityVotingRegressor",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

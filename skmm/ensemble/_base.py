@@ -13,14 +13,9 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._composition._base import ModalityComposition, PresentRows, member_tags, step_of
-from .._validation import (
-    check_feature_names_in,
-    check_sample_weight,
-    check_target,
-    check_X,
-    raise_for_params,
-)
+from .._composition import ModalityComposition, PresentRows, member_tags, step_of
+from .._sklearn import check_feature_names_in, check_sample_weight, raise_for_params
+from .._validation import check_target, check_X
 from ._members import MemberSpec, calibrated, check_partition, fit_and_respond, fit_member
 from ._target import ClassTarget, RealTarget
 

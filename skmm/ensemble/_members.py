@@ -9,8 +9,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 
-from .._composition._base import consumed, join_lenient, part_steps, propagated, split_lenient
-from .._validation import log_elapsed_time
+from .._composition import consumed, join_lenient, part_steps, propagated, split_lenient
+from .._sklearn import log_elapsed_time
 
 
 class Member:

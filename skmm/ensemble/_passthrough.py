@@ -8,15 +8,11 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.utils import Bunch, get_tags
 
-from .._composition._base import propagated
+from .._blocks import dense_block
+from .._composition import propagated
 from .._missing import column_means, fill_missing, is_missing_item
-from .._validation import (
-    check_method_params,
-    columns_by_name,
-    dense_block,
-    is_data_frame,
-    safe_indexing,
-)
+from .._sklearn import check_method_params, safe_indexing
+from .._validation import columns_by_name, is_data_frame
 
 
 class Columns:

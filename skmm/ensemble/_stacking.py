@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils.metaestimators import available_if
 
-from .._validation import StrOptions, fit_context
+from .._sklearn import StrOptions, fit_context
 from ._stacking_base import METHODS, ModalityStacking, final_has
 
 

@@ -9,8 +9,8 @@ from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
-from .._composition._base import propagated
-from .._validation import HasMethods, StrOptions, VisualBlock
+from .._composition import propagated
+from .._sklearn import HasMethods, StrOptions, VisualBlock
 from ._base import DecisionComposition
 from ._members import Member
 from ._passthrough import Columns, Features

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, is_regressor
 from sklearn.utils.metaestimators import available_if
 
-from .._validation import StrOptions, fit_context
+from .._sklearn import StrOptions, fit_context
 from ._combine import (
     combine,
     learn_exponents,

@@ -4,7 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .._validation import StrOptions
+from .._sklearn import StrOptions
 from ._base import DecisionComposition
 
 

@@ -5,10 +5,10 @@ from sklearn.utils import check_random_state
 
 from .._array_api import like, take_rows, to_numpy
 from .._missing import column_means, missing_blocks
-from .._validation import StrOptions
+from .._sklearn import StrOptions
 from ._base import N_COMPONENTS, SCALING
 from ._weights import WeightedBlockTransformer, learn_weights, probe_rows, probe_target
-from .projection._reduction import principal_axes, random_axes, rotations_to_agree
+from .projection import principal_axes, random_axes, rotations_to_agree
 
 
 class AverageFusion(WeightedBlockTransformer):

@@ -12,8 +12,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._array_api import chunks_of_rows, float_dtypes, like, namespace, to_numpy
+from .._blocks import resolve_blocks
 from .._missing import column_means, column_variances, fill_missing, holds_numbers
-from .._validation import Interval, StrOptions, check_feature_names_in, fit_context, resolve_blocks
+from .._sklearn import Interval, StrOptions, check_feature_names_in, fit_context
 
 N_COMPONENTS = [Interval(Integral, 1, None, closed="left")]
 SCALING = [StrOptions({"std", "norm"}), None]

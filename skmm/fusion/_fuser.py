@@ -11,29 +11,27 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from .._composition._base import ModalityComposition, member_tags, named, propagated, step_of
-from .._composition._members import as_transformer, fit_transform, fit_transform_modality, transform_modality
-from .._validation import (
-    HasMethods,
-    StrOptions,
-    VisualBlock,
-    check_can_be_sent,
-    check_feature_names_in,
-    check_X,
-    dense_block,
-    fit_context,
-    raise_for_params,
+from .._blocks import dense_block
+from .._composition import (
+    ModalityComposition,
+    as_transformer,
+    fit_transform,
+    fit_transform_modality,
+    member_tags,
+    named,
+    propagated,
+    step_of,
+    transform_modality,
 )
+from .._sklearn import HasMethods, StrOptions, VisualBlock, check_feature_names_in, fit_context, raise_for_params
+from .._validation import check_can_be_sent, check_X
 from ._average import AverageFusion
 from ._concat import ConcatFusion
 from ._imputer import ModalityImputer
 from ._kernel import KernelFusion
 from ._product import ProductFusion
-from .joint._cca import CCAFusion
-from .joint._kernel_cca import KernelCCAFusion
-from .joint._pls import PLSFusion
-from .projection._lda import LDAFusion
-from .projection._pca import PCAFusion
+from .joint import CCAFusion, KernelCCAFusion, PLSFusion
+from .projection import LDAFusion, PCAFusion
 
 STRATEGIES = {
     "average": AverageFusion,

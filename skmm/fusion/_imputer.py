@@ -8,9 +8,9 @@ from sklearn.utils import gen_batches
 
 from .._array_api import chunks_of_rows, is_single, like, namespace, precise_dtype, take_rows, to_numpy
 from .._missing import column_variances, missing_blocks
-from .._validation import Interval, StrOptions
+from .._sklearn import Interval, StrOptions
 from ._base import BlockTransformer
-from .joint._canonical import ledoit_wolf
+from .joint import ledoit_wolf
 
 
 class ModalityImputer(BlockTransformer):

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 
 from .._missing import missing_blocks
-from .._validation import Interval, StrOptions
+from .._sklearn import Interval, StrOptions
 from ._base import N_COMPONENTS
 from ._kernels import KERNELS, BlockKernel, check_kernels, kernel_alignment, leading_eigenpairs
 from ._weights import WeightedBlockTransformer, probe_target

@@ -8,10 +8,10 @@ from sklearn.utils import check_random_state
 
 from .._array_api import chunks_of_rows, like, namespace, take_rows
 from .._missing import column_means, missing_blocks
-from .._validation import Interval, StrOptions
+from .._sklearn import Interval, StrOptions
 from ._base import SCALING
 from ._imputed import ImputedBlockTransformer
-from .projection._reduction import principal_axes
+from .projection import principal_axes
 
 # Rows whose Fourier transforms are in memory at once.
 _BATCH = 512

@@ -7,7 +7,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import validate_data
 
 from .._array_api import float_dtypes
-from .._validation import StrOptions
+from .._sklearn import StrOptions
 from ._imputed import ImputedBlockTransformer
 
 # Rows that a probe looks at, and folds of it. More rows hardly move a handful of weights.

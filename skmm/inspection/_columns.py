@@ -5,8 +5,9 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._composition._base import ModalityComposition
-from .._validation import check_table, resolve_columns, safe_indexing
+from .._composition import ModalityComposition
+from .._sklearn import safe_indexing
+from .._validation import check_table, resolve_columns
 
 # Where meta-estimators keep what they fitted.
 _INNER = ("best_estimator_", "estimator_", "regressor_", "estimator")

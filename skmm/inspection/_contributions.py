@@ -8,7 +8,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._validation import HasMethods, Interval, StrOptions, validate_params
+from .._sklearn import HasMethods, Interval, StrOptions, validate_params
 from ._coalitions import shapley
 from ._columns import ModalityColumns
 from ._importance import cannot_predict, without

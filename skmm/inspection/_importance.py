@@ -8,7 +8,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing, validate_params
+from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing, validate_params
 from ._coalitions import leave_out, shapley
 from ._columns import ModalityColumns, blank, shuffle
 from ._scoring import SCORING, Answers, bootstrap_rows, has_several, resolve_scorers, score, take_answer

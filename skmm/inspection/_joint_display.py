@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._missing import missing_rows
 from .._plot import BLUE, COLORS, GREY, MARKERS, VERMILION, make_axes
-from .._validation import safe_indexing
+from .._sklearn import safe_indexing
 from ..fusion import ModalityFuser
 from ._columns import find_composite
 

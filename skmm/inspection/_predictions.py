@@ -5,7 +5,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils.multiclass import type_of_target
 
-from .._validation import check_sample_weight, safe_indexing
+from .._sklearn import check_sample_weight, safe_indexing
 from ._coalitions import shapley
 from ._importance import assemble
 from ._robustness import check_shares, first_rows

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, validate_params
+from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, validate_params
 from ._columns import ModalityColumns, blank, mix
 from ._corruption import STRENGTHS, corrupt
 from ._importance import cannot_predict

@@ -6,7 +6,7 @@ from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
 
-from .._validation import BaseScorer, StrOptions, safe_indexing
+from .._sklearn import BaseScorer, StrOptions, safe_indexing
 
 SCORING = [StrOptions(set(get_scorer_names())), callable, list, tuple, dict, None]
 _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")

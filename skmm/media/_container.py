@@ -6,7 +6,7 @@ import os
 from PIL import Image
 
 from .._optional import import_optional_dependency
-from .._validation import RejectedItem
+from ..exceptions import RejectedItem
 from ._image import open_file
 
 # Decoders that draw text as pictures.

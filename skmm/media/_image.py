@@ -11,7 +11,7 @@ import stat
 import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
 
-from .._validation import RejectedItem
+from ..exceptions import RejectedItem
 
 _CHANNELS = (1, 3, 4)
 

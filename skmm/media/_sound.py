@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from .._optional import import_optional_dependency
-from .._validation import RejectedItem
+from ..exceptions import RejectedItem
 from ._columns import describe_item
 from ._image import open_file
 from ._sound_files import is_cut_ogg, open_mp3

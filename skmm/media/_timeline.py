@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from .._validation import RejectedItem
+from ..exceptions import RejectedItem
 
 
 @dataclass

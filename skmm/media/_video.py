@@ -10,7 +10,7 @@ from numbers import Real
 
 import numpy as np
 
-from .._validation import RejectedItem
+from ..exceptions import RejectedItem
 from ._container import decoded_frames, is_file, open_container, open_item, opened_video, packets_of, reason_of
 from ._image import load_image
 from ._timeline import Timeline, choose_frames, exact_rate

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._validation import RejectedItem
+from ..exceptions import RejectedItem
 from ._container import decoded_frames, has_decoder, is_file, open_container, open_item, reason_of, video_stream
 from ._video import frames_in_memory
 

@@ -21,14 +21,8 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from .._validation import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    check_can_be_sent,
-    safe_indexing,
-    validate_params,
-)
+from .._sklearn import HasMethods, Interval, StrOptions, safe_indexing, validate_params
+from .._validation import check_can_be_sent
 from ._comparison import FusionComparison, Row, Run
 from ._strategies import LEVELS, make_strategies
 

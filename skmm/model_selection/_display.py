@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length
 
 from .._plot import VERMILION, make_axes
-from .._validation import safe_indexing
+from .._sklearn import safe_indexing
 from ._compare import compare_fusions
 from ._comparison import FusionComparison, Row, Run
 from ._strategies import EXTRA, LEVELS

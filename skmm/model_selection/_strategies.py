@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from .._validation import dense_block
+from .._blocks import dense_block
 from ..ensemble import (
     ModalityStackingClassifier,
     ModalityStackingRegressor,

@@ -14,14 +14,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from .._composition._base import ModalityComposition, member_tags, named, step_of
-from .._torch._devices import resolve_device, resolve_precision
-from .._validation import HasMethods, Interval, StrOptions, check_sample_weight, check_X, safe_indexing
+from .._composition import ModalityComposition, member_tags, named, step_of
+from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing
+from .._torch import resolve_device, resolve_precision
+from .._validation import check_X
 from ._inputs import is_trained, make_input
 from ._state import ModuleHolder, is_module, on_cpu, to_arrays, to_tensors
-from .network._modulation import GradientModulation
-from .network._splitting import split_validation
-from .network._steps import resolve_epochs
+from .network import GradientModulation, resolve_epochs, split_validation
 
 FUSIONS = ("attention", "concat", "film", "gated", "low_rank", "mixture", "sum", "tensor", "weighted")
 _EXPLAINED = ("attention", "gated", "mixture", "weighted")
@@ -251,7 +250,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         """Make tensors, on the CPU; rows without any modality teach nothing and are left out if there are targets."""
         import torch
 
-        from .network._rows import Rows
+        from .network import Rows
 
         def tensor(array):
             array = np.ascontiguousarray(array, dtype=self._dtype if array.dtype.kind == "f" else None)
@@ -280,8 +279,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
     def _train(self, train, validation, n_epochs, seed, progress, reset, keep):
         import torch
 
-        from .network._rows import seeded
-        from .network._training import Trainer
+        from .network import Trainer, seeded
 
         if train.weights is not None:
             # Of mean 1, so that a weight of 2 is the same as the row twice, whatever batches are.
@@ -338,7 +336,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         """Make the network, on the CPU, with random weights."""
         import torch
 
-        from .network._network import Network
+        from .network import Network
 
         branches = [part.make_module() for part in self._inputs]
         network = Network(branches, self._outputs.n_outputs, **self._architecture)
@@ -364,7 +362,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         return self._make_rows(arrays, present), ~present.any(axis=1)
 
     def _apply(self, rows, function):
-        from .network._rows import apply
+        from .network import apply
 
         return apply(self.network_, rows, function, self._device, self._autocast())
 
@@ -400,7 +398,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if "network_" in state:
             import torch
 
-            from .network._rows import seeded
+            from .network import seeded
 
             try:
                 self._device = resolve_device(self.device)

@@ -6,10 +6,11 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
 
-from .._validation import Interval, StrOptions, check_target, fit_context
+from .._sklearn import Interval, StrOptions, fit_context
+from .._validation import check_target
 from ._base import MultimodalNet
 from ._outputs import ClassOutputs
-from .network._losses import make_loss
+from .network import make_loss
 
 
 class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):

@@ -5,11 +5,11 @@ from numbers import Real
 from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import Interval, StrOptions, validate_params
+from .._sklearn import Interval, StrOptions, validate_params
 from ._classifier import MultimodalNetClassifier
 from ._distillation_loss import SoftTargets, StudentLoss, blend
 from ._regressor import MultimodalNetRegressor
-from .multitask._estimator import MultimodalNetMultiTask
+from .multitask import MultimodalNetMultiTask
 
 
 class Student(MultimodalNetClassifier):

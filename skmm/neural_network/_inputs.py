@@ -5,11 +5,10 @@ from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch, check_array
 
-from .._composition._base import PresentRows
-from .._composition._members import as_transformer, fit_transform_modality, transform_modality
+from .._composition import PresentRows, as_transformer, fit_transform_modality, transform_modality
 from .._missing import missing_rows
 from ._state import is_module
-from .branches._base import Branch, ModuleBranch
+from .branches import Branch, ModuleBranch
 
 _NO_PARAMS = Bunch(fit={}, fit_transform={}, transform={})
 

@@ -4,10 +4,11 @@ from numbers import Real
 
 from sklearn.base import RegressorMixin
 
-from .._validation import Interval, StrOptions, check_target, fit_context
+from .._sklearn import Interval, StrOptions, fit_context
+from .._validation import check_target
 from ._base import MultimodalNet
 from ._outputs import NumberOutputs
-from .network._losses import make_loss
+from .network import make_loss
 
 
 class MultimodalNetRegressor(RegressorMixin, MultimodalNet):

@@ -5,13 +5,9 @@ from ._classifier import MultimodalNetClassifier
 from ._inputs import BranchInput, FrozenInput
 from ._outputs import ClassOutputs, NumberOutputs
 from ._regressor import MultimodalNetRegressor
-from .branches._base import ModuleBranch
-from .branches._image import ImageBranch
-from .branches._signal import AudioBranch, SequenceBranch
-from .branches._text import TextBranch
-from .multitask._estimator import MultimodalNetMultiTask
-from .multitask._outputs import TaskOutputs
-from .network._modulation import GradientModulation
+from .branches import AudioBranch, ImageBranch, ModuleBranch, SequenceBranch, TextBranch
+from .multitask import MultimodalNetMultiTask, TaskOutputs
+from .network import GradientModulation
 
 _CLASSES = [
     AudioBranch,

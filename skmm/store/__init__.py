@@ -1,5 +1,6 @@
 """The embedding store: what one encoder computed, no other computes again."""
 
-from ._store import EmbeddingStore
+import lazy_loader
 
+__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)
 __all__ = ["EmbeddingStore"]

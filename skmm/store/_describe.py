@@ -15,7 +15,7 @@ import types
 import numpy as np
 
 from .._optional import imported
-from .._torch._devices import first_line
+from ..exceptions import first_line
 from ._code import library_version, names_read
 
 # What counts by its value alone.

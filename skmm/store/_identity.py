@@ -3,15 +3,14 @@
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import sys
 import weakref
-from contextlib import suppress
 
 import numpy as np
 
-from .._torch._devices import divided_threads
+from .._checkpoints import bases_of, checkpoint_files
+from .._torch import divided_threads
 from ._describe import Unidentifiable, describe_parts, tensor_digest, tensors_of
 from ._files import FileDigests
 
@@ -35,8 +34,6 @@ _IGNORED_ENDINGS = (
 )
 _IGNORED_FOLDERS = ("onnx", "openvino", "coreml")
 
-# The file by which libraries know an adapter, which names the checkpoint that it changes.
-_ADAPTER = "adapter_config.json"
 
 # What stands for libraries in the identity: changes of rounding come with minor versions.
 _MINOR_PARTS = 2
@@ -55,54 +52,6 @@ def minor_version(package):
     except importlib.metadata.PackageNotFoundError:
         return ""
     return ".".join(version.split("+")[0].split(".")[:_MINOR_PARTS])
-
-
-def checkpoint_files(folder):
-    """Give the names of the files below a folder, within it and sorted; folders that are links are looked into."""
-    names, seen = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        where = os.path.realpath(parent)
-        # A link to a folder above goes round for ever.
-        folders[:] = [] if where in seen else sorted(name for name in folders if not name.startswith("."))
-        seen.add(where)
-        inside = "" if parent == folder else os.path.relpath(parent, folder)
-        names += [os.path.join(inside, name) for name in files]
-    return sorted(names)
-
-
-def bases_of(folder, names, cache=None):
-    """Give the folders of the bases of the adapters among the files of a checkpoint.
-
-    Parameters
-    ----------
-    folder : str
-        Folder of the checkpoint.
-
-    names : list of str
-        Its files, from ``checkpoint_files``.
-
-    cache : str or None, default=None
-        Folder of the hub's local cache; None is that of the hub's library.
-
-    Returns
-    -------
-    folders : list of str or None
-        None for a base that is not here, or not yet.
-    """
-    files = [os.path.join(folder, name) for name in names if os.path.basename(name) == _ADAPTER]
-    given = [_read_adapter(path).get("base_model_name_or_path") for path in files]
-    bases = [os.path.expanduser(base) for base in given if isinstance(base, str) and base]
-    return [base if os.path.isdir(base) else cached_snapshot([base], None, cache) for base in bases]
-
-
-def _read_adapter(path):
-    """Read the configuration of an adapter; what is damaged is for the loader to refuse."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def folder_digest(folder, store, cache=None, outer=()):
@@ -153,38 +102,6 @@ def _is_read(name):
     *folders, file = name.split(os.sep)
     is_ignored = file.startswith(".") or file.lower().endswith(_IGNORED_ENDINGS)
     return not is_ignored and not any(folder in _IGNORED_FOLDERS for folder in folders)
-
-
-def cached_snapshot(names, revision, cache=None):
-    """Give the folder of the hub's local cache with a model's files, None if it is not there.
-
-    Parameters
-    ----------
-    names : list of str
-        Names that the model may have on the hub.
-
-    revision : str or None
-        Branch, tag or commit.
-
-    cache : str or None, default=None
-        Folder of the cache; None is that of the hub's library.
-
-    Returns
-    -------
-    folder : str or None
-        The folder.
-    """
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in names:
-        # Of a model whose configuration a library brings along, only the weights are there.
-        for marker in ("modules.json", "config.json", _ADAPTER, "model.safetensors"):
-            # Loaders know more forms of names than the cache does.
-            with suppress(ValueError):
-                path = try_to_load_from_cache(name, marker, cache_dir=cache, revision=revision)
-                if isinstance(path, str):
-                    return os.path.dirname(path)
-    return None
 
 
 def module_digest(module, encode_probe):

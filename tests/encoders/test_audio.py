@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skmm import ModalityFuser
-from skmm._torch._devices import _memory, _registry
+from skmm._torch import _memory, _registry
 from skmm.encoders import AudioEncoder, _ahead, _base
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')

@@ -13,9 +13,9 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 
-from skmm._validation import ItemError
 from skmm.encoders import AudioDescriptor
-from skmm.encoders._audio_descriptor import Course
+from skmm.exceptions import ItemError
+from skmm.media._spectra import Course
 
 librosa = pytest.importorskip("librosa", reason='needs pip install "skmm[audio]"')
 
@@ -89,7 +89,7 @@ def test_spectra_are_computed_in_pieces(n_fft, hop_length, n_times, monkeypatch)
     sizes = []
     stft = librosa.stft
     monkeypatch.setattr(librosa, "stft", lambda part, **options: sizes.append(len(part)) or stft(part, **options))
-    monkeypatch.setattr("skmm.encoders._audio_descriptor._FRAMES_AT_ONCE", 10)
+    monkeypatch.setattr("skmm.media._spectra._FRAMES_AT_ONCE", 10)
     found = Course(AudioDescriptor(n_fft=n_fft, hop_length=hop_length), waveform)._magnitude
     assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     assert max(sizes) <= 9 * hop_length + n_fft

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from skmm._validation import RejectedItem
+from skmm.exceptions import RejectedItem
 from skmm.media._image import load_image
 from skmm.media._sound import load_audio
 from skmm.media._video import sample_frames

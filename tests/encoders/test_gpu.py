@@ -13,12 +13,12 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from skmm._torch._devices._memory import free_memory
 from torch import nn
 from torch._dynamo.utils import counters
 
 from skmm import EmbeddingStore
 from skmm._torch._devices import place, resolve_device, resolve_precision
+from skmm._torch._memory import free_memory
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, clear_models
 
 pytestmark = [

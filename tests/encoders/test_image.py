@@ -24,7 +24,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skmm._torch._devices import _registry
+from skmm._torch import _registry
 from skmm.encoders import ImageEncoder, TextEncoder
 
 RNG = np.random.default_rng(0)

@@ -15,8 +15,8 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 
-from skmm._validation import ItemError
 from skmm.encoders._image_descriptor import ImageDescriptor
+from skmm.exceptions import ItemError
 
 ALL = ("hog", "color", "lbp", "pixels")
 

@@ -9,7 +9,7 @@ from PIL import Image
 from skmm import EmbeddingStore
 from skmm.encoders import AudioDescriptor, AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
 from skmm.encoders._model import ModelEncoder
-from skmm.media._columns import content_digest, content_key, holds_files
+from skmm.store._content import content_digest, content_key, holds_files
 from skmm.store._files import FileDigests
 
 RATE = 16_000

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from torch import nn
 
-from skmm._torch._devices import _memory
+from skmm._torch import _memory
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
 
 RNG = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import skmm
-from skmm._torch._devices import _memory
+from skmm._torch import _memory
 from skmm.encoders import TextEncoder, clear_models
 from skmm.encoders.networks import _source
 from skmm.encoders.networks._sentence import SentenceModel

@@ -22,10 +22,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
 from skmm import ModalityFuser
-from skmm._torch._devices import _registry
-from skmm._validation import ItemError
+from skmm._torch import _registry
 from skmm.encoders import ImageEncoder, VideoAudio, VideoEncoder
 from skmm.encoders._base import ItemEncoder
+from skmm.exceptions import ItemError
 from skmm.media._video import sample_frames
 
 pytest.importorskip("av")

@@ -33,7 +33,7 @@ from skmm import (
     ProductFusion,
 )
 from skmm._array_api import to_numpy
-from skmm._validation import convert_to_numpy
+from skmm._sklearn import convert_to_numpy
 
 DISPATCH = os.environ.get("SCIPY_ARRAY_API") == "1"
 elsewhere = pytest.mark.skipif(not DISPATCH, reason="run by test_all_of_this_with_dispatch in a process of its own")

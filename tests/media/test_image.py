@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from skmm._validation import RejectedItem
+from skmm.exceptions import RejectedItem
 from skmm.media._image import load_image, parse_color
 
 

@@ -8,9 +8,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import signal
 
-from skmm._validation import RejectedItem
-from skmm.media._columns import content_key
+from skmm.exceptions import RejectedItem
 from skmm.media._sound import load_audio, resample
+from skmm.store._content import content_key
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')
 

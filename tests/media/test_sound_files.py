@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skmm._validation import RejectedItem
+from skmm.exceptions import RejectedItem
 from skmm.media._sound import load_audio
 
 av = pytest.importorskip("av", reason='needs pip install "skmm[video]"')

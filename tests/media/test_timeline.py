@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from skmm._validation import RejectedItem
+from skmm.exceptions import RejectedItem
 from skmm.media._timeline import Timeline, choose_frames
 
 TICK = Fraction(1, 1000)

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from skmm._validation import RejectedItem
+from skmm.exceptions import RejectedItem
 from skmm.media import _video
 from skmm.media._video import sample_frames
 from skmm.media._video_sound import load_sound

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skmm._validation import RejectedItem
+from skmm.exceptions import RejectedItem
 from skmm.media._video import sample_frames
 from skmm.media._video_sound import load_sound
 

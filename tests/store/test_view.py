@@ -17,7 +17,7 @@ from sklearn.base import clone
 
 import skmm
 from skmm import EmbeddingStore
-from skmm._torch._devices import _devices, _registry
+from skmm._torch import _devices, _registry
 from skmm.encoders import ImageDescriptor, ImageEncoder, TextEncoder, _model
 from skmm.media import _columns
 from skmm.store import _files, _private_folder, _view

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 
 import skmm._torch._devices as skmm_torch
-from skmm._torch._devices import (
-    BatchLimit,
-    batch_limit,
-    divided_threads,
-    forget_limits,
-    place,
-    resolve_device,
-    resolve_precision,
-    run_with_backoff,
-)
+from skmm._torch._batches import BatchLimit, batch_limit, forget_limits, run_with_backoff
+from skmm._torch._devices import place, resolve_device, resolve_precision
+from skmm._torch._threads import divided_threads
 
 torch = pytest.importorskip("torch")
 

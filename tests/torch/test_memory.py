@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from skmm._torch._devices._memory import free_memory, size_that_fits
 
-from skmm._torch._devices import _memory
+from skmm._torch import _memory
+from skmm._torch._memory import free_memory, size_that_fits
 
 torch = pytest.importorskip("torch")
 

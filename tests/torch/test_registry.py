@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from skmm._torch._devices._registry import clear_models, get_model
 
-from skmm._torch._devices import _registry, batch_limit
+from skmm._torch import _registry
+from skmm._torch._batches import batch_limit
+from skmm._torch._registry import clear_models, get_model
 
 torch = pytest.importorskip("torch")
 

@@ -4,14 +4,17 @@ import subprocess
 import sys
 
 import pytest
-from skmm._torch._devices._settings import numeric_settings
+
+from skmm._torch._settings import numeric_settings
 
 torch = pytest.importorskip("torch")
 
 
 def test_a_cpu_without_special_settings_has_none():
     assert numeric_settings("cpu") == ()
-    code = "import sys; from skmm._torch._devices._settings import numeric_settings as f; print(f('cpu'), 'torch' in sys.modules)"
+    code = (
+        "import sys; from skmm._torch._settings import numeric_settings as f; print(f('cpu'), 'torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "() False\n"
 
@@ -40,7 +43,7 @@ def test_a_cpu_without_special_settings_has_none():
 def test_settings_count_on_the_devices_whose_numbers_they_change(change, kinds):
     code = f"""
 import os, torch
-from skmm._torch._devices._settings import numeric_settings
+from skmm._torch._settings import numeric_settings
 kinds = "cpu", "cuda", "mps"
 before = [numeric_settings(kind) for kind in kinds]
 {change}

@@ -1,0 +1,5 @@
+"""Pretrained networks: where they come from, and what they are fed with."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,8 +6,9 @@ from math import ceil
 
 import numpy as np
 
-from ..._torch._devices import place
-from ._source import load_from_hub, place_of, without_progress_bar
+from ..._checkpoints import load_from_hub
+from ..._torch import place, place_of
+from ._source import without_progress_bar
 
 # No network hears less than one frame of a usual spectrogram.
 SHORTEST_SECONDS = 0.025

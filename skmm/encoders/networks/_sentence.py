@@ -8,9 +8,10 @@ import threading
 import numpy as np
 from PIL import Image
 
-from ..._torch._devices import place
+from ..._checkpoints import load_from_hub
+from ..._torch import place
 from ._processors import PIXELS, recipe_for
-from ._source import load_from_hub, without_progress_bar
+from ._source import without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
 _TOKENIZE_ROWS = 512

@@ -5,10 +5,9 @@ import inspect
 import json
 import os
 
-from ..._torch._devices import place
-from ..._validation import RejectedItem
+from ..._torch import place, place_of
+from ...exceptions import RejectedItem
 from ._processors import ProcessorRecipe
-from ._source import place_of
 from ._timm_names import timm_names, without_scheme
 
 # Pixels per side where nothing else is known.

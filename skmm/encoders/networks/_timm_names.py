@@ -6,10 +6,7 @@ import os
 import sys
 
 from ..._optional import imported
-from ...store._code import library_version
-from ...store._describe import describe
-from ...store._identity import digest_of
-from ...store._store import find_store
+from ...store import describe, digest_of, find_store, library_version
 
 # (folder of a store, short name) of what that store has been told, or asked for, in this process -> answer.
 _known = {}

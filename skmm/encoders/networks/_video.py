@@ -3,9 +3,10 @@
 import json
 import os
 
-from ..._torch._devices import place
+from ..._checkpoints import load_from_hub
+from ..._torch import place
 from ._processors import ProcessorRecipe, processor_of
-from ._source import load_from_hub, without_progress_bar
+from ._source import without_progress_bar
 
 # What stands for the whole clip in the last layer: the mean of all tokens, or the token before them.
 _SUMMARIES = {"timesformer": "first", "videomae": "mean", "vivit": "first"}

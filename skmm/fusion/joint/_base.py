@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..._array_api import chunks_of_rows, float_dtypes, like, namespace, take_rows, to_numpy
 from ..._missing import column_means, column_variances, fill_missing, missing_blocks
-from ..._validation import StrOptions
+from ..._sklearn import StrOptions
 from .._base import N_COMPONENTS, BlockTransformer, signs_by_largest
 from ._moments import present_with_others
 

@@ -2,7 +2,7 @@
 
 from numbers import Real
 
-from ..._validation import Interval, StrOptions
+from ..._sklearn import Interval, StrOptions
 from ._canonical import ledoit_wolf
 from ._linear import LinearEmbedding
 from ._moments import sum_of_fourth_powers

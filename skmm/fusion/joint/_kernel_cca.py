@@ -7,7 +7,7 @@ from sklearn.utils import check_random_state
 
 from ..._array_api import chunks_of_rows
 from ..._missing import missing_blocks
-from ..._validation import Interval, StrOptions
+from ..._sklearn import Interval, StrOptions
 from .._kernels import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
 from ._base import JointEmbedding
 from ._cca import CCAFusion

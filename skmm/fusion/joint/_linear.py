@@ -9,8 +9,8 @@ from sklearn.utils.validation import validate_data
 
 from ..._array_api import chunks_of_rows, float_dtypes, is_single, like, namespace, to_numpy
 from ..._missing import column_means, fill_missing
-from ..._validation import fit_context
-from ..projection._wide import primal_weights, row_space
+from ..._sklearn import fit_context
+from ..projection import primal_weights, row_space
 from ._base import JointEmbedding
 from ._canonical import block_covariance, canonical_weights
 from ._moments import BlockMoments, moments_of_parts, present_with_others

@@ -1,6 +1,6 @@
 """Joint embedding by partial least squares, in closed form."""
 
-from ..._validation import StrOptions
+from ..._sklearn import StrOptions
 from ._linear import LinearEmbedding
 
 

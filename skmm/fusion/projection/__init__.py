@@ -1,0 +1,5 @@
+"""Projections of each modality, or of all together: PCA and LDA."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

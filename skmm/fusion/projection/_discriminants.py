@@ -11,9 +11,9 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from ..._array_api import like, namespace, take_rows, to_numpy
-from ..._validation import get_namespace_and_device
+from ..._sklearn import get_namespace_and_device
 from .._base import signs_by_largest
-from ..joint._canonical import ledoit_wolf
+from ..joint import ledoit_wolf
 
 # Share of the mean variance of the columns that the scatter within classes is raised by where it is singular.
 _FLOOR = 1e-4

@@ -8,7 +8,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from ..._array_api import float_dtypes, to_numpy
-from ..._validation import Interval, StrOptions
+from ..._sklearn import Interval, StrOptions
 from .._base import LEVEL, N_COMPONENTS, SCALING
 from ._base import BlockProjection
 from ._discriminants import fit_discriminants, keep_share

@@ -9,9 +9,9 @@ from sklearn.utils.validation import validate_data
 
 from ..._array_api import float_dtypes, like, namespace, to_numpy
 from ..._missing import column_means
-from ..._validation import Interval, fit_context
+from ..._sklearn import Interval, fit_context
 from .._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
-from ..joint._moments import BlockMoments
+from ..joint import BlockMoments
 from ._base import BlockProjection
 from ._streamed_pca import pca_from_covariance
 

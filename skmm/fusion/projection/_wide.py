@@ -6,7 +6,7 @@ import numpy as np
 from scipy import linalg
 from scipy.linalg import blas
 
-from ..joint._canonical import _CUT, CONSTANT
+from ..joint import _CUT, CONSTANT
 
 _COLUMNS = 2048
 

@@ -12,18 +12,14 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from ..._blocks import dense_block
 from ..._missing import column_means, fill_missing, is_missing_item
-from ..._validation import (
-    BranchItemError,
-    HasMethods,
-    Interval,
-    RejectedItem,
-    check_columns,
-    dense_block,
-    fit_context,
-)
-from ...encoders._base import available_cpus, in_order
-from ...media._columns import column_items, describe_item
+from ..._sklearn import HasMethods, Interval, fit_context
+from ..._threads import in_order
+from ..._torch import available_cpus
+from ..._validation import check_columns
+from ...exceptions import BranchItemError, RejectedItem
+from ...media import column_items, describe_item
 from .._state import ModuleHolder, on_cpu
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
-from ..._validation import HasMethods, Interval
-from ...encoders._image import ImageEncoder
-from ...encoders.networks._timm import prepare
-from ...media._image import check_background, load_image
+from ..._sklearn import HasMethods, Interval
+from ...encoders import ImageEncoder
+from ...encoders.networks import prepare
+from ...media import check_background, load_image
 from ._base import Branch
 
 _USUAL_SIZE = 64

@@ -7,9 +7,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..._optional import import_optional_dependency
-from ..._validation import Interval, RejectedItem, StrOptions, is_data_frame
-from ...encoders._audio_descriptor import Course
-from ...media._sound import load_audio
+from ..._sklearn import Interval, StrOptions
+from ..._validation import is_data_frame
+from ...exceptions import RejectedItem
+from ...media import Course, load_audio
 from ._base import Branch
 
 # Decibels below the loudest frame at which a log-mel spectrogram ends.

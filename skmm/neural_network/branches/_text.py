@@ -7,7 +7,8 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..._validation import Interval, RejectedItem, StrOptions
+from ..._sklearn import Interval, StrOptions
+from ...exceptions import RejectedItem
 from ._base import Branch
 
 # Numbers of the tokens that no text contains.

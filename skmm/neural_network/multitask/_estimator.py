@@ -5,7 +5,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ..._missing import missing_rows
-from ..._validation import StrOptions, fit_context
+from ..._sklearn import StrOptions, fit_context
 from .._base import MultimodalNet
 from ._outputs import TaskOutputs
 from ._targets import as_frame, check_classes, read_targets, read_tasks, read_weights

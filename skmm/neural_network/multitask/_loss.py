@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ..network._losses import make_loss
+from ..network import make_loss
 
 
 class TaskLoss(nn.Module):

@@ -6,7 +6,7 @@ computes in the dtype of the outputs.
 
 from numbers import Real
 
-from ..._validation import Interval
+from ..._sklearn import Interval
 
 
 class Loss:

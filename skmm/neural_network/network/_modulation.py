@@ -4,7 +4,7 @@ from numbers import Real
 
 from sklearn.base import BaseEstimator
 
-from ..._validation import Interval
+from ..._sklearn import Interval
 
 
 class GradientModulation(BaseEstimator):

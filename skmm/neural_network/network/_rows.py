@@ -4,7 +4,7 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from ..._torch._devices import batch_limit, run_with_backoff
+from ..._torch import batch_limit, run_with_backoff
 
 # Rows that go through the network at a time where no gradient is needed.
 _ROWS_AT_ONCE = 1024

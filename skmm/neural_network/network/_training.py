@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..._torch._devices import free_cached_memory, is_out_of_memory
+from ..._torch import free_cached_memory, is_out_of_memory
 from .._state import to_arrays, to_tensors
 from ._rows import in_pieces, precise
 from ._steps import resolve_batch_size

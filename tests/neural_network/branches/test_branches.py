@@ -10,8 +10,8 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from skmm._composition._base import PresentRows
-from skmm._validation import BranchItemError
+from skmm._composition._rows import PresentRows
+from skmm.exceptions import BranchItemError
 from skmm.neural_network import AudioBranch, ImageBranch, SequenceBranch, TextBranch
 from skmm.neural_network.branches._base import ModuleBranch
 

@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from skmm.encoders import _ahead
-from skmm.encoders._ahead import in_order, in_pool
+from skmm import _threads
+from skmm._threads import in_order, in_pool
 
 
 class Worker:
@@ -46,7 +46,7 @@ def test_no_more_tasks_than_allowed_wait():
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_large_results_hold_the_threads_back(monkeypatch, n_threads):
-    monkeypatch.setattr(_ahead, "BYTES_HELD", 10)
+    monkeypatch.setattr(_threads, "BYTES_HELD", 10)
     worker = Worker()
     assert worker.run(range(60), n_threads, ahead=50, size=lambda result: 6) == list(range(60))
     # Two that wait exceed the bytes; beyond them what each thread had begun, the next in line, and the one just taken.
@@ -54,12 +54,12 @@ def test_large_results_hold_the_threads_back(monkeypatch, n_threads):
 
 
 def test_results_larger_than_all_room_still_come(monkeypatch):
-    monkeypatch.setattr(_ahead, "BYTES_HELD", 10)
+    monkeypatch.setattr(_threads, "BYTES_HELD", 10)
     assert Worker().run(range(20), 2, ahead=8, size=lambda result: 1000) == list(range(20))
 
 
 def test_who_stops_early_leaves_no_thread(monkeypatch):
-    monkeypatch.setattr(_ahead, "BYTES_HELD", 10)
+    monkeypatch.setattr(_threads, "BYTES_HELD", 10)
     # Those of others may end meanwhile.
     before = set(threading.enumerate())
     with closing(in_order(Worker(), range(1000), 3, ahead=50, size=lambda result: 11)) as line:
@@ -69,7 +69,7 @@ def test_who_stops_early_leaves_no_thread(monkeypatch):
 
 
 def test_errors_are_passed_on(monkeypatch):
-    monkeypatch.setattr(_ahead, "BYTES_HELD", 0)
+    monkeypatch.setattr(_threads, "BYTES_HELD", 0)
     before = set(threading.enumerate())
 
     def divide(task):

@@ -1,0 +1,47 @@
+from . import (
+    datasets as datasets,
+    encoders as encoders,
+    ensemble as ensemble,
+    exceptions as exceptions,
+    fusion as fusion,
+    inspection as inspection,
+    model_selection as model_selection,
+    neural_network as neural_network,
+    store as store,
+)
+from .encoders import (
+    AudioDescriptor as AudioDescriptor,
+    AudioEncoder as AudioEncoder,
+    ImageDescriptor as ImageDescriptor,
+    ImageEncoder as ImageEncoder,
+    TextEncoder as TextEncoder,
+    VideoAudio as VideoAudio,
+    VideoEncoder as VideoEncoder,
+)
+from .ensemble import (
+    ModalityStackingClassifier as ModalityStackingClassifier,
+    ModalityStackingRegressor as ModalityStackingRegressor,
+    ModalityVotingClassifier as ModalityVotingClassifier,
+    ModalityVotingRegressor as ModalityVotingRegressor,
+)
+from .fusion import (
+    AverageFusion as AverageFusion,
+    CCAFusion as CCAFusion,
+    ConcatFusion as ConcatFusion,
+    KernelCCAFusion as KernelCCAFusion,
+    KernelFusion as KernelFusion,
+    LDAFusion as LDAFusion,
+    ModalityFuser as ModalityFuser,
+    ModalityImputer as ModalityImputer,
+    PCAFusion as PCAFusion,
+    PLSFusion as PLSFusion,
+    ProductFusion as ProductFusion,
+)
+from .neural_network import (
+    MultimodalNetClassifier as MultimodalNetClassifier,
+    MultimodalNetMultiTask as MultimodalNetMultiTask,
+    MultimodalNetRegressor as MultimodalNetRegressor,
+)
+from .store import EmbeddingStore as EmbeddingStore
+
+__version__: str

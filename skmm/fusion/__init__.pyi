@@ -1,0 +1,8 @@
+from ._average import AverageFusion as AverageFusion
+from ._concat import ConcatFusion as ConcatFusion
+from ._fuser import ModalityFuser as ModalityFuser
+from ._imputer import ModalityImputer as ModalityImputer
+from ._kernel import KernelFusion as KernelFusion
+from ._product import ProductFusion as ProductFusion
+from .joint import CCAFusion as CCAFusion, KernelCCAFusion as KernelCCAFusion, PLSFusion as PLSFusion
+from .projection import LDAFusion as LDAFusion, PCAFusion as PCAFusion
