@@ -91,7 +91,7 @@ def imported_modules(path):
 
 def room(module):
     """First part of a module's name below skmm."""
-    return (module.split(".") + ["__init__"])[1]
+    return module.split(".")[1] if "." in module else "__init__"
 
 
 per_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

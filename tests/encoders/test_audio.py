@@ -21,7 +21,7 @@ from torch import nn
 
 from skmm import ModalityFuser
 from skmm._torch import _memory, _registry
-from skmm.encoders import AudioEncoder, _ahead, _base
+from skmm.encoders import AudioEncoder, _base
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')
 
