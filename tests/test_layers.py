@@ -24,6 +24,7 @@ FLOORS = [
         "_sklearn",
         "_threads",
         "_torch",
+        "_typing",
         "_validation",
         "exceptions",
         "media",

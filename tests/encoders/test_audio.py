@@ -511,7 +511,7 @@ class TestContract:
             return encode(self, items, window, *rest)
 
         monkeypatch.setattr(AudioEncoder, "_encode_window", note)
-        for module in (_base, _ahead):
+        for module in (_base, _threads):
             monkeypatch.setattr(module, "BYTES_HELD", 4 * RATE * 3)
         assert_allclose(encoder(store=None).fit_transform(items), expected, atol=1e-6)
         seconds = [sum(item[0].n_times for _, item in window) / RATE for window in windows]
