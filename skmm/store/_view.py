@@ -1,18 +1,9 @@
 """One encoding's view of an embedding store: what is there already, who computes what, and what is new."""
 
-import math
-import time
 from contextlib import contextmanager, nullcontext
 from itertools import compress
 
 import numpy as np
-
-from ._claims import new_owner
-
-# Seconds between two looks at what others have under way, at first and at most, and until none of it is waited for.
-_PAUSE = 0.005
-_LONGEST_PAUSE = 0.1
-_PATIENCE = 60
 
 
 class KeptRows:
@@ -51,23 +42,14 @@ class KeptRows:
         self._finish = finish
         self._X_out = X_out
         self._takes_turns = takes_turns
-        # Threads are apart as processes are.
-        self._owner = new_owner()
         self.deferred = []
         self.is_later_pass = False
-        self._n_deferred = math.inf
-        # Seconds of waiting, the last pause and all since something came of it.
-        self._pause, self._waited = _PAUSE, 0
 
     @contextmanager
     def turn(self):
         """Surround the encoding of what is missing; where devices are shared, others wait for their turn."""
-        try:
-            with self.store.one_at_a_time() if self._takes_turns else nullcontext():
-                yield
-        finally:
-            # Of items that could not be encoded.
-            self.store.release(self._owner)
+        with self.store.one_at_a_time() if self._takes_turns else nullcontext():
+            yield
 
     def look_up(self, groups, report):
         """Do as ``fill`` for all groups of a call, and count what was found and what was not."""
@@ -135,26 +117,7 @@ class KeptRows:
         """
         missing = self.fill(groups)
         report(len(groups) - len(missing))
-        # Who has been waited for in vain may have been stopped.
-        if not missing or self._waited > _PATIENCE:
-            return missing
-        keys = [key for key, _ in missing if key is not None]
-        free = iter(self.store.claim(keys, self._owner, begins, self.is_later_pass))
-        is_mine = [key is None or next(free) for key, _ in missing]
-        self.deferred += [group for group, mine in zip(missing, is_mine, strict=True) if not mine]
-        return list(compress(missing, is_mine))
-
-    def begin_later_pass(self):
-        """Give what was deferred, the last first, after a pause where nothing came of it since the last time."""
-        deferred, self.deferred, self.is_later_pass = self.deferred[::-1], [], True
-        if len(deferred) < self._n_deferred:
-            self._pause, self._waited = _PAUSE, 0
-        else:
-            time.sleep(self._pause)
-            self._waited += self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        self._n_deferred = len(deferred)
-        return deferred
+        return missing
 
     def add(self, groups, rows, is_known):
         """Keep the rows of encoded groups, those that a mask tells.
@@ -174,4 +137,3 @@ class KeptRows:
         keys = [key for key, _ in groups]
         if (has_key & is_known).any():
             self.store.put_rows(list(compress(keys, has_key & is_known)), rows[has_key & is_known])
-        self.store.release_entries(list(compress(keys, has_key & ~is_known)))
