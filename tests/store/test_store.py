@@ -536,6 +536,28 @@ def test_processes_that_create_a_store_at_the_same_time(tmp_path):
     assert messages == []
 
 
+def test_a_store_that_is_created_while_its_file_is_checked(tmp_path, monkeypatch):
+    path, threads = tmp_path / "embeddings.sqlite", []
+    check = _engine._holds_store
+
+    def create_meanwhile(statement):
+        if statement == "PRAGMA user_version" and not threads:
+            threads.append(threading.Thread(target=lambda: _engine.Engine(path).close()))
+            threads[0].start()
+            # Time enough for one that is not kept waiting by a lock.
+            threads[0].join(0.5)
+
+    def interrupted_check(connection):
+        connection.set_trace_callback(create_meanwhile)
+        return check(connection)
+
+    monkeypatch.setattr(_engine, "_holds_store", interrupted_check)
+    engine = _engine.Engine(path)
+    threads[0].join()
+    assert engine.count()[0] == 0
+    engine.close()
+
+
 class TestPrivateFolder:
     def test_for_this_user_alone(self):
         folder = _private_folder.private_folder()
