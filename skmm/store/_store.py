@@ -9,6 +9,7 @@ import weakref
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -54,6 +55,11 @@ class EmbeddingStore:
         Bytes that the store may take on the disk, at least 2**24 (16 MiB). When it is full, the half of the entries
         that was used least recently is dropped. None sets no limit.
 
+    Attributes
+    ----------
+    hits, misses : int
+        Distinct items whose embeddings encoders found and did not find, through this object in this process.
+
     See Also
     --------
     skmm.encoders.TextEncoder : An encoder with a store.
@@ -72,7 +78,7 @@ class EmbeddingStore:
     comes on top: as a rule about 16 MiB, more while another process reads for long, and nothing once all processes
     have closed the store. A database that is larger already grows no further, and shrinks with ``clear()``.
 
-    Objects with one path are interchangeable; ``hits`` and ``misses`` are counted by each object in each process.
+    Objects with one path are interchangeable, but for what they count.
 
     Examples
     --------
@@ -119,10 +125,10 @@ class EmbeddingStore:
     def __deepcopy__(self, memo):
         return self
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self):
@@ -144,8 +150,7 @@ class EmbeddingStore:
         -------
         info : dict
             "entries" and "bytes": entries in the store and the size of its files on the disk, 0 if it cannot be
-            opened; "max_bytes": its limit; "hits" and "misses": distinct items whose embeddings encoders found and
-            did not find.
+            opened; "max_bytes", "hits" and "misses": as the parameter and attributes.
         """
         counts = self._try(lambda engine: engine.count()) or (0, 0)
         return {
