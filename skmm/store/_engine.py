@@ -213,30 +213,32 @@ class Engine:
 
         are_facts : bool, default=False
             Whether these values are not counted as entries.
+
+        Returns
+        -------
+        n_new : int
+            Number of digests that had no value before.
         """
         # Neighbours in the table share pages, so fewer are written in this order.
         rows = sorted(zip(digests[:, 0].view(np.int64).tolist(), seal(digests, words), strict=True), key=itemgetter(0))
         if not rows:
-            return
+            return 0
         if self._max_bytes is None:
-            self._insert(rows, are_facts)
-            return
+            return self._insert(rows, are_facts)
         n_rows = max(1, int(_TRANSACTION_SHARE * self._max_bytes) // len(rows[0][1]))
-        for batch in _batches(rows, n_rows):
-            self._insert_within_limit(batch, are_facts)
+        return sum(self._insert_within_limit(batch, are_facts) for batch in _batches(rows, n_rows))
 
     def _insert_within_limit(self, rows, are_facts):
         """Insert rows, and drop older ones as long as the file has no place for them."""
         while True:
             try:
-                self._insert(rows, are_facts)
-                return
+                return self._insert(rows, are_facts)
             except sqlite3.OperationalError as error:
                 if _primary_code(error) != sqlite3.SQLITE_FULL or not self._drop_oldest_half():
                     raise
 
     def _insert(self, rows, are_facts):
-        """Insert rows of equal length in one transaction."""
+        """Insert rows of equal length in one transaction; return how many there were none of."""
         with self._lock, _transaction(self._connection, "BEGIN IMMEDIATE") as execute:
             self._limit_pages()
             damaged = self._damaged.intersection(row_id for row_id, _ in rows)
@@ -250,6 +252,7 @@ class Engine:
             n_bytes = inserted.rowcount * len(rows[0][1])
             execute("UPDATE blocks SET bytes = bytes + ? WHERE id = ?", (n_bytes, block))
         self._damaged -= damaged
+        return inserted.rowcount
 
     def _open_block(self, sign):
         """Return the number of the block that new rows go to, a new one if the last with this sign is full."""

@@ -256,11 +256,18 @@ class EmbeddingStore:
             self._try(lambda engine: engine.read(_as_digests(keys), -(-n_features // 2), take_words))
 
     def put_rows(self, keys, rows):
-        """Store rows of float32 under their digests; a digest that has a row already keeps it."""
+        """Store rows of float32 under their digests; a digest that has a row already keeps it.
+
+        Returns
+        -------
+        n_new : int
+            Number of digests that had no row before; all of them if nothing can be written.
+        """
         n_features = rows.shape[1]
         padded = np.zeros((len(rows), n_features + n_features % 2), dtype=np.float32)
         padded[:, :n_features] = rows
-        self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
+        n_new = self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
+        return len(keys) if n_new is None else n_new
 
     def get_digests(self, keys):
         """Return a list of the digests that are stored under digests, None for those without one."""
