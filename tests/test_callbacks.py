@@ -126,7 +126,7 @@ def test_encoding_inside_a_voter_is_heard(glyphs, members, n_jobs):
     assert listener.begun.count(("ImageDescriptor", "encode")) == 300
     assert ("ModalityVotingClassifier", "modality image, fold 2") in listener.begun_for
     assert sorted(listener.begun) == sorted(listener.ended)
-    assert not {name for part in [vote, *vote.estimators_] for name in vars(part) if "callback" in name}
+    assert not {name for part in [vote, *vote.named_modalities_.values()] for name in vars(part) if "callback" in name}
 
 
 @pytest.mark.parametrize("needs_y", [False, True])
@@ -142,7 +142,7 @@ def test_encoding_inside_a_stacker_is_heard(glyphs, members, needs_y):
     assert listener.begun.count(("ImageDescriptor", "encode")) == (300 if needs_y else 100)
     assert ("ModalityStackingClassifier", "final estimator") in listener.begun_for
     assert sorted(listener.begun) == sorted(listener.ended)
-    left = [*stack.estimators_, stack.final_estimator_, stack.passthrough]
+    left = [*stack.named_modalities_.values(), stack.final_estimator_, stack.passthrough]
     assert not {name for part in left for name in vars(part) if "callback" in name}
 
 

@@ -125,15 +125,15 @@ class TestOracles:
         encoded = clone(LOGISTIC).fit(X[half], np.unique(y[half], return_inverse=True)[1])
         stock = StackingClassifier([("a", encoded)], LOGISTIC, cv="prefit").fit(X[~half], y[~half])
         assert_array_equal(ours.predict_proba(X), stock.predict_proba(X))
-        assert ours.estimators_[0] is member
+        assert ours.modalities_[0][1] is member
 
     @pytest.mark.parametrize("passthrough", [False, True])
     @pytest.mark.parametrize("final", [None, LinearRegression()])
     def test_one_modality_of_all_columns_is_a_stacking_regressor(self, passthrough, final):
         X, y = load_diabetes(return_X_y=True)
-        kwargs = {"passthrough": passthrough, "final_estimator": final}
-        ours = ModalityStackingRegressor([("a", Ridge(), ALL)], **kwargs).fit(X, y)
-        stock = StackingRegressor([("a", Ridge())], **kwargs).fit(X, y)
+        ours = ModalityStackingRegressor([("a", Ridge(), ALL)], final, passthrough=passthrough).fit(X, y)
+        final = final or make_pipeline(StandardScaler(), RidgeCV())
+        stock = StackingRegressor([("a", Ridge())], final, passthrough=passthrough).fit(X, y)
         assert_array_equal(ours.predict(X), stock.predict(X))
         assert_array_equal(ours.transform(X), stock.transform(X))
 
@@ -169,7 +169,7 @@ class TestOracles:
                 assert low <= agreement <= high
         final = ModalityStackingClassifier(halves(tree, tree), passthrough=passthrough).fit(X[:n], y[:n])
         assert low <= final.score(X[n:], y[n:]) <= high
-        assert ours.estimators_[0].score(X[:n, :2], y[:n]) == 1
+        assert ours.modalities_[0][1].score(X[:n, :2], y[:n]) == 1
 
 
 class Recall(Spy):
@@ -211,7 +211,7 @@ class TestMissing:
         ours = stacker().fit(X, y)
         text = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(X["caption"][9:], y[9:])
         assert_array_equal(
-            ours.named_estimators_.text.predict_proba(X["caption"][9:]), text.predict_proba(X["caption"][9:])
+            ours.named_modalities_.text.predict_proba(X["caption"][9:]), text.predict_proba(X["caption"][9:])
         )
 
     @pytest.mark.parametrize("method", ["predict_proba", "decision_function", "predict"])
@@ -457,8 +457,8 @@ class TestMetadata:
         explicit = list(GroupKFold(3).split(X, y, groups))
         expected = ModalityStackingClassifier(halves(), Spy(), cv=explicit).fit(X, y)
         assert_array_equal(ours.final_estimator_.fit_X_, expected.final_estimator_.fit_X_)
-        with pytest.raises(ValueError, match="enable_metadata_routing=True"):
-            ModalityStackingClassifier(halves(), cv=GroupKFold(3)).fit(X, y, groups=groups)
+        plain = ModalityStackingClassifier(halves(), Spy(), cv=GroupKFold(3)).fit(X, y, groups=groups)
+        assert_array_equal(plain.final_estimator_.fit_X_, expected.final_estimator_.fit_X_)
 
     def test_weights_are_routed_and_follow_present_rows(self, frame):
         X, y = frame
@@ -474,9 +474,9 @@ class TestMetadata:
             expected = clone(text).fit(X["caption"][9:], y[9:], sample_weight=weights[9:])
         assert_array_equal(ours.final_estimator_.fit_weight_, weights)
         caption = X["caption"][9:]
-        assert_array_equal(ours.named_estimators_.text.predict_proba(caption), expected.predict_proba(caption))
+        assert_array_equal(ours.named_modalities_.text.predict_proba(caption), expected.predict_proba(caption))
         assert_array_equal(
-            ours.named_estimators_.table.coef_, LogisticRegression().fit(X[["price", "weight"]], y).coef_
+            ours.named_modalities_.table.coef_, LogisticRegression().fit(X[["price", "weight"]], y).coef_
         )
 
     def test_weights_that_cannot_be_used_raise(self, frame):
@@ -509,7 +509,7 @@ class TestMetadata:
         ({"cv": "loo"}, ValueError, "'cv' parameter"),
         ({"cv": "prefit"}, NotFittedError, "not fitted"),
         ({"passthrough": "all"}, ValueError, "'passthrough' parameter"),
-        ({"a": "passthrough"}, ValueError, r"strings known here are \['drop'\]"),
+        ({"a": "passthrough"}, ValueError, r"only strings it may be are \['drop'\]"),
         ({"modalities": [("final_estimator", LOGISTIC, [0])]}, ValueError, "cannot be named 'final_estimator'"),
     ],
 )
