@@ -137,6 +137,40 @@ class TestOracles:
         assert_array_equal(ours.predict(X), stock.predict(X))
         assert_array_equal(ours.transform(X), stock.transform(X))
 
+    @pytest.mark.parametrize("passthrough", [False, True, StandardScaler()])
+    @pytest.mark.parametrize("several", [False, True])
+    def test_the_unit_of_a_target_makes_no_difference(self, passthrough, several):
+        X, y = load_diabetes(return_X_y=True)
+        y = (y - y.mean()) / y.std()
+        y = np.column_stack([y, y**2]) if several else y
+        members = [("a", LinearRegression(), slice(0, 4)), ("b", LinearRegression(), slice(4, None))]
+        ours = ModalityStackingRegressor(members, passthrough=passthrough)
+        expected = ours.fit(X, y, sample_weight=np.arange(len(y))).predict(X)
+        for unit in (1e-6, 1e6):
+            out = ours.fit(X, y * unit, sample_weight=np.arange(len(y))).predict(X) / unit
+            assert_allclose(out, expected, rtol=1e-5, atol=1e-8)
+
+    def test_weights_reach_the_default_final_regressor(self):
+        X, y = load_diabetes(return_X_y=True)
+        weights = np.random.default_rng(0).random(len(y))
+        members = [("a", Ridge(), ALL)]
+        ours = ModalityStackingRegressor(members).fit(X, y, sample_weight=weights)
+        with sklearn.config_context(enable_metadata_routing=True):
+            requesting = [("a", Ridge().set_fit_request(sample_weight=True), ALL)]
+            routed = ModalityStackingRegressor(requesting).fit(X, y, sample_weight=weights)
+        features = [
+            Ridge().fit(X[train], y[train], weights[train]).predict(X[test]) for train, test in KFold(5).split(X)
+        ]
+        final = make_pipeline(StandardScaler(), RidgeCV())
+        final.fit(
+            np.concatenate(features)[:, None],
+            y,
+            standardscaler__sample_weight=weights,
+            ridgecv__sample_weight=weights,
+        )
+        for stack in (ours, routed):
+            assert_allclose(stack.predict(X), final.predict(Ridge().fit(X, y, weights).predict(X)[:, None]))
+
     def test_members_see_their_own_columns_out_of_fold(self, iris):
         X, y = iris
         ours = ModalityStackingClassifier(halves(), Spy(), cv=KFold(5, shuffle=True, random_state=0)).fit(X, y)

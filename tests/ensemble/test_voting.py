@@ -17,7 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier, V
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, KFold, cross_val_predict, cross_val_score
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -26,7 +26,13 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
 
-from skmm import ModalityFuser, ModalityVotingClassifier, ModalityVotingRegressor
+from skmm import (
+    ModalityFuser,
+    ModalityStackingClassifier,
+    ModalityStackingRegressor,
+    ModalityVotingClassifier,
+    ModalityVotingRegressor,
+)
 
 RULES = ("soft", "hard", "product", "max", "median", "rank")
 ALL = slice(0, None)
@@ -484,6 +490,50 @@ def test_wrong_targets_get_one_clear_sentence(iris):
         )
     with pytest.raises(ValueError, match="'a' needs a regressor, got LogisticRegression"):
         ModalityVotingRegressor(halves()).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("values", [(-1, 1), (1, 2), (0, 2)])
+@pytest.mark.parametrize("ours", [ModalityVotingClassifier, ModalityStackingClassifier], ids=lambda cls: cls.__name__)
+def test_several_labels_are_0_and_1(iris, ours, values):
+    X, y = iris
+    labels = np.where(np.column_stack([y == "setosa", y == "virginica"]), values[1], values[0])
+    low, high = values
+    message = rf"several labels as a matrix of 0 and 1, got y with the values \[{low}, {high}\]; pass \(y == {high}\)"
+    with pytest.raises(ValueError, match=message):
+        ours(halves(DecisionTreeClassifier())).fit(X, labels)
+    expected = ours(halves(DecisionTreeClassifier(random_state=0))).fit(X, (labels == high).astype(int)).predict(X)
+    boolean = ours(halves(DecisionTreeClassifier(random_state=0))).fit(X, labels == high).predict(X)
+    assert_array_equal(boolean, expected)
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [ModalityVotingClassifier, ModalityStackingClassifier, ModalityVotingRegressor, ModalityStackingRegressor],
+    ids=lambda cls: cls.__name__,
+)
+def test_negative_weights_raise(iris, ours):
+    X, y = iris
+    weights = np.ones(150)
+    weights[7] = -1
+    member = LogisticRegression() if "Classifier" in ours.__name__ else Ridge()
+    target = y if "Classifier" in ours.__name__ else X[:, 0]
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
+        ours(halves(member)).fit(X, target, sample_weight=weights)
+
+
+def test_warnings_point_at_the_line_of_the_caller(frame):
+    X, y = frame
+    with pytest.warns(UserWarning, match="no row to be fitted on") as caught:
+        vote = voter(weights="auto", n_jobs=2).fit(X.assign(caption=None), y)
+    assert {warning.filename for warning in caught} == {__file__}
+    gone = X.assign(caption=None, price=np.nan, weight=np.nan)
+    for method in (vote.predict, vote.predict_proba, lambda X: vote.score(X, y)):
+        with pytest.warns(UserWarning, match="no modality") as caught:
+            method(gone)
+        assert {warning.filename for warning in caught} == {__file__}
+    with pytest.warns(UserWarning, match="no row to be fitted on") as caught:
+        cross_val_score(voter(), X.assign(caption=None), y, cv=2)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_errors_of_members_say_which_modality(iris):
