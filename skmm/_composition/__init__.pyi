@@ -1,4 +1,8 @@
-from ._base import ModalityComposition as ModalityComposition
+from ._base import (
+    ModalityComposition as ModalityComposition,
+    check_modalities as check_modalities,
+    modality_positions as modality_positions,
+)
 from ._members import (
     apply_stages as apply_stages,
     as_transformer as as_transformer,

@@ -165,3 +165,13 @@ class ModalityComposition(BaseComposition):
         """Return the diagram of the modalities side by side."""
         names, members, columns = zip(*self.modalities, strict=True)
         return VisualBlock("parallel", members, names=names, name_details=columns)
+
+
+def check_modalities(composite):
+    """Check the list of modalities of a composite, and everything in it that does not depend on X."""
+    composite._check_modalities()
+
+
+def modality_positions(composite, X):
+    """Return the positions in X of the columns of each modality that a fitted composite uses, by name."""
+    return {name: list(composite._positions(X, name)) for name in composite._active()}

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._composition import propagated
 from .._sklearn import HasMethods, StrOptions, VisualBlock, fit_context
@@ -140,6 +140,8 @@ class ModalityStacking(DecisionComposition):
             return self._extra.transform(data.X)
         request = Bunch(fit={}, transform={}, fit_transform={})
         request.update(routed.get("passthrough", {}))
+        if not get_config()["enable_metadata_routing"] and has_fit_parameter(self.passthrough, "groups"):
+            request.fit = request.fit_transform = {} if data.groups is None else {"groups": data.groups}
         return features.fit_transform(data.X, data.y, request, folds, self, progress)
 
     def _meta(self, X):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn
 from numpy.testing import assert_array_equal
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedGroupKFold, cross_validate
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -196,6 +196,37 @@ def test_groups_reach_a_composite_inside_another(duplicates):
         with sklearn.config_context(enable_metadata_routing=routing):
             weights = outer.fit(X, y, groups=groups).named_modalities_["all"].weights_
         assert weights == inner.fit(X, y, groups=groups).weights_
+
+
+class GroupNotes(TransformerMixin, BaseEstimator):
+    """A transformer that learns from y, and notes in the class which groups each fit of it got."""
+
+    fits = []
+
+    def fit(self, X, y, groups=None):
+        self.fits.append(None if groups is None else (len(X), np.array_equal(X[:, 0], groups)))
+        return self
+
+    def transform(self, X):
+        return X
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_groups_reach_a_passthrough(duplicates, routing):
+    _, y, groups = duplicates
+    X = groups[:, None].astype(float)
+    GroupNotes.fits.clear()
+    with sklearn.config_context(enable_metadata_routing=routing):
+        notes = GroupNotes().set_fit_request(groups=True) if routing else GroupNotes()
+        stack = ModalityStackingClassifier([("a", KNeighborsClassifier(), [0])], cv=4, passthrough=notes)
+        stack.fit(X, y, groups=groups)
+    assert [right for _, right in GroupNotes.fits] == [True] * 5
+    assert [size for size, _ in GroupNotes.fits] == [200, 150, 150, 150, 150]
 
 
 @pytest.mark.parametrize("routing", [False, True])
