@@ -92,7 +92,7 @@ class ModalityVoting(DecisionComposition):
         return np.array(list(self.weights_.values()))
 
     def _check_voting_members(self):
-        """Check what only some rules need."""
+        """Check the members against the parameters of the voter."""
 
     def transform(self, X: Table) -> np.ndarray:
         """Return the members' answers side by side.
