@@ -1,9 +1,12 @@
 """Blocks: the columns of a matrix that belong to one modality."""
 
+import reprlib
+
 import narwhals.stable.v2 as nw
 import numpy as np
 from scipy import sparse
 
+from ._missing import is_missing_item
 from ._validation import is_data_frame
 
 
@@ -107,7 +110,9 @@ def dense_block(output, name, max_bytes=2**31):
                 "for example with TruncatedSVD."
             )
         output = output.toarray()
-    elif is_data_frame(output):
+    labels = None
+    if is_data_frame(output):
+        labels = list(output.columns)
         output = nw.from_native(output, eager_only=True).to_numpy()
     output = np.asarray(output)
     if output.ndim != 2:
@@ -122,7 +127,22 @@ def dense_block(output, name, max_bytes=2**31):
         return output
     try:
         return output.astype(np.float64, copy=False)
-    except ValueError as error:
-        raise ValueError(
-            f"Modality {name!r} holds values that are no numbers ({error}); give it an encoder or a transformer."
-        ) from error
+    except (TypeError, ValueError):
+        # Cells that NumPy cannot convert: missing ones of other kinds than None, or no numbers.
+        labels = range(output.shape[1]) if labels is None else labels
+        return np.column_stack([_column_of_floats(*column, name) for column in zip(output.T, labels, strict=True)])
+
+
+def _column_of_floats(column, label, name):
+    """Return a column of objects as float64, NaN where a cell is missing; raise at the first that is no number."""
+    values = np.full(len(column), np.nan)
+    for row, cell in enumerate(column):
+        if not is_missing_item(cell):
+            try:
+                values[row] = cell
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Modality {name!r}: column {label!r} holds {reprlib.repr(cell)}, which is not a number; give the "
+                    "modality an encoder or a transformer."
+                ) from error
+    return values

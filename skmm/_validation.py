@@ -6,11 +6,11 @@ from joblib import effective_n_jobs
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from ._sklearn import check_feature_names, check_n_features, get_column_indices, get_feature_names
+from ._sklearn import check_feature_names, check_n_features, get_column_indices
 
 
 def has_callbacks(estimator):
-    """Tell whether scikit-learn's callbacks listen to an estimator, its own or those of what holds it."""
+    """Tell whether scikit-learn's callbacks listen to an estimator, set on it or on a composite around it."""
     return bool(getattr(estimator, "_skl_callbacks", ()))
 
 
@@ -20,7 +20,7 @@ def is_data_frame(X):
 
 
 def check_table(estimator, X):
-    """Check that X is an eager data frame or a 2-D array, cells of any type; give it, lists as an array."""
+    """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array."""
     if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
         if nw.dependencies.is_into_dataframe(X) or nw.dependencies.is_polars_lazyframe(X):
             raise TypeError(
@@ -52,7 +52,7 @@ def check_X(estimator, X, *, reset):
 
 
 def check_target(X, y, owner, *, numeric):
-    """Check y against X and give it as an array: 1-D, or 2-D for several labels or outputs."""
+    """Check y against X and return it as an array: 1-D, or 2-D for several labels or outputs."""
     if y is None:
         raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, input_name="y")
@@ -66,6 +66,11 @@ def check_target(X, y, owner, *, numeric):
             raise ValueError(
                 f"{owner} takes one class per row, or a matrix of 0 and 1 with one column per label, "
                 f"got y of shape {y.shape} that is {kind}."
+            )
+        if y.ndim == 2 and not np.isin(y, (0, 1)).all():
+            raise ValueError(
+                f"{owner} takes several labels as a matrix of 0 and 1, got y with the values "
+                f"{np.unique(y).tolist()}; pass (y == {np.max(y)}).astype(int)."
             )
     return y
 
@@ -99,7 +104,7 @@ def check_can_be_sent(X, n_jobs):
 
 
 def resolve_columns(X, columns, name):
-    """Give the positions of a modality's columns in X, and whether a single column was meant.
+    """Return the positions of a modality's columns in X, and whether a single column was meant.
 
     Parameters
     ----------
@@ -118,7 +123,7 @@ def resolve_columns(X, columns, name):
         Selected columns.
 
     single : bool
-        True if a scalar selected one column, which is then handed on as 1-D.
+        True if a scalar selected one column, which then reaches the estimator as 1-D.
     """
     if callable(columns):
         columns = columns(X)
@@ -127,10 +132,9 @@ def resolve_columns(X, columns, name):
             raise TypeError("None selects nothing")
         positions = get_column_indices(X, columns)
     except (TypeError, ValueError) as error:
-        known = f"; X has the columns {list(get_feature_names(X))}" if is_data_frame(X) else ""
         raise ValueError(
             f"Modality {name!r}: columns={columns!r} cannot be selected from X with n_features = {X.shape[1]}"
-            f"{known} ({error})."
+            f"{_describe_header(X)} ({error})."
         ) from error
     if not positions:
         raise ValueError(
@@ -139,10 +143,50 @@ def resolve_columns(X, columns, name):
     return positions, np.isscalar(columns)
 
 
-def columns_by_name(X, names, modality):
-    """Give the positions of named columns in a data frame, or say which of them are absent."""
-    header = nw.from_native(X, eager_only=True).columns
-    absent = [name for name in names if name not in header]
-    if absent:
-        raise ValueError(f"Modality {modality!r}: columns are missing in X: {absent}; X has the columns {header}.")
-    return [header.index(name) for name in names]
+def _describe_header(X):
+    """Return the part of a message that says which columns a data frame has, and how they can be selected."""
+    if not is_data_frame(X):
+        return ""
+    labels = list(X.columns)
+    if all(isinstance(label, str) for label in labels):
+        return f"; X has the columns {shortened(labels)}"
+    return (
+        f"; X has the labels {shortened(labels)}, which are not all strings: select its columns by position, or rename "
+        "them to strings"
+    )
+
+
+def shortened(names, limit=20):
+    """Return a list of names as text, with no more than ``limit`` of them."""
+    names = list(names)
+    return f"{names}" if len(names) <= limit else f"{names[:limit]} and {len(names) - limit} more"
+
+
+def column_positions(X, names, positions, modality):
+    """Return the positions of named columns in a data frame, or raise if one is missing.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_samples, n_features)
+        Data to predict for, or to transform.
+
+    names : ndarray of str
+        Names of the columns of a modality.
+
+    positions : list of int
+        Their positions in ``fit``. No column is searched where the header is the same there.
+
+    modality : str
+        Name of the modality, for the error message.
+    """
+    header = np.asarray(X.columns, dtype=object)
+    if max(positions) < len(header) and np.array_equal(header[positions], names):
+        return positions
+    position_of = {label: position for position, label in reversed(list(enumerate(header)))}
+    missing = [name for name in names if name not in position_of]
+    if missing:
+        raise ValueError(
+            f"Modality {modality!r}: columns are missing in X: {shortened(missing)}; X has the columns "
+            f"{shortened(header)}. Where the modality is missing in all rows, add them filled with None."
+        )
+    return [position_of[name] for name in names]

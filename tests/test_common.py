@@ -1,5 +1,6 @@
 """scikit-learn's own estimator checks over every public estimator that takes numeric X."""
 
+import pytest
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -90,6 +91,13 @@ REGRESSION_TREES = modalities(DecisionTreeRegressor(max_depth=3, random_state=0)
 UNSCALED = ModalityFuser(modalities("passthrough"), fusion=ConcatFusion(scaling=None))
 VOTERS = [
     ModalityVotingClassifier(TREES),
+    ModalityVotingRegressor(REGRESSION_TREES, weights={"a": 1, "b": 2}),
+]
+STACKERS = [
+    ModalityStackingClassifier(TREES, cv=3),
+    ModalityStackingRegressor(REGRESSION_TREES, cv=3),
+]
+VARIANTS = [
     ModalityVotingClassifier(THREE_TREES, voting="hard"),
     ModalityVotingClassifier(TREES, voting="product", n_jobs=2),
     ModalityVotingClassifier(TREES, voting="max"),
@@ -98,15 +106,10 @@ VOTERS = [
     ModalityVotingClassifier(TREES, weights="auto", cv=3),
     ModalityVotingClassifier(THREE_TREES, weights="auto", voting="hard", cv=3),
     ModalityVotingClassifier(TREES, weights="auto", voting="product", cv=3),
-    ModalityVotingRegressor(REGRESSION_TREES, weights={"a": 1, "b": 2}),
     ModalityVotingRegressor(REGRESSION_TREES, voting="median", weights="auto", cv=3),
-]
-STACKERS = [
-    ModalityStackingClassifier(TREES, cv=3),
     ModalityStackingClassifier(THREE_TREES, TREE, cv=3),
     ModalityStackingClassifier(THREE_TREES, TREE, cv=3, stack_method="predict", n_jobs=2),
     ModalityStackingClassifier(TREES, cv=3, passthrough=UNSCALED),
-    ModalityStackingRegressor(REGRESSION_TREES, cv=3),
     ModalityStackingRegressor(REGRESSION_TREES, DecisionTreeRegressor(random_state=0), cv=3, passthrough=True),
 ]
 
@@ -120,4 +123,10 @@ NETWORKS = [
 
 @parametrize_with_checks([*STRATEGIES, *IMPUTERS, *FUSERS, *VOTERS, *STACKERS, *NETWORKS])
 def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(VARIANTS)
+def test_sklearn_checks_of_variants(estimator, check):
     check(estimator)

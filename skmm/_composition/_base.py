@@ -3,12 +3,15 @@
 Think twice before adding anything.
 """
 
+from typing import Self
+
 import numpy as np
 from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
 
 from .._blocks import check_block_name
 from .._sklearn import BaseComposition, VisualBlock, safe_indexing
-from .._validation import check_X, columns_by_name, is_data_frame, resolve_columns
+from .._validation import check_X, column_positions, is_data_frame, resolve_columns
 
 
 class ModalityComposition(BaseComposition):
@@ -17,6 +20,12 @@ class ModalityComposition(BaseComposition):
     # Methods that a member must have, and strings that may stand in its place.
     _member_methods = ("fit", "transform")
     _member_strings = ("passthrough", "drop")
+
+    @property
+    def named_modalities_(self):
+        """Bunch of the fitted members by name."""
+        check_is_fitted(self)
+        return Bunch(**{name: member for name, member, _ in self.modalities_})
 
     @property
     def _modalities(self):
@@ -32,7 +41,7 @@ class ModalityComposition(BaseComposition):
             (name, member, columns) for (name, member), (_, _, columns) in zip(pairs, self.modalities, strict=True)
         ]
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict:
         """Get the parameters of this estimator and of the members of its modalities.
 
         Parameters
@@ -51,7 +60,7 @@ class ModalityComposition(BaseComposition):
         """Raise if a parameter is to be set on a string, such as "drop"."""
         nested = [key for key in params if "__" in key]
         if not nested:
-            # Nothing is to be looked at, which may not be what it should be before fit has checked it.
+            # `modalities` may be invalid before fit has validated it, so it is not read without need.
             return
         members = dict(self._modalities)
         for key in nested:
@@ -60,7 +69,7 @@ class ModalityComposition(BaseComposition):
             if isinstance(member, str):
                 raise ValueError(f"{name}={member!r} has no parameters, so {key!r} cannot be set; set {name!r} first.")
 
-    def set_params(self, **params):
+    def set_params(self, **params) -> Self:
         """Set parameters of this estimator or of its members.
 
         Parameters
@@ -94,27 +103,27 @@ class ModalityComposition(BaseComposition):
             if isinstance(member, str):
                 if member not in self._member_strings:
                     raise ValueError(
-                        f"{owner}: modality {name!r} is the string {member!r}; the strings known here are "
+                        f"{owner}: modality {name!r} is the string {member!r}; the only strings it may be are "
                         f"{list(self._member_strings)}."
                     )
             elif isinstance(member, type):
                 raise TypeError(f"{owner}: modality {name!r} is the class {member.__name__}; pass {member.__name__}().")
             else:
-                absent = self._absent_methods(member)
-                if absent:
+                missing = self._missing_methods(member)
+                if missing:
                     raise TypeError(
                         f"{owner}: modality {name!r} needs an estimator with the methods "
-                        f"{list(self._member_methods)}, got {type(member).__name__} without {absent}."
+                        f"{list(self._member_methods)}, got {type(member).__name__} without {missing}."
                     )
         if all(isinstance(member, str) and member == "drop" for _, member, _ in self.modalities):
             raise ValueError(f"{owner} has no modality to work on: modalities={self.modalities!r}.")
 
-    def _absent_methods(self, member):
-        """Give the methods that a member must have and has not."""
+    def _missing_methods(self, member):
+        """Return the methods that a member must have and does not."""
         return [method for method in self._member_methods if not hasattr(member, method)]
 
     def _fit_columns(self, X):
-        """Check X, resolve each modality's columns in it, and give X back."""
+        """Check X, resolve the columns of each modality in it, and return X as it will be used."""
         X = check_X(self, X, reset=True)
         self._columns = {}
         for name, member, columns in self.modalities:
@@ -124,40 +133,45 @@ class ModalityComposition(BaseComposition):
         return X
 
     def _positions(self, X, name):
-        """Give the positions in X of the columns of one modality; a data frame's are found by name."""
+        """Return the positions in X of the columns of one modality; a data frame's are found by name."""
         positions, _ = self._columns[name]
         if is_data_frame(X) and hasattr(self, "feature_names_in_"):
-            return columns_by_name(X, self.feature_names_in_[positions], name)
+            return column_positions(X, self.feature_names_in_[positions], positions, name)
         return positions
 
     def _select(self, X, name):
-        """Give the columns of one modality: 1-D if a scalar selected them, else 2-D."""
+        """Return the columns of one modality: 1-D if a scalar selected them, else 2-D."""
         _, single = self._columns[name]
         positions = self._positions(X, name)
         if single:
             return safe_indexing(X, positions[0], axis=1)
         first, last = positions[0], positions[-1]
-        # Of neighbouring columns an array gives a view, which costs no memory and keeps the order in memory.
-        together = positions == list(range(first, last + 1))
-        return safe_indexing(X, slice(first, last + 1) if together else positions, axis=1)
+        # A slice of neighbouring columns is a view: it takes no memory and keeps their order in memory.
+        is_slice = positions == list(range(first, last + 1))
+        return safe_indexing(X, slice(first, last + 1) if is_slice else positions, axis=1)
 
     def _input_names(self, name):
-        """Names of the columns of one modality."""
+        """Return the names of the columns of one modality."""
         positions, _ = self._columns[name]
         if hasattr(self, "feature_names_in_"):
             return self.feature_names_in_[positions]
         return np.array([f"x{position}" for position in positions], dtype=object)
 
     def _active(self):
-        """Names of the modalities that are not dropped, in order."""
+        """Return the names of the modalities that are not dropped, in order."""
         return [name for name, member, _ in self.modalities if not (isinstance(member, str) and member == "drop")]
 
     def _member_block(self):
-        """Diagram of the modalities side by side."""
+        """Return the diagram of the modalities side by side."""
         names, members, columns = zip(*self.modalities, strict=True)
         return VisualBlock("parallel", members, names=names, name_details=columns)
 
 
-def named(modalities):
-    """Give the fitted members by name, as attributes and keys."""
-    return Bunch(**{name: member for name, member, *_ in modalities})
+def check_modalities(composite):
+    """Check the list of modalities of a composite, and everything in it that does not depend on X."""
+    composite._check_modalities()
+
+
+def modality_positions(composite, X):
+    """Return the positions in X of the columns of each modality that a fitted composite uses, by name."""
+    return {name: list(composite._positions(X, name)) for name in composite._active()}

@@ -1,4 +1,8 @@
-"""Members that are pipelines, whose first steps may turn items into missing rows."""
+"""Members that are pipelines: their stages, their tags, their progress.
+
+A step that may turn items into missing rows ends a stage: the steps after it are fitted on, and applied to, the rows
+that are left.
+"""
 
 from contextlib import contextmanager, nullcontext
 
@@ -8,48 +12,75 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 
 def member_tags(member):
-    """Give a member's tags; a pipeline accepts NaN if its first step does, which its own tags leave out."""
+    """Return a member's tags; a pipeline accepts NaN if its first step does, which its own tags leave out."""
     tags = get_tags(member)
     if isinstance(member, Pipeline):
         tags.input_tags.allow_nan = member_tags(member.steps[0][1]).input_tags.allow_nan
     return tags
 
 
-def split_lenient(member):
-    """Split a pipeline after each step that may turn items into missing rows; these end there for later steps."""
-    if isinstance(member, Pipeline) and len(member.steps) > 1:
-        first = member.steps[0][1]
-        params = first.get_params() if hasattr(first, "get_params") else {}
-        lenient = any(key.split("__")[-1] == "on_error" and value == "missing" for key, value in params.items())
-        if lenient or getattr(first, "_may_lose_items", False):
-            return [member[:1], *split_lenient(member[1:])]
-    return [member]
+def _places(pipeline, prefix=""):
+    """Yield (pipeline, position, name) of each step, with the steps of pipelines in a pipeline in place of them."""
+    for position, (name, step) in enumerate(pipeline.steps):
+        if isinstance(step, Pipeline):
+            yield from _places(step, f"{prefix}{name}-")
+        else:
+            yield pipeline, position, prefix + name
 
 
-def join_lenient(member, parts):
-    """Give the pipeline of which ``parts`` were fitted one by one."""
-    if len(parts) > 1:
-        member.steps = [step for part in parts for step in part.steps]
+def _may_lose_rows(step):
+    """Tell whether a step may turn items into missing rows: an encoder with ``on_error="missing"`` or its like."""
+    if getattr(step, "_may_lose_items", False):
+        return True
+    params = step.get_params() if hasattr(step, "get_params") else {}
+    return any(key.rpartition("__")[2] == "on_error" and value == "missing" for key, value in params.items())
+
+
+def split_stages(member):
+    """Return the stages of a member, pipelines that each end with a step that may turn items into missing rows.
+
+    The steps of pipelines inside a pipeline are its own. A member without such a step before its last is one stage.
+    """
+    if not isinstance(member, Pipeline):
+        return [member]
+    stages = [[]]
+    for pipeline, position, name in _places(member):
+        if stages[-1] and _may_lose_rows(stages[-1][-1][1]):
+            stages.append([])
+        stages[-1].append((name, pipeline.steps[position][1]))
+    if len(stages) == 1:
+        return [member]
+    return [type(member)(steps, memory=member.memory, verbose=member.verbose) for steps in stages]
+
+
+def join_stages(member, stages):
+    """Put the fitted steps of stages back to their places in the member, and return it."""
+    if len(stages) > 1:
+        fitted = (step for stage in stages for _, step in stage.steps)
+        for (pipeline, position, _), step in zip(list(_places(member)), fitted, strict=True):
+            steps = list(pipeline.steps)
+            steps[position] = (steps[position][0], step)
+            pipeline.steps = steps
     return member
 
 
-def consumed(part, method, params):
-    """Give those of a pipeline's parameters that one part of it asks for."""
+def consumed(stage, method, params):
+    """Return those parameters of a member that a method of one of its stages asks for."""
     if not params:
         return params
-    names = get_routing_for_object(part).consumes(method, params.keys())
+    names = get_routing_for_object(stage).consumes(method, params.keys())
     return {name: params[name] for name in names}
 
 
-def step_of(progress, task_name, member):
-    """Give the step of an owner's fit in which a member is fitted, whole or part by part."""
-    n_parts = len(split_lenient(member))
-    return progress.subcontext(task_name=task_name, max_subtasks=n_parts if n_parts > 1 else 0)
+def member_step(progress, task_name, member):
+    """Return the step of a composite's fit in which a member is fitted, in one stage or in several."""
+    n_stages = len(split_stages(member))
+    return progress.subcontext(task_name=task_name, max_subtasks=n_stages if n_stages > 1 else 0)
 
 
 @contextmanager
 def propagated(step, owner, member):
-    """Report the fit of a member to the owner's callbacks, and hand them on to a member that supports them."""
+    """Report the fit of a member to the owner's callbacks, and pass them on to a member that supports them."""
     with step.propagate_callback_context(member) if hasattr(member, "set_callbacks") else nullcontext():
         step.call_on_fit_task_begin(estimator=owner)
         yield
@@ -57,11 +88,11 @@ def propagated(step, owner, member):
 
 
 @contextmanager
-def part_steps(step, owner, parts):
-    """Give the steps, for :func:`propagated`, in which the parts of a member are fitted; report what they make up."""
-    if len(parts) == 1:
+def stage_steps(step, owner, stages):
+    """Return the steps in which the stages of a member are fitted, for :func:`propagated`, and report their sum."""
+    if len(stages) == 1:
         yield [step]
         return
     step.call_on_fit_task_begin(estimator=owner)
-    yield [step.subcontext(task_name=", ".join(name for name, _ in part.steps)) for part in parts]
+    yield [step.subcontext(task_name=", ".join(name for name, _ in stage.steps)) for stage in stages]
     step.call_on_fit_task_end(estimator=owner)

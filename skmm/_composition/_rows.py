@@ -40,30 +40,30 @@ class PresentRows:
 
     @property
     def mask(self):
-        """Mask of the rows, of shape (n_samples,)."""
+        """Mask of the present rows, of shape (n_samples,)."""
         mask = np.full(self.n_samples, self.rows is None)
         if self.rows is not None:
             mask[self.rows] = True
         return mask
 
     def within(self, indices):
-        """Give the present rows among those at ``indices``, in their order."""
-        part = copy(self)
-        part.rows = np.asarray(indices)[self.mask[indices]]
-        return part
+        """Return the present rows among those at ``indices``, in their order."""
+        subset = copy(self)
+        subset.rows = np.asarray(indices)[self.mask[indices]]
+        return subset
 
     def take(self, data):
-        """Give the present rows of X or y; ``data`` itself if all rows are present."""
+        """Return the present rows of X or y; ``data`` itself if all rows are present."""
         if data is None or self.rows is None:
             return data
         return safe_indexing(data, self.rows, axis=0)
 
     def take_params(self, X, params):
-        """Give the present rows of each parameter that has one entry per row of X."""
+        """Return the parameters of a method, with the present rows of those that have one entry per row of X."""
         return params if self.rows is None else check_method_params(X, params, indices=self.rows)
 
     def narrow(self, outputs):
-        """Leave out the rows that a member turned into missing ones, here and in what it gave."""
+        """Drop the rows that a step turned into missing ones, from these rows and from its outputs."""
         missing = missing_rows(outputs)
         if not missing.any():
             return outputs
@@ -71,13 +71,13 @@ class PresentRows:
         self.rows = rows[~missing]
         return safe_indexing(outputs, np.flatnonzero(~missing), axis=0)
 
-    def scatter(self, values):
-        """Put rows back to their places in a float matrix, NaN elsewhere."""
+    def scatter(self, values, fill=np.nan):
+        """Return an array with one entry per row of X: the values in present rows, ``fill`` in the others."""
         if values.shape[0] != len(self):
             raise ValueError(f"Modality {self.name!r}: its transformer gave {values.shape[0]} rows for {len(self)}.")
         if self.rows is None:
             return values
-        full = np.full((self.n_samples, values.shape[1]), np.nan, dtype=values.dtype)
+        full = np.full((self.n_samples, *values.shape[1:]), fill, dtype=values.dtype)
         full[self.rows] = values
         return full
 

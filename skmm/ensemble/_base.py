@@ -1,41 +1,96 @@
-"""What voting and stacking share: members on their own columns, out-of-fold answers, routing, names, tags."""
+"""What voting and stacking share: members on their columns, out-of-fold answers, groups, routing, names, tags."""
 
-import warnings
+from functools import partial
+from numbers import Integral
 
 import numpy as np
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, TransformerMixin, is_classifier, is_regressor
 from sklearn.callback import CallbackSupportMixin
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch, get_tags
+from sklearn.utils import Bunch, check_array, check_consistent_length, column_or_1d, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._composition import ModalityComposition, PresentRows, member_tags, step_of
+from .._composition import (
+    ModalityComposition,
+    PresentRows,
+    apply_stages,
+    consumed,
+    fit_stages,
+    member_step,
+    member_tags,
+)
 from .._sklearn import check_feature_names_in, check_sample_weight, raise_for_params
+from .._typing import Table
 from .._validation import check_target, check_X
-from ._members import MemberSpec, calibrated, check_partition, fit_and_respond, fit_member
+from .._warnings import warn
 from ._target import ClassTarget, RealTarget
+
+
+class Member:
+    """A fitted estimator of one modality.
+
+    Parameters
+    ----------
+    name : str
+        Name of the modality.
+
+    estimator : estimator
+        Fitted on the rows that have the modality; for a constant, a dummy that always answers with the prior.
+
+    prior : ndarray
+        Class frequencies, or means, of these rows.
+
+    labels : ndarray of int or None, default=None
+        Labels of a multilabel target that the estimator was fitted on; None means all.
+
+    constant : str or None, default=None
+        Why the member always answers with its prior; None if it does not.
+
+    numeric : bool, default=False
+        Whether the estimator is a regressor, whose answers are numbers whatever the target is.
+
+    uncalibrated : str or None, default=None
+        Why it was calibrated by another method than the one asked for; None if it was not.
+    """
+
+    def __init__(self, name, estimator, prior, labels=None, constant=None, numeric=False, uncalibrated=None):
+        self.name = name
+        self.estimator = estimator
+        self.prior = prior
+        self.labels = labels
+        self.constant = constant
+        self.numeric = numeric
+        self.uncalibrated = uncalibrated
+
+    def respond(self, X, present, method, target):
+        """Return the answers in present rows, aligned with the target; NaN in the other rows."""
+        if self.constant:
+            answer = target.prior_answer(self.prior, method, self.numeric)
+            return present.scatter(np.tile(answer, (len(present), 1)))
+        present, answers = apply_stages(self.estimator, method, present, X)
+        if answers is None:
+            return np.full((present.n_samples, len(target.suffixes(method, self.numeric))), np.nan)
+        aligned = target.align(answers, self.estimator, method, self.labels, self.prior)
+        return present.scatter(np.asarray(aligned, dtype=float))
 
 
 class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityComposition):
     """Base of the estimators that join decisions of one estimator per modality.
 
-    A subclass says with ``_method_of`` what it asks a member.
+    A subclass says with ``_method_of`` which method of a member it calls.
     """
 
     _member_methods = ("fit", "predict")
     _member_strings = ("drop",)
 
-    @property
-    def named_estimators_(self):
-        """Bunch of the fitted members by name."""
-        check_is_fitted(self)
-        return Bunch(**{member.name: member.estimator for member in self._members})
+    # Groups that reach a search or a pipeline reach the inner splits as well, unless set_fit_request says otherwise.
+    __metadata_request__fit = {"groups": True}
 
-    def predict_by_modality(self, X):
+    def predict_by_modality(self, X: Table):
         """Predict with each member alone.
 
         Parameters
@@ -51,31 +106,23 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         """
         import pandas as pd
 
-        X, presents = self._presents(X)
-        parallel = Parallel(n_jobs=self.n_jobs, prefer="threads")
-        answers = parallel(
-            delayed(member.respond)(self._select(X, member.name), presents[member.name], "predict", self._target)
-            for member in self._members
-        )
+        X, answers, present = self._respond(X, "predict")
         columns, index = {}, getattr(X, "index", None)
-        for member, answer in zip(self._members, answers, strict=True):
-            mask = answered(presents[member.name].mask, answer)
+        for member, answer, mask in zip(self._members, answers, present, strict=True):
             for suffix, values in zip(self._target.suffixes("predict", member.numeric), answer.T, strict=True):
                 if isinstance(self._target, ClassTarget) and not member.numeric:
-                    decoded = values[mask].astype(int)
-                    if not self._target.multilabel:
-                        decoded = self._target.classes[0][decoded]
-                    values = decoded
+                    labels = self._target.decode_column(values[mask].astype(int))
+                    values = labels
                     if not mask.all():
                         values = np.full(len(mask), None, dtype=object)
-                        values[mask] = decoded
-                        # Said twice, or pandas reads strings and None as strings and NaN.
+                        values[mask] = labels
+                        # The dtype is repeated: without it pandas turns strings and None into strings and NaN.
                         values = pd.Series(values, index=index, dtype=object)
                 columns[member.name if suffix is None else f"{member.name}__{suffix}"] = values
         return pd.DataFrame(columns, index=index)
 
-    def get_feature_names_out(self, input_features=None):
-        """Get the names of what ``transform`` gives.
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Get the names of the columns that ``transform`` returns.
 
         Parameters
         ----------
@@ -91,7 +138,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         check_feature_names_in(self, input_features)
         return np.array(self._output_names(), dtype=object)
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Get the routing of metadata to the members.
 
         Returns
@@ -111,24 +158,13 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         active = set(self._active())
         return [(name, member) for name, member, _ in self.modalities if name in active]
 
-    def _calibration_of(self, name):
-        """Give the method by which a member is calibrated, or None."""
-        return None
-
     def _as_fitted(self, name, member):
-        """Give a member as it will be fitted, for its methods and metadata requests."""
-        method = self._calibration_of(name)
-        if method is None:
-            return member
-        wrapped = calibrated(member, method)
-        if get_config()["enable_metadata_routing"]:
-            # The wrapper hands weights on, so it wants them if what it wraps does.
-            router = MetadataRouter(owner=self).add(
-                member=member, method_mapping=MethodMapping().add(caller="fit", callee="fit")
-            )
-            wants = "sample_weight" in router.consumes("fit", ["sample_weight"])
-            wrapped.set_fit_request(sample_weight=wants)
-        return wrapped
+        """Return a member as it will be fitted, for its methods and metadata requests."""
+        return member
+
+    def _calibrate(self, name, stage, y, groups):
+        """Return the last stage of a member as it will be fitted, and why it is not the one asked for, or None."""
+        return stage, None
 
     def _check_members(self):
         """Check modalities and that each member is of the right kind."""
@@ -141,27 +177,8 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
                     f"{type(self).__name__}: modality {name!r} needs a regressor, got {type(member).__name__}."
                 )
 
-    def _route(self, sample_weight, params, others=()):
-        """Give each member its metadata; without routing, the sample weights go to all that fit."""
-        given = params if sample_weight is None else {**params, "sample_weight": sample_weight}
-        if get_config()["enable_metadata_routing"]:
-            return process_routing(self, "fit", **given)
-        parts = [*((f"modality {name!r}", name, member) for name, member in self._active_members()), *others]
-        for label, _, part in parts:
-            if sample_weight is not None and not has_fit_parameter(part, "sample_weight"):
-                remedy = (
-                    "a pipeline takes them only after sklearn.set_config(enable_metadata_routing=True), with "
-                    "set_fit_request(sample_weight=True) on the steps that want them"
-                    if isinstance(part, Pipeline)
-                    else "use another estimator, or leave the weights out"
-                )
-                raise TypeError(
-                    f"{type(self).__name__}: {label}, {type(part).__name__}, does not take sample weights; {remedy}."
-                )
-        return {key: Bunch(fit=given) for _, key, _ in parts}
-
-    def _begin(self, X, y, sample_weight, params):
-        """Check all that is given to ``fit``; give X, y and weights as they will be used."""
+    def _begin(self, X, y, sample_weight, groups, params):
+        """Check all arguments of ``fit``; return X, y, weights and groups as they will be used."""
         raise_for_params(params, self, "fit")
         self._check_members()
         X = self._fit_columns(X)
@@ -170,32 +187,73 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         self._target = ClassTarget(y) if classifier else RealTarget(y)
         if classifier:
             self.classes_ = self._target.public_classes
-        weights = None if sample_weight is None else check_sample_weight(sample_weight, np.empty(len(y)))
-        self._prior = self._target.prior(y, weights)
-        return X, y, weights
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, np.empty(len(y)), ensure_non_negative=True)
+        if groups is not None:
+            groups = column_or_1d(check_array(groups, ensure_2d=False, dtype=None, input_name="groups"))
+            check_consistent_length(X, groups)
+        self._prior = self._target.prior(y, sample_weight)
+        return Bunch(X=X, y=y, weights=sample_weight, groups=groups)
 
-    def _splits(self, X, y, routed):
-        """Give the splits of all rows, made once."""
-        cv = check_cv(self.cv, y, classifier=is_classifier(self))
-        request = routed.get("cv") if hasattr(self.cv, "split") else None
-        metadata = request.split if request else {}
-        splits = [(np.asarray(train), np.asarray(test)) for train, test in cv.split(X, y, **metadata)]
+    def _route(self, data, params, final=None):
+        """Return the metadata of each member and of the final estimator.
+
+        Without routing, weights go to all of them, and groups to those that take them.
+        """
+        metadata = {"sample_weight": data.weights, "groups": data.groups}
+        metadata = {key: values for key, values in metadata.items() if values is not None}
+        if get_config()["enable_metadata_routing"]:
+            return process_routing(self, "fit", **params, **metadata)
+        routed = {}
+        for name, member in self._active_members():
+            routed[name] = Bunch(fit=self._accepted(f"modality {name!r}", member, metadata))
+        if final is not None:
+            routed["final_estimator"] = Bunch(fit=self._accepted("final_estimator", final, metadata))
+        return routed
+
+    def _accepted(self, label, estimator, metadata):
+        """Return what ``fit`` of an estimator takes of weights and groups; raise if it takes no weights."""
+        if "sample_weight" in metadata and not has_fit_parameter(estimator, "sample_weight"):
+            remedy = (
+                "a pipeline takes them only after sklearn.set_config(enable_metadata_routing=True), with "
+                "set_fit_request(sample_weight=True) on the steps that take them"
+                if isinstance(estimator, Pipeline)
+                else "use another estimator, or leave the weights out"
+            )
+            raise TypeError(
+                f"{type(self).__name__}: {label}, {type(estimator).__name__}, does not take sample weights; {remedy}."
+            )
+        return {key: values for key, values in metadata.items() if has_fit_parameter(estimator, key)}
+
+    def _splits(self, data, routed):
+        """Return the splits of all rows, made once; with groups, no group lies on both sides of a split."""
+        owner, y = type(self).__name__, data.y
+        if data.groups is not None and (self.cv is None or isinstance(self.cv, Integral)):
+            stratified = is_classifier(self) and y.ndim == 1
+            splits = grouped_splits(5 if self.cv is None else self.cv, y, data.groups, stratified, owner)
+        else:
+            cv = check_cv(self.cv, y, classifier=is_classifier(self))
+            metadata = {} if data.groups is None else {"groups": data.groups}
+            if get_config()["enable_metadata_routing"] and hasattr(self.cv, "split"):
+                metadata = routed["cv"].split
+            splits = list(cv.split(data.X, y, **metadata))
+        splits = [tuple(map(np.asarray, split)) for split in splits]
         splits = [tuple(np.flatnonzero(rows) if rows.dtype == bool else rows for rows in split) for split in splits]
-        check_partition(splits, len(y), type(self).__name__)
+        check_partition(splits, len(y), owner)
         return splits
 
-    def _begin_progress(self, X, y, n_steps):
-        """Tell callbacks that a fit of that many steps begins; give the context of the fit."""
+    def _begin_progress(self, data, n_steps):
+        """Tell callbacks that a fit of that many steps begins; return the context of the fit."""
         progress = self._init_callback_context(max_subtasks=n_steps)
-        progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        progress.call_on_fit_task_begin(estimator=self, X=data.X, y=data.y)
         return progress
 
     def _n_member_fits(self, splits):
-        """Number of fits of members, each a step of the fit."""
+        """Return the number of fits of members, each a step of the fit."""
         return len(self._active()) * (1 + len(splits))
 
-    def _fit_members(self, X, y, weights, routed, splits, progress):
-        """Fit all members on all their rows and, given splits, on folds as well; give out-of-fold answers.
+    def _fit_members(self, data, routed, splits, progress):
+        """Fit all members on all their rows and, if there are splits, on folds; return out-of-fold answers.
 
         Returns
         -------
@@ -203,115 +261,183 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
             Out-of-fold answers of each member, NaN where it abstains; empty without splits.
 
         present : ndarray of shape (n_members, n_samples), dtype bool
-            Where each member's modality is present and, given splits, its member answered.
+            Where each member's modality is present and, if there are splits, its member answered.
         """
-        # Threads share the data, and one copy of each encoder's weights; both would be copied to processes.
-        parallel = Parallel(n_jobs=self.n_jobs, prefer="threads")
-        jobs, presents = [], []
+        jobs, masks = [], []
         for name, member in self._active_members():
-            own = self._select(X, name)
-            present = PresentRows(own, name)
-            presents.append(present)
-            numeric = not is_classifier(self) or is_regressor(member)
-            spec = MemberSpec(
-                owner=self,
-                name=name,
-                estimator=member,
-                X=own,
-                params=routed[name].fit,
-                numeric=numeric,
-                calibration=self._calibration_of(name),
-                verbose=self.verbose,
-            )
-            step = step_of(progress, f"modality {name}", member)
-            jobs.append(delayed(fit_member)(spec, y, weights, present, slice(None), self._target, step))
-            quiet = MemberSpec(**{**spec, "verbose": False})
+            X = self._select(data.X, name)
+            present = PresentRows(X, name)
+            masks.append(present.mask)
+            fit = partial(self._fit_member, name, member, X, data, routed[name].fit)
+            step = member_step(progress, f"modality {name}", member)
+            jobs.append(delayed(fit)(present, slice(None), step, verbose=self.verbose))
             method = self._method_of(name, member)
             for fold, (train, test) in enumerate(splits, start=1):
-                step = step_of(progress, f"modality {name}, fold {fold}", member)
-                job = delayed(fit_and_respond)
-                jobs.append(job(quiet, y, weights, present, train, test, method, self._target, step))
-        done = parallel(jobs)
-        step = 1 + len(splits)
-        self._members = done[::step]
-        self.estimators_ = [member.estimator for member in self._members]
-        answers = []
-        for first, member in zip(range(0, len(done), step), self._members, strict=True):
-            width = len(self._target.suffixes(self._method_of_member(member), member.numeric))
-            full = np.full((len(y), width), np.nan)
-            for (_, test), (part, _) in zip(splits, done[first + 1 : first + step], strict=True):
-                full[test] = part
-            answers.append(full)
-        self._warn_constant([[reason for _, reason in done[i + 1 : i + step]] for i in range(0, len(done), step)])
-        masks = [present.mask for present in presents]
+                step = member_step(progress, f"modality {name}, fold {fold}", member)
+                jobs.append(delayed(_fit_and_respond)(fit, X, present, train, test, method, self._target, step))
+        # Threads share the data, and one copy of each encoder's weights; processes would each copy both.
+        results = Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs)
+        stride = 1 + len(splits)
+        self._members = results[::stride]
+        folds = [results[first + 1 : first + stride] for first in range(0, len(results), stride)]
+        self._set_modalities()
+        self._warn_of_members(folds)
         if not splits:
             return [], np.array(masks)
+        answers = [
+            self._out_of_fold(member, fold, splits, len(data.y))
+            for member, fold in zip(self._members, folds, strict=True)
+        ]
         return answers, np.array([answered(mask, answer) for mask, answer in zip(masks, answers, strict=True)])
+
+    def _out_of_fold(self, member, folds, splits, n_samples):
+        """Return the answers of one member in all rows, each from the fold that left the row out."""
+        width = len(self._target.suffixes(self._method_of_member(member), member.numeric))
+        answers = np.full((n_samples, width), np.nan)
+        for (_, test), fold in zip(splits, folds, strict=True):
+            answers[test] = fold.answers
+        return answers
+
+    def _fit_member(self, name, member, X, data, params, present, rows, step, verbose=False):
+        """Fit a clone of a member on its present rows.
+
+        Parameters
+        ----------
+        name : str
+            Name of the modality.
+
+        member : estimator
+            Template.
+
+        X : Series, DataFrame or ndarray with n_samples rows
+            The columns of the modality for all rows. Rows are taken at the point of use.
+
+        data : Bunch
+            What :meth:`_begin` returned.
+
+        params : dict
+            Metadata for ``fit``, for all rows.
+
+        present : PresentRows
+            Rows to fit on.
+
+        rows : ndarray of int or slice
+            Rows whose prior stands in for a member without any row.
+
+        step : CallbackContext
+            The step of the fit that this is.
+
+        verbose : bool, default=False
+            Whether to print the time that it took.
+
+        Returns
+        -------
+        member : Member
+            The fitted member.
+        """
+        target, numeric = self._target, not is_classifier(self) or is_regressor(member)
+
+        def fit_last(stage, inputs, present):
+            empty = len(present) == 0
+            y = data.y[rows] if empty else present.take(data.y)
+            weights = data.weights
+            if weights is not None:
+                weights = weights[rows] if empty else present.take(weights)
+            prior = target.prior(y, weights)
+            labels = target.varying(y)
+            if empty or len(labels) == 0:
+                constant = "no row" if empty else "only one class"
+                dummy = target.dummy(y)
+                return dummy, Member(name, dummy, prior, constant=constant, numeric=numeric)
+            y_fit = target.to_fit(y, member)
+            if y.ndim == 1 or len(labels) == y.shape[1]:
+                labels = None
+            else:
+                y_fit = y_fit[:, labels[0]] if len(labels) == 1 else y_fit[:, labels]
+            requested = present.take_params(X, params)
+            if isinstance(stage, Pipeline):
+                requested = consumed(stage, "fit", requested)
+            final, uncalibrated = self._calibrate(name, stage, y_fit, present.take(data.groups))
+            present.call(final.fit, inputs, y_fit, **requested)
+            return final, Member(name, final, prior, labels, numeric=numeric, uncalibrated=uncalibrated)
+
+        message = f"modality {name}" if verbose else None
+        estimator, fitted, leading = fit_stages(self, member, present, X, data.y, params, step, fit_last, message)
+        if leading and estimator is fitted.estimator and not fitted.constant:
+            # Calibrated: another estimator than the member's own last stage.
+            estimator = Pipeline([*(pair for stage in leading for pair in stage.steps), ("calibrated", estimator)])
+        fitted.estimator = estimator
+        return fitted
+
+    def _set_modalities(self):
+        columns_of = {name: columns for name, _, columns in self.modalities}
+        self.modalities_ = [(member.name, member.estimator, columns_of[member.name]) for member in self._members]
 
     def _method_of_member(self, member):
         return self._method_of(member.name, dict(self._active_members())[member.name])
 
-    def _warn_constant(self, folds):
-        """Say in one warning which members are constants, in all or in some folds."""
-        found = []
-        for member, reasons in zip(self._members, folds, strict=True):
-            constant = [reason for reason in reasons if reason]
-            if member.constant:
-                found.append(f"modality {member.name!r} has {member.constant} to be fitted on")
-            elif constant:
-                found.append(
-                    f"modality {member.name!r} has {constant[0]} to be fitted on in {len(constant)} of "
-                    f"{len(reasons)} folds"
-                )
-        if found:
-            warnings.warn(
-                f"{type(self).__name__}: {'; '.join(found)}. Such a member always answers with the class "
-                "frequencies, or the mean, of the rows it has (without any: of all rows).",
-                UserWarning,
-                stacklevel=4,
+    def _warn_of_members(self, folds):
+        """Warn once of members that are constants, and once of those calibrated by another method, in any fit."""
+        constants, uncalibrated = [], []
+        for member, results in zip(self._members, folds, strict=True):
+            for attribute, lines in (("constant", constants), ("uncalibrated", uncalibrated)):
+                reason = getattr(member, attribute)
+                reasons = [getattr(result, attribute) for result in results if getattr(result, attribute)]
+                if reason:
+                    lines.append(f"modality {member.name!r} has {reason} to be fitted on")
+                elif reasons:
+                    lines.append(
+                        f"modality {member.name!r} has {reasons[0]} to be fitted on in {len(reasons)} of "
+                        f"{len(results)} folds"
+                    )
+        if constants:
+            warn(
+                f"{type(self).__name__}: {'; '.join(constants)}. Such a member always answers with the class "
+                "frequencies, or the mean, of the rows it has (without any: of all rows)."
+            )
+        if uncalibrated:
+            warn(
+                f"{type(self).__name__}: {'; '.join(uncalibrated)}, while calibration='temperature' needs 2 of each "
+                "class; such a member is calibrated by 'sigmoid'."
             )
 
     def _presents(self, X):
-        """Check X for prediction; find the present rows of each member, and warn of rows that have none."""
+        """Check X for prediction; return each member's columns and the rows that have its modality."""
         check_is_fitted(self)
         X = check_X(self, X, reset=False)
-        presents = {member.name: PresentRows(self._select(X, member.name), member.name) for member in self._members}
-        return X, presents
+        columns = [self._select(X, member.name) for member in self._members]
+        presents = [PresentRows(items, member.name) for items, member in zip(columns, self._members, strict=True)]
+        return X, columns, presents
 
-    def _respond(self, X):
-        """Ask all members; give answers, and where they are present of shape (n_members, n_samples)."""
-        X, presents = self._presents(X)
-        parallel = Parallel(n_jobs=self.n_jobs, prefer="threads")
-        answers = parallel(
-            delayed(member.respond)(
-                self._select(X, member.name), presents[member.name], self._method_of_member(member), self._target
-            )
-            for member in self._members
+    def _respond(self, X, method=None):
+        """Ask all members; return X, their answers, and where they answered of shape (n_members, n_samples)."""
+        X, columns, presents = self._presents(X)
+        answers = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(member.respond)(items, present, method or self._method_of_member(member), self._target)
+            for member, items, present in zip(self._members, columns, presents, strict=True)
         )
-        masks = [present.mask for present in presents.values()]
+        masks = [present.mask for present in presents]
         return X, answers, np.array([answered(mask, answer) for mask, answer in zip(masks, answers, strict=True)])
 
-    def _warn_absent(self, present):
+    def _warn_without_modality(self, present):
         """Warn once of rows that have no modality at all."""
         count = int((~present.any(axis=0)).sum())
         if count:
             answer = "the class frequencies" if is_classifier(self) else "the mean"
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: {count} of {present.shape[1]} rows have no modality; they are answered with "
-                f"{answer} of the training data.",
-                UserWarning,
-                stacklevel=4,
+                f"{answer} of the training data."
             )
 
-    def _takes_labels(self, *others):
-        """Say whether all members, and the other estimators given, take a target of several labels."""
+    def _takes_labels(self, *estimators):
+        """Tell whether all members, and these other estimators, take a target of several labels."""
         try:
             members = [member for _, member in self._active_members()]
-            kinds = [get_tags(estimator).classifier_tags for estimator in [*members, *others]]
+            tags = [get_tags(estimator).classifier_tags for estimator in [*members, *estimators]]
         except Exception:
-            # Tags are read before fit has said what is wrong with the parameters.
+            # Tags are read before fit has checked the parameters.
             return False
-        return all(kind is None or kind.multi_label for kind in kinds)
+        return all(classifier_tags is None or classifier_tags.multi_label for classifier_tags in tags)
 
     def _sk_visual_block_(self):
         return self._member_block()
@@ -321,17 +447,45 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         try:
             members = [member_tags(member) for _, member in self._active_members()]
         except Exception:
-            # Tags are read before fit has said what is wrong with the parameters.
+            # Tags are read before fit has checked the parameters.
             return tags
         tags.input_tags.allow_nan = all(member.input_tags.allow_nan for member in members)
         tags.input_tags.string = any(member.input_tags.string for member in members)
-        # Of a classifier this would mean several targets of several classes each.
-        several = not isinstance(self, ClassifierMixin)
-        tags.target_tags.multi_output = several and all(member.target_tags.multi_output for member in members)
+        # A classifier's multi_output would mean several targets of several classes each.
+        is_regression = not isinstance(self, ClassifierMixin)
+        tags.target_tags.multi_output = is_regression and all(member.target_tags.multi_output for member in members)
         tags.transformer_tags.preserves_dtype = []
         return tags
 
 
+def _fit_and_respond(fit, X, present, train, test, method, target, step):
+    """Fit a member on the present rows of a fold; return its answers in the rows left out, and what is odd about it."""
+    member = fit(present.within(train), train, step)
+    answers = member.respond(X, present.within(test), method, target)[test]
+    return Bunch(answers=answers, constant=member.constant, uncalibrated=member.uncalibrated)
+
+
 def answered(mask, answer):
-    """Take out of a member's present rows those that its own encoder could not read: NaN throughout."""
+    """Return the rows in which a member answered: those of the mask, less those in which its answer is all NaN."""
     return mask & ~np.isnan(answer).all(axis=1)
+
+
+def grouped_splits(n_splits, y, groups, stratified, owner):
+    """Return splits that keep each group on one side, ``stratified`` with the shares of classes that groups allow."""
+    n_groups = len(np.unique(groups))
+    if n_groups < n_splits:
+        raise ValueError(
+            f"{owner}: {n_splits} folds need at least {n_splits} groups, got {n_groups} in groups; use a smaller cv."
+        )
+    splitter = StratifiedGroupKFold(n_splits) if stratified else GroupKFold(n_splits)
+    return list(splitter.split(np.zeros(len(y)), y, groups))
+
+
+def check_partition(splits, n_samples, owner):
+    """Raise unless every row is left out exactly once."""
+    left_out = np.sort(np.concatenate([test for _, test in splits]))
+    if not np.array_equal(left_out, np.arange(n_samples)):
+        raise ValueError(
+            f"{owner}: cv must leave out every row exactly once, as KFold does, but its {len(splits)} splits leave "
+            f"out {len(np.unique(left_out))} of {n_samples} rows, {len(left_out)} times in all."
+        )

@@ -14,7 +14,7 @@ _EPS = np.finfo(float).eps
 
 
 def row_weights(weights, present):
-    """Give each member's share in each row, of shape (n_members, n_samples).
+    """Return each member's share in each row, of shape (n_members, n_samples).
 
     Members that abstain get 0 and the others sum to 1; where all that are present have weight 0, they
     count equally. Columns of rows without any member are 0.
@@ -27,18 +27,18 @@ def row_weights(weights, present):
 
 
 def _spread(shares, P):
-    """Give shares the number of dimensions of P."""
+    """Return shares with as many dimensions as P."""
     return shares.reshape(shares.shape + (1,) * (P.ndim - 2))
 
 
 def mean(P, shares):
-    """Weighted mean over the members that are present."""
+    """Return the weighted mean over the members that are present."""
     shares = _spread(shares, P)
     return np.where(shares > 0, shares * P, 0).sum(axis=0)
 
 
 def median(P, shares):
-    """Weighted median over the members that are present; midway where the weights are cut in half exactly."""
+    """Return the weighted median over the members that are present; the midpoint where both halves weigh the same."""
     shares = np.broadcast_to(_spread(shares, P), P.shape)
     values = np.where(shares > 0, P, np.inf)
     order = np.argsort(values, axis=0)
@@ -50,29 +50,28 @@ def median(P, shares):
 
 
 def largest(P, shares):
-    """Largest weighted probability of each class."""
+    """Return the largest weighted probability of each class."""
     shares = _spread(shares, P)
     return np.where(shares > 0, shares * P, 0).max(axis=0)
 
 
 def borda(P, shares):
-    """Weighted mean of each class's rank, 0 for the last, with ties sharing their ranks."""
+    """Return the weighted mean of each class's rank, 0 for the last; ties get their mean rank."""
     return mean(np.where(np.isnan(P), np.nan, rankdata(np.nan_to_num(P), axis=-1) - 1), shares)
 
 
 def log_ratios(P, present, member_priors):
-    """Give log P(class | member) - log P(class), 0 where a member abstains or has never seen the class."""
+    """Return log P(class | member) - log P(class), 0 where a member abstains or has never seen the class."""
     priors = np.maximum(member_priors, _EPS)[:, None]
     ratios = np.log(np.maximum(np.nan_to_num(P), _EPS)) - np.log(priors)
     return np.where(_spread(present, P) & (member_priors[:, None] > 0), ratios, 0)
 
 
 def product(ratios, shares, prior, sharpness=1.0):
-    """Log of the product of experts: log prior + sum of exponent times log ratio.
+    """Return the log of the product of experts: log prior + sum of exponent times log ratio.
 
-    Shares of sum 1 become exponents by their effective number 1 / sum(share^2): 1 for members that count
-    equally, whatever their number, and the same with a member of share 0 as without it. ``sharpness``
-    multiplies them all.
+    The exponents are share / sum(share^2). They are 1 for members that count equally, whatever their number, and a
+    member of share 0 changes no other exponent. ``sharpness`` multiplies all of them.
     """
     squares = (shares**2).sum(axis=0)
     exponents = np.divide(shares, squares, out=np.zeros(shares.shape), where=squares > 0)
@@ -84,7 +83,7 @@ def _pool(ratios, exponents, prior):
 
 
 def normalise(scores, prior):
-    """Make classes sum to 1; rows of zeros become the prior."""
+    """Return scores that sum to 1 over the classes; rows of zeros become the prior."""
     total = scores.sum(axis=-1, keepdims=True)
     return np.where(total > 0, scores / np.where(total > 0, total, 1), prior)
 
@@ -95,7 +94,7 @@ def combine(rule, P, present, weights, member_priors, prior, sharpness=1.0):
     Parameters
     ----------
     rule : {"soft", "hard", "product", "max", "median", "rank"}
-        How. ``"hard"`` takes votes as ``P``.
+        Rule. For ``"hard"``, ``P`` holds votes.
 
     P : ndarray of shape (n_members, n_samples, n_labels, n_classes)
         Members' probabilities or votes, NaN where they abstain.
@@ -143,7 +142,7 @@ def learn_weights(loss_and_gradient, n_members, able):
     Parameters
     ----------
     loss_and_gradient : callable
-        Gives the loss and its gradient of shape (n_members,) at weights.
+        Function of the weights that returns the loss and its gradient of shape (n_members,).
 
     n_members : int
         Number of weights.
@@ -161,15 +160,15 @@ def learn_weights(loss_and_gradient, n_members, able):
     if able.sum() == 1:
         return start
 
-    def restricted(part):
+    def loss_of_able(able_weights):
         weights = np.zeros(n_members)
-        weights[able] = part
+        weights[able] = able_weights
         loss, gradient = loss_and_gradient(weights)
         return loss, gradient[able]
 
-    # Weights of exactly 0 would leave rows without any weight, where the loss is not defined.
-    found = minimize(
-        restricted,
+    # Bounded above 0: a row whose members all have weight 0 has no loss.
+    optimum = minimize(
+        loss_of_able,
         start[able],
         jac=True,
         method="SLSQP",
@@ -178,12 +177,12 @@ def learn_weights(loss_and_gradient, n_members, able):
         options={"maxiter": 200, "ftol": 1e-9},
     )
     weights = np.zeros(n_members)
-    weights[able] = np.where(found.x > 1e-6, found.x, 0)
-    return weights / weights.sum() if np.isfinite(found.x).all() and weights.any() else start
+    weights[able] = np.where(optimum.x > 1e-6, optimum.x, 0)
+    return weights / weights.sum() if np.isfinite(optimum.x).all() and weights.any() else start
 
 
 def squared_error(P, truth, present, sample_weight):
-    """Mean squared error of the weighted mean, as a function of the weights.
+    """Return the mean squared error of the weighted mean, as a function of the weights.
 
     Parameters
     ----------
@@ -197,7 +196,7 @@ def squared_error(P, truth, present, sample_weight):
         Where members answer.
 
     sample_weight : ndarray of shape (n_samples,)
-        Weights of the rows; 0 where nobody answers.
+        Weights of the rows; 0 where no member answers.
     """
     axes = tuple(range(2, P.ndim))
     total = sample_weight.sum()
@@ -216,7 +215,7 @@ def squared_error(P, truth, present, sample_weight):
 
 
 def log_loss_of_mean(P, codes, present, sample_weight):
-    """Log loss of the weighted mean of probabilities, as a function of the weights; convex if all are present."""
+    """Return the log loss of the mean of probabilities, as a function of the weights; convex if all are present."""
     true = np.take_along_axis(np.nan_to_num(P), codes[None, :, :, None], axis=-1)[..., 0]
     total = sample_weight.sum()
 
@@ -231,12 +230,12 @@ def log_loss_of_mean(P, codes, present, sample_weight):
 
 
 def log_loss_of_product(ratios, codes, prior, sample_weight):
-    """Log loss of the product of experts, as a convex function of the exponents.
+    """Return the log loss of the product of experts, as a convex function of the exponents.
 
     Parameters
     ----------
     ratios : ndarray of shape (n_members, n_samples, n_labels, n_classes)
-        What ``log_ratios`` gives.
+        What ``log_ratios`` returns.
 
     codes : ndarray of int of shape (n_samples, n_labels)
         Positions of the true classes.
@@ -245,7 +244,7 @@ def log_loss_of_product(ratios, codes, prior, sample_weight):
         Frequencies of classes in all rows.
 
     sample_weight : ndarray of shape (n_samples,)
-        Weights of the rows; 0 where nobody answers.
+        Weights of the rows; 0 where no member answers.
     """
     true = np.take_along_axis(ratios, codes[None, :, :, None], axis=-1)[..., 0]
     total = sample_weight.sum()
@@ -261,13 +260,13 @@ def log_loss_of_product(ratios, codes, prior, sample_weight):
 
 
 def learn_exponents(loss_and_gradient, n_members):
-    """Minimise a loss over exponents from 0 to 100; give weights of sum 1, and the sharpness.
+    """Minimise a loss over exponents from 0 to 100; return weights of sum 1, and the sharpness.
 
-    The experts of a product may be too sure of themselves, or repeat each other, so that the sum
-    of their exponents has to be learned like the proportions.
+    Experts may be overconfident or repeat each other, so the sum of the exponents is learned as well as their
+    proportions.
     """
-    found = minimize(loss_and_gradient, np.ones(n_members), jac=True, method="L-BFGS-B", bounds=[(0, 100)] * n_members)
-    exponents = found.x
+    bounds = [(0, 100)] * n_members
+    exponents = minimize(loss_and_gradient, np.ones(n_members), jac=True, method="L-BFGS-B", bounds=bounds).x
     if not exponents.any():
         return np.full(n_members, 1 / n_members), 0.0
     return exponents / exponents.sum(), (exponents**2).sum() / exponents.sum()

@@ -1,13 +1,201 @@
 """Stacking over modalities: a final estimator learns from out-of-fold answers of the members."""
 
+from numbers import Integral
+from typing import Any, Literal, Self
+
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regressor
+from numpy.typing import ArrayLike
+from sklearn import get_config
+from sklearn.base import ClassifierMixin, RegressorMixin, clone, is_classifier, is_regressor
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Bunch
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._sklearn import StrOptions, fit_context
-from ._stacking_base import METHODS, ModalityStacking, final_has
+from .._composition import propagated
+from .._sklearn import HasMethods, StrOptions, VisualBlock, fit_context
+from .._typing import Modalities, Table
+from ._base import DecisionComposition, Member
+from ._passthrough import Columns, Features
+
+_METHODS = ("predict_proba", "decision_function", "predict")
+
+
+def _final_has(method):
+    """Return a check of whether the final estimator, fitted or not, has a method."""
+
+    def check(self):
+        final = getattr(self, "final_estimator_", self.final_estimator)
+        return hasattr(self._default_final() if final is None else final, method)
+
+    return check
+
+
+class ModalityStacking(DecisionComposition):
+    """Base of the stackers: the matrix that the final estimator sees, and how that is fitted."""
+
+    _parameter_constraints: dict = {
+        "modalities": [list, tuple],
+        "final_estimator": [HasMethods(["fit", "predict"]), None],
+        "cv": ["cv_object", StrOptions({"prefit"})],
+        "passthrough": ["boolean", HasMethods(["fit", "transform"])],
+        "n_jobs": [Integral, None],
+        "verbose": ["boolean"],
+    }
+
+    def _fit(self, X, y, sample_weight, groups, params):
+        data = self._begin(X, y, sample_weight, groups, params)
+        final = clone(self._final())
+        self._check_final(final)
+        self._methods = {name: self._method_name(name, member) for name, member in self._active_members()}
+        routed = self._route(data, params, final)
+        prefit = isinstance(self.cv, str)
+        splits = () if prefit else self._splits(data, routed)
+        features = None if isinstance(self.passthrough, bool) else Features(self.passthrough)
+        folds = () if features is None else features.folds_of(splits)
+        n_final_steps = 1 if features is None else 2 + len(folds)
+        progress = self._begin_progress(data, n_final_steps + (0 if prefit else self._n_member_fits(splits)))
+        if prefit:
+            self._use_prefit(data)
+            _, answers, present = self._respond(data.X)
+        else:
+            answers, present = self._fit_members(data, routed, splits, progress)
+
+        self._fills = [self._fill(member, answer) for member, answer in zip(self._members, answers, strict=True)]
+        # Fixed here: data without gaps at fit gets no indicator at predict.
+        self._indicated = np.flatnonzero(~present.all(axis=1))
+        if not present.any():
+            raise ValueError(
+                f"{type(self).__name__}: all {len(data.y)} rows have no modality; there is nothing to learn."
+            )
+        meta = self._join(answers, present, self._fit_passthrough(data, routed, features, folds, progress))
+        self._fit_final(final, meta, data.y, present.any(axis=0), routed["final_estimator"].fit, progress)
+        progress.call_on_fit_task_end(estimator=self, X=data.X, y=data.y)
+        return self
+
+    def _fit_final(self, final, meta, y, present, params, progress):
+        """Fit the final estimator on the rows that have any modality; the others are answered with the prior."""
+        rows = slice(None) if present.all() else np.flatnonzero(present)
+        params = {
+            key: np.asarray(values)[rows] if np.ndim(values) and len(values) == len(y) else values
+            for key, values in params.items()
+        }
+        if is_classifier(self) and y.ndim == 1 and len(np.unique(y[rows])) == 1:
+            final, params = DummyClassifier(), {}
+        with propagated(progress.subcontext(task_name="final estimator"), self, final):
+            self.final_estimator_ = final.fit(meta[rows], y[rows], **params)
+
+    def _final(self):
+        return self._default_final() if self.final_estimator is None else self.final_estimator
+
+    def _use_prefit(self, data):
+        """Use fitted members as they are."""
+        self._members = []
+        for name, member in self._active_members():
+            check_is_fitted(member)
+            numeric = not is_classifier(self) or is_regressor(member)
+            self._members.append(Member(name, member, self._prior, numeric=numeric))
+        _, _, presents = self._presents(data.X)
+        for member, present in zip(self._members, presents, strict=True):
+            if len(present):
+                weights = None if data.weights is None else present.take(data.weights)
+                member.prior = self._target.prior(present.take(data.y), weights)
+        self._set_modalities()
+
+    def _fill(self, member, answer):
+        """Return the answer that stands for a member where it abstains: its prior, or the mean of its scores."""
+        if self._methods[member.name] == "decision_function" and not np.isnan(answer).all():
+            return np.nanmean(answer, axis=0)
+        return self._target.prior_answer(member.prior, self._methods[member.name], member.numeric)
+
+    def _join(self, answers, present, extra):
+        """Return answers, indicators and passed-through features side by side, without gaps."""
+        columns = []
+        for member, answer, fill, mask in zip(self._members, answers, self._fills, present, strict=True):
+            filled = np.where(mask[:, None], answer, fill)
+            # One of two probabilities determines the other.
+            columns.append(filled[:, 1:] if self._drops_first(member) else filled)
+        columns.append((~present[self._indicated]).T.astype(float))
+        if extra is not None:
+            columns.append(extra)
+        return np.hstack(columns)
+
+    def _drops_first(self, member):
+        return self._methods[member.name] == "predict_proba" and self._target.binary
+
+    def _fit_passthrough(self, data, routed, features, folds, progress):
+        self._extra = features
+        if self.passthrough is False:
+            return None
+        if self.passthrough is True:
+            positions = sorted({position for name in self._active() for position in self._columns[name][0]})
+            by_name = hasattr(self, "feature_names_in_")
+            names = self.feature_names_in_ if by_name else [f"x{i}" for i in range(self.n_features_in_)]
+            self._extra = Columns(data.X, positions, names, by_name)
+            return self._extra.transform(data.X)
+        request = Bunch(fit={}, transform={}, fit_transform={})
+        request.update(routed.get("passthrough", {}))
+        if not get_config()["enable_metadata_routing"] and has_fit_parameter(self.passthrough, "groups"):
+            request.fit = request.fit_transform = {} if data.groups is None else {"groups": data.groups}
+        return features.fit_transform(data.X, data.y, request, folds, self, progress)
+
+    def _meta(self, X):
+        X, answers, present = self._respond(X)
+        extra = None if self._extra is None else self._extra.transform(X)
+        return self._join(answers, present, extra), present
+
+    def transform(self, X: Table) -> np.ndarray:
+        """Return the features that the final estimator sees.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features_out)
+            Answers of the members, indicators of missing modalities, passed-through features.
+        """
+        return self._meta(X)[0]
+
+    def _output_names(self):
+        names = []
+        for member in self._members:
+            suffixes = self._target.suffixes(self._methods[member.name], member.numeric)
+            suffixes = suffixes[1:] if self._drops_first(member) else suffixes
+            names.extend(member.name if suffix is None else f"{member.name}__{suffix}" for suffix in suffixes)
+        names.extend(f"missingindicator__{self._members[position].name}" for position in self._indicated)
+        if self._extra is not None:
+            names.extend(f"passthrough__{name}" for name in self._extra.names)
+        return names
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Get the routing of metadata to the members, ``cv``, ``passthrough`` and the final estimator.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            Routing information.
+        """
+        router = super().get_metadata_routing()
+        router.add(final_estimator=self._final(), method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+        if not isinstance(self.passthrough, bool):
+            callee = "fit_transform" if hasattr(self.passthrough, "fit_transform") else "fit"
+            router.add(passthrough=self.passthrough, method_mapping=MethodMapping().add(caller="fit", callee=callee))
+        return router
+
+    def _method_of(self, name, member):
+        return self._methods[name]
+
+    def _sk_visual_block_(self):
+        last = VisualBlock("parallel", [self._final()], names=["final_estimator"], dash_wrapped=False)
+        return VisualBlock("serial", (self._member_block(), last), dash_wrapped=False)
 
 
 class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
@@ -32,8 +220,8 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 
     cv : int, splitter, iterable, "prefit" or None, default=None
         Splits of all rows, as in :class:`~sklearn.model_selection.GridSearchCV`; each row is left out
-        exactly once. ``"prefit"`` takes members that are fitted already, as they are; then X must not be the
-        data that they were fitted on.
+        exactly once. With ``groups`` in ``fit``, a number makes folds that keep groups together. ``"prefit"`` takes
+        members that are fitted already, as they are; then X must not be the data that they were fitted on.
 
     stack_method : {"auto", "predict_proba", "decision_function", "predict"}, default="auto"
         What members are asked. ``"auto"`` takes the first of these that a member has.
@@ -45,8 +233,9 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
         cells are replaced by their column's mean.
 
     n_jobs : int or None, default=None
-        Number of fits at the same time. None means 1. They run in threads, which share the data and the
-        weights of encoders; a ``joblib.parallel_config(backend="loky")`` changes that.
+        Number of jobs over modalities and folds. None means 1 unless in a :obj:`joblib.parallel_config` context, -1
+        all processors. Jobs are threads, which share the data and the weights of encoders, unless such a context
+        says otherwise.
 
     verbose : bool, default=False
         Whether to say which modality is being fitted on all rows, and how long it took.
@@ -56,10 +245,10 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
     classes_ : ndarray of shape (n_classes,) or list of ndarray
         Classes in all rows; for several labels, one array per label.
 
-    estimators_ : list of estimators
+    modalities_ : list of (str, estimator, columns)
         The members fitted on all their rows, without what is dropped.
 
-    named_estimators_ : Bunch
+    named_modalities_ : Bunch
         The fitted members by name.
 
     final_estimator_ : classifier
@@ -131,19 +320,19 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 
     _parameter_constraints: dict = {
         **ModalityStacking._parameter_constraints,
-        "stack_method": [StrOptions({"auto", *METHODS})],
+        "stack_method": [StrOptions({"auto", *_METHODS})],
     }
 
     def __init__(
         self,
-        modalities,
-        final_estimator=None,
+        modalities: Modalities,
+        final_estimator: Any = None,
         *,
-        cv=None,
-        stack_method="auto",
-        passthrough=False,
-        n_jobs=None,
-        verbose=False,
+        cv: Any = None,
+        stack_method: Literal["auto", "predict_proba", "decision_function", "predict"] = "auto",
+        passthrough: Any = False,
+        n_jobs: int | None = None,
+        verbose: bool = False,
     ):
         self.modalities = modalities
         self.final_estimator = final_estimator
@@ -154,7 +343,15 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(
+        self,
+        X: Table,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        **params,
+    ) -> Self:
         """Fit the final estimator on out-of-fold answers, and the members on all their rows.
 
         Parameters
@@ -166,24 +363,29 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
             Classes, or a matrix of 0 and 1.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, for the members and the final estimator. Those that are pipelines need
+            Weights of the rows, not negative, for the members and the final estimator. Those that are pipelines need
             ``sklearn.set_config(enable_metadata_routing=True)``.
 
+        groups : array-like of shape (n_samples,), default=None
+            Groups of rows that belong together, such as near-duplicates or the recordings of one person: the final
+            estimator learns from folds that have no group in common with the rows that a member is fitted on. With
+            ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
+
         **params : dict
-            Metadata that members, ``cv``, ``passthrough`` or the final estimator request, such as ``groups``;
-            needs ``sklearn.set_config(enable_metadata_routing=True)``.
+            Metadata that members, ``cv``, ``passthrough`` or the final estimator request; needs
+            ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
         self : ModalityStackingClassifier
             The fitted stacker.
         """
-        self._fit(X, y, sample_weight, params)
+        self._fit(X, y, sample_weight, groups, params)
         self.stack_method_ = list(self._methods.values())
         return self
 
-    @available_if(final_has("predict"))
-    def predict(self, X):
+    @available_if(_final_has("predict"))
+    def predict(self, X: Table) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -197,15 +399,15 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
             Classes.
         """
         meta, present = self._meta(X)
-        self._warn_absent(present)
+        self._warn_without_modality(present)
         y = np.asarray(self.final_estimator_.predict(meta))
         if not present.any(axis=0).all():
             y = y.copy()
             y[~present.any(axis=0)] = self._target.decode(np.argmax(self._prior, axis=1)[None])
         return y
 
-    @available_if(final_has("predict_proba"))
-    def predict_proba(self, X):
+    @available_if(_final_has("predict_proba"))
+    def predict_proba(self, X: Table) -> np.ndarray | list[np.ndarray]:
         """Predict probabilities of the classes, if the final estimator does.
 
         Parameters
@@ -221,9 +423,9 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
         proba = self._final_answer(X, "predict_proba")
         return self._target.public_proba(self._target.cube(proba, "predict_proba"))
 
-    @available_if(final_has("decision_function"))
-    def decision_function(self, X):
-        """Give the scores of the classes, if the final estimator does.
+    @available_if(_final_has("decision_function"))
+    def decision_function(self, X: Table) -> np.ndarray:
+        """Return the scores of the classes, if the final estimator has them.
 
         Parameters
         ----------
@@ -240,12 +442,12 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 
     def _final_answer(self, X, method):
         meta, present = self._meta(X)
-        self._warn_absent(present)
+        self._warn_without_modality(present)
         answers = getattr(self.final_estimator_, method)(meta)
         answers = self._target.align(answers, self.final_estimator_, method)
-        absent = ~present.any(axis=0)
-        if absent.any():
-            answers = np.where(absent[:, None], self._target.prior_answer(self._prior, method), answers)
+        silent = ~present.any(axis=0)
+        if silent.any():
+            answers = np.where(silent[:, None], self._target.prior_answer(self._prior, method), answers)
         return answers
 
     def _default_final(self):
@@ -258,10 +460,10 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
             raise ValueError(f"{type(self).__name__}: final_estimator must be a classifier, got {final!r}.")
 
     def _method_name(self, name, member):
-        wanted = METHODS if self.stack_method == "auto" else (self.stack_method,)
+        methods = _METHODS if self.stack_method == "auto" else (self.stack_method,)
         if is_regressor(member):
-            wanted = ("predict",)
-        for method in wanted:
+            methods = ("predict",)
+        for method in methods:
             if hasattr(member, method):
                 return method
         raise ValueError(
@@ -271,8 +473,7 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        final = self._default_final() if self.final_estimator is None else self.final_estimator
-        tags.classifier_tags.multi_label = self._takes_labels(final)
+        tags.classifier_tags.multi_label = self._takes_labels(self._final())
         return tags
 
 
@@ -293,12 +494,13 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
           :class:`~sklearn.compose.ColumnTransformer`. Two modalities may select the same columns.
 
     final_estimator : regressor or None, default=None
-        Regressor that combines the predictions. None means :class:`~sklearn.linear_model.RidgeCV`.
+        Regressor that combines the predictions. None means :class:`~sklearn.linear_model.RidgeCV` after a
+        :class:`~sklearn.preprocessing.StandardScaler`, so that the unit of y makes no difference.
 
     cv : int, splitter, iterable, "prefit" or None, default=None
         Splits of all rows, as in :class:`~sklearn.model_selection.GridSearchCV`; each row is left out
-        exactly once. ``"prefit"`` takes members that are fitted already, as they are; then X must not be the
-        data that they were fitted on.
+        exactly once. With ``groups`` in ``fit``, a number makes folds that keep groups together. ``"prefit"`` takes
+        members that are fitted already, as they are; then X must not be the data that they were fitted on.
 
     passthrough : bool or transformer, default=False
         What the final estimator sees besides the predictions: nothing; True, the numeric columns of
@@ -307,18 +509,19 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
         cells are replaced by their column's mean.
 
     n_jobs : int or None, default=None
-        Number of fits at the same time. None means 1. They run in threads, which share the data and the
-        weights of encoders; a ``joblib.parallel_config(backend="loky")`` changes that.
+        Number of jobs over modalities and folds. None means 1 unless in a :obj:`joblib.parallel_config` context, -1
+        all processors. Jobs are threads, which share the data and the weights of encoders, unless such a context
+        says otherwise.
 
     verbose : bool, default=False
         Whether to say which modality is being fitted on all rows, and how long it took.
 
     Attributes
     ----------
-    estimators_ : list of regressors
+    modalities_ : list of (str, regressor, columns)
         The members fitted on all their rows, without what is dropped.
 
-    named_estimators_ : Bunch
+    named_modalities_ : Bunch
         The fitted members by name.
 
     final_estimator_ : regressor
@@ -366,7 +569,16 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
 
     _parameter_constraints: dict = {**ModalityStacking._parameter_constraints}
 
-    def __init__(self, modalities, final_estimator=None, *, cv=None, passthrough=False, n_jobs=None, verbose=False):
+    def __init__(
+        self,
+        modalities: Modalities,
+        final_estimator: Any = None,
+        *,
+        cv: Any = None,
+        passthrough: Any = False,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ):
         self.modalities = modalities
         self.final_estimator = final_estimator
         self.cv = cv
@@ -375,7 +587,15 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(
+        self,
+        X: Table,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        **params,
+    ) -> Self:
         """Fit the final estimator on out-of-fold predictions, and the members on all their rows.
 
         Parameters
@@ -387,21 +607,26 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
             Target.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, for the members and the final estimator. Those that are pipelines need
+            Weights of the rows, not negative, for the members and the final estimator. Those that are pipelines need
             ``sklearn.set_config(enable_metadata_routing=True)``.
 
+        groups : array-like of shape (n_samples,), default=None
+            Groups of rows that belong together, such as near-duplicates or the recordings of one person: the final
+            estimator learns from folds that have no group in common with the rows that a member is fitted on. With
+            ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
+
         **params : dict
-            Metadata that members, ``cv``, ``passthrough`` or the final estimator request, such as ``groups``;
-            needs ``sklearn.set_config(enable_metadata_routing=True)``.
+            Metadata that members, ``cv``, ``passthrough`` or the final estimator request; needs
+            ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
         self : ModalityStackingRegressor
             The fitted stacker.
         """
-        return self._fit(X, y, sample_weight, params)
+        return self._fit(X, y, sample_weight, groups, params)
 
-    def predict(self, X):
+    def predict(self, X: Table) -> np.ndarray:
         """Predict numbers.
 
         Parameters
@@ -415,16 +640,27 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
             Predictions.
         """
         meta, present = self._meta(X)
-        self._warn_absent(present)
+        self._warn_without_modality(present)
         y = np.asarray(self.final_estimator_.predict(meta))
-        absent = ~present.any(axis=0)
-        if absent.any():
+        silent = ~present.any(axis=0)
+        if silent.any():
             y = np.array(y, dtype=float)
-            y[absent] = self._prior[0] if y.ndim == 1 else self._prior
+            y[silent] = self._prior[0] if y.ndim == 1 else self._prior
         return y
 
     def _default_final(self):
-        return RidgeCV()
+        # Scaled, as a ridge's penalty on predictions would depend on the unit of y.
+        ridge, scaler = RidgeCV(), StandardScaler()
+        if get_config()["enable_metadata_routing"]:
+            ridge.set_fit_request(sample_weight=True)
+            scaler.set_fit_request(sample_weight=True)
+        return make_pipeline(scaler, ridge)
+
+    def _accepted(self, label, estimator, metadata):
+        if label == "final_estimator" and self.final_estimator is None:
+            weights = metadata.get("sample_weight")
+            return {} if weights is None else {f"{step}__sample_weight": weights for step in estimator.named_steps}
+        return super()._accepted(label, estimator, metadata)
 
     def _check_final(self, final):
         if not is_regressor(final):

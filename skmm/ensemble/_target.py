@@ -1,4 +1,4 @@
-"""What y is (classes, several labels, numbers), and how answers of members line up with it.
+"""What y is (classes, several labels, numbers), and how answers of members are aligned with it.
 
 The answers of one member to one method are a matrix with one row per sample. Its columns depend on the
 target and the method alone, never on the classes that the member happened to see:
@@ -18,7 +18,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 
 
 def weighted_mean(values, sample_weight=None):
-    """Mean over rows; weights that are all zero count as none."""
+    """Return the mean over rows; weights that are all zero count as none."""
     if sample_weight is not None and not np.any(sample_weight):
         sample_weight = None
     return np.average(values, axis=0, weights=sample_weight)
@@ -48,7 +48,7 @@ class ClassTarget:
         return not self.multilabel and len(self.classes[0]) == 2
 
     def encode(self, y):
-        """Give positions in the classes, of shape (n_samples, n_labels)."""
+        """Return positions in the classes, of shape (n_samples, n_labels)."""
         if self.multilabel:
             return np.asarray(y).astype(int)
         classes, y = self.classes[0], np.asarray(y)
@@ -62,19 +62,23 @@ class ClassTarget:
         return codes[:, None]
 
     def decode(self, codes):
-        """Give the classes at positions of shape (n_samples, n_labels)."""
-        return codes if self.multilabel else self.classes[0][codes[:, 0]]
+        """Return the classes at positions of shape (n_samples, n_labels)."""
+        return codes if self.multilabel else self.decode_column(codes[:, 0])
+
+    def decode_column(self, codes):
+        """Return the classes at positions of shape (n_samples,), of one label."""
+        return codes if self.multilabel else self.classes[0][codes]
 
     def one_hot(self, codes):
-        """Give 1 at each position, of shape (n_samples, n_labels, n_classes)."""
+        """Return 1 at each position and 0 elsewhere, of shape (n_samples, n_labels, n_classes)."""
         return np.eye(len(self.classes[0]))[codes]
 
     def prior(self, y, sample_weight=None):
-        """Give the frequencies of the classes, of shape (n_labels, n_classes)."""
+        """Return the frequencies of the classes, of shape (n_labels, n_classes)."""
         return weighted_mean(self.one_hot(self.encode(y)), sample_weight)
 
     def prior_answer(self, prior, method, numeric=False):
-        """Give the answer of one that knows the prior only, of shape (n_columns,)."""
+        """Return the answer that the prior alone gives, of shape (n_columns,)."""
         if numeric:
             return prior @ np.arange(prior.shape[1])
         if method == "predict":
@@ -98,11 +102,11 @@ class ClassTarget:
         return answers[:, None, :]
 
     def public_proba(self, cube):
-        """Give probabilities as ``predict_proba`` does: a matrix, or for several labels a list of matrices."""
+        """Return probabilities as ``predict_proba`` does: a matrix, or for several labels a list of matrices."""
         return [cube[:, label] for label in range(cube.shape[1])] if self.multilabel else cube[:, 0]
 
     def suffixes(self, method, numeric=False):
-        """Give what distinguishes the columns of one member; None if there is one without a class of its own."""
+        """Return what tells the columns of one member apart; None for a single column that stands for no class."""
         if self.multilabel:
             return [str(label) for label in range(len(self.classes))]
         if method == "predict" or numeric:
@@ -113,21 +117,21 @@ class ClassTarget:
         return [str(label) for label in classes]
 
     def to_fit(self, y, member):
-        """Give y as a member wants it: a regressor gets the positions of the classes."""
+        """Return y as a member is fitted on it: a regressor gets the positions of the classes."""
         return self.encode(y)[:, 0] if is_regressor(member) and not self.multilabel else y
 
     def varying(self, y):
-        """Give the positions of the labels that have more than one class in these rows."""
+        """Return the positions of the labels that have more than one class in these rows."""
         if self.multilabel:
             return np.flatnonzero(y.min(axis=0) != y.max(axis=0))
         return np.flatnonzero([np.any(y != y[0])])
 
-    def stand_in(self, y):
-        """Give a fitted estimator that always answers with the prior of y."""
+    def dummy(self, y):
+        """Return a fitted estimator that always answers with the prior of y."""
         return DummyClassifier(strategy="prior").fit(np.zeros((len(y), 1)), y)
 
     def align(self, answers, estimator, method, labels=None, prior=None):
-        """Line up what a fitted estimator answered with the classes of all rows.
+        """Return the answers of a fitted estimator, lined up with the classes of all rows.
 
         Parameters
         ----------
@@ -149,7 +153,7 @@ class ClassTarget:
         Returns
         -------
         aligned : ndarray of shape (n_samples, n_columns)
-            Columns as the module's table says. A class that the estimator does not know has
+            Columns as in the table of this module. A class that the estimator has not seen has
             probability 0, and the lowest score of the row.
         """
         if not self.multilabel:
@@ -166,27 +170,27 @@ class ClassTarget:
         return aligned
 
     def _align_classes(self, answers, estimator, method):
-        classes, known = self.classes[0], np.asarray(getattr(estimator, "classes_", self.classes[0]))
+        classes, seen = self.classes[0], np.asarray(getattr(estimator, "classes_", self.classes[0]))
         if method == "decision_function" and answers.ndim == 1:
-            if np.array_equal(known, classes):
+            if np.array_equal(seen, classes):
                 return answers[:, None]
             answers = np.column_stack([-answers, answers])
-        if np.array_equal(known, classes):
+        if np.array_equal(seen, classes):
             return answers
-        if answers.shape[1] != len(known):
+        if answers.shape[1] != len(seen):
             raise ValueError(
-                f"{type(estimator).__name__}.{method} gave {answers.shape[1]} columns for {len(known)} classes, "
+                f"{type(estimator).__name__}.{method} gave {answers.shape[1]} columns for {len(seen)} classes, "
                 "so they cannot be told apart; for SVC use decision_function_shape='ovr'."
             )
-        here = np.isin(known, classes)
+        in_target = np.isin(seen, classes)
         lowest = answers.min(axis=1, keepdims=True) if method == "decision_function" else 0
         aligned = np.zeros((len(answers), len(classes)), dtype=answers.dtype) + lowest
-        aligned[:, np.searchsorted(classes, known[here])] = answers[:, here]
+        aligned[:, np.searchsorted(classes, seen[in_target])] = answers[:, in_target]
         return aligned[:, 1:] if method == "decision_function" and self.binary else aligned
 
 
 def _label_columns(answers, estimator, single=False):
-    """Give one column per label; an estimator of a single label was fitted on its 0 and 1 as two classes."""
+    """Return one column per label; an estimator of a ``single`` label has the classes 0 and 1."""
     if isinstance(answers, list):
         columns = [
             answer[:, list(classes).index(1)] if 1 in classes else np.zeros(len(answer))
@@ -212,33 +216,33 @@ class RealTarget:
         self.n_outputs = None if y.ndim == 1 else y.shape[1]
 
     def prior(self, y, sample_weight=None):
-        """Give the mean of each output."""
+        """Return the mean of each output."""
         return np.atleast_1d(weighted_mean(y, sample_weight))
 
     def prior_answer(self, prior, method, numeric=True):
-        """Give the answer of one that knows the means only."""
+        """Return the answer that the means alone give."""
         return prior
 
     def flat(self, values):
-        """Give predictions in the shape of y."""
+        """Return predictions in the shape of y."""
         return values[:, 0] if self.n_outputs is None else values
 
     def suffixes(self, method, numeric=True):
-        """Give what distinguishes the columns of one member."""
+        """Return what tells the columns of one member apart; None for a single one."""
         return [None] if self.n_outputs is None else [str(output) for output in range(self.n_outputs)]
 
     def to_fit(self, y, member):
-        """Give y as a member wants it."""
+        """Return y as a member is fitted on it."""
         return y
 
     def varying(self, y):
-        """Say that every output needs a fit."""
+        """Return the positions of the outputs that need a fit: all."""
         return np.arange(self.n_outputs or 1)
 
-    def stand_in(self, y):
-        """Give a fitted estimator that always answers with the mean of y."""
+    def dummy(self, y):
+        """Return a fitted estimator that always answers with the mean of y."""
         return DummyRegressor().fit(np.zeros((len(y), 1)), y)
 
     def align(self, answers, estimator, method, labels=None, prior=None):
-        """Give predictions with one column per output."""
+        """Return predictions with one column per output."""
         return np.asarray(answers, dtype=float).reshape(len(answers), -1)

@@ -1,10 +1,21 @@
 """Voting over modalities: each member votes with what it sees, or abstains."""
 
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any, Literal, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn import get_config
 from sklearn.base import ClassifierMixin, RegressorMixin, is_regressor
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
 from .._sklearn import StrOptions, fit_context
+from .._typing import Modalities, Table
+from ._base import DecisionComposition, grouped_splits
 from ._combine import (
     combine,
     learn_exponents,
@@ -17,9 +28,95 @@ from ._combine import (
     row_weights,
     squared_error,
 )
-from ._voting_base import ModalityVoting
 
 _CALIBRATIONS = ("sigmoid", "isotonic", "temperature")
+
+
+class ModalityVoting(DecisionComposition):
+    """Base of the voters: weights, answers of members, names."""
+
+    _parameter_constraints: dict = {
+        "modalities": [list, tuple],
+        "weights": ["array-like", dict, StrOptions({"auto"}), None],
+        "cv": ["cv_object"],
+        "n_jobs": [Integral, None],
+        "verbose": ["boolean"],
+    }
+
+    def _fixed_weights(self):
+        """Return the weights of active members that the parameter sets, or None for "auto"."""
+        owner, active = type(self).__name__, self._active()
+        weights = self.weights
+        if isinstance(weights, str):
+            return None
+        if weights is None:
+            return np.full(len(active), 1 / len(active))
+        names = [name for name, _, _ in self.modalities]
+        if isinstance(weights, dict):
+            unknown, missing = set(weights) - set(names), set(active) - set(weights)
+            if unknown or missing:
+                raise ValueError(
+                    f"{owner}: weights need one entry for each of the modalities {active}, got {weights!r}."
+                )
+        elif len(weights) != len(names):
+            raise ValueError(
+                f"{owner}: weights need one entry for each of the {len(names)} modalities, got {len(weights)}."
+            )
+        else:
+            weights = dict(zip(names, weights, strict=True))
+        chosen = np.array([weights[name] for name in active], dtype=float)
+        if not np.isfinite(chosen).all() or (chosen < 0).any() or chosen.sum() == 0:
+            raise ValueError(
+                f"{owner}: weights must be finite and not negative, with a sum above 0, got {self.weights!r}."
+            )
+        return chosen / chosen.sum()
+
+    def _fit(self, X, y, sample_weight, groups, params):
+        data = self._begin(X, y, sample_weight, groups, params)
+        self._check_voting_members()
+        weights = self._fixed_weights()
+        routed = self._route(data, params)
+        splits = self._splits(data, routed) if weights is None else ()
+        progress = self._begin_progress(data, self._n_member_fits(splits))
+        answers, present = self._fit_members(data, routed, splits, progress)
+        if weights is None:
+            # A row that no member answers says nothing about the weights.
+            row_counts = np.ones(len(data.y)) if data.weights is None else data.weights
+            weights = self._learn_weights(answers, present, data.y, row_counts * present.any(axis=0))
+        self.weights_ = dict(zip(self._active(), weights.tolist(), strict=True))
+        progress.call_on_fit_task_end(estimator=self, X=data.X, y=data.y)
+        return self
+
+    def _weight_array(self):
+        """Return the weights of the members as an array."""
+        return np.array(list(self.weights_.values()))
+
+    def _check_voting_members(self):
+        """Check the members against the parameters of the voter."""
+
+    def transform(self, X: Table) -> np.ndarray:
+        """Return the members' answers side by side.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        Returns
+        -------
+        answers : ndarray of shape (n_samples, n_features_out)
+            Probabilities, votes as positions in ``classes_`` (``voting="hard"``), or predicted numbers;
+            NaN where a member abstains.
+        """
+        _, answers, _ = self._respond(X)
+        return np.hstack(answers)
+
+    def _output_names(self):
+        names = []
+        for member in self._members:
+            suffixes = self._target.suffixes(self._method_of_member(member), member.numeric)
+            names.extend(member.name if suffix is None else f"{member.name}__{suffix}" for suffix in suffixes)
+        return names
 
 
 class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
@@ -63,14 +160,17 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
     calibration : {"sigmoid", "isotonic", "temperature"}, dict or None, default=None
         Method of :class:`~sklearn.calibration.CalibratedClassifierCV` for all members, or by name for some of
         them. It is fitted with 5-fold cross-validation within the member's rows, and gives probabilities
-        to members that have only a ``decision_function``.
+        to members that have only a ``decision_function``. "temperature" needs two rows of each class: a member
+        without them is calibrated by "sigmoid", with a warning.
 
     cv : int, splitter, iterable or None, default=None
-        Splits of all rows for ``weights="auto"``, as in :class:`~sklearn.model_selection.GridSearchCV`.
+        Splits of all rows for ``weights="auto"``, as in :class:`~sklearn.model_selection.GridSearchCV`. With
+        ``groups`` in ``fit``, a number makes folds that keep groups together.
 
     n_jobs : int or None, default=None
-        Number of fits at the same time. None means 1. They run in threads, which share the data and the
-        weights of encoders; a ``joblib.parallel_config(backend="loky")`` changes that.
+        Number of jobs over modalities and folds. None means 1 unless in a :obj:`joblib.parallel_config` context, -1
+        all processors. Jobs are threads, which share the data and the weights of encoders, unless such a context
+        says otherwise.
 
     verbose : bool, default=False
         Whether to say which modality is being fitted, and how long it took.
@@ -80,17 +180,17 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
     classes_ : ndarray of shape (n_classes,) or list of ndarray
         Classes in all rows; for several labels, one array per label.
 
-    weights_ : ndarray of shape (n_members,)
-        Weights of the members, of sum 1.
+    weights_ : dict of str to float
+        Weight of each member, of sum 1.
 
     sharpness_ : float
         Factor s on the exponents of the product: below 1 if members are too sure of themselves, or repeat each
         other. Learned by ``weights="auto"`` for ``voting="product"``, else 1.
 
-    estimators_ : list of classifiers
+    modalities_ : list of (str, classifier, columns)
         The fitted members, without what is dropped.
 
-    named_estimators_ : Bunch
+    named_modalities_ : Bunch
         The fitted members by name.
 
     n_features_in_ : int
@@ -169,7 +269,15 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
     }
 
     def __init__(
-        self, modalities, voting="soft", *, weights=None, calibration=None, cv=None, n_jobs=None, verbose=False
+        self,
+        modalities: Modalities,
+        voting: Literal["soft", "hard", "product", "max", "median", "rank"] = "soft",
+        *,
+        weights: Sequence[float] | Mapping[str, float] | Literal["auto"] | None = None,
+        calibration: str | Mapping[str, str | None] | None = None,
+        cv: Any = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
     ):
         self.modalities = modalities
         self.voting = voting
@@ -180,7 +288,15 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(
+        self,
+        X: Table,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        **params,
+    ) -> Self:
         """Fit each member on the rows that have its modality, then learn the weights if asked to.
 
         Parameters
@@ -192,24 +308,28 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
             Classes, or a matrix of 0 and 1.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, for the members, the class frequencies and learned weights. Members that
+            Weights of the rows, not negative, for the members, the class frequencies and learned weights. Members that
             are pipelines need ``sklearn.set_config(enable_metadata_routing=True)``.
 
+        groups : array-like of shape (n_samples,), default=None
+            Groups of rows that belong together, such as near-duplicates or the recordings of one person: weights and
+            calibration are learned from folds that have no group in common with the rows that a member is fitted
+            on. With ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
+
         **params : dict
-            Metadata that members or ``cv`` request, such as ``groups``; needs
-            ``sklearn.set_config(enable_metadata_routing=True)``.
+            Metadata that members or ``cv`` request; needs ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
         self : ModalityVotingClassifier
             The fitted voter.
         """
-        self._fit(X, y, sample_weight, params)
+        self._fit(X, y, sample_weight, groups, params)
         if not (self.voting == "product" and isinstance(self.weights, str)):
             self.sharpness_ = 1.0
         return self
 
-    def predict(self, X):
+    def predict(self, X: Table) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -226,7 +346,7 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         return self._target.decode(np.argmax(combined, axis=-1))
 
     @available_if(lambda self: self.voting != "hard")
-    def predict_proba(self, X):
+    def predict_proba(self, X: Table) -> np.ndarray | list[np.ndarray]:
         """Predict the combined distribution over classes; not available for ``voting="hard"``.
 
         Parameters
@@ -244,9 +364,11 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
 
     def _combined(self, X):
         _, answers, present = self._respond(X)
-        self._warn_absent(present)
+        self._warn_without_modality(present)
         priors = np.array([member.prior for member in self._members])
-        return combine(self.voting, self._cubes(answers), present, self.weights_, priors, self._prior, self.sharpness_)
+        return combine(
+            self.voting, self._cubes(answers), present, self._weight_array(), priors, self._prior, self.sharpness_
+        )
 
     def _cubes(self, answers):
         method = self._method_of(None, None)
@@ -255,21 +377,54 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
     def _method_of(self, name, member):
         return "predict" if self.voting == "hard" else "predict_proba"
 
-    def _learn_weights(self, answers, present, y, rows):
+    def _learn_weights(self, answers, present, y, row_counts):
         P, codes = self._cubes(answers), self._target.encode(y)
         if self.voting == "hard":
-            loss = squared_error(P, self._target.one_hot(codes), present, rows)
+            loss = squared_error(P, self._target.one_hot(codes), present, row_counts)
         elif self.voting == "product":
             priors = np.array([member.prior for member in self._members])
-            loss = log_loss_of_product(log_ratios(P, present, priors), codes, self._prior, rows)
+            loss = log_loss_of_product(log_ratios(P, present, priors), codes, self._prior, row_counts)
             weights, self.sharpness_ = learn_exponents(loss, len(P))
             return weights
         else:
-            loss = log_loss_of_mean(P, codes, present, rows)
+            loss = log_loss_of_mean(P, codes, present, row_counts)
         return learn_weights(loss, len(P), present.any(axis=1))
 
     def _calibration_of(self, name):
+        """Return the method by which a member is calibrated, or None."""
         return self.calibration.get(name) if isinstance(self.calibration, dict) else self.calibration
+
+    def _as_fitted(self, name, member):
+        method = self._calibration_of(name)
+        if method is None:
+            return member
+        calibrated = CalibratedClassifierCV(member, method=method)
+        if get_config()["enable_metadata_routing"]:
+            # It passes weights on to the member, so it requests them if the member does.
+            router = MetadataRouter(owner=self).add(
+                member=member, method_mapping=MethodMapping().add(caller="fit", callee="fit")
+            )
+            requested = "sample_weight" in router.consumes("fit", ["sample_weight"])
+            calibrated.set_fit_request(sample_weight=requested)
+        return calibrated
+
+    def _calibrate(self, name, stage, y, groups):
+        method = self._calibration_of(name)
+        if method is None:
+            return stage, None
+        n_folds, rare_classes = _calibration_folds(y, groups)
+        unit = "row" if groups is None else "group"
+        reason = f"only one {unit} of each of the classes {rare_classes}" if rare_classes else None
+        if groups is not None:
+            cv = grouped_splits(n_folds, y, groups, True, f"calibration={method!r}")
+        elif rare_classes:
+            # CalibratedClassifierCV refuses a number of folds if a class cannot be in each of them.
+            cv = list(StratifiedKFold(n_folds).split(np.zeros(len(y)), y))
+        else:
+            cv = n_folds
+        if method != "temperature" or not rare_classes:
+            return CalibratedClassifierCV(stage, method=method, cv=cv), None
+        return CalibratedClassifierCV(stage, method="sigmoid", cv=cv), reason
 
     def _check_voting_members(self):
         owner = type(self).__name__
@@ -307,6 +462,19 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         return tags
 
 
+def _calibration_folds(y, groups):
+    """Return the number of folds to calibrate on, and the classes that have too few rows or groups for two folds.
+
+    Five folds, or as many as the rarest class has rows, with groups as many as it has groups; two at the least.
+    """
+    counts = {}
+    for label in np.unique(y).tolist():
+        rows = y == label
+        counts[label] = int(rows.sum()) if groups is None else len(np.unique(groups[rows]))
+    n_folds = max(2, min(5, *counts.values()))
+    return n_folds, [label for label, count in counts.items() if count < 2]
+
+
 class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
     """Predict numbers by the weighted mean or median of one regressor per modality, each on its own columns.
 
@@ -331,24 +499,26 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         non-negative weights of sum 1 (stacked regression); outputs count in units of their standard deviation.
 
     cv : int, splitter, iterable or None, default=None
-        Splits of all rows for ``weights="auto"``, as in :class:`~sklearn.model_selection.GridSearchCV`.
+        Splits of all rows for ``weights="auto"``, as in :class:`~sklearn.model_selection.GridSearchCV`. With
+        ``groups`` in ``fit``, a number makes folds that keep groups together.
 
     n_jobs : int or None, default=None
-        Number of fits at the same time. None means 1. They run in threads, which share the data and the
-        weights of encoders; a ``joblib.parallel_config(backend="loky")`` changes that.
+        Number of jobs over modalities and folds. None means 1 unless in a :obj:`joblib.parallel_config` context, -1
+        all processors. Jobs are threads, which share the data and the weights of encoders, unless such a context
+        says otherwise.
 
     verbose : bool, default=False
         Whether to say which modality is being fitted, and how long it took.
 
     Attributes
     ----------
-    weights_ : ndarray of shape (n_members,)
-        Weights of the members, of sum 1.
+    weights_ : dict of str to float
+        Weight of each member, of sum 1.
 
-    estimators_ : list of regressors
+    modalities_ : list of (str, regressor, columns)
         The fitted members, without what is dropped.
 
-    named_estimators_ : Bunch
+    named_modalities_ : Bunch
         The fitted members by name.
 
     n_features_in_ : int
@@ -390,7 +560,16 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         "voting": [StrOptions({"mean", "median"})],
     }
 
-    def __init__(self, modalities, voting="mean", *, weights=None, cv=None, n_jobs=None, verbose=False):
+    def __init__(
+        self,
+        modalities: Modalities,
+        voting: Literal["mean", "median"] = "mean",
+        *,
+        weights: Sequence[float] | Mapping[str, float] | Literal["auto"] | None = None,
+        cv: Any = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ):
         self.modalities = modalities
         self.voting = voting
         self.weights = weights
@@ -399,7 +578,15 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(
+        self,
+        X: Table,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        **params,
+    ) -> Self:
         """Fit each member on the rows that have its modality, then learn the weights if asked to.
 
         Parameters
@@ -411,21 +598,25 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
             Target.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, for the members, the mean and learned weights. Members that are
+            Weights of the rows, not negative, for the members, the mean and learned weights. Members that are
             pipelines need ``sklearn.set_config(enable_metadata_routing=True)``.
 
+        groups : array-like of shape (n_samples,), default=None
+            Groups of rows that belong together, such as near-duplicates or the recordings of one person: weights and
+            calibration are learned from folds that have no group in common with the rows that a member is fitted
+            on. With ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
+
         **params : dict
-            Metadata that members or ``cv`` request, such as ``groups``; needs
-            ``sklearn.set_config(enable_metadata_routing=True)``.
+            Metadata that members or ``cv`` request; needs ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Returns
         -------
         self : ModalityVotingRegressor
             The fitted voter.
         """
-        return self._fit(X, y, sample_weight, params)
+        return self._fit(X, y, sample_weight, groups, params)
 
-    def predict(self, X):
+    def predict(self, X: Table) -> np.ndarray:
         """Predict numbers.
 
         Parameters
@@ -439,8 +630,8 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
             Predictions.
         """
         _, answers, present = self._respond(X)
-        self._warn_absent(present)
-        shares = row_weights(self.weights_, present)
+        self._warn_without_modality(present)
+        shares = row_weights(self._weight_array(), present)
         values = {"mean": mean, "median": median}[self.voting](np.array(answers), shares)
         values[~present.any(axis=0)] = self._prior
         return self._target.flat(values)
@@ -448,9 +639,9 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
     def _method_of(self, name, member):
         return "predict"
 
-    def _learn_weights(self, answers, present, y, rows):
+    def _learn_weights(self, answers, present, y, row_counts):
         truth = np.asarray(y, dtype=float).reshape(len(y), -1)
         scale = truth.std(axis=0)
         scale[scale == 0] = 1
-        loss = squared_error(np.array(answers) / scale, truth / scale, present, rows)
+        loss = squared_error(np.array(answers) / scale, truth / scale, present, row_counts)
         return learn_weights(loss, len(answers), present.any(axis=1))

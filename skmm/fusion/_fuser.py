@@ -17,10 +17,9 @@ from .._composition import (
     as_transformer,
     fit_transform,
     fit_transform_modality,
+    member_step,
     member_tags,
-    named,
     propagated,
-    step_of,
     transform_modality,
 )
 from .._sklearn import HasMethods, StrOptions, VisualBlock, check_feature_names_in, fit_context, raise_for_params
@@ -239,7 +238,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
                 self, name, as_transformer(member), self._select(X, name), y, routed[name], step
             )
             for name, member, step in [
-                (name, member, step_of(progress, f"modality {name}", member)) for name, member, _ in active
+                (name, member, member_step(progress, f"modality {name}", member)) for name, member, _ in active
             ]
         )
         self.modalities_ = [
@@ -293,11 +292,6 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             for name, transformer, _ in self.modalities_
         )
         return dense_block(self.fusion_.transform(_join(blocks), **routed["fusion"].transform), "fusion")
-
-    @property
-    def named_modalities_(self):
-        """Bunch of the fitted transformers by name."""
-        return named(self.modalities_)
 
     def get_feature_names_out(self, input_features=None):
         """Get the names of the fused features.

@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from .._composition import ModalityComposition, member_tags, named, step_of
+from .._composition import ModalityComposition, member_step, member_tags
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing
 from .._torch import resolve_device, resolve_precision
 from .._validation import check_X
@@ -66,10 +66,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         "verbose": ["boolean"],
     }
 
-    def _absent_methods(self, member):
+    def _missing_methods(self, member):
         if is_trained(member):
             return []
-        return super()._absent_methods(member)
+        return super()._missing_methods(member)
 
     def _check_y(self, X, y, *, reset=False):
         """Give y as an array, checked against X; with ``reset`` it says what is to be learned."""
@@ -89,12 +89,6 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
     def _weigh(self, y, sample_weight):
         """Give the weights of the rows, or None if all count alike."""
         return None if sample_weight is None else check_sample_weight(sample_weight, np.empty(len(y)))
-
-    @property
-    def named_modalities_(self):
-        """Bunch of the fitted transformers and branches by name."""
-        check_is_fitted(self)
-        return named(self.modalities_)
 
     def transform(self, X):
         """Give the joint hidden representation that enters the head of the network.
@@ -231,7 +225,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         active = [(name, member, columns) for name, member, columns in self.modalities if name in self._active()]
         for name, member, _ in active:
             part = make_input(name, member)
-            step = step_of(progress, f"modality {name}", member)
+            step = member_step(progress, f"modality {name}", member)
             own, mask = part.fit(self, self._select(X, name), y, weights, step)
             self._inputs.append(part)
             arrays.append(own)

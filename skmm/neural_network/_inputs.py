@@ -155,18 +155,9 @@ class BranchInput:
         if len(present) == 0:
             return tuple(np.zeros((present.n_samples, *shape), dtype) for shape, dtype in self._kinds), present.mask
         arrays = present.call(self.member.prepare, present.take(X))
-        return tuple(_scatter(array, present) for array in arrays), present.mask
+        return tuple(present.scatter(array, fill=0) for array in arrays), present.mask
 
     def make_module(self):
         """Give the module to train, and the number of its features."""
         module = self.member.make_module()
         return module, module.out_features
-
-
-def _scatter(array, present):
-    """Put rows back to their places, zeros elsewhere."""
-    if present.rows is None:
-        return array
-    full = np.zeros((present.n_samples, *array.shape[1:]), dtype=array.dtype)
-    full[present.rows] = array
-    return full

@@ -64,7 +64,7 @@ class TestMissing:
         members = [("text", Recorder(), "caption"), ("table", Recorder(), ["price", "weight"])]
         weights = np.arange(90.0)
         ours = ModalityVotingClassifier(members).fit(X, y, sample_weight=weights)
-        text, table = ours.estimators_
+        text, table = ours.named_modalities_.values()
         for member, gone in ((text, [0, 4]), (table, [4, 7])):
             assert_array_equal(member.fit_X_.index, np.delete(X.index, gone))
             assert_array_equal(member.fit_y_, np.delete(y, gone))
@@ -130,7 +130,7 @@ class TestMissing:
         ours = ModalityVotingRegressor(members, voting, weights=[1, 1, 2]).fit(X, y)
         gone = X.copy()
         gone[:, [2, 3]] = np.nan
-        assert_allclose(ours.predict(gone), ours.estimators_[0].predict(X[:, :2]))
+        assert_allclose(ours.predict(gone), ours.modalities_[0][1].predict(X[:, :2]))
 
     def test_an_absent_member_is_a_constant_with_one_warning(self, frame):
         X, y = frame
@@ -167,7 +167,7 @@ class TestClasses:
         X, y = frame
         X.loc[y == "cat", ["price", "weight"]] = np.nan
         ours = voter().fit(X, y)
-        assert_array_equal(ours.named_estimators_.table.classes_, ["dog", "owl"])
+        assert_array_equal(ours.named_modalities_.table.classes_, ["dog", "owl"])
         out = ours.transform(X[:6])
         table = LogisticRegression().fit(X.loc[y != "cat", ["price", "weight"]], y[y != "cat"])
         seen = X[:6].loc[y[:6] != "cat", ["price", "weight"]]
@@ -235,7 +235,7 @@ class TestClasses:
             present = y[:, 1] == 0
             out = ours.transform(X)[present]
             assert_array_equal(out[:, 3], 0)
-            assert_array_equal(out[:, 2], ours.estimators_[1].predict_proba(X[present, 3:])[:, 1])
+            assert_array_equal(out[:, 2], ours.modalities_[1][1].predict_proba(X[present, 3:])[:, 1])
 
     def test_several_outputs_of_regression(self):
         X, y = load_diabetes(return_X_y=True)

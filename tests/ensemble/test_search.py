@@ -17,13 +17,11 @@ from skmm import (
     PCAFusion,
     TextEncoder,
 )
-from skmm.datasets import load_glyphs
 
 
-@pytest.fixture(scope="module")
-def glyphs():
-    pytest.importorskip("matplotlib")
-    return load_glyphs(n_samples=120, random_state=0, return_X_y=True)
+@pytest.fixture
+def scripts(glyphs):
+    return glyphs.data, glyphs.target
 
 
 def members():
@@ -32,8 +30,8 @@ def members():
     return [("text", text, "text"), ("image", image, "image")]
 
 
-def test_search_over_weights_rules_and_nested_parameters(glyphs):
-    X, y = glyphs
+def test_search_over_weights_rules_and_nested_parameters(scripts):
+    X, y = scripts
     grid = [
         {"voting": ["soft", "product"], "weights": [None, {"text": 1, "image": 3}, "auto"]},
         {"voting": ["hard"], "image__logisticregression__C": [0.01, 1], "text__multinomialnb__alpha": [0.1]},
@@ -47,8 +45,8 @@ def test_search_over_weights_rules_and_nested_parameters(glyphs):
     assert search.predict(X[:5]).shape == (5,)
 
 
-def test_search_over_whole_strategies(glyphs):
-    X, y = glyphs
+def test_search_over_whole_strategies(scripts):
+    X, y = scripts
     text = ("text", TfidfVectorizer(analyzer="char"), "text")
     image = ("image", ImageDescriptor("hog", cells_per_block=1), "image")
     fused = Pipeline([("fuse", ModalityFuser([text, image])), ("clf", LogisticRegression(max_iter=200))])
@@ -68,8 +66,8 @@ def test_search_over_whole_strategies(glyphs):
     assert type(search.best_estimator_["model"]) in (Pipeline, ModalityVotingClassifier, ModalityStackingClassifier)
 
 
-def test_a_member_may_be_a_pipeline_with_a_text_encoder(glyphs, tiny_text_model):
-    X, y = glyphs
+def test_a_member_may_be_a_pipeline_with_a_text_encoder(scripts, tiny_text_model):
+    X, y = scripts
     X = X.copy()
     X.loc[X.index[::5], "text"] = None
     text = make_pipeline(TextEncoder(tiny_text_model), StandardScaler(), LogisticRegression(max_iter=200))
@@ -79,8 +77,8 @@ def test_a_member_may_be_a_pipeline_with_a_text_encoder(glyphs, tiny_text_model)
     assert vote.predict(X[::5]).tolist() == own["image"][::5].tolist()
 
 
-def test_scores_in_processes_are_those_at_home(glyphs):
-    X, y = glyphs
+def test_scores_in_processes_are_those_at_home(scripts):
+    X, y = scripts
     X = X.copy()
     X.loc[X.index[::5], "text"] = None
     vote = ModalityVotingClassifier(members(), "product")

@@ -125,17 +125,51 @@ class TestOracles:
         encoded = clone(LOGISTIC).fit(X[half], np.unique(y[half], return_inverse=True)[1])
         stock = StackingClassifier([("a", encoded)], LOGISTIC, cv="prefit").fit(X[~half], y[~half])
         assert_array_equal(ours.predict_proba(X), stock.predict_proba(X))
-        assert ours.estimators_[0] is member
+        assert ours.modalities_[0][1] is member
 
     @pytest.mark.parametrize("passthrough", [False, True])
     @pytest.mark.parametrize("final", [None, LinearRegression()])
     def test_one_modality_of_all_columns_is_a_stacking_regressor(self, passthrough, final):
         X, y = load_diabetes(return_X_y=True)
-        kwargs = {"passthrough": passthrough, "final_estimator": final}
-        ours = ModalityStackingRegressor([("a", Ridge(), ALL)], **kwargs).fit(X, y)
-        stock = StackingRegressor([("a", Ridge())], **kwargs).fit(X, y)
+        ours = ModalityStackingRegressor([("a", Ridge(), ALL)], final, passthrough=passthrough).fit(X, y)
+        final = final or make_pipeline(StandardScaler(), RidgeCV())
+        stock = StackingRegressor([("a", Ridge())], final, passthrough=passthrough).fit(X, y)
         assert_array_equal(ours.predict(X), stock.predict(X))
         assert_array_equal(ours.transform(X), stock.transform(X))
+
+    @pytest.mark.parametrize("passthrough", [False, True, StandardScaler()])
+    @pytest.mark.parametrize("several", [False, True])
+    def test_the_unit_of_a_target_makes_no_difference(self, passthrough, several):
+        X, y = load_diabetes(return_X_y=True)
+        y = (y - y.mean()) / y.std()
+        y = np.column_stack([y, y**2]) if several else y
+        members = [("a", LinearRegression(), slice(0, 4)), ("b", LinearRegression(), slice(4, None))]
+        ours = ModalityStackingRegressor(members, passthrough=passthrough)
+        expected = ours.fit(X, y, sample_weight=np.arange(len(y))).predict(X)
+        for unit in (1e-6, 1e6):
+            out = ours.fit(X, y * unit, sample_weight=np.arange(len(y))).predict(X) / unit
+            assert_allclose(out, expected, rtol=1e-5, atol=1e-8)
+
+    def test_weights_reach_the_default_final_regressor(self):
+        X, y = load_diabetes(return_X_y=True)
+        weights = np.random.default_rng(0).random(len(y))
+        members = [("a", Ridge(), ALL)]
+        ours = ModalityStackingRegressor(members).fit(X, y, sample_weight=weights)
+        with sklearn.config_context(enable_metadata_routing=True):
+            requesting = [("a", Ridge().set_fit_request(sample_weight=True), ALL)]
+            routed = ModalityStackingRegressor(requesting).fit(X, y, sample_weight=weights)
+        features = [
+            Ridge().fit(X[train], y[train], weights[train]).predict(X[test]) for train, test in KFold(5).split(X)
+        ]
+        final = make_pipeline(StandardScaler(), RidgeCV())
+        final.fit(
+            np.concatenate(features)[:, None],
+            y,
+            standardscaler__sample_weight=weights,
+            ridgecv__sample_weight=weights,
+        )
+        for stack in (ours, routed):
+            assert_allclose(stack.predict(X), final.predict(Ridge().fit(X, y, weights).predict(X)[:, None]))
 
     def test_members_see_their_own_columns_out_of_fold(self, iris):
         X, y = iris
@@ -169,7 +203,7 @@ class TestOracles:
                 assert low <= agreement <= high
         final = ModalityStackingClassifier(halves(tree, tree), passthrough=passthrough).fit(X[:n], y[:n])
         assert low <= final.score(X[n:], y[n:]) <= high
-        assert ours.estimators_[0].score(X[:n, :2], y[:n]) == 1
+        assert ours.modalities_[0][1].score(X[:n, :2], y[:n]) == 1
 
 
 class Recall(Spy):
@@ -211,7 +245,7 @@ class TestMissing:
         ours = stacker().fit(X, y)
         text = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(X["caption"][9:], y[9:])
         assert_array_equal(
-            ours.named_estimators_.text.predict_proba(X["caption"][9:]), text.predict_proba(X["caption"][9:])
+            ours.named_modalities_.text.predict_proba(X["caption"][9:]), text.predict_proba(X["caption"][9:])
         )
 
     @pytest.mark.parametrize("method", ["predict_proba", "decision_function", "predict"])
@@ -457,8 +491,8 @@ class TestMetadata:
         explicit = list(GroupKFold(3).split(X, y, groups))
         expected = ModalityStackingClassifier(halves(), Spy(), cv=explicit).fit(X, y)
         assert_array_equal(ours.final_estimator_.fit_X_, expected.final_estimator_.fit_X_)
-        with pytest.raises(ValueError, match="enable_metadata_routing=True"):
-            ModalityStackingClassifier(halves(), cv=GroupKFold(3)).fit(X, y, groups=groups)
+        plain = ModalityStackingClassifier(halves(), Spy(), cv=GroupKFold(3)).fit(X, y, groups=groups)
+        assert_array_equal(plain.final_estimator_.fit_X_, expected.final_estimator_.fit_X_)
 
     def test_weights_are_routed_and_follow_present_rows(self, frame):
         X, y = frame
@@ -474,9 +508,9 @@ class TestMetadata:
             expected = clone(text).fit(X["caption"][9:], y[9:], sample_weight=weights[9:])
         assert_array_equal(ours.final_estimator_.fit_weight_, weights)
         caption = X["caption"][9:]
-        assert_array_equal(ours.named_estimators_.text.predict_proba(caption), expected.predict_proba(caption))
+        assert_array_equal(ours.named_modalities_.text.predict_proba(caption), expected.predict_proba(caption))
         assert_array_equal(
-            ours.named_estimators_.table.coef_, LogisticRegression().fit(X[["price", "weight"]], y).coef_
+            ours.named_modalities_.table.coef_, LogisticRegression().fit(X[["price", "weight"]], y).coef_
         )
 
     def test_weights_that_cannot_be_used_raise(self, frame):
@@ -509,7 +543,7 @@ class TestMetadata:
         ({"cv": "loo"}, ValueError, "'cv' parameter"),
         ({"cv": "prefit"}, NotFittedError, "not fitted"),
         ({"passthrough": "all"}, ValueError, "'passthrough' parameter"),
-        ({"a": "passthrough"}, ValueError, r"strings known here are \['drop'\]"),
+        ({"a": "passthrough"}, ValueError, r"only strings it may be are \['drop'\]"),
         ({"modalities": [("final_estimator", LOGISTIC, [0])]}, ValueError, "cannot be named 'final_estimator'"),
     ],
 )

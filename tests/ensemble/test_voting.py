@@ -17,7 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier, V
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, KFold, cross_val_predict, cross_val_score
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -26,7 +26,13 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
 
-from skmm import ModalityFuser, ModalityVotingClassifier, ModalityVotingRegressor
+from skmm import (
+    ModalityFuser,
+    ModalityStackingClassifier,
+    ModalityStackingRegressor,
+    ModalityVotingClassifier,
+    ModalityVotingRegressor,
+)
 
 RULES = ("soft", "hard", "product", "max", "median", "rank")
 ALL = slice(0, None)
@@ -155,8 +161,8 @@ class TestOracles:
         X = np.column_stack([y + rng.normal(size=2000), rng.normal(size=2000)])
         members = [("signal", LogisticRegression(), [0]), ("noise", HistGradientBoostingClassifier(max_iter=10), [1])]
         ours = ModalityVotingClassifier(members, voting, weights="auto").fit(X, y)
-        assert ours.weights_[1] < 0.05
-        assert_allclose(ours.weights_.sum(), 1)
+        assert ours.weights_["noise"] < 0.05
+        assert_allclose(sum(ours.weights_.values()), 1)
 
     def test_auto_weights_of_two_equal_signals_are_even(self):
         rng = np.random.default_rng(0)
@@ -164,9 +170,8 @@ class TestOracles:
         X = y[:, None] + rng.normal(size=(4000, 2))
         for voting in ("soft", "hard", "product"):
             members = [("a", LogisticRegression(), [0]), ("b", LogisticRegression(), [1])]
-            assert_allclose(
-                ModalityVotingClassifier(members, voting, weights="auto").fit(X, y).weights_, 0.5, atol=0.05
-            )
+            ours = ModalityVotingClassifier(members, voting, weights="auto").fit(X, y)
+            assert_allclose(list(ours.weights_.values()), 0.5, atol=0.05)
 
     def test_auto_weights_find_out_noise_in_regression(self):
         rng = np.random.default_rng(0)
@@ -174,7 +179,7 @@ class TestOracles:
         X = np.column_stack([y + rng.normal(size=(2000, 2)), rng.normal(size=(2000, 2))])
         for target in (y, y[:, 0], y * [1, 1e4]):
             ours = ModalityVotingRegressor([("a", Ridge(), [0, 1]), ("b", Ridge(), [2, 3])], weights="auto")
-            assert ours.fit(X, target).weights_[1] < 0.05
+            assert ours.fit(X, target).weights_["b"] < 0.05
 
     def test_auto_weights_of_regression_are_least_squares_on_the_simplex(self):
         X, y = load_diabetes(return_X_y=True)
@@ -182,7 +187,7 @@ class TestOracles:
         ours = ModalityVotingRegressor(members, weights="auto", cv=KFold(5)).fit(X, y)
         a, b = (cross_val_predict(Ridge(), X[:, part], y, cv=KFold(5)) for _, _, part in members)
         share = np.clip(((a - b) @ (y - b)) / ((a - b) @ (a - b)), 0, 1)
-        assert_allclose(ours.weights_, [share, 1 - share], atol=1e-4)
+        assert_allclose(list(ours.weights_.values()), [share, 1 - share], atol=1e-4)
 
 
 class TestParameters:
@@ -190,11 +195,11 @@ class TestParameters:
         X, y = frame
         by_list = voter(weights=[1, 3]).fit(X, y)
         by_name = voter(weights={"table": 3, "text": 1}).fit(X, y)
-        assert_array_equal(by_list.weights_, [0.25, 0.75])
+        assert by_list.weights_ == {"text": 0.25, "table": 0.75}
         assert_array_equal(by_name.predict_proba(X), by_list.predict_proba(X))
         dropped = voter(weights=[1, 3]).set_params(table="drop").fit(X, y)
-        assert_array_equal(dropped.weights_, [1])
-        assert list(dropped.named_estimators_) == ["text"]
+        assert dropped.weights_ == {"text": 1}
+        assert list(dropped.named_modalities_) == ["text"]
 
     def test_drop_leaves_a_member_out(self, frame):
         X, y = frame
@@ -212,8 +217,8 @@ class TestParameters:
     def test_calibration_by_name(self, iris):
         X, y = iris
         ours = ModalityVotingClassifier(halves(), calibration={"b": "sigmoid"}).fit(X, y)
-        assert isinstance(ours.named_estimators_.a, LogisticRegression)
-        assert isinstance(ours.named_estimators_.b, CalibratedClassifierCV)
+        assert isinstance(ours.named_modalities_.a, LogisticRegression)
+        assert isinstance(ours.named_modalities_.b, CalibratedClassifierCV)
 
     def test_calibration_with_rare_classes(self, iris):
         X, y = iris
@@ -222,9 +227,23 @@ class TestParameters:
         with pytest.warns(UserWarning, match="least populated class"):
             ours.fit(X[few], y[few])
         assert np.isfinite(ours.predict_proba(X)).all()
-        with pytest.raises(ValueError, match=r"at least 2 rows of each class, got 1 of \['virginica'\]") as caught:
-            ModalityVotingClassifier(halves(), calibration="temperature").fit(X[few], y[few])
-        assert caught.value.__notes__ == ["This happened in modality 'a'."]
+        tempered = ModalityVotingClassifier(halves(), calibration="temperature")
+        with pytest.warns(UserWarning, match=r"'a' has only one row of each of the classes \['virginica'\]") as caught:
+            tempered.fit(X[few], y[few])
+        assert sum("calibration='temperature'" in str(warning.message) for warning in caught) == 1
+        assert_array_equal(tempered.predict_proba(X), ours.predict_proba(X))
+
+    def test_temperature_falls_back_for_the_member_with_a_single_row_alone(self, iris):
+        X, y = iris
+        X[np.flatnonzero(y == "virginica")[1:], :2] = np.nan
+        ours = ModalityVotingClassifier(halves(), calibration="temperature", weights="auto", cv=3)
+        with pytest.warns(UserWarning, match="such a member is calibrated by 'sigmoid'") as caught:
+            ours.fit(X, y)
+        (message,) = (str(warning.message) for warning in caught if "temperature" in str(warning.message))
+        assert "modality 'a' has only one row" in message
+        assert "'b'" not in message
+        methods = {name: member.method for name, member in ours.named_modalities_.items()}
+        assert methods == {"a": "sigmoid", "b": "temperature"}
 
     def test_nested_parameters_and_clone(self, frame):
         X, y = frame
@@ -248,7 +267,7 @@ class TestParameters:
     def test_n_jobs_shares_the_data(self):
         X, y = np.random.default_rng(0).normal(size=(50, 4)), np.arange(50) % 2
         ours = ModalityVotingClassifier(halves(Recorder()), n_jobs=2).fit(X, y)
-        for member in ours.estimators_:
+        for _, member, _ in ours.modalities_:
             assert np.shares_memory(member.fit_X_, X)
 
     def test_the_same_columns_twice_with_different_members(self, iris):
@@ -315,8 +334,8 @@ class TestOutputs:
         assert_array_equal(out.index, X.index)
         assert out["text"].isna().to_numpy().nonzero()[0].tolist() == [0, 3]
         kept = np.delete(np.arange(90), [0, 3])
-        assert_array_equal(out["text"].iloc[kept], ours.named_estimators_.text.predict(X["caption"].iloc[kept]))
-        assert_array_equal(out["table"], ours.named_estimators_.table.predict(X[["price", "weight"]]))
+        assert_array_equal(out["text"].iloc[kept], ours.named_modalities_.text.predict(X["caption"].iloc[kept]))
+        assert_array_equal(out["table"], ours.named_modalities_.table.predict(X[["price", "weight"]]))
 
     def test_predict_by_modality_of_numbers_and_labels(self):
         X, y = load_diabetes(return_X_y=True)
@@ -324,12 +343,12 @@ class TestOutputs:
         gone = X[:4].copy()
         gone[2, 1] = np.nan
         out = ours.predict_by_modality(gone)
-        assert_allclose(out["a"], ours.estimators_[0].predict(X[:4, :1]))
+        assert_allclose(out["a"], ours.modalities_[0][1].predict(X[:4, :1]))
         assert out["b"].isna().tolist() == [False, False, True, False]
         X, y = make_multilabel_classification(50, 4, n_classes=2, random_state=0)
         ours = ModalityVotingClassifier(halves(DecisionTreeClassifier(max_depth=2))).fit(X, y)
         out = ours.predict_by_modality(X)
-        assert_array_equal(out[["a__0", "a__1"]], ours.estimators_[0].predict(X[:, :2]))
+        assert_array_equal(out[["a__0", "a__1"]], ours.modalities_[0][1].predict(X[:, :2]))
 
     def test_diagram_has_one_column_per_modality(self, frame):
         html = voter()._repr_html_()
@@ -349,7 +368,7 @@ class TestMetadata:
         X, y = iris
         weights = np.random.default_rng(0).random(150)
         ours = ModalityVotingClassifier(halves()).fit(X, y, sample_weight=weights)
-        for (_, member, columns), fitted in zip(halves(), ours.estimators_, strict=True):
+        for (_, member, columns), (_, fitted, _) in zip(halves(), ours.modalities_, strict=True):
             assert_array_equal(fitted.coef_, member.fit(X[:, columns], y, sample_weight=weights).coef_)
 
     def test_weights_for_pipelines_need_routing_and_the_error_says_so(self, frame):
@@ -376,11 +395,11 @@ class TestMetadata:
                 expected = CalibratedClassifierCV(expected, method=calibration, cv=5)
             expected.fit(X["caption"][9:], y[9:], sample_weight=weights[9:])
         assert_allclose(
-            ours.named_estimators_.text.predict_proba(X["caption"][9:]), expected.predict_proba(X["caption"][9:])
+            ours.named_modalities_.text.predict_proba(X["caption"][9:]), expected.predict_proba(X["caption"][9:])
         )
         if not calibration:
             plain = LogisticRegression().fit(X[["price", "weight"]], y)
-            assert_array_equal(ours.named_estimators_.table.coef_, plain.coef_)
+            assert_array_equal(ours.named_modalities_.table.coef_, plain.coef_)
 
     def test_weights_nobody_asked_for_raise_with_routing(self, iris):
         X, y = iris
@@ -397,9 +416,9 @@ class TestMetadata:
             ours = ModalityVotingClassifier(halves(), weights="auto", cv=GroupKFold(3)).fit(X, y, groups=groups)
         explicit = list(GroupKFold(3).split(X, y, groups))
         expected = ModalityVotingClassifier(halves(), weights="auto", cv=explicit).fit(X, y)
-        assert_array_equal(ours.weights_, expected.weights_)
-        with pytest.raises(ValueError, match="enable_metadata_routing=True"):
-            ModalityVotingClassifier(halves(), weights="auto", cv=GroupKFold(3)).fit(X, y, groups=groups)
+        assert ours.weights_ == expected.weights_
+        plain = ModalityVotingClassifier(halves(), weights="auto", cv=GroupKFold(3)).fit(X, y, groups=groups)
+        assert plain.weights_ == expected.weights_
 
     def test_weights_weigh_the_learned_weights(self):
         # Where the signal is in column 0 for half of the rows and in column 1 for the others, weights decide.
@@ -412,8 +431,8 @@ class TestMetadata:
         ours = ModalityVotingClassifier(
             [("a", LogisticRegression(), [0]), ("b", LogisticRegression(), [1])], weights="auto", cv=KFold(4)
         )
-        assert ours.fit(X, y, sample_weight=np.where(first, 1.0, 0.01)).weights_[0] > 0.9
-        assert ours.fit(X, y, sample_weight=np.where(first, 0.01, 1.0)).weights_[0] < 0.1
+        assert ours.fit(X, y, sample_weight=np.where(first, 1.0, 0.01)).weights_["a"] > 0.9
+        assert ours.fit(X, y, sample_weight=np.where(first, 0.01, 1.0)).weights_["a"] < 0.1
 
 
 class WithoutPredict(BaseEstimator):
@@ -442,7 +461,7 @@ class WithoutPredict(BaseEstimator):
             "'a' needs predict_proba for voting='soft', which LinearSVC does not have; set",
         ),
         ({"a": WithoutPredict()}, TypeError, r"'a' needs .* got WithoutPredict without \['predict'\]"),
-        ({"a": "passthrough"}, ValueError, r"strings known here are \['drop'\]"),
+        ({"a": "passthrough"}, ValueError, r"only strings it may be are \['drop'\]"),
         ({"a": "drop", "b": "drop"}, ValueError, "no modality to work on"),
         ({"modalities": [("weights", GaussianNB(), [0])]}, ValueError, "cannot be named 'weights'"),
         ({"modalities": [("a", GaussianNB(), [9])]}, ValueError, "n_features = 4"),
@@ -473,6 +492,50 @@ def test_wrong_targets_get_one_clear_sentence(iris):
         ModalityVotingRegressor(halves()).fit(X, X[:, 0])
 
 
+@pytest.mark.parametrize("values", [(-1, 1), (1, 2), (0, 2)])
+@pytest.mark.parametrize("ours", [ModalityVotingClassifier, ModalityStackingClassifier], ids=lambda cls: cls.__name__)
+def test_several_labels_are_0_and_1(iris, ours, values):
+    X, y = iris
+    labels = np.where(np.column_stack([y == "setosa", y == "virginica"]), values[1], values[0])
+    low, high = values
+    message = rf"several labels as a matrix of 0 and 1, got y with the values \[{low}, {high}\]; pass \(y == {high}\)"
+    with pytest.raises(ValueError, match=message):
+        ours(halves(DecisionTreeClassifier())).fit(X, labels)
+    expected = ours(halves(DecisionTreeClassifier(random_state=0))).fit(X, (labels == high).astype(int)).predict(X)
+    boolean = ours(halves(DecisionTreeClassifier(random_state=0))).fit(X, labels == high).predict(X)
+    assert_array_equal(boolean, expected)
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [ModalityVotingClassifier, ModalityStackingClassifier, ModalityVotingRegressor, ModalityStackingRegressor],
+    ids=lambda cls: cls.__name__,
+)
+def test_negative_weights_raise(iris, ours):
+    X, y = iris
+    weights = np.ones(150)
+    weights[7] = -1
+    member = LogisticRegression() if "Classifier" in ours.__name__ else Ridge()
+    target = y if "Classifier" in ours.__name__ else X[:, 0]
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
+        ours(halves(member)).fit(X, target, sample_weight=weights)
+
+
+def test_warnings_point_at_the_line_of_the_caller(frame):
+    X, y = frame
+    with pytest.warns(UserWarning, match="no row to be fitted on") as caught:
+        vote = voter(weights="auto", n_jobs=2).fit(X.assign(caption=None), y)
+    assert {warning.filename for warning in caught} == {__file__}
+    gone = X.assign(caption=None, price=np.nan, weight=np.nan)
+    for method in (vote.predict, vote.predict_proba, lambda X: vote.score(X, y)):
+        with pytest.warns(UserWarning, match="no modality") as caught:
+            method(gone)
+        assert {warning.filename for warning in caught} == {__file__}
+    with pytest.warns(UserWarning, match="no row to be fitted on") as caught:
+        cross_val_score(voter(), X.assign(caption=None), y, cv=2)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 def test_errors_of_members_say_which_modality(iris):
     X, y = iris
     X[3, 2] = np.inf
@@ -488,7 +551,7 @@ def test_unfitted(iris, method):
     with pytest.raises(NotFittedError):
         getattr(ModalityVotingClassifier(halves()), method)(iris[0])
     with pytest.raises(NotFittedError):
-        _ = ModalityVotingRegressor(halves(Ridge())).named_estimators_
+        _ = ModalityVotingRegressor(halves(Ridge())).named_modalities_
 
 
 def test_tags_follow_the_members():

@@ -353,11 +353,11 @@ class WithoutTransform(BaseEstimator):
         ([("fusion", "passthrough", [1])], ValueError, "cannot be named 'fusion'"),
         ([("a", WithoutTransform(), [1])], TypeError, r"'a' needs .* got WithoutTransform without \['transform'\]"),
         ([("a", StandardScaler, [1])], TypeError, r"'a' is the class StandardScaler; pass StandardScaler\(\)"),
-        ([("a", "scale", [1])], ValueError, "the strings known here are"),
+        ([("a", "scale", [1])], ValueError, "the only strings it may be are"),
         ([("a", "drop", [1])], ValueError, "no modality to work on"),
         ([], ValueError, "no modality to work on"),
         ([("a", "passthrough")], ValueError, r"a tuple \(name, estimator, columns\)"),
-        ([("a", "passthrough", "caption")], ValueError, "'a' holds values that are no numbers"),
+        ([("a", "passthrough", "caption")], ValueError, "'a': column 'caption' holds"),
         ("text", sklearn.utils._param_validation.InvalidParameterError, "'modalities' parameter"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_vote_of_two_by_hand():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(30, 2)), rng.normal(size=30)
     vote = ModalityVotingRegressor([("a", LinearRegression(), [0]), ("b", LinearRegression(), [1])]).fit(X, y)
-    a, b = (np.asarray(vote.named_estimators_[name].predict(X[:, [i]])) for i, name in enumerate("ab"))
+    a, b = (np.asarray(vote.named_modalities_[name].predict(X[:, [i]])) for i, name in enumerate("ab"))
     both = (a + b) / 2
     expected = np.column_stack([(a - y.mean()) / 2 + (both - b) / 2, (b - y.mean()) / 2 + (both - a) / 2])
     result = modality_contributions(vote, X)
