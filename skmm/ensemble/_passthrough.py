@@ -10,7 +10,8 @@ from sklearn.utils import Bunch, get_tags
 
 from .._blocks import dense_block
 from .._composition import propagated
-from .._missing import column_means, fill_missing, is_missing_item
+from .._missing import is_missing_item
+from .._moments import column_means, fill_missing
 from .._sklearn import check_method_params, safe_indexing
 from .._validation import columns_by_name, is_data_frame
 

@@ -16,8 +16,7 @@ from sklearn.cross_decomposition import CCA, PLSSVD
 from sklearn.preprocessing import StandardScaler
 
 from skmm import CCAFusion, PLSFusion
-from skmm.fusion.joint._canonical import BlockCovariance, canonical_weights
-from skmm.fusion.joint._ridge import RIDGES, held_out_correlations
+from skmm.fusion.joint._cca import RIDGES, BlockCovariance, canonical_weights, held_out_correlations
 
 BLOCKS = {"a": slice(0, 5), "b": slice(5, None)}
 
