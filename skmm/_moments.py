@@ -7,19 +7,17 @@ import copy
 
 import numpy as np
 from scipy.linalg import blas
+from sklearn.utils import gen_batches
 
-# Cells of a chunk: a few megabytes, so that what is centred there is still in the cache when it is multiplied.
+# Rows that are converted to float64 at a time.
+CHUNK_OF_ROWS = 4096
+# Cells whose products are summed up at a time: a few megabytes, so that centred cells are still in the cache when they
+# are multiplied.
 _CHUNK = 2**21
 # Rows from which means are guessed.
 _ROWS_OF_GUESS = 256
 # Columns that are mirrored at a time.
 _TILE = 128
-
-
-def chunks_of_rows(X, n_rows=4096):
-    """Yield slices of ``n_rows`` rows each (the last may be shorter) that together cover the rows of X."""
-    for start in range(0, len(X), n_rows):
-        yield slice(start, min(start + n_rows, len(X)))
 
 
 def take_rows(X, mask):
@@ -63,7 +61,7 @@ def blocks_without_values(X, blocks):
     return [
         name
         for name, columns in blocks.items()
-        if all(np.isnan(X[rows, columns]).all() for rows in chunks_of_rows(X, 256))
+        if all(np.isnan(X[rows, columns]).all() for rows in gen_batches(len(X), 256))
     ]
 
 
@@ -83,7 +81,7 @@ def column_means(X):
     """
     count, total = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     smallest = np.full(X.shape[1], np.inf)
-    for rows in chunks_of_rows(X):
+    for rows in gen_batches(len(X), CHUNK_OF_ROWS):
         Z = X[rows]
         present = ~np.isnan(Z)
         count += present.sum(axis=0)
@@ -113,7 +111,7 @@ def column_variances(X, means):
         The variances.
     """
     count, squares, residue = (np.zeros(X.shape[1]) for _ in range(3))
-    for rows in chunks_of_rows(X):
+    for rows in gen_batches(len(X), CHUNK_OF_ROWS):
         Z = X[rows] - means
         present = ~np.isnan(Z)
         Z[~present] = 0
@@ -211,7 +209,7 @@ class BlockMoments:
         shift = self.shift.astype(dtype)
         buffer = np.empty((n_rows, n_features), dtype=dtype)
         ones = np.ones(n_rows, dtype=dtype)
-        for rows in chunks_of_rows(X, n_rows):
+        for rows in gen_batches(len(X), n_rows):
             Z = buffer[: rows.stop - rows.start]
             # Where float32 overflows, the caller repeats the sums in float64.
             with np.errstate(over="ignore", invalid="ignore"):
@@ -369,7 +367,7 @@ def sum_of_fourth_powers(X_block, varying, means, scales):
     factors, centers = np.zeros(X_block.shape[1]), np.zeros(X_block.shape[1])
     factors[varying], centers[varying] = 1 / scales, means
     total = 0.0
-    for rows in chunks_of_rows(X_block, max(1, _CHUNK // X_block.shape[1])):
+    for rows in gen_batches(len(X_block), max(1, _CHUNK // X_block.shape[1])):
         Z = (X_block[rows] - centers) * factors
         squares = np.vecdot(Z, Z)
         if np.isnan(squares).any():

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GroupKFold
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_array, check_consistent_length, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._blocks import resolve_blocks
 from .._moments import (
+    CHUNK_OF_ROWS,
     blocks_without_values,
-    chunks_of_rows,
     column_means,
     column_variances,
     fill_missing,
@@ -110,6 +110,8 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     _min_samples = 1
     # Whether ``_fit_blocks`` takes ``groups`` as its third argument.
     _learns_out_of_fold = False
+    # Whether ``_fit_blocks`` takes X as it came, and sets ``_means``.
+    _scales_itself = False
 
     def __init__(self, *, blocks: Blocks = None):
         self.blocks = blocks
@@ -319,6 +321,9 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
 
     def _fit_scale(self, X):
         """Learn mean and scale of every column from the cells that are present."""
+        if self._scales_itself:
+            self._empty, self._scales = np.zeros(X.shape[1], dtype=bool), None
+            return
         self._means = column_means(X)
         self._empty = np.isnan(X).all(axis=0)
         self._scales = None
@@ -350,7 +355,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             return X
         means, scales = self._means[columns], self._scales[columns]
         scaled = np.empty_like(X)
-        for rows in chunks_of_rows(X):
+        for rows in gen_batches(len(X), CHUNK_OF_ROWS):
             # In float64, some rows at a time: a large mean leaves float32 few digits for what varies.
             scaled[rows] = (X[rows] - means) / scales
         return scaled

@@ -7,7 +7,7 @@ from scipy import linalg
 from sklearn.base import clone
 from sklearn.utils import gen_batches
 
-from .._moments import chunks_of_rows, column_variances, consecutive_slices, ledoit_wolf_shrinkage, take_rows
+from .._moments import CHUNK_OF_ROWS, column_variances, consecutive_slices, ledoit_wolf_shrinkage, take_rows
 from .._sklearn import Interval, StrOptions
 from .._typing import Blocks
 from ._base import BlockTransformer
@@ -141,7 +141,7 @@ class ModalityImputer(BlockTransformer):
     def _standardize(self, filled):
         """Return columns of unit variance, computed in float64 up to the result."""
         Z = np.empty_like(filled)
-        for rows in chunks_of_rows(filled):
+        for rows in gen_batches(len(filled), CHUNK_OF_ROWS):
             Z[rows] = (filled[rows] - self._means) / self._spreads
         return Z
 
@@ -231,7 +231,7 @@ class _ConditionalExpectation:
         n_samples = len(Z)
         n_features = list(self.slices.values())[-1].stop
         products, fourth_powers = np.zeros((n_features, n_features)), 0.0
-        for rows in chunks_of_rows(Z):
+        for rows in gen_batches(len(Z), CHUNK_OF_ROWS):
             # Rows that lack a block hold its mean, zero, and so add nothing to the products.
             T = np.hstack(list(self._coordinates(Z[rows].astype(np.float64)).values()))
             products += T.T @ T

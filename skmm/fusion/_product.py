@@ -4,9 +4,9 @@ from numbers import Integral
 
 import numpy as np
 from scipy import fft, sparse
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 
-from .._moments import chunks_of_rows, column_means, take_rows
+from .._moments import column_means, take_rows
 from .._sklearn import Interval, StrOptions
 from .._typing import Blocks, RandomState
 from ._base import SCALING
@@ -215,7 +215,7 @@ class ProductFusion(ImputedBlockTransformer):
 
     def _compact(self, factors):
         product = np.empty((len(factors[0]), self.max_features), dtype=factors[0].dtype)
-        for rows in chunks_of_rows(product, _BATCH):
+        for rows in gen_batches(len(product), _BATCH):
             sketches = []
             for factor, sketch in zip(factors, self._sketches, strict=True):
                 sketched = (factor[rows] @ sketch).astype(product.dtype, copy=False)

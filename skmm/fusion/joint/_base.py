@@ -8,10 +8,11 @@ Completion of missing blocks, outputs and prediction of one modality from anothe
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ..._moments import (
-    chunks_of_rows,
+    CHUNK_OF_ROWS,
     column_means,
     column_variances,
     consecutive_slices,
@@ -131,7 +132,7 @@ class JointEmbedding(BlockTransformer):
         return float(np.mean(correlations))
 
     def _transform_blocks(self, X):
-        missing = self._missing(X)
+        missing = missing_blocks(X, self.blocks_)
         variates = np.hstack(self._score_blocks(X))
         for pattern in np.unique(missing[missing.any(axis=1)], axis=0):
             # The conditional expectation of the variates of missing blocks, given the others.
@@ -243,7 +244,8 @@ class JointEmbedding(BlockTransformer):
                 rows_of_both = take_rows(filled[:, columns], both)
                 # In float64, without a copy of the block.
                 products = sum(
-                    rows_of_both[chunk].T.astype(np.float64) @ centered[chunk] for chunk in chunks_of_rows(rows_of_both)
+                    rows_of_both[chunk].T.astype(np.float64) @ centered[chunk]
+                    for chunk in gen_batches(len(rows_of_both), CHUNK_OF_ROWS)
                 )
                 cross[name][:, variates_b] = (products.T * units).T
         return self._set_space(covariance, cross, variances)

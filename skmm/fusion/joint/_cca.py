@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 from scipy.linalg import blas
+from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 
 from ..._moments import (
+    CHUNK_OF_ROWS,
     BlockMoments,
     block_moments,
-    chunks_of_rows,
     column_means,
     consecutive_slices,
     fill_missing,
@@ -204,6 +205,8 @@ class CCAFusion(JointEmbedding):
         "scaling": [StrOptions({"std"}), None],
     }
     _learns_out_of_fold = True
+    # Scales are folded into covariances and weights, so that no scaled copy of X is made.
+    _scales_itself = True
 
     def __init__(
         self,
@@ -253,13 +256,8 @@ class CCAFusion(JointEmbedding):
             self._moments = BlockMoments(column_means(X), self.blocks_)
         self._moments.add(X)
         self._check_pairs(self._moments.counts)
-        self._set_weights(self._moments, *self._solve([self._moments], None, X.dtype, self._standardized()))
+        self._set_weights(*self._solve([self._moments], None, X.dtype, self._standardized()))
         return self
-
-    def _fit_scale(self, X):
-        # Scales are folded into covariances and weights, so that no scaled copy of X is made.
-        self._empty = np.zeros(X.shape[1], dtype=bool)
-        self._scales = None
 
     def _fit_blocks(self, X, y, groups=None):
         self.__dict__.pop("_moments", None)
@@ -287,7 +285,7 @@ class CCAFusion(JointEmbedding):
             covariance, solution = self._solve(moments, X, X.dtype, self._standardized())
             if not single or solution.pivot > _SINGLE_PIVOT:
                 break
-        self._set_weights(sum(moments[1:], moments[0]), covariance, solution)
+        self._set_weights(covariance, solution)
 
     def _fit_row_spaces(self, X, subsets, present, wide):
         """Fit with the wide blocks in coordinates of the span of their rows, which are fewer than their columns."""
@@ -307,7 +305,7 @@ class CCAFusion(JointEmbedding):
         targets = {name: space.target for name, space in spaces.items()}
         covariance, solution = self._solve(moments, R, X.dtype, standardized, targets)
 
-        means = sum(moments[1:], moments[0]).means()
+        means = covariance.means
         self.n_components_ = solution.n_components
         self._means = np.zeros(X.shape[1])
         self.weights_, variates = covariance.in_units(solution.weights), []
@@ -370,9 +368,9 @@ class CCAFusion(JointEmbedding):
             )
         return covariance, solution
 
-    def _set_weights(self, moments, covariance, solution):
+    def _set_weights(self, covariance, solution):
         """Set the weights in the units of X, and learn the joint space from the covariance."""
-        self._means = moments.means()
+        self._means = covariance.means
         self.n_components_ = solution.n_components
         W = linalg.block_diag(*solution.weights.values())
         # Covariances of the columns with the variates.
@@ -395,7 +393,7 @@ class CCAFusion(JointEmbedding):
         shift = ((means - centers) @ weights).astype(X_block.dtype)
         weights = weights.astype(X_block.dtype)
         variates = np.empty((len(X_block), self.n_components_), dtype=X_block.dtype)
-        for rows in chunks_of_rows(X_block):
+        for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
             variates[rows] = (X_block[rows] - centers) @ weights - shift
         return variates
 
@@ -445,7 +443,7 @@ class CCAFusion(JointEmbedding):
         if groups is not None:
             held_out = group_folds(groups, _HELD_OUT_ONE_OF) == 0
             return [
-                [rows[chunk] for chunk in chunks_of_rows(rows)]
+                [rows[chunk] for chunk in gen_batches(len(rows), CHUNK_OF_ROWS)]
                 for rows in (np.flatnonzero(~held_out), np.flatnonzero(held_out))
             ]
         # Every k-th row is held out, so that the order of sorted rows does no harm.
@@ -466,7 +464,7 @@ class CCAFusion(JointEmbedding):
 def _ledoit_wolf(covariance, moments, X, name):
     """Return the ridge of one block by Ledoit and Wolf."""
     X_block, varying = X[:, moments.blocks[name]], covariance.columns[name]
-    means = moments.means()[moments.blocks[name]][varying]
+    means = covariance.means[moments.blocks[name]][varying]
     fourth_powers = sum_of_fourth_powers(X_block, varying, means, covariance.scales[name])
     S = covariance.matrix[covariance.blocks[name], covariance.blocks[name]]
     return ledoit_wolf_shrinkage(S, covariance.targets[name], covariance.n_rows[name], fourth_powers)
@@ -479,6 +477,7 @@ class BlockCovariance(NamedTuple):
     """Covariance of the columns that vary, scaled, and what is known about each block."""
 
     matrix: np.ndarray
+    means: np.ndarray  # of all columns, in their units
     blocks: dict  # name -> slice of the matrix
     columns: dict  # name -> positions of these columns in the block
     widths: dict  # name -> columns of the block
@@ -530,13 +529,16 @@ def block_covariance(moments, dtype, standardized, targets=None):
     S = moments.covariance()
     variances = np.diag(S).copy()
     # Twelve times the variance of a number that is rounded once.
-    rounding = np.finfo(dtype).eps ** 2 * (moments.means() ** 2 + variances)
+    means = moments.means()
+    rounding = np.finfo(dtype).eps ** 2 * (means**2 + variances)
     varies = variances > _ROUNDINGS * rounding
     n_rows = moments.n_rows()
-    positions, scales, ridge_targets, noises = {}, {}, {}, {}
+    blocks, positions, scales, ridge_targets, noises = {}, {}, {}, {}, {}
+    end = 0
     for name, columns in moments.blocks.items():
         positions[name] = np.flatnonzero(varies[columns])
         varying = positions[name] + columns.start
+        blocks[name] = slice(end, end := end + len(varying))
         # Factors of whole blocks have no influence; at a mean variance of 1 products in float32 stay in its range.
         mean = variances[varying].mean() if len(varying) else 1.0
         units = variances[varying] if standardized[name] else np.full(len(varying), mean)
@@ -544,9 +546,8 @@ def block_covariance(moments, dtype, standardized, targets=None):
         ridge_targets[name] = float(targets[name] / mean) if name in (targets or {}) else 1.0
         spread = (1 + np.sqrt(len(varying) / max(n_rows[name] - 1, 1))) ** 2
         noises[name] = float((rounding[varying] / units).max(initial=0) * spread)
-    blocks = consecutive_slices({name: len(varying) for name, varying in positions.items()})
     widths = {name: columns.stop - columns.start for name, columns in moments.blocks.items()}
-    result = BlockCovariance(S, blocks, positions, widths, scales, ridge_targets, noises, n_rows)
+    result = BlockCovariance(S, means, blocks, positions, widths, scales, ridge_targets, noises, n_rows)
     return result._replace(matrix=_restrict(S, *result._layout(moments.blocks)))
 
 

@@ -3,9 +3,9 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 
-from ..._moments import chunks_of_rows, consecutive_slices
+from ..._moments import CHUNK_OF_ROWS, consecutive_slices
 from ..._sklearn import Interval, StrOptions
 from ..._typing import Blocks, RandomState
 from .._kernels import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
@@ -206,7 +206,7 @@ class KernelCCAFusion(JointEmbedding):
         kernel, axes = self._maps[name]
         features = np.zeros((len(X_block), max(1, axes.shape[1])))
         if axes.shape[1] > 0:
-            for rows in chunks_of_rows(X_block):
+            for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
                 features[rows] = kernel(X_block[rows]) @ axes
         return features
 
