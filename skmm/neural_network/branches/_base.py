@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..._blocks import dense_block
-from ..._missing import column_means, fill_missing, is_missing_item
+from ..._missing import is_missing_item
+from ..._moments import column_means, fill_missing
 from ..._sklearn import HasMethods, Interval, fit_context
 from ..._threads import in_order
 from ..._torch import available_cpus

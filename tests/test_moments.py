@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skmm.fusion.joint._moments import BlockMoments, moments_of_parts
+from skmm._moments import BlockMoments, block_moments
 
 BLOCKS = {"b": slice(3, 5), "a": slice(0, 3), "c": slice(5, 9)}
 
@@ -21,10 +21,10 @@ def rows(n=300, missing=False):
 @pytest.mark.parametrize("single", [False, True])
 def test_covariance_and_means(single, monkeypatch):
     # Several chunks, the last of them shorter.
-    monkeypatch.setattr("skmm.fusion.joint._moments._CHUNK", 9 * 70)
-    monkeypatch.setattr("skmm.fusion.joint._moments._TILE", 4)
+    monkeypatch.setattr("skmm._moments._CHUNK", 9 * 70)
+    monkeypatch.setattr("skmm._moments._TILE", 4)
     X = rows().astype(np.float32 if single else np.float64)
-    (moments,) = moments_of_parts(X, BLOCKS, [[slice(None)]], single=single)
+    (moments,) = block_moments(X, BLOCKS, single=single)
     tolerance = 1e-5 if single else 1e-12
     assert_allclose(moments.covariance(), np.cov(X.astype(np.float64), rowvar=False), atol=tolerance)
     assert_allclose(moments.means(), X.mean(axis=0, dtype=np.float64), rtol=tolerance)
@@ -33,7 +33,7 @@ def test_covariance_and_means(single, monkeypatch):
 
 def test_pairs_of_blocks_meet_in_the_rows_that_have_both():
     X = rows(missing=True)
-    (moments,) = moments_of_parts(X, BLOCKS, [[slice(None)]])
+    (moments,) = block_moments(X, BLOCKS)
     S = moments.covariance()
     present = {name: ~np.isnan(X[:, own]).all(axis=1) for name, own in BLOCKS.items()}
     lonely = sum(mask.astype(int) for mask in present.values()) < 2
@@ -52,8 +52,8 @@ def test_pairs_of_blocks_meet_in_the_rows_that_have_both():
 @pytest.mark.parametrize("missing", [False, True])
 def test_moments_add_up(missing):
     X = rows(missing=missing)
-    first, second = moments_of_parts(X, BLOCKS, [[slice(0, 100)], [slice(100, 200), slice(200, None)]])
-    (total,) = moments_of_parts(X, BLOCKS, [[slice(None)]])
+    first, second = block_moments(X, BLOCKS, [[slice(0, 100)], [slice(100, 200), slice(200, None)]])
+    (total,) = block_moments(X, BLOCKS)
     both = first + second
     assert_allclose(both.covariance(), total.covariance(), atol=1e-10)
     assert_allclose(both.means(), total.means())
@@ -64,7 +64,7 @@ def test_a_missing_cell_is_the_mean():
     X = rows()
     X[0, 0] = X[7, 4] = np.nan
     filled = np.where(np.isnan(X), np.nanmean(X, axis=0), X)
-    (moments,) = moments_of_parts(X, BLOCKS, [[slice(None)]])
+    (moments,) = block_moments(X, BLOCKS)
     assert_allclose(moments.covariance(), np.cov(filled, rowvar=False), atol=1e-12)
 
 
