@@ -15,8 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 from torch.nn import functional
 
 from skmm.neural_network import MultimodalNetClassifier, MultimodalNetMultiTask, MultimodalNetRegressor, distill
-from skmm.neural_network._distillation_loss import StudentLoss
-from skmm.neural_network.network._losses import make_loss
+from skmm.neural_network._distillation import StudentLoss
+from skmm.neural_network.network import make_loss
 
 WEAK, STRONG = slice(0, 20), slice(20, 24)
 PARTS = [("weak", "passthrough", WEAK), ("strong", "passthrough", STRONG)]

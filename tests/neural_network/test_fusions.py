@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from skmm import MultimodalNetClassifier
-from skmm.neural_network._base import FUSIONS
+from skmm.neural_network.network import FUSIONS
 
 NAMES = sorted(FUSIONS)
 INTERACTING = ("attention", "film", "gated", "low_rank", "tensor")

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import GradientModulation
-from skmm.neural_network.branches._base import ModuleBranch
+from skmm.neural_network.branches import ModuleBranch
 
 QUICK = {"width": 16, "max_epochs": 20, "random_state": 0}
 
@@ -94,7 +94,7 @@ def test_validation_that_makes_no_sense(small, halves):
 
 def test_partial_fit_never_spares_rows(small, halves, monkeypatch):
     X, y = small
-    monkeypatch.setattr("skmm.neural_network._base._ENOUGH_TO_SPLIT", 10)
+    monkeypatch.setattr("skmm.neural_network._base._MIN_ROWS_TO_SPLIT", 10)
     for early_stopping in ("auto", True):
         net = MultimodalNetClassifier(halves, early_stopping=early_stopping, validation_fraction=0.5, **QUICK)
         assert net.partial_fit(X, y).validation_scores_ is None

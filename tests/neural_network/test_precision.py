@@ -16,7 +16,7 @@ from skmm.neural_network import (
     TextBranch,
     distill,
 )
-from skmm.neural_network._base import FUSIONS
+from skmm.neural_network.network import FUSIONS
 
 NAMES = sorted(FUSIONS)
 QUICK = {"width": 16, "max_epochs": 10, "learning_rate": 0.003, "dropout": 0.0, "random_state": 0, "device": "cpu"}
@@ -53,7 +53,7 @@ def both(column, branch, fusion="gated", **options):
     modalities = [(column, branch, column), ("number", "passthrough", ["number"])]
     return [
         MultimodalNetClassifier(modalities, fusion, precision=precision, **{**QUICK, **options})
-        for precision in ("full", "bfloat16")
+        for precision in ("float32", "bfloat16")
     ]
 
 
@@ -102,7 +102,7 @@ def test_modulation_and_validation_in_half_precision(loss, raw):
     options = {**QUICK, "modulation": GradientModulation(), "early_stopping": True, "validation_fraction": 0.3}
     full, half = (
         MultimodalNetRegressor(modalities, "film", loss=loss, precision=precision, **options).fit(X, y)
-        for precision in ("full", "bfloat16")
+        for precision in ("float32", "bfloat16")
     )
     assert_close_but_not_equal(full.predict(X), half.predict(X))
     assert_allclose(half.validation_scores_, full.validation_scores_, atol=0.02)
@@ -114,7 +114,7 @@ def test_several_tasks_in_half_precision(raw):
     modalities = [("text", TextBranch(n_hidden=8), "text"), ("number", "passthrough", ["number"])]
     full, half = (
         MultimodalNetMultiTask(modalities, precision=precision, **QUICK).fit(X, targets)
-        for precision in ("full", "bfloat16")
+        for precision in ("float32", "bfloat16")
     )
     assert_close_but_not_equal(full.predict_proba(X).to_numpy(), half.predict_proba(X).to_numpy())
 
@@ -145,11 +145,12 @@ def test_half_precision_computes_float32_networks(small, halves):
     X, y = small
     X32 = X.astype(np.float32)
     full, half = (
-        MultimodalNetRegressor(halves, precision=precision, **QUICK).fit(X32, y) for precision in ("full", "bfloat16")
+        MultimodalNetRegressor(halves, precision=precision, **QUICK).fit(X32, y)
+        for precision in ("float32", "bfloat16")
     )
     assert_close_but_not_equal(full.predict(X32), half.predict(X32))
     # float64 stays what it is.
-    exact = [MultimodalNetRegressor(halves, precision=p, **QUICK).fit(X, y).predict(X) for p in ("full", "bfloat16")]
+    exact = [MultimodalNetRegressor(halves, precision=p, **QUICK).fit(X, y).predict(X) for p in ("float32", "bfloat16")]
     assert_array_equal(*exact)
 
 

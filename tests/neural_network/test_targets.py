@@ -10,8 +10,8 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data
 
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor
-from skmm.neural_network._base import FUSIONS
 from skmm.neural_network._classifier import _balance
+from skmm.neural_network.network import FUSIONS
 
 NAMES = sorted(FUSIONS)
 QUICK = {"width": 16, "max_epochs": 20, "random_state": 0}

@@ -202,6 +202,8 @@ class KernelCCAFusion(JointEmbedding):
             scaling=None,
             blocks=blocks,
         ).fit(np.hstack(features))
+        # Formats that store names of classes, such as skops, find this one again.
+        self._cca.__class__ = CCAFusion
         self.regularization_ = self._cca.regularization_
         self.n_components_ = self._cca.n_components_
         variates = [self._cca.transform_modality(own, name) for name, own in zip(self.blocks_, features, strict=True)]

@@ -120,7 +120,7 @@ def test_fine_tuning_starts_late_and_slowly(tiny_image_model):
             [("image", branch, "image")], width=8, max_epochs=max_epochs, schedule="constant", weight_decay=0.0
         )
         X = pd.DataFrame({"image": list(IMAGES)})
-        return net.set_params(random_state=0, device="cpu", precision="full").fit(X, y), X
+        return net.set_params(random_state=0, device="cpu", precision="float32").fit(X, y), X
 
     pretrained = list(ImageBranch(tiny_image_model).fit(IMAGES).make_module().parameters())
     (frozen, _), (tuned, X) = fit(1), fit(2)

@@ -13,8 +13,8 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch.nn import functional
 
-from skmm.neural_network import GradientModulation, MultimodalNetMultiTask, TextBranch, get_trusted_types
-from skmm.neural_network.branches._base import ModuleBranch
+from skmm.neural_network import GradientModulation, MultimodalNetMultiTask, TextBranch
+from skmm.neural_network.branches import ModuleBranch
 from skmm.neural_network.multitask._loss import TaskLoss
 from skmm.neural_network.multitask._outputs import TaskOutputs
 
@@ -350,20 +350,6 @@ def test_an_interrupt_keeps_the_weights_of_tasks(data):
     assert net.n_epochs_ == 3
     assert len(net.task_weights_) == 3
     assert np.isfinite(net.score(X, y))
-
-
-def test_skops_trusts_only_what_is_listed(data):
-    sio = pytest.importorskip("skops.io")
-    X, y = data
-    for net in (
-        MultimodalNetMultiTask(PARTS, max_epochs=2, **PARAMS).fit(X, y),
-        MultimodalNetMultiTask(PARTS, "attention", task_weights=[1, 2, 3], **PARAMS).partial_fit(X, y),
-    ):
-        saved = sio.dumps(net)
-        assert set(sio.get_untrusted_types(data=saved)) <= set(get_trusted_types())
-        loaded = sio.loads(saved, trusted=get_trusted_types())
-        pd.testing.assert_frame_equal(loaded.predict(X), net.predict(X))
-        pd.testing.assert_frame_equal(loaded.partial_fit(X, y).predict(X), net.partial_fit(X, y).predict(X))
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "transform"])

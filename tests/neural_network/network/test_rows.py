@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.utils import check_random_state
 
-from skmm.neural_network.network._splitting import split_validation
+from skmm.neural_network.network import split_validation
 
 
 @pytest.mark.parametrize("seed", range(5))
