@@ -52,15 +52,20 @@ def make_fusion(fusion, widths, settings):
     layer : FusionLayer
         With its parameters.
     """
+    import torch
+
     from ._fusion_layers import FusionLayer, ModuleLayer, check_layer
+    from ._randomness import seeded
 
     if isinstance(fusion, str):
         layer = layer_class(fusion)(**{name: settings[name] for name in FUSIONS[fusion][1]})
         layer.build(widths)
         return layer
-    layer = fusion() if isinstance(fusion, type) else copy.deepcopy(fusion)
-    if not isinstance(layer, FusionLayer):
-        layer = ModuleLayer(layer)
-    layer.build(widths)
+    # A layer of the user may draw its weights by functions that take no generator.
+    with seeded(int(torch.randint(2**62, ())), torch.device("cpu")):
+        layer = fusion() if isinstance(fusion, type) else copy.deepcopy(fusion)
+        if not isinstance(layer, FusionLayer):
+            layer = ModuleLayer(layer)
+        layer.build(widths)
     check_layer(layer, widths)
     return layer
