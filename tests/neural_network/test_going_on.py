@@ -37,7 +37,7 @@ def test_warm_start_goes_on(small, halves):
 def test_warm_start_wants_the_same_classes(small, halves):
     X, y = small
     net = MultimodalNetClassifier(halves, warm_start=True, **QUICK).fit(X, y)
-    with pytest.raises(ValueError, match=r"y has the class '5', which the network was not made for; .* \[0, 1, 2\]"):
+    with pytest.raises(ValueError, match=r"y has the class '5', which the network does not have; .* \[0, 1, 2\]"):
         net.fit(X, y + 3 * (y == 2))
 
 

@@ -136,9 +136,7 @@ def test_auto_is_half_precision_for_raw_items_where_it_is_native(native, raw, mo
     for kept, half in ((modalities, native), (modalities[1:], False)):
         known = X[X["number"].notna()]
         net = MultimodalNetClassifier(kept, **{**QUICK, "max_epochs": 1}).fit(known, y[X["number"].notna()])
-        dtypes = dtypes_of(net.network_)
-        net.predict(known)
-        assert dtypes == {torch.bfloat16 if half else torch.float32}
+        assert dtypes_after(net, known) == {torch.bfloat16 if half else torch.float32}
 
 
 def test_half_precision_computes_float32_networks(small, halves):
@@ -149,9 +147,30 @@ def test_half_precision_computes_float32_networks(small, halves):
         for precision in ("float32", "bfloat16")
     )
     assert_close_but_not_equal(full.predict(X32), half.predict(X32))
-    # float64 stays what it is.
-    exact = [MultimodalNetRegressor(halves, precision=p, **QUICK).fit(X, y).predict(X) for p in ("float32", "bfloat16")]
-    assert_array_equal(*exact)
+    # A precision that is asked for holds for features in float64 as well.
+    for precision, expected in (("float32", full), ("bfloat16", half)):
+        double = MultimodalNetRegressor(halves, precision=precision, **QUICK).fit(X, y)
+        assert {weights.dtype for weights in double.network_.parameters()} == {torch.float32}
+        assert_allclose(double.predict(X), expected.predict(X32), atol=0.02)
+
+
+def test_float16_scales_the_loss_so_that_small_gradients_count(small, halves):
+    X, y = small
+    # Gradients of a loss this small are 0 in float16 unless it is scaled up.
+    options = {**QUICK, "loss": lambda outputs, targets, weights: 1e-6 * ((outputs - targets) ** 2).mean()}
+    full, half = (
+        MultimodalNetRegressor(halves, precision=precision, max_grad_norm=1e-7, **options).fit(X, y)
+        for precision in ("float32", "float16")
+    )
+    assert dtypes_after(half, X) == {torch.float16}
+    assert_close_but_not_equal(full.predict(X), half.predict(X))
+    assert half.loss_curve_[-1] < half.loss_curve_[0]
+
+
+def dtypes_after(net, X):
+    dtypes = dtypes_of(net.network_)
+    net.predict(X)
+    return dtypes
 
 
 @pytest.mark.parametrize("fusion", NAMES)

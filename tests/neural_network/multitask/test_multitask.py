@@ -260,7 +260,7 @@ def test_a_task_that_later_data_lack(data, fitted):
     X, y = data
     with pytest.raises(ValueError, match=r"y lacks the tasks \['size'\]; it has the columns \['color', 'is_large'\]"):
         fitted.score(X, y.drop(columns="size"))
-    with pytest.raises(ValueError, match="y has the class 'pink', which the network was not made for"):
+    with pytest.raises(ValueError, match="y has the class 'pink', which the network does not have"):
         clone(fitted).fit(X, y, X_val=X, y_val=y.assign(color="pink"))
 
 
@@ -293,7 +293,7 @@ def test_partial_fit_with_classes_and_targets_to_come(data):
         net.partial_fit(X[:10], unknown[:10])
     assert list(net.predict_proba(X)["color"].columns) == ["blue", "green", "red"]
     assert (net.score_tasks(X, y) > 0.8).all()
-    with pytest.raises(ValueError, match="y has the class 'pink', which the network was not made for"):
+    with pytest.raises(ValueError, match="y has the class 'pink', which the network does not have"):
         net.partial_fit(X, y.assign(color="pink"))
 
 
@@ -302,7 +302,7 @@ def test_partial_fit_with_classes_and_targets_to_come(data):
     [
         ({"colour": ["red"]}, "'colour' in classes is no task of classes"),
         ({"size": [1, 2]}, "'size' in classes is no task of classes"),
-        ({"color": ["red", "green"]}, "y has the class 'blue', which the network was not made for"),
+        ({"color": ["red", "green"]}, "y has the class 'blue', which the network does not have"),
         (["red", "green", "blue"], "classes maps names of tasks to their classes, got list"),
     ],
 )
