@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import (
@@ -157,14 +157,14 @@ def test_half_precision_computes_float32_networks(small, halves):
 def test_float16_scales_the_loss_so_that_small_gradients_count(small, halves):
     X, y = small
     # Gradients of a loss this small are 0 in float16 unless it is scaled up.
-    options = {**QUICK, "loss": lambda outputs, targets, weights: 1e-6 * ((outputs - targets) ** 2).mean()}
+    options = {**QUICK, "loss": lambda outputs, targets, weights: 1e-7 * ((outputs - targets) ** 2).mean()}
     full, half = (
-        MultimodalNetRegressor(halves, precision=precision, max_grad_norm=1e-7, **options).fit(X, y)
-        for precision in ("float32", "float16")
+        MultimodalNetRegressor(halves, precision=precision, **options).fit(X, y) for precision in ("float32", "float16")
     )
     assert dtypes_after(half, X) == {torch.float16}
-    assert_close_but_not_equal(full.predict(X), half.predict(X))
-    assert half.loss_curve_[-1] < half.loss_curve_[0]
+    learned = 1 - full.loss_curve_[-1] / full.loss_curve_[0]
+    assert learned > 0.01
+    assert 1 - half.loss_curve_[-1] / half.loss_curve_[0] == pytest.approx(learned, rel=0.1)
 
 
 def dtypes_after(net, X):

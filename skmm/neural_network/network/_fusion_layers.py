@@ -71,6 +71,9 @@ class FusionLayer(nn.Module):
     same_width = True
     is_late = False
 
+    def __init__(self):
+        super().__init__()
+
     def build(self, widths: list[int]) -> None:
         """Make the parameters and set ``out_features``.
 
