@@ -62,7 +62,7 @@ def distill(
         Targets, if they are known.
 
     modalities : list of str, default=None
-        Names of the teacher's modalities that the student has; None if ``student`` is given.
+        Names of the teacher's modalities that the student has; None if ``student`` is passed.
 
     student : MultimodalNetClassifier or MultimodalNetRegressor, default=None
         Network to train a clone of. None takes the teacher's parameters with ``modalities`` only, for which it must be
@@ -85,11 +85,11 @@ def distill(
     Raises
     ------
     ValueError
-        If neither ``modalities`` nor ``student`` is given or both are, a name is not one of the teacher's, or
+        If neither or both of ``modalities`` and ``student`` are passed, a name is not one of the teacher's, or
         ``alpha`` is below 1 without ``y``, or ``y`` or the teacher's probabilities are not of the expected form.
 
     TypeError
-        If the teacher gives no probabilities, is no network and there is no ``student``, or has several tasks.
+        If the teacher has no ``predict_proba`` or several tasks, or is no network and ``student`` is None.
 
     References
     ----------
@@ -137,7 +137,7 @@ def _choose_student(teacher, modalities, student):
         )
     cls = MultimodalNetClassifier if is_classifier(teacher) else MultimodalNetRegressor
     if cls is MultimodalNetClassifier and not hasattr(teacher, "predict_proba"):
-        raise TypeError(f"distill: the teacher must give probabilities, {type(teacher).__name__} has no predict_proba.")
+        raise TypeError(f"distill: the teacher must have predict_proba, {type(teacher).__name__} has none.")
     if student is not None:
         if not isinstance(student, cls):
             raise TypeError(

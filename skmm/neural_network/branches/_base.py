@@ -90,7 +90,7 @@ class Branch(ModuleHolder, BaseEstimator):
         Returns
         -------
         module : torch.nn.Module
-            Maps tensors of what ``prepare`` gives to a tensor of shape (n_samples, ``module.out_features``), in the
+            Maps tensors of the prepared arrays to a tensor of shape (n_samples, ``module.out_features``), in the
             dtype of its parameters.
         """
         raise NotImplementedError

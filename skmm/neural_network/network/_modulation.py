@@ -16,7 +16,7 @@ class GradientModulation(BaseEstimator):
 
     .. math:: \rho_m = s_m \Big/ \frac{1}{M - 1} \sum_{l \neq m} s_l
 
-    and the steps of its own layers are multiplied by
+    and the steps of its layers are multiplied by
 
     .. math:: k_m = 1 - \tanh(\alpha \rho_m) \text{ if } \rho_m > 1, \text{ else } 1.
 

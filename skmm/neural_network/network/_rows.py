@@ -68,7 +68,7 @@ def split_validation(n_samples, strata, fraction, random_state, owner, groups=No
         Number of rows.
 
     strata : ndarray of shape (n_samples,) or None
-        Class of each row, whose shares are kept where there are no groups; None if there are none.
+        Class of each row, whose shares are preserved without groups; None if y has no classes.
 
     fraction : float
         Share of the rows to validate on.

@@ -132,3 +132,10 @@ def test_fine_tuning_starts_late_and_slowly(tiny_image_model):
     assert moved == [0, pytest.approx(1e-4, rel=0.05)]
     data = pickle.dumps(tuned)
     assert_array_equal(pickle.loads(data).predict_proba(X), tuned.predict_proba(X))
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "timm/no_such_model", "no_such_model"])
+def test_errors_of_loading_name_the_branch(model):
+    with pytest.raises(OSError, match=r"^ImageBranch: the model ") as caught:
+        ImageBranch(model).fit(IMAGES)
+    assert "ImageEncoder" not in str(caught.value)
