@@ -42,7 +42,7 @@ class BranchItemError(ItemError):
 
     def __str__(self):
         return (
-            f"{self.owner}: row {self.row}: {self.item}: {self.reason}; mend the item, or set it to None, which makes "
+            f"{self.owner}: row {self.row}: {self.item}: {self.reason}; fix the item, or set it to None, which makes "
             "it a missing one."
         )
 

@@ -35,13 +35,20 @@ FLOORS = [
     {"fusion"},
     {"ensemble", "neural_network", "retrieval", "translation"},
     {"model_selection", "inspection"},
+    {"_skops"},
 ]
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 
 # Files that define modules of networks, which are classes of torch; others import them where they are used.
 TORCH_AT_TOP = {
     Path(f"neural_network/{name}.py")
-    for name in ("branches/_modules", "network/_fusion_layers", "network/_network", "multitask/_loss")
+    for name in (
+        "branches/_modules",
+        "network/_fusion_layers",
+        "network/_network",
+        "network/_randomness",
+        "multitask/_loss",
+    )
 }
 
 

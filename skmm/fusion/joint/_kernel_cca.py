@@ -195,6 +195,8 @@ class KernelCCAFusion(JointEmbedding):
             scaling=None,
             blocks=consecutive_slices({name: block.shape[1] for name, block in features.items()}),
         ).fit(np.hstack(list(features.values())), groups=groups)
+        # Formats that store names of classes, such as skops, find this one again.
+        self._cca.__class__ = CCAFusion
         self.regularization_ = self._cca.regularization_
         self.n_components_ = self._cca.n_components_
         self._signs = self._learn_space(

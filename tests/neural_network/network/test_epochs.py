@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skmm import MultimodalNetClassifier
-from skmm.neural_network.network._steps import resolve_batch_size, resolve_epochs
+from skmm.neural_network.network._training import resolve_batch_size, resolve_epochs
 
 
 @pytest.mark.parametrize(("n_samples", "size"), [(1, 1), (30, 30), (64, 64), (2560, 64), (4000, 100), (10**6, 200)])
