@@ -26,6 +26,7 @@ FLOORS = [
         "_torch",
         "_typing",
         "_validation",
+        "_warnings",
         "exceptions",
         "media",
         "store",
