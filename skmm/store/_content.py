@@ -78,15 +78,22 @@ class ItemDigests:
 
     store : EmbeddingStore
         Remembers the digests of files.
+
+    strings_are_paths : bool, default=True
+        Whether a string names a file; else it is a text.
     """
 
-    def __init__(self, context, store):
+    def __init__(self, context, store, strings_are_paths=True):
         self._context = context
         self._store = store
+        self._strings_are_paths = strings_are_paths
         self._signatures = {}
 
     def of(self, items):
         """Return the digests of items that are not missing, None for those whose content is unknown."""
+        if not self._strings_are_paths:
+            digests = zip(items, text_digests(items, self._context), strict=True)
+            return [self._digest(item) if not isinstance(item, str) else digest for item, digest in digests]
         self._read([item for item in items if isinstance(item, (str, os.PathLike))])
         return [self._digest(item) for item in items]
 

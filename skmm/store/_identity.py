@@ -1,5 +1,6 @@
 """What decides the rows of an encoder, as a digest: only encoders with the same one share entries of a store."""
 
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -10,6 +11,7 @@ import weakref
 import numpy as np
 
 from .._torch import divided_threads
+from .._warnings import warn
 from ..exceptions import first_line
 
 # Raised whenever the code changes what encoders compute beyond rounding.
@@ -43,20 +45,45 @@ def public_name(kind):
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
-# Module -> (what was asked of it, tensors as torch counts their changes, row of the first probe, digest).
+@dataclasses.dataclass
+class _KnownModule:
+    """What decided the rows of a module in memory when its digest was computed."""
+
+    settings: tuple
+    preprocess: object
+    text: str
+    tensors: tuple
+    first_row: np.ndarray
+    digest: bytes
+    warned: bool = False
+
+    def change_to(self, other):
+        """Return which of the things that a user may have changed differs in another state; None if none does."""
+        changes = {
+            "its repr changed": self.text != other.text,
+            "its tensors changed": self.tensors != other.tensors,
+            "it returns other values for the same item": not _same(self.first_row, other.first_row),
+        }
+        return next((reason for reason, is_changed in changes.items() if is_changed), None)
+
+
+# Module -> what decided its rows in the last call.
 _known_modules = weakref.WeakKeyDictionary()
 
 
-def module_digest(module, settings, encode_probe, n_probes=3):
+def module_digest(module, preprocess, settings, encode_probe, n_probes=3):
     """Return a digest of a module in memory: its class, ``repr``, tensors and rows of fixed items.
 
-    The code of the module, and of the preprocessing before it, is not looked at. In later calls only the first item
-    is encoded again, and all of it only where the tensors, the ``repr`` or that row have changed.
+    The code of the module, and of the preprocessing before it, is not looked at. Later calls encode the first item
+    only, and all of them if the tensors, the ``repr`` or that row have changed.
 
     Parameters
     ----------
     module : torch.nn.Module
         The module.
+
+    preprocess : object
+        What prepares items for the module.
 
     settings : tuple
         Plain data that the rows depend on besides the module.
@@ -77,22 +104,40 @@ def module_digest(module, settings, encode_probe, n_probes=3):
     Unidentifiable
         If the module returns other values for the same item twice, or draws random numbers.
     """
-    state = settings, repr(module), _tensor_versions(module)
     first_row = _on_one_thread(encode_probe, 0)
-    known = _known_modules.get(module)
-    if known is not None and known[0] == state and _same(known[1], first_row):
-        return known[2]
+    state = _KnownModule(settings, preprocess, repr(module), _tensor_versions(module), first_row, b"")
+    previous = _known_modules.get(module)
+    if previous is not None and previous.settings == settings and previous.preprocess is preprocess:
+        change = previous.change_to(state)
+        if change is None:
+            return previous.digest
+        state.warned = True
+        if not previous.warned:
+            warn(
+                f"{type(module).__name__}: the rows that a store holds of this module are not used any more, since "
+                f"{change} between two calls; pass cache_key if its rows are the same nevertheless."
+            )
+    state.digest = digest_of(
+        "module",
+        public_name(type(module)),
+        state.text,
+        _tensor_digest(module),
+        _steady_rows(encode_probe, n_probes, first_row),
+        settings,
+    )
+    _known_modules[module] = state
+    return state.digest
+
+
+def _steady_rows(encode_probe, n_probes, first_row):
+    """Return the rows of all fixed items as plain data, or raise if they are not the same each time."""
     generators = _generator_states()
-    rows = [_on_one_thread(encode_probe, number) for number in range(n_probes)]
-    again = [_on_one_thread(encode_probe, number) for number in range(n_probes)]
-    if not all(map(_same, rows, again)) or not _same(first_row, rows[0]):
+    rows, repeated = ([_on_one_thread(encode_probe, number) for number in range(n_probes)] for _ in range(2))
+    if not all(map(_same, [first_row, *rows], [rows[0], *repeated])):
         raise Unidentifiable("the model returns other values for the same item each time")
     if generators != _generator_states():
         raise Unidentifiable("the model or its preprocessing draws random numbers")
-    values = [(row.shape, row.dtype.str, row.tobytes()) for row in rows]
-    digest = digest_of("module", public_name(type(module)), repr(module), _tensor_digest(module), values, settings)
-    _known_modules[module] = state, first_row, digest
-    return digest
+    return [(row.shape, row.dtype.str, row.tobytes()) for row in rows]
 
 
 def _same(row, other):
@@ -110,7 +155,7 @@ def _generator_states():
     """Return the states of the global generators of random numbers, as bytes."""
     import torch
 
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the generator that users' code draws from
     return random.getstate(), (name, keys.tobytes(), *rest), torch.get_rng_state().numpy().tobytes()
 
 

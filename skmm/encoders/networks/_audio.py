@@ -6,9 +6,8 @@ from math import ceil
 
 import numpy as np
 
-from ..._checkpoints import load_from_hub
 from ..._torch import place, place_of
-from ._source import without_progress_bar
+from ._source import load_from_hub, without_progress_bar
 
 # No network hears less than one frame of a usual spectrogram.
 SHORTEST_SECONDS = 0.025
@@ -217,26 +216,26 @@ def _n_conv_frames(config, n_times):
     return n_times
 
 
-def load_audio_model(source, is_folder, revision, device, dtype):
+def load_audio_model(source, device, dtype):
     """Load an audio network of transformers, and its feature extractor."""
     from transformers import AutoFeatureExtractor, AutoModel
 
     def load(local_files_only):
         options = {
-            "revision": "main" if is_folder or revision is None else revision,
+            "revision": source.revision or "main",
             "local_files_only": local_files_only,
             "trust_remote_code": False,
         }
-        extractor = AutoFeatureExtractor.from_pretrained(source, **options)
+        extractor = AutoFeatureExtractor.from_pretrained(source.location, **options)
         if not hasattr(extractor, "sampling_rate"):
             raise ValueError(f"its feature extractor is a {type(extractor).__name__}, which does not take sound")
-        return extractor, AutoModel.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        return extractor, AutoModel.from_pretrained(source.location, dtype=dtype, use_safetensors=True, **options)
 
     with without_progress_bar():
-        if is_folder:
+        if source.is_local:
             extractor, network = load(local_files_only=True)
         else:
-            extractor, network = load_from_hub([source], revision, load, "config.json")
+            extractor, network = load_from_hub(source, load, "config.json")
     if network.config.is_encoder_decoder:
         network = network.get_encoder()
     network = network.to(device).eval().requires_grad_(False)
