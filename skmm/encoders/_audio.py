@@ -249,8 +249,8 @@ class AudioEncoder(ModelEncoder):
             for name in ("preprocess", "target_rate", "cache_key"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"AudioEncoder: {name} is for a module in memory; leave it at None, since the files of the model "
-                        f"{os.fspath(self.model)!r} say everything."
+                        f"AudioEncoder: {name} is for a module in memory; leave it at None, since the model "
+                        f"{os.fspath(self.model)!r} brings its own."
                     )
 
     def _find_loader(self, name, folder):
@@ -338,10 +338,10 @@ class AudioEncoder(ModelEncoder):
                     rows[i] = vector
         widths = {len(row): window.n_times for row, window in zip(rows, windows, strict=True)}
         if len(widths) > 1:
-            found = ", ".join(f"{width} for {n_times} samples" for width, n_times in sorted(widths.items()))
+            examples = ", ".join(f"{width} for {n_times} samples" for width, n_times in sorted(widths.items()))
             raise ValueError(
                 f"{type(self).__name__}: the number of features that the model returns depends on the length of the "
-                f"recording ({found}); let it pool over time, or return (n, n_frames, n_features), which is pooled here."
+                f"recording ({examples}); let it pool over time, or return (n, n_frames, n_features), which is pooled."
             )
         pooled, start = [], 0
         for recording in batch:

@@ -45,10 +45,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Parameters ``on_error`` ("raise" or "missing") and ``verbose`` must be attributes of every subclass. Class attributes
-    that a subclass may set: ``_prepare_in_threads`` (False) prepares items in threads, ``_rows_are_items`` (False) says
-    that a row of a 2-D array of numbers is an item, as a waveform is, and ``_strings_are_paths`` (True) that a string
-    names a file rather than being a text.
+    Every subclass has the parameters ``on_error`` ("raise" or "missing") and ``verbose``. Class attributes that it may
+    set: ``_prepare_in_threads`` (False) prepares items in threads, ``_rows_are_items`` (False) says that a row of a 2-D
+    array of numbers is an item, as a waveform is, and ``_strings_are_paths`` (True) that a string names a file rather
+    than being a text.
 
     Examples
     --------

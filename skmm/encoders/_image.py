@@ -240,8 +240,8 @@ class ImageEncoder(ModelEncoder):
             for name in ("preprocess", "cache_key"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"{type(self).__name__}: {name} is for a module in memory; leave it at None, since the files of "
-                        f"the model {os.fspath(self.model)!r} say everything."
+                        f"{type(self).__name__}: {name} is for a module in memory; leave it at None, since the model "
+                        f"{os.fspath(self.model)!r} brings its own."
                     )
 
     def _find_loader(self, name, folder):

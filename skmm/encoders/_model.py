@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import threading
 from contextlib import nullcontext, suppress
 from numbers import Integral
 
@@ -47,6 +48,11 @@ _HOUSEKEEPING = {
 }
 
 
+# Models for which a warning has said that the store cannot be used.
+_unidentified = {}
+_unidentified_lock = threading.Lock()
+
+
 def normalize_rows(X):
     """Scale each row to unit Euclidean length; rows of zeros stay unchanged."""
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
@@ -80,8 +86,8 @@ class ModelEncoder(ItemEncoder):
     - ``_find_loader(name, folder)`` and ``_hub_place(name, loader)``: tell which library loads the model, and under
       which names, and in which cache folder, it may be on the hub.
 
-    Parameters are those of :class:`TextEncoder` without its own: ``model``, ``device``, ``precision``, ``batch_size``,
-    ``compile``, ``normalize``, ``store``, ``on_error``, ``revision`` and ``verbose``, each an attribute of the instance.
+    Every subclass has the parameters ``model``, ``device``, ``precision``, ``batch_size``, ``compile``, ``normalize``,
+    ``store``, ``on_error``, ``revision`` and ``verbose``, with the meaning that :class:`TextEncoder` gives them.
 
     See Also
     --------
@@ -216,12 +222,23 @@ class ModelEncoder(ItemEncoder):
                 if content is None:
                     raise Unidentifiable("its files are not in the cache of the hub")
         except Unidentifiable as problem:
-            warn(
-                f"{type(self).__name__}: embeddings are not kept in the store, since nothing tells what decides them "
-                f"({problem}); every call encodes all items again."
-            )
+            self._warn_of_no_identity(problem)
             return None
         return digest_of(public_name(type(self)), content, *settings)
+
+    def _warn_of_no_identity(self, problem):
+        """Warn, once for each model in a process, that the store cannot be used."""
+        with _unidentified_lock:
+            key = self.model if self._is_named() else id(self.model)
+            is_first = key not in _unidentified
+            # Keeping the module alive keeps its id from being given to another one.
+            _unidentified[key] = self.model
+        if is_first:
+            ways = "" if self._is_named() else "; pass cache_key if the rows of an item are always the same"
+            warn(
+                f"{type(self).__name__}: embeddings are not kept in the store and every call encodes all items again, "
+                f"since nothing tells what decides them ({problem}){ways}."
+            )
 
     def _identify_module(self, run, settings):
         if self.cache_key is not None:
@@ -352,9 +369,9 @@ def ready_module(encoder):
             module = copy.deepcopy(module)
         except Exception as error:
             raise ValueError(
-                f"{type(encoder).__name__}: the module {type(module).__name__} is in training mode, or not on the device "
-                f"and in the precision that are asked for, and it cannot be copied ({first_line(error)}); call its "
-                'eval(), move it yourself, and leave precision="auto".'
+                f"{type(encoder).__name__}: the module {type(module).__name__} is in training mode, or on another device "
+                f"or in another precision than requested, and it cannot be copied ({first_line(error)}); call its eval(), "
+                'move it yourself, and leave precision="auto".'
             ) from error
         module = (module.to(device) if dtype is None else module.to(device, dtype)).eval()
     if not encoder.compile:

@@ -308,15 +308,15 @@ class EncodingRun:
 
     def _check_shape(self, rows, groups):
         width = self.X_out.shape[1:]
-        if rows.shape[:1] + rows.shape[1:] == (len(groups), *width):
+        if rows.shape == (len(groups), *width):
             return
         numbers = sorted(row for _, rows_of_item in groups for row in rows_of_item)
         named = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
         raise ValueError(
-            f"{type(self.encoder).__name__}: the model returned an array of shape {rows.shape} for rows {named}, while "
-            f"{(len(groups), *width)} was expected: it had {self.encoder.n_features_out_} features when the encoder was "
-            "fitted. Let the model return the same number of features for every item, for example by pooling over time "
-            "or positions inside it, or call fit again if the model was changed."
+            f"{type(self.encoder).__name__}: the model returned an array of shape {rows.shape} for rows {named}, where "
+            f"{(len(groups), *width)} was expected, as it had {width[0]} features when the encoder was fitted. Let the "
+            "model return the same number of features for every item, for example by pooling over time or positions "
+            "inside it, or call fit again if the model was changed."
         )
 
     def _store(self, groups, rows, is_valid):

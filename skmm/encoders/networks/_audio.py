@@ -100,9 +100,14 @@ class Recipe:
         if self.extractor is None:
             import torch
 
-            inputs = torch.from_numpy(np.array(waveform)) if self.preprocess is None else self.preprocess(waveform)
+            # A copy: users' functions may write to it.
+            inputs = np.array(waveform) if self.preprocess is None else self.preprocess(np.array(waveform))
+            if isinstance(inputs, np.ndarray):
+                inputs = torch.from_numpy(np.ascontiguousarray(inputs))
             if not isinstance(inputs, torch.Tensor):
-                raise ValueError(f"AudioEncoder: preprocess must give a tensor, got {type(inputs).__name__}.")
+                raise ValueError(
+                    f"AudioEncoder: preprocess must return a tensor or an array, got {type(inputs).__name__}."
+                )
             return Window({"": inputs}, n_times, n_times)
         n_padded = self.longest if self.fills else n_times
         inputs = _extract(self.extractor, waveform, self.rate)

@@ -130,8 +130,8 @@ def find_local_folder(model, owner):
     if looks_like_path or not isinstance(model, str) or os.path.exists(folder):
         problem = "is a file" if os.path.exists(folder) else "does not exist"
         raise OSError(
-            f"{owner}: the model folder {name!r} {problem} (seen from {os.getcwd()!r}); pass the folder of a checkpoint, "
-            "with its config.json or modules.json, or the name of a model on the hub."
+            f"{owner}: the model folder {name!r} {problem} (seen from {os.getcwd()!r}); pass the folder of a "
+            "checkpoint, with its config.json or modules.json, or the name of a model on the hub."
         )
     return None
 

@@ -220,7 +220,7 @@ def _input_tensor(inputs):
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3:
         shape = f" of shape {tuple(inputs.shape)}" if hasattr(inputs, "shape") else ""
         raise ValueError(
-            f"preprocess must map an image to a tensor (channels, height, width), got a {type(inputs).__name__}{shape}; "
+            f"preprocess must map an image to a tensor (channels, height, width), got {type(inputs).__name__}{shape}; "
             "convert its result, for example with torchvision's ToTensor."
         )
     return tensor
