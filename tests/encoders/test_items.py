@@ -289,7 +289,8 @@ class TestUnchanged:
         assert digests.are_unchanged([str(path), "gone.txt"]).tolist() == [True, True]
 
 
-class Colour(str, enum.Enum):
+# What writes itself as the name of its member, other than enum.StrEnum.
+class Colour(str, enum.Enum):  # noqa: UP042
     RED = "red"
 
 
@@ -327,7 +328,7 @@ class TestSubclassesOfPlainTypes:
         path = tmp_path / "red"
         path.write_bytes(b"abc")
 
-        class Kind(str, enum.Enum):
+        class Kind(str, enum.Enum):  # noqa: UP042
             PATH = str(path)
 
         assert digest(Kind.PATH) == digest(str(path)) == digest(path) is not None

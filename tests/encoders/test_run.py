@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -336,10 +337,8 @@ class TestWorkers:
             with lock:
                 rows = encode(self, batch, model)
             # Broken as soon as one has finished.
-            try:
+            with suppress(threading.BrokenBarrierError):
                 barrier.wait(600)
-            except threading.BrokenBarrierError:
-                pass
             return rows
 
         monkeypatch.setattr(Letters, "_encode_batch", in_step)
@@ -381,9 +380,12 @@ class TestWorkers:
         monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 2)
         monkeypatch.setattr(ImageEncoder, "_window", 4)
         encode, sizes = ImageEncoder._encode_batch, []
-        monkeypatch.setattr(
-            ImageEncoder, "_encode_batch", lambda self, batch, model: sizes.append(len(batch)) or encode(self, batch, model)
-        )
+
+        def note(self, batch, model):
+            sizes.append(len(batch))
+            return encode(self, batch, model)
+
+        monkeypatch.setattr(ImageEncoder, "_encode_batch", note)
         start = threading.Barrier(2)
 
         def work(order):
@@ -444,15 +446,15 @@ class TestWorkers:
         assert store.info()["entries"] == 20
 
     def test_workers_start_far_apart(self, monkeypatch):
-        starts = {}
-        for name in ("MainProcess", *(f"{kind}-{i}" for kind in ("LokyProcess", "SpawnPoolWorker") for i in range(1, 9))):
-            monkeypatch.setattr(_run, "current_process", lambda name=name: SimpleNamespace(name=name))
-            starts[name] = _run._start_of_worker()
-        assert starts["MainProcess"] == 0
+        def start_of(name):
+            monkeypatch.setattr(_run, "current_process", lambda: SimpleNamespace(name=name))
+            return _run._start_of_worker()
+
+        assert start_of("MainProcess") == 0
         for kind in ("LokyProcess", "SpawnPoolWorker"):
             for n_workers in (1, 2, 4, 8):
-                own = sorted(starts[f"{kind}-{i}"] for i in range(1, n_workers + 1))
-                assert_array_equal(own, np.arange(n_workers) / n_workers)
+                starts = sorted(start_of(f"{kind}-{i}") for i in range(1, n_workers + 1))
+                assert_array_equal(starts, np.arange(n_workers) / n_workers)
 
     def test_random_numbers_of_the_user_are_left_alone(self, store):
         states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -652,7 +654,7 @@ class TestDigestsOfFiles:
         """List of the files that are read from here on; the clock stands still, and nothing is remembered."""
         files, hash_file = [], _content._hash_file
         monkeypatch.setattr(_content, "_file_digests", {})
-        monkeypatch.setattr(_content, "_hash_file", lambda signature: files.append(signature[0]) or hash_file(signature))
+        monkeypatch.setattr(_content, "_hash_file", lambda file: files.append(file[0]) or hash_file(file))
         monkeypatch.setattr(_content, "time", SimpleNamespace(time=lambda: self.NOW))
         return files
 
