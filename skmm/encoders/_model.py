@@ -208,19 +208,19 @@ class ModelEncoder(ItemEncoder):
 
     def _find_identity(self, run):
         """Return a digest of everything that decides the rows of this encoder; None, with a warning, if unknown."""
-        place = expected_place(self.device, self.precision)
-        versions = [(package, minor_version(package)) for package in self._libraries()]
-        settings = place, numeric_settings(), self.compile, versions, self._settings(run.source)
         try:
+            if run.source is not None and run.source.files is None:
+                # Loading downloads it, and finds the source again.
+                _ = run.model
+                if run.source.files is None:
+                    raise Unidentifiable("its files are not in the cache of the hub")
+            place = expected_place(self.device, self.precision)
+            versions = [(package, minor_version(package)) for package in self._libraries()]
+            settings = place, numeric_settings(), self.compile, versions, self._settings(run.source)
             if run.source is None:
                 content = self._identify_module(run, settings)
             else:
-                if run.source.files is None:
-                    # Loading downloads it.
-                    _ = run.model
                 content = run.source.identity(run.store)
-                if content is None:
-                    raise Unidentifiable("its files are not in the cache of the hub")
         except Unidentifiable as problem:
             self._warn_of_no_identity(problem)
             return None
@@ -369,9 +369,9 @@ def ready_module(encoder):
             module = copy.deepcopy(module)
         except Exception as error:
             raise ValueError(
-                f"{type(encoder).__name__}: the module {type(module).__name__} is in training mode, or on another device "
-                f"or in another precision than requested, and it cannot be copied ({first_line(error)}); call its eval(), "
-                'move it yourself, and leave precision="auto".'
+                f"{type(encoder).__name__}: the module {type(module).__name__} is in training mode or on another "
+                f"device or in another precision than requested, and cannot be copied ({first_line(error)}); call its "
+                'eval(), move it yourself, and leave precision="auto".'
             ) from error
         module = (module.to(device) if dtype is None else module.to(device, dtype)).eval()
     if not encoder.compile:

@@ -82,6 +82,7 @@ class EncodingRun:
         self.items = items
         self.errors = []
         self._first = None, None
+        self._start = 0.0
         self._meets_others = False
         # First rows of the groups that are finished.
         self._finished = set()
@@ -180,15 +181,19 @@ class EncodingRun:
         with self.store.one_at_a_time() if takes_turns else nullcontext():
             if takes_turns:
                 groups = self._read_again(groups)
-            start = _start_of_worker()
+            self._start = _start_of_worker()
             while groups:
-                first = int(start * len(groups))
                 self._meets_others = False
-                self._encode_groups(groups[first:] + groups[:first])
+                self._encode_groups(self._rotate(groups))
                 if not self._meets_others:
                     return
                 groups = self._read_again([group for group in groups if group[1][0] not in self._finished])
-                start = _places.random()
+                self._start = _places.random()
+
+    def _rotate(self, sequence):
+        """Let a list begin at the place where this worker starts."""
+        first = int(self._start * len(sequence))
+        return sequence[first:] + sequence[:first]
 
     def _read_again(self, groups):
         """Return the groups that are still missing."""
@@ -276,7 +281,7 @@ class EncodingRun:
     def _encode_window(self, window):
         """Encode pairs of a group and its prepared item; yield as ``_encode_chunk`` does, for each batch."""
         groups, prepared = zip(*window, strict=True)
-        for positions in self.encoder._batches(prepared, self.model):
+        for positions in self._rotate(list(self.encoder._batches(prepared, self.model))):
             if self._meets_others:
                 return
             missing = {id(group) for group in self._read([groups[position] for position in positions])}
@@ -322,13 +327,12 @@ class EncodingRun:
     def _store(self, groups, rows, is_valid):
         if self.identity is None:
             return
-        items = [self.items[rows_of_item[0]] for _, rows_of_item in groups]
-        has_key = np.array([key is not None for key, _ in groups])
-        is_stored = is_valid & has_key & self.digests.are_unchanged(items)
+        keys = [key for key, _ in groups]
+        is_stored = is_valid & np.array([key is not None for key in keys]) & self.digests.are_unchanged(keys)
         if is_stored.any():
-            n_new = self.store.put_rows([key for key, _ in compress(groups, is_stored)], rows[is_stored])
+            n_new = self.store.put_rows(list(compress(keys, is_stored)), rows[is_stored])
             # Others have stored the same rows meanwhile.
-            self._meets_others |= n_new is not None and n_new < is_stored.sum()
+            self._meets_others |= n_new < is_stored.sum()
 
     def _reject(self, group, reason):
         """Return the errors of a bad item, one for each row; raise the first with ``on_error="raise"``."""

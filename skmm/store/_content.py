@@ -87,35 +87,52 @@ class ItemDigests:
         self._context = context
         self._store = store
         self._strings_are_paths = strings_are_paths
-        self._signatures = {}
+        # Path -> (signature, digest) of files that were read, and digest of an item -> paths that it holds.
+        self._files = {}
+        self._paths_of = {}
 
     def of(self, items):
         """Return the digests of items that are not missing, None for those whose content is unknown."""
         if not self._strings_are_paths:
             digests = zip(items, text_digests(items, self._context), strict=True)
-            return [self._digest(item) if not isinstance(item, str) else digest for item, digest in digests]
+            return [digest if isinstance(item, str) else self._digest(item) for item, digest in digests]
         self._read([item for item in items if isinstance(item, (str, os.PathLike))])
         return [self._digest(item) for item in items]
 
-    def are_unchanged(self, items):
-        """Return a mask of the items whose files have not been modified since their digests were computed."""
+    def are_unchanged(self, digests):
+        """Return a mask of the items, by their digests, whose files have not been modified since these were computed."""
         return np.array(
-            [all(file_signature(path) == self._signatures.get(path) for path in _paths_in(item)) for item in items]
+            [
+                all(file_signature(path) == self._files[path][0] for path in self._paths_of.get(digest, ()))
+                for digest in digests
+            ]
         )
 
     def _digest(self, item):
         hasher = hashlib.blake2b(digest_size=32, key=self._context)
-        return hasher.digest() if _add_content(hasher, item, self._add_file) else None
+        paths = []
+
+        def add_file(hasher, path, depth):
+            paths.append(path)
+            return self._add_file(hasher, path, depth)
+
+        if not _add_content(hasher, item, add_file):
+            return None
+        digest = hasher.digest()
+        if paths:
+            self._paths_of.setdefault(digest, paths)
+        return digest
 
     def _read(self, paths):
         """Compute the digests of files, and note what tells whether they change later."""
         signatures = {path: file_signature(path) for path in paths}
         digests = file_digests(signatures.values(), self._store)
-        self._signatures |= signatures
-        return dict(zip(signatures, digests, strict=True))
+        self._files |= dict(zip(signatures, zip(signatures.values(), digests, strict=True), strict=True))
 
     def _add_file(self, hasher, path, depth):
-        digest = self._read([path])[path]
+        if path not in self._files:
+            self._read([path])
+        _, digest = self._files[path]
         if digest is None:
             # Data sets keep the original name of a file beside its bytes: such a file need not exist.
             hasher.update(f"no file {os.fspath(path)!r} ".encode())
@@ -124,18 +141,6 @@ class ItemDigests:
         extension = os.path.splitext(os.fsdecode(path))[1].lower().encode("utf-8", "surrogateescape")
         hasher.update(b"file %d " % len(extension) + extension + digest)
         return True
-
-
-def _paths_in(item, depth=0):
-    """Yield the paths that an item holds, itself included."""
-    if isinstance(item, (str, os.PathLike)):
-        yield item
-    elif depth <= _MAX_DEPTH:
-        if isinstance(item, dict):
-            item = item.values()
-        if isinstance(item, (tuple, list, type({}.values()))):
-            for element in item:
-                yield from _paths_in(element, depth + 1)
 
 
 def _add_path(hasher, path, depth):
