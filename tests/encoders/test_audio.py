@@ -186,9 +186,9 @@ class TestModels:
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
     def test_models_that_cannot_be_had(self, tmp_path, make_audio_model, tiny_text_model):
-        with pytest.raises(OSError, match=r"AudioEncoder: the model 'a/b' could not be had .* to provide it"):
+        with pytest.raises(OSError, match=r"AudioEncoder: the model 'a/b' could not be loaded .* to provide it"):
             AudioEncoder("a/b").fit(ITEMS)
-        with pytest.raises(OSError, match="the model 'a/b' at revision 'v2' could not be had"):
+        with pytest.raises(OSError, match="the model 'a/b' at revision 'v2' could not be loaded"):
             AudioEncoder("a/b", revision="v2").fit(ITEMS)
         with pytest.raises(OSError, match=r"the model folder '\./nowhere' does not exist"):
             AudioEncoder("./nowhere").fit(ITEMS)
@@ -311,7 +311,7 @@ class TestModules:
 
     @pytest.mark.parametrize("options", [{"preprocess": torch.from_numpy}, {"target_rate": 8000}])
     def test_what_named_models_bring_themselves(self, make_audio_model, options):
-        with pytest.raises(ValueError, match=f"{next(iter(options))} goes with a module in memory; leave it at None"):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} is for a module in memory; leave it at None"):
             AudioEncoder(make_audio_model("wav2vec2"), **options).fit(ITEMS)
 
     @pytest.mark.parametrize(

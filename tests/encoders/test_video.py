@@ -115,12 +115,12 @@ class TestImageModels:
         assert {(training, grad) for _, training, grad in module.seen} == {(False, False)}
 
     def test_preprocess_of_a_named_model(self, tiny_image_model):
-        with pytest.raises(ValueError, match="VideoEncoder: preprocess goes with a module in memory"):
+        with pytest.raises(ValueError, match="VideoEncoder: preprocess is for a module in memory"):
             VideoEncoder(tiny_image_model, preprocess=PLAIN).fit(CLIPS)
 
     @pytest.mark.parametrize("name", ["timm/no_such_model", "resnet18", "someone/some-video-model"])
     def test_models_that_cannot_be_had(self, name):
-        with pytest.raises(OSError, match=f"VideoEncoder: the model '{name}' could not be had .* to provide it"):
+        with pytest.raises(OSError, match=f"VideoEncoder: the model '{name}' could not be loaded .* to provide it"):
             VideoEncoder(name).fit(CLIPS)
 
     def test_nothing_is_loaded_before_fit(self):
@@ -316,7 +316,7 @@ class TestSamplingAndPooling:
 
 class TestContract:
     def test_batches_hold_frames_of_several_videos(self, monkeypatch):
-        monkeypatch.setattr(VideoEncoder, "_n_workers", lambda self, model: 1)
+        monkeypatch.setattr(VideoEncoder, "_n_workers", lambda self: 1)
         module = means()
         fitted = encoder(module, batch_size=20, store=None).fit(CLIPS)
         module.seen.clear()
