@@ -21,40 +21,27 @@ _SAMPLE_COUNTS = {
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
 
 
-class _NamelessFile:
-    """A file without its name, from whose ending FFmpeg would guess a format."""
+class NamelessFile:
+    """A file without its name, from whose ending libraries would guess a format."""
 
     def __init__(self, stream):
         self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
 
 
-def open_container(stream, kind):
-    """Return an open container of PyAV that reads nothing but this stream.
-
-    Parameters
-    ----------
-    stream : binary file
-        The file.
-
-    kind : {"sound", "video"}
-        What it should hold, for the messages.
-
-    Returns
-    -------
-    container : av.container.InputContainer
-        The container; the caller closes it.
+def open_container(stream):
+    """Return an open container of PyAV, which reads nothing but this stream; the caller closes it.
 
     Raises
     ------
     RejectedItem
         If FFmpeg does not know the format, or the header is damaged.
     """
-    av = import_optional_dependency("av", "audio" if kind == "sound" else "video")
+    av = import_optional_dependency("av", "video")
     _check_sample_counts(stream)
     stream.seek(0)
     try:
         return av.open(
-            _NamelessFile(stream),
+            NamelessFile(stream),
             # Playlists and session descriptions name other files and hosts.
             container_options={"protocol_whitelist": "none"},
             buffer_size=_READ_BYTES,
@@ -64,8 +51,8 @@ def open_container(stream, kind):
     # damaged header claims in that way.
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise RejectedItem(
-            f"the content is not {'a video' if kind == 'video' else 'sound'} in a format that PyAV can read, or its "
-            f"header is damaged ({reason_of(error)})"
+            f"the content is no sound or video in a format that FFmpeg can read, or its header is damaged "
+            f"({reason_of(error)})"
         ) from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from .._optional import import_optional_dependency
 from ..exceptions import RejectedItem
 from ._columns import describe_item
-from ._container import has_decoder, open_container, video_stream
+from ._container import NamelessFile, has_decoder, open_container, video_stream
 from ._files import describe_keys, is_file, open_file, reason_of, unwrap_file
 from ._video import frames_in_memory
 
@@ -39,11 +39,16 @@ _SHORT_OF = re.compile(r"^ *(?:riff|riff size|data|data size|form|ssnd) *: (\d+)
 _UNKNOWN_SIZE = 0x7F000000
 # libsndfile's number of frames where a FLAC does not say it.
 _UNKNOWN_FRAMES = 2**62
+# Beginnings of MP3 and OGG: of joined ones libsndfile reads the first only.
+_FFMPEG_STARTS = (b"ID3", b"\xff", b"OggS")
 # Files that lack a byte of padding at their end are common, and complete otherwise.
 _HARMLESS_BYTES = 8
 
-# Seconds by which the length that a container states may exceed its sound: it counts in milliseconds or in frames.
-_LENGTH_TOLERANCE = 0.05
+# Seconds by which the length that a file states may exceed its sound: some formats count in milliseconds or in frames.
+_LENGTH_TOLERANCE = 0.005
+_LENGTH_TOLERANCES = {"asf": 0.2, "flv": 0.05, "matroska,webm": 0.05}
+# Samples of padding at the end that FFmpeg may leave, at most the longest frame of Vorbis.
+_LONGEST_PADDING = 8192
 
 # An OGG is a sequence of pages: name and version, other fields, then up to 255 lengths of up to 255 bytes each.
 _OGG_PAGE, _OGG_PAGE_HEADER = b"OggS\0", 27
@@ -188,7 +193,7 @@ def _check_length(n_times, own_rate, rate):
     limit = _MAX_SAMPLES if ratio <= _MAX_RATIO else _MAX_SAMPLES_BEYOND
     if n_times * ratio > limit:
         raise RejectedItem(
-            f"the recording is too long: at {rate:g} Hz it would have more than {limit} samples; cut it into several"
+            f"the recording is too long: at {rate:g} Hz it would have more than {limit} samples; cut it into parts"
             + ("" if ratio <= _MAX_RATIO else f", or correct its sampling rate of {own_rate:g} Hz")
         )
 
@@ -198,7 +203,7 @@ def _check_rate(rate):
         raise RejectedItem(f"the sampling rate must be a number, in Hz, got {describe_item(rate)}")
     if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         raise RejectedItem(
-            f"a sampling rate of {rate:g} Hz is implausible; it must lie between {_LOWEST_RATE} and {_HIGHEST_RATE}"
+            f"a sampling rate lies between {_LOWEST_RATE} and {_HIGHEST_RATE} Hz, got {describe_item(rate)}"
         )
     return int(rate) if isinstance(rate, Integral) or float(rate).is_integer() else float(rate)
 
@@ -240,6 +245,15 @@ class _Samples:
             )
         self._blocks.append(block)
 
+    def remove_end(self, n_times):
+        """Remove the last samples."""
+        self.n_times -= n_times
+        while n_times > 0:
+            block = self._blocks.pop()
+            if len(block) > n_times:
+                self._blocks.append(block[:-n_times])
+            n_times -= len(block)
+
     def join(self):
         """Return all samples, of shape (n_times,) or (n_times, n_channels), and their rate."""
         if self.n_times == 0:
@@ -257,12 +271,15 @@ def _read_file(stream, rate, mono):
 def _read_by_libsndfile(stream, rate, mono):
     """Return the samples of a WAV, a FLAC or the like; None if the file is to be read by FFmpeg."""
     soundfile = import_optional_dependency("soundfile", "audio")
+    start = stream.read(4)
+    stream.seek(0)
+    if start.startswith(_FFMPEG_STARTS):
+        return None
     samples = None
     try:
-        with soundfile.SoundFile(stream) as file:
-            is_compressed = file.format in ("OGG", "MP3") or file.subtype.startswith("MPEG")
-            # libsndfile loses its place in a FLAC of unknown length, and cannot tell a joined MP3 from a whole one.
-            if is_compressed or (file.format == "FLAC" and file.frames >= _UNKNOWN_FRAMES):
+        with soundfile.SoundFile(NamelessFile(stream)) as file:
+            # libsndfile loses its place in a FLAC of unknown length, and cuts MPEG in a WAV short.
+            if file.subtype.startswith("MPEG") or (file.format == "FLAC" and file.frames >= _UNKNOWN_FRAMES):
                 return None
             samples = _Samples(file.samplerate, rate, mono)
             n_declared, notes = file.frames, file.extra_info
@@ -276,7 +293,7 @@ def _read_by_libsndfile(stream, rate, mono):
         ) from error
     except (MemoryError, RejectedItem):
         raise
-    # Files without a header, and damage that trips the reading of the stream.
+    # Damage may trip the reading of the stream.
     except Exception as error:
         raise RejectedItem(f"the sound cannot be decoded ({reason_of(error)})") from error
     _check_complete(samples.n_times, n_declared, notes)
@@ -295,7 +312,7 @@ def _check_complete(n_times, n_declared, notes):
 
 def _read_by_ffmpeg(stream, rate, mono):
     """Return the samples of a file that FFmpeg decodes, and their rate; None if it is a video without sound."""
-    with open_container(stream, "sound") as container:
+    with open_container(stream) as container:
         stream_of_sound = container.streams.best("audio")
         has_pictures = video_stream(container) is not None
         if stream_of_sound is None:
@@ -308,9 +325,10 @@ def _read_by_ffmpeg(stream, rate, mono):
         samples = track.decode(rate, mono)
         # Of a video counts what can be decoded, as for its frames.
         if not has_pictures:
-            track.check_complete(samples.n_times, container.size)
+            track.check_complete(samples.n_times)
             if container.format.name == "ogg" and _ends_inside_page(stream):
                 raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
+        samples.remove_end(track.count_padding(samples.n_times))
         return samples.join()
 
 
@@ -329,23 +347,24 @@ class _Track:
     ----------
     damage : str or None
         What the first error of reading and decoding said.
-
-    start : int or None
-        Position of the first packet in the file.
-
-    end : float
-        Time in seconds at which the last frame ends, by its time stamp.
     """
 
     def __init__(self, container, stream):
         self._container, self._stream = container, stream
-        self.damage, self.start, self.end = None, None, 0.0
+        self.damage = None
+        # Position of the first packet in the file.
+        self._start = None
+        # Seconds at which the first frame begins and the last one ends, by their time stamps.
+        self._begin, self._end = None, 0.0
 
     def decode(self, rate, mono):
         """Return all samples that can be decoded, as :class:`_Samples`."""
         own_rate = self._stream.codec_context.sample_rate
         if not own_rate:
             raise RejectedItem("the sound track does not state its sampling rate")
+        if self._stream.codec_context.name == "flac":
+            # FFmpeg ignores wrong checksums otherwise.
+            self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
         samples = _Samples(own_rate, rate, mono)
         for frame in self._frames():
             if frame.sample_rate != own_rate:
@@ -359,7 +378,9 @@ class _Track:
             values = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
             samples.add(_to_float(values))
             if frame.pts is not None and frame.time_base:
-                self.end = float(frame.pts * frame.time_base) + frame.samples / own_rate
+                begin = float(frame.pts * frame.time_base)
+                self._begin = begin if self._begin is None else self._begin
+                self._end = begin + frame.samples / own_rate
         return samples
 
     def _frames(self):
@@ -377,7 +398,7 @@ class _Track:
                     self.damage = self.damage or "a part of it is incomplete"
                 # The last packet is empty and means the end.
                 elif packet.size:
-                    self.start = packet.pos if self.start is None else self.start
+                    self._start = packet.pos if self._start is None else self._start
                     yield packet
         except (av.error.FFmpegError, OSError) as error:
             self.damage = self.damage or reason_of(error)
@@ -397,29 +418,42 @@ class _Track:
             self.damage = self.damage or "a frame of it is damaged"
         return [frame for frame in frames if not frame.is_corrupt]
 
-    def check_complete(self, n_times, n_bytes):
+    def check_complete(self, n_times):
         """Raise if anything of the sound could not be decoded, as far as the file shows it."""
         if self.damage is not None:
             raise RejectedItem(f"the file is truncated or damaged ({self.damage})")
-        n_seconds = n_times / self._stream.codec_context.sample_rate
-        declared = self._declared_seconds(n_bytes)
-        if n_seconds < declared - _LENGTH_TOLERANCE:
+        seconds = n_times / self._stream.codec_context.sample_rate
+        expected = self._expected_seconds()
+        if seconds < expected:
             raise RejectedItem(
-                f"the file is truncated or damaged: it declares {declared:.2f} s of sound, {n_seconds:.2f} s could be "
+                f"the file is truncated or damaged: {expected:.2f} s of sound are expected, {seconds:.2f} s could be "
                 "decoded"
             )
-        # The frames of a FLAC count its samples, those between frames that could not be decoded as well.
-        if self._container.format.name == "flac" and n_seconds < self.end - 1e-6:
-            raise RejectedItem(f"the file is damaged: {self.end - n_seconds:.3f} s of its sound cannot be decoded")
 
-    def _declared_seconds(self, n_bytes):
-        """Return the length that the header states; 0 if FFmpeg estimates it by the bit rate, or nothing states it."""
+    def _expected_seconds(self):
+        """Return the least length of an undamaged sound, by what the file states; 0 if it states nothing."""
+        name = self._container.format.name
+        tolerance = _LENGTH_TOLERANCES.get(name, _LENGTH_TOLERANCE)
+        # The stamps of these count all samples, also those that could not be decoded.
+        by_stamps = self._end - (self._begin or 0) - tolerance if name in ("flac", "ogg") else 0
+        # The header of an OGG states no length; what FFmpeg reports includes samples that are to be skipped.
+        return max(by_stamps, 0 if name == "ogg" else self._stated_seconds() - tolerance)
+
+    def count_padding(self, n_times):
+        """Return how many samples at the end are behind the length that the track states."""
+        if self._stream.duration is None:
+            return 0
+        stated = round(self._stated_seconds() * self._stream.codec_context.sample_rate)
+        return n_times - stated if 0 < stated < n_times <= stated + _LONGEST_PADDING else 0
+
+    def _stated_seconds(self):
+        """Return the length that the file states; 0 if FFmpeg estimates it by the bit rate, or nothing states it."""
         stream, container = self._stream, self._container
         if stream.duration is not None and stream.time_base:
             seconds = float(stream.duration * stream.time_base)
         else:
             seconds = (container.duration or 0) / 1e6
-        estimate = 8 * (n_bytes - (self.start or 0)) / (stream.codec_context.bit_rate or np.inf)
+        estimate = 8 * (container.size - (self._start or 0)) / (stream.codec_context.bit_rate or np.inf)
         return 0 if abs(seconds - estimate) <= 1e-3 * seconds else seconds
 
 

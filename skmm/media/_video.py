@@ -126,7 +126,7 @@ def _sample_file(stream, choose, background, prepare):
     timeline = _decode_timeline(stream, background)
     positions, samples = np.unique(choose(timeline), return_inverse=True)
     remaining, frames = set(positions.tolist()), []
-    with open_container(stream, "video") as container:
+    with open_container(stream) as container:
         video = _Video(container, background)
         for position, frame in enumerate(video.frames()):
             if position in remaining:
@@ -139,7 +139,7 @@ def _sample_file(stream, choose, background, prepare):
 
 def _read_stamps(stream, background):
     """Return a timeline and the time stamps of all frames, read without decoding; None twice if they say too little."""
-    with open_container(stream, "video") as container:
+    with open_container(stream) as container:
         video = _Video(container, background)
         packets = [
             (packet.pts, bool(packet.is_keyframe), packet.duration or 0)
@@ -157,7 +157,7 @@ def _read_stamps(stream, background):
 
 def _decode_timeline(stream, background):
     """Decode the whole video; return the timeline of the frames that can be decoded."""
-    with open_container(stream, "video") as container:
+    with open_container(stream) as container:
         video = _Video(container, background)
         frames = [(frame.pts, bool(frame.key_frame), frame.duration or 0) for frame in video.frames()]
         tick, rate = video.stream.time_base, video.stream.average_rate or video.stream.guessed_rate
@@ -174,7 +174,7 @@ def _decode_positions(stream, stamps, is_key, positions, may_seek, background, p
     # For each frame the last keyframe up to it; 0, the start, before the first one.
     key_before = np.maximum.accumulate(np.where(is_key, np.arange(len(stamps)), 0))
     results = []
-    with open_container(stream, "video") as container:
+    with open_container(stream) as container:
         video = _Video(container, background)
         if is_key[positions].all():
             video.skip_all_but_keyframes()

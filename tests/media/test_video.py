@@ -12,8 +12,8 @@ from PIL import Image
 
 from skmm.exceptions import RejectedItem
 from skmm.media import _video
+from skmm.media._sound import load_sound_track as load_sound
 from skmm.media._video import sample_frames
-from skmm.media._video_sound import load_sound
 
 pytest.importorskip("av")
 
@@ -121,14 +121,14 @@ class TestSeeking:
 
     @pytest.fixture
     def attempts(self, monkeypatch):
-        found, original = [], _video._frames_at
+        found, original = [], _video._decode_positions
 
         def note(stream, stamps, is_key, positions, may_seek, *args):
             frames = original(stream, stamps, is_key, positions, may_seek, *args)
             found.append((may_seek, frames is not None))
             return frames
 
-        monkeypatch.setattr(_video, "_frames_at", note)
+        monkeypatch.setattr(_video, "_decode_positions", note)
         return found
 
     @pytest.mark.parametrize("sampling", ["uniform", "keyframes", "fps"])
@@ -137,21 +137,21 @@ class TestSeeking:
         video = any_format(frames=frames, gop=25)
         found, samples = sample_frames(video, sampling, 3, 0.2)
         with monkeypatch.context() as patch:
-            patch.setattr(_video, "_scan", lambda stream: (None, None))
+            patch.setattr(_video, "_read_stamps", lambda *_: (None, None))
             expected, expected_samples = sample_frames(video, sampling, 3, 0.2)
         assert_array_equal(samples, expected_samples)
         assert_array_equal(found, expected)
 
     def test_far_frames_are_not_reached_by_decoding(self, make_video, attempts, monkeypatch):
         decoded = []
-        to_frames = _video.decoded_frames
+        to_frames = _video._Video.frames
 
-        def note(container, stream, seen=None):
-            for frame in to_frames(container, stream, seen):
+        def note(video, keyframes=None):
+            for frame in to_frames(video, keyframes):
                 decoded.append(frame.pts)
                 yield frame
 
-        monkeypatch.setattr(_video, "decoded_frames", note)
+        monkeypatch.setattr(_video._Video, "frames", note)
         frames = [np.full((32, 32, 3), i, np.uint8) for i in range(200)]
         sample_frames(make_video(frames=frames, gop=20), n_frames=2)
         assert attempts == [(True, True)]
@@ -160,13 +160,13 @@ class TestSeeking:
     def test_seeking_that_lands_elsewhere_is_noticed(self, make_video, attempts, monkeypatch):
         frames = [np.full((32, 32, 3), i, np.uint8) for i in range(200)]
         video = make_video(frames=frames, gop=20)
-        original = _video._seek
-        monkeypatch.setattr(_video, "_seek", lambda container, stream, stamp: original(container, stream, 0))
+        original = _video._Video.seek
+        monkeypatch.setattr(_video._Video, "seek", lambda video, stamp: original(video, 0))
         # Landing too early costs time only.
         assert [frame.mean() for frame in sample_frames(video, n_frames=2)[0]] == [50, 150]
         assert attempts == [(True, True)]
         attempts.clear()
-        monkeypatch.setattr(_video, "_seek", lambda container, stream, stamp: original(container, stream, stamp + 2000))
+        monkeypatch.setattr(_video._Video, "seek", lambda video, stamp: original(video, stamp + 2000))
         assert [frame.mean() for frame in sample_frames(video, n_frames=2)[0]] == [50, 150]
         assert attempts == [(True, False), (False, True)]
 
@@ -298,10 +298,11 @@ class TestRejected:
         ("item", "reason"),
         [
             (b"", "no bytes at all"),
-            (b"just a text, of several words\n" * 40, "not a video in a format that PyAV can read"),
-            (bytes(range(256)) * 20, "not a video"),
+            (b"just a text, of several words\n" * 40, "no sound or video in a format that FFmpeg can read"),
+            (bytes(range(256)) * 20, "no sound or video"),
             (3, "got an object of type int"),
-            ({"a": 1}, "got an object of type dict"),
+            ({"a": 1}, 'a dict must have "bytes" or "path" of a video, got the keys [\'a\']'),
+            ("A" * 266_960, "a string of 266,960 characters that is no path"),
             (np.zeros(3), r"array of shape (3,) is no video"),
             (np.zeros((2, 3, 4, 5, 6)), "is no video"),
             (np.zeros((48, 64, 3), np.uint8), "looks like a single image"),
@@ -331,7 +332,7 @@ class TestRejected:
         # By its name alone this would be taken for a film of letters.
         text = tmp_path / "text.txt"
         text.write_text("hello, this is a text\n" * 40)
-        assert "not a video" in reason_of(text)
+        assert "no sound or video" in reason_of(text)
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
     def test_no_permission(self, make_video, tmp_path):
@@ -386,7 +387,7 @@ class TestRejected:
         for name, content in {"list.ffconcat": listed, "list.m3u8": played}.items():
             (tmp_path / name).write_bytes(content)
             for item in (content, tmp_path / name):
-                assert "not a video" in reason_of(item)
+                assert "no sound or video" in reason_of(item)
 
     def test_frames_of_too_many_pixels(self, make_video, monkeypatch):
         video = make_video(3, size=(64, 64))
