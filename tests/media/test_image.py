@@ -228,8 +228,34 @@ def test_file_is_closed_and_can_be_removed(rgb, tmp_path, recwarn):
     ],
 )
 def test_rejection_says_why(item, reason):
-    with pytest.raises(RejectedItem, match=reason):
+    with pytest.raises(RejectedItem, match=reason) as caught:
         load_image(item)
+    assert len(str(caught.value)) < 500
+
+
+def test_dicts_of_files(rgb, tmp_path):
+    content = encoded(Image.fromarray(rgb))
+    path = as_path(content, tmp_path)
+    for item in (
+        {"bytes": content, "path": None},
+        {"bytes": bytearray(content), "path": "gone.png"},
+        {"bytes": None, "path": str(path)},
+        {"path": path},
+    ):
+        np.testing.assert_array_equal(load_image(item), rgb)
+
+
+def test_pil_images_that_lost_their_file(rgb, tmp_path):
+    path = as_path(encoded(Image.fromarray(rgb)), tmp_path)
+    with Image.open(path) as image:
+        pass
+    assert "closed before its pixels were read; call image.load() first" in reason_of(image)
+    with Image.open(path) as image:
+        image.load()
+    np.testing.assert_array_equal(load_image(image), rgb)
+    image = Image.fromarray(rgb)
+    image.close()
+    assert "Operation on closed image" in reason_of(image)
 
 
 def test_rejected_files_say_why(tmp_path, monkeypatch):

@@ -92,11 +92,20 @@ def test_bare_arrays_have_the_rate_that_is_stated(pcm):
     assert load_audio((8000, pcm), array_rate=RATE)[1] == 8000
 
 
-def test_tensors(pcm):
-    torch = pytest.importorskip("torch")
-    waveform = torch.from_numpy(pcm / 2**15)
-    assert_allclose(load_audio((RATE, waveform))[0], pcm / 2**15, atol=1e-7)
-    assert_allclose(load_audio((RATE, waveform[None]))[0], pcm / 2**15, atol=1e-7)
+@pytest.mark.parametrize("library", ["torch", "pandas", "polars", "pyarrow"])
+def test_waveforms_of_other_libraries(pcm, library):
+    module = pytest.importorskip(library)
+    make = {"torch": "tensor", "pandas": "Series", "polars": "Series", "pyarrow": "array"}[library]
+    waveform = getattr(module, make)(pcm / 2**15)
+    for item, options in [
+        ((RATE, waveform), {}),
+        (waveform, {"array_rate": RATE}),
+        ({"sampling_rate": RATE, "array": waveform}, {}),
+    ]:
+        assert_allclose(load_audio(item, **options)[0], pcm / 2**15, atol=1e-7)
+    if library == "torch":
+        for tensor in (waveform[None], waveform.clone().requires_grad_()):
+            assert_allclose(load_audio((RATE, tensor))[0], pcm / 2**15, atol=1e-7)
 
 
 @pytest.mark.parametrize(("format", "tolerance"), [("OGG", 0.02), ("MP3", 0.02)])
@@ -227,12 +236,18 @@ def test_the_item_is_not_changed(pcm):
         ({"array": [0.0]}, 'a dict with "array" must have "sampling_rate"'),
         ({"text": "a"}, r"got the keys \['text'\]"),
         ({"bytes": None, "path": None}, "a dict must have"),
+        ({str(key): key for key in range(10_000)}, "got the keys"),
+        ("A" * 266_960, "a string of 266,960 characters that is no path of a file.* base64.b64decode"),
+        ("data:audio/wav;base64,UklGRg==", "a data URL"),
+        ((10**5000, np.zeros(5)), "got int of very many digits"),
+        (("8" * 10**6, np.zeros(5)), "the sampling rate must be a number"),
     ],
     ids=lambda value: None,
 )
 def test_bad_items(item, reason):
-    with pytest.raises(RejectedItem, match=reason):
+    with pytest.raises(RejectedItem, match=reason) as caught:
         load_audio(item)
+    assert len(str(caught.value)) < 500
 
 
 def test_files_with_values_that_are_not_finite():
@@ -359,9 +374,11 @@ def test_missing_package_is_named(monkeypatch, pcm):
     import sys
 
     content = encoded(pcm)
-    monkeypatch.setitem(sys.modules, "soundfile", None)
-    with pytest.raises(ImportError, match=r'pip install "skmm\[audio\]"'):
-        load_audio(content)
+    for name, extra, recording in [("soundfile", "audio", content), ("av", "video", encoded(pcm, format="OGG"))]:
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            with pytest.raises(ImportError, match=rf'pip install "skmm\[{extra}\]"'):
+                load_audio(recording)
     monkeypatch.setitem(sys.modules, "soxr", None)
     with pytest.raises(ImportError, match=r'pip install "skmm\[audio\]"'):
         load_audio((RATE, pcm), 8000)
