@@ -510,7 +510,7 @@ class TestVideoAudio:
         assert_allclose(mono[1], 6000 / 2**15, rtol=1e-6)
         (both,) = VideoAudio(mono=False).fit_transform([video])
         assert_array_equal(both[1], stereo.T / np.float32(2**15))
-        (slower,) = VideoAudio(sampling_rate=4000).fit_transform([video])
+        (slower,) = VideoAudio(target_rate=4000).fit_transform([video])
         assert slower[0] == 4000
         assert abs(len(slower[1]) - 4000) <= 1
 
@@ -562,9 +562,9 @@ class TestVideoAudio:
             assert_array_equal(whole[76 + i][1], alone[1])
 
     def test_parameters_and_state(self, sounding):
-        with pytest.raises(ValueError, match="'sampling_rate' parameter of VideoAudio"):
-            VideoAudio(sampling_rate=0).fit(sounding)
-        fitted = VideoAudio(sampling_rate=4000).fit(sounding)
+        with pytest.raises(ValueError, match="'target_rate' parameter of VideoAudio"):
+            VideoAudio(target_rate=0).fit(sounding)
+        fitted = VideoAudio(target_rate=4000).fit(sounding)
         before = dict(vars(fitted))
         fitted.transform(sounding)
         assert vars(fitted) == before

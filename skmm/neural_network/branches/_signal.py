@@ -11,7 +11,7 @@ from ..._optional import import_optional_dependency
 from ..._sklearn import Interval, StrOptions
 from ..._validation import is_data_frame
 from ...exceptions import RejectedItem
-from ...media import Course, load_audio
+from ...media import SpectralFeatures, load_audio
 from ._base import Branch
 
 # Range of a log-mel spectrogram in decibels below its loudest value.
@@ -223,7 +223,10 @@ class AudioBranch(_SignalBranch):
         """Decode one recording to frames of shape (n_frames, n_mels)."""
         waveform, _ = load_audio(item, self.target_rate, self.sampling_rate)
         waveform = waveform[: max(1, round(self.max_seconds * self.target_rate))]
-        decibels = Course(self, waveform).of("logmel").T
+        spectral = SpectralFeatures(
+            waveform, self.target_rate, n_fft=self.n_fft, hop_length=self.hop_length, n_mels=self.n_mels
+        )
+        decibels = spectral.logmel.T
         return 1 + (decibels - decibels.max()) / (_RANGE / 2)
 
 
