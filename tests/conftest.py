@@ -31,6 +31,15 @@ def empty_store():
 
 
 @pytest.fixture(scope="session")
+def glyphs():
+    """120 characters of 12 scripts as pictures and names; not to be changed in place."""
+    pytest.importorskip("matplotlib")
+    from skmm.datasets import load_glyphs
+
+    return load_glyphs(n_samples=120)
+
+
+@pytest.fixture(scope="session")
 def make_snapshot():
     """Give a function that makes the folder of a model in a cache with the hub's own layout, and gives it."""
 

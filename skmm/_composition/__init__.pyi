@@ -1,4 +1,9 @@
-from ._base import ModalityComposition as ModalityComposition, named as named
+from ._base import (
+    ModalityComposition as ModalityComposition,
+    check_modalities as check_modalities,
+    modality_positions as modality_positions,
+    named as named,
+)
 from ._members import (
     as_transformer as as_transformer,
     fit_transform as fit_transform,

@@ -161,3 +161,13 @@ class ModalityComposition(BaseComposition):
 def named(modalities):
     """Give the fitted members by name, as attributes and keys."""
     return Bunch(**{name: member for name, member, *_ in modalities})
+
+
+def check_modalities(composite):
+    """Check the list of modalities of a composite, and everything in it that does not depend on X."""
+    composite._check_modalities()
+
+
+def modality_positions(composite, X):
+    """Return the positions in X of the columns of each modality that a fitted composite uses, by name."""
+    return {name: list(composite._positions(X, name)) for name in composite._active()}
