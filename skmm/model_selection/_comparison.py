@@ -746,8 +746,8 @@ class FusionComparisonDisplay:
             for label, y_pred in predictions.items()
         ]
         share = np.mean([len(test) / (len(folds) - len(test)) for test in tests])
-        known = getattr(metric, "__module__", "").startswith("sklearn.metrics")
-        bounds = {name: score_bounds(metric.__name__)} if known else None
+        of_sklearn = getattr(metric, "__module__", "").startswith("sklearn.metrics")
+        bounds = {name: score_bounds(metric.__name__)} if of_sklearn else None
         return cls.from_comparison(FusionComparison(rows, share, confidence, bounds=bounds), ax=ax)
 
     def plot(self, ax: Any = None) -> "FusionComparisonDisplay":
