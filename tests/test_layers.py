@@ -155,7 +155,7 @@ def test_private_scikit_learn_enters_at_one_place(path):
 def test_torch_is_imported_at_the_point_of_use(path):
     if path.relative_to(ROOT) in TORCH_AT_TOP:
         return
-    heavy = {"av", "torch", "timm", "transformers", "sentence_transformers"}
+    heavy = {"av", "matplotlib", "torch", "timm", "transformers", "sentence_transformers"}
     assert not [module for module, _, top in import_statements(path) if top and module.split(".")[0] in heavy]
 
 
