@@ -217,10 +217,7 @@ class ModelEncoder(ItemEncoder):
             place = expected_place(self.device, self.precision)
             versions = [(package, minor_version(package)) for package in self._libraries()]
             settings = place, numeric_settings(), self.compile, versions, self._settings(run.source)
-            if run.source is None:
-                content = self._identify_module(run, settings)
-            else:
-                content = run.source.identity(run.store)
+            content = self._identify_module(run, settings) if run.source is None else run.source.identity(run.store)
         except Unidentifiable as problem:
             self._warn_of_no_identity(problem)
             return None

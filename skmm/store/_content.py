@@ -100,7 +100,7 @@ class ItemDigests:
         return [self._digest(item) for item in items]
 
     def are_unchanged(self, digests):
-        """Return a mask of the items, by their digests, whose files have not been modified since these were computed."""
+        """Return a mask of the items, by their digests, whose files have not been modified meanwhile."""
         return np.array(
             [
                 all(file_signature(path) == self._files[path][0] for path in self._paths_of.get(digest, ()))

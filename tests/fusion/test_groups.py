@@ -41,7 +41,7 @@ def test_folds_split_no_group_and_are_of_much_the_same_size(n_groups):
 
 
 def test_probes_split_no_group():
-    X, y, groups = copies()
+    _, y, groups = copies()
     rows, folds = probe_rows(y, groups)
     assert_array_equal(np.sort(rows), np.arange(len(y)))
     assert all(len(set(folds[groups[rows] == group])) == 1 for group in range(60))
