@@ -1,5 +1,7 @@
 """Errors that say which item could not be read, and why."""
 
+__all__ = ["ItemError", "RejectedItem"]
+
 
 class RejectedItem(ValueError):
     """Raised by an encoder's ``_prepare_item`` for an item that it cannot read; the text is the reason."""

@@ -19,9 +19,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skmm import ModalityFuser
-from skmm._torch import _memory, _registry
-from skmm.encoders import AudioEncoder, _base
+from skmm import ModalityFuser, _threads
+from skmm._torch import _registry
+from skmm.encoders import AudioEncoder, _run
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')
 
@@ -399,8 +399,7 @@ class TestWindows:
 
 
 class TestContract:
-    def test_batch_size_auto_goes_by_length(self, monkeypatch):
-        monkeypatch.setattr(_memory, "free_memory", lambda device: None)
+    def test_batch_size_auto_goes_by_length(self):
         module = Means().eval()
         encoder(module, store=None).fit_transform([(RATE, sound(10 * RATE, i)) for i in range(5)])
         assert [shape[0] for shape, *_ in module.seen[1:]] == [3, 2]
@@ -504,15 +503,15 @@ class TestContract:
         items = [(RATE, sound(RATE * (1 + i % 3), i)) for i in range(12)]
         expected = encoder().fit_transform(items)
         windows = []
-        encode = AudioEncoder._encode_window
+        encode = _run.EncodingRun._encode_window
 
-        def note(self, items, window, *rest):
+        def note(self, window):
             windows.append(window)
-            return encode(self, items, window, *rest)
+            return encode(self, window)
 
-        monkeypatch.setattr(AudioEncoder, "_encode_window", note)
-        for module in (_base, _threads):
-            monkeypatch.setattr(module, "BYTES_HELD", 4 * RATE * 3)
+        monkeypatch.setattr(_run.EncodingRun, "_encode_window", note)
+        for module in (_run, _threads):
+            monkeypatch.setattr(module, "MAX_BYTES_AHEAD", 4 * RATE * 3)
         assert_allclose(encoder(store=None).fit_transform(items), expected, atol=1e-6)
         seconds = [sum(item[0].n_times for _, item in window) / RATE for window in windows]
         assert sum(seconds) == 24

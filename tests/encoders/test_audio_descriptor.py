@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from skmm.encoders import AudioDescriptor
 from skmm.exceptions import ItemError
-from skmm.media._spectra import Course
+from skmm.media import SpectralFeatures
 
 librosa = pytest.importorskip("librosa", reason='needs pip install "skmm[audio]"')
 
@@ -90,7 +90,7 @@ def test_spectra_are_computed_in_pieces(n_fft, hop_length, n_times, monkeypatch)
     stft = librosa.stft
     monkeypatch.setattr(librosa, "stft", lambda part, **options: sizes.append(len(part)) or stft(part, **options))
     monkeypatch.setattr("skmm.media._spectra._FRAMES_AT_ONCE", 10)
-    found = Course(AudioDescriptor(n_fft=n_fft, hop_length=hop_length), waveform)._magnitude
+    found = SpectralFeatures(waveform, RATE, n_fft=n_fft, hop_length=hop_length, n_mels=128)._magnitude
     assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     assert max(sizes) <= 9 * hop_length + n_fft
 

@@ -18,7 +18,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 import skmm
-from skmm._torch import _memory
 from skmm.encoders import TextEncoder, clear_models
 from skmm.encoders.networks import _source
 from skmm.encoders.networks._sentence import SentenceModel
@@ -162,8 +161,7 @@ class TestRows:
             apart[width] = apart.get(width, 0) + 1
         assert {width: rows for rows, width in together} == apart
 
-    def test_auto_batches_hold_a_number_of_tokens(self, encoder, batches, monkeypatch):
-        monkeypatch.setattr(_memory, "free_memory", lambda device: None)
+    def test_auto_batches_hold_a_number_of_tokens(self, encoder, batches):
         encoder.fit(TEXTS).transform([f"a b c {i} {j}" for i in range(40) for j in range(10)])
         assert {width for _, width in batches} == {8}
         assert max(rows for rows, _ in batches) == 1500 // 8
