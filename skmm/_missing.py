@@ -97,7 +97,8 @@ def _missing_in_frame(frame):
     if frame.shape[1] == 0:
         return np.ones(len(frame), dtype=bool)
     cells = frame.iloc if hasattr(frame, "iloc") else frame
-    missing = _missing_in_column(cells[:, 0])
+    # A copy: the mask of a column may be read-only.
+    missing = np.array(_missing_in_column(cells[:, 0]))
     if frame.shape[1] == 1 or not missing.any():
         return missing
     numeric = np.array([_is_number(dtype) for dtype in frame.dtypes], dtype=bool)

@@ -129,7 +129,7 @@ def test_estimators_of_items(estimator, column):
 
 
 def test_sound_of_videos():
-    fitted = VideoAudio(sampling_rate=8000).fit(FRAME["video"])
+    fitted = VideoAudio(target_rate=8000).fit(FRAME["video"])
     assert load_dumped(fitted).get_params() == fitted.get_params()
 
 

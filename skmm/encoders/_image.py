@@ -14,11 +14,13 @@ from .._typing import PathType
 from ..media import check_background, load_image, parse_color
 from ..store import EmbeddingStore
 from ._model import ModelEncoder, ready_module
+from ._run import EncodingRun
 from .networks import (
     USUAL_SIDE,
     ClipModel,
     ImageModel,
     ProcessorRecipe,
+    SentenceModel,
     data_config,
     enough_pixels,
     is_timm,
@@ -281,14 +283,15 @@ class ImageEncoder(ModelEncoder):
 
     def _get_model(self, run):
         if run.source is not None:
-            return super()._get_model(run)
+            model = super()._get_model(run)
+            # The registry holds one copy for texts and images.
+            return ClipModel(model) if isinstance(model, SentenceModel) else model
         recipe = self.preprocess if callable(self.preprocess) else data_config(self.preprocess or {})
         return ImageModel(ready_module(self), recipe)
 
     def _load_model(self, source, device, dtype):
-        if source.loader == "timm":
-            return load_timm(source, device, dtype)
-        return ClipModel(load_sentence_transformer(source, device, dtype))
+        load = load_timm if source.loader == "timm" else load_sentence_transformer
+        return load(source, device, dtype)
 
     def _prepare_item(self, item):
         recipe = getattr(self, "_recipe", None)
@@ -316,3 +319,23 @@ class ImageEncoder(ModelEncoder):
 
     def _forward(self, model, batch):
         return model.embed(batch)
+
+
+def load_image_model(model, owner):
+    """Return the network of a named image model on the CPU in float32, with its recipe.
+
+    Parameters
+    ----------
+    model : str or path-like
+        Model of timm, or a CLIP-like one, as :class:`ImageEncoder` takes it.
+
+    owner : str
+        Name of the estimator that error messages refer to.
+
+    Returns
+    -------
+    model : ImageModel or ClipModel
+        The copy that the process holds, which must not be changed.
+    """
+    encoder = type(owner, (ImageEncoder,), {})(model, device="cpu", precision="float32")
+    return EncodingRun(encoder, []).model

@@ -186,9 +186,9 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
     def _missing_output(self, n_samples):
         return np.full(n_samples, None, dtype=object)
 
-    def _encode_window(self, items, window, model, X_out, kept, report):
-        for (_, rows), sound in window:
-            for row in rows:
-                X_out[row] = sound
-        report(len(window))
-        return []
+    def _encode_batch(self, batch, model):
+        sounds = self._missing_output(len(batch))
+        # One by one: NumPy would make a matrix of pairs.
+        for row, sound in enumerate(batch):
+            sounds[row] = sound
+        return sounds

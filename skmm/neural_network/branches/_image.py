@@ -10,15 +10,12 @@ from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
 from ..._sklearn import HasMethods, Interval
-from ...encoders import ImageEncoder
+from ...encoders import load_image_model
 from ...encoders.networks import prepare
 from ...media import check_background, load_image
 from ._base import Branch
 
 _DEFAULT_SIZE = 64
-
-# Loads named models; its errors name the branch.
-_Loader = type("ImageBranch", (ImageEncoder,), {})
 
 # Statistics of ImageNet, for modules in memory.
 _DEFAULT_MEAN, _DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -176,7 +173,7 @@ class ImageBranch(Branch):
 
     def _pretrained(self):
         """Return the named network from the registry of the process, with its recipe."""
-        model = _Loader(self.model, device="cpu", precision="float32")._get_model()
+        model = load_image_model(self.model, "ImageBranch")
         if not isinstance(model.recipe, dict):
             raise ValueError(
                 f"ImageBranch: {os.fspath(self.model)!r} is no model of timm; pass one, or a module in memory."
