@@ -92,6 +92,44 @@ class ModelEncoder(ItemEncoder):
     See Also
     --------
     ItemEncoder : Encoders without a network.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from types import SimpleNamespace
+    >>> import torch
+    >>> from skmm.encoders import ModelEncoder
+    >>> class LengthEncoder(ModelEncoder):
+    ...     _strings_are_paths = False
+    ...
+    ...     def __init__(
+    ...         self, model, *, device="cpu", precision="float32", batch_size="auto", compile=False, normalize=False,
+    ...         store="auto", on_error="raise", revision=None, verbose=False,
+    ...     ):
+    ...         self.model, self.device, self.precision, self.batch_size = model, device, precision, batch_size
+    ...         self.compile, self.normalize, self.store, self.on_error = compile, normalize, store, on_error
+    ...         self.revision, self.verbose = revision, verbose
+    ...
+    ...     def _load_model(self, source, device, dtype):
+    ...         network = torch.nn.Linear(1, 2, device=device, dtype=dtype)
+    ...         network.load_state_dict(torch.load(f"{source.folder}/weights.pt", weights_only=True))
+    ...         return SimpleNamespace(network=network.eval(), device=device)
+    ...
+    ...     def _probe_item(self, number):
+    ...         return "a" * (number + 1)
+    ...
+    ...     def _prepare_item(self, item):
+    ...         return float(len(item))
+    ...
+    ...     def _forward(self, model, batch):
+    ...         return model.network(torch.tensor(batch)[:, None])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     weights = {"weight": torch.tensor([[1.0], [2.0]]), "bias": torch.zeros(2)}
+    ...     torch.save(weights, f"{folder}/weights.pt")
+    ...     X = LengthEncoder(folder).fit_transform(["word", "a longer text"])
+    >>> X
+    array([[ 4.,  8.],
+           [13., 26.]], dtype=float32)
     """
 
     _parameter_constraints: dict = {

@@ -22,6 +22,7 @@ from torch import nn
 from skmm import ModalityFuser, _threads
 from skmm._torch import _registry
 from skmm.encoders import AudioEncoder, _run
+from skmm.encoders._run import EncodingRun
 
 soundfile = pytest.importorskip("soundfile", reason='needs pip install "skmm[audio]"')
 
@@ -149,7 +150,7 @@ class TestModels:
             assert sorted(sizes, reverse=True) == expected
 
     def test_only_the_encoder_of_whisper_is_kept(self, make_audio_model):
-        model = AudioEncoder(make_audio_model("whisper")).fit(ITEMS)._get_model()
+        model = EncodingRun(AudioEncoder(make_audio_model("whisper")).fit(ITEMS), []).model
         assert type(model.network).__name__ == "WhisperEncoder"
 
     def test_clones_and_threads_share_one_copy(self, make_audio_model, monkeypatch):

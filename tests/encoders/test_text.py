@@ -62,9 +62,9 @@ def loads(monkeypatch):
     sources = []
     load_model = TextEncoder._load_model
 
-    def load_and_note(self, source, is_folder, device, dtype):
-        sources.append(source)
-        return load_model(self, source, is_folder, device, dtype)
+    def load_and_note(self, source, device, dtype):
+        sources.append(source.location)
+        return load_model(self, source, device, dtype)
 
     clear_models()
     monkeypatch.setattr(TextEncoder, "_load_model", load_and_note)
