@@ -306,7 +306,8 @@ class ModelEncoder(ItemEncoder):
                 if facts is None:
                     # As the store gives them back.
                     facts = json.loads(json.dumps(self._find_facts(run.model)))
-                    run.store.put_fact(key, facts)
+                    if run.identity is not None:
+                        run.store.put_fact(digest_of("facts", run.identity), facts)
         self._use_facts(facts)
 
     def _get_model(self, run):
@@ -315,15 +316,20 @@ class ModelEncoder(ItemEncoder):
         device = resolve_device(self.device)
         dtype = resolve_precision(self.precision, device)
         source = run.source
-        is_complete = source.files is not None
 
         def load():
             model = self._load(source, device, dtype)
-            if is_complete and self._find_source().files != source.files:
-                raise OSError(
-                    f"{type(self).__name__}: the model folder {os.fspath(self.model)!r} was written to while the model "
-                    "was being loaded; call again once it is complete."
-                )
+            latest = self._find_source()
+            if latest.files != source.files:
+                # Digests of items were computed for the model as it was before.
+                if source.is_local or hasattr(run, "digests"):
+                    raise OSError(
+                        f"{type(self).__name__}: the files of {os.fspath(self.model)!r} were written to while the model "
+                        "was being loaded; call again once they are complete."
+                    )
+                # It has been downloaded.
+                run.source = latest
+                vars(run).pop("identity", None)
             return model
 
         def key(source):
@@ -331,9 +337,7 @@ class ModelEncoder(ItemEncoder):
             return source.loader, source.location, source.revision, source.files, settings
 
         model = get_model(key(source), load)
-        if not is_complete:
-            # It has been downloaded.
-            run.source = self._find_source()
+        if run.source is not source:
             rename_model(key(source), key(run.source))
         return model
 

@@ -263,8 +263,8 @@ class TestModules:
         assert out.shape == (1, 100)
 
     def test_callables_that_give_no_tensor(self):
-        with pytest.raises(ValueError, match="preprocess must give a tensor, got ndarray"):
-            encoder(preprocess=lambda waveform: waveform).fit(ITEMS)
+        with pytest.raises(ValueError, match="preprocess must return a tensor or an array, got list"):
+            encoder(preprocess=lambda waveform: waveform.tolist()).fit(ITEMS)
 
     @pytest.mark.parametrize("pooling", ["mean", "max", "first"])
     def test_frames_are_pooled(self, pooling):

@@ -394,7 +394,7 @@ class TestLoading:
 
     def test_replaced_by_another_width(self, encoder):
         encoder.fit(TEXTS).n_features_out_ = 15
-        with pytest.raises(ValueError, match="gives 16 features, and gave 15 when the encoder was fitted; call fit"):
+        with pytest.raises(ValueError, match=r"as it had 15 features when the encoder was fitted. .* call fit again"):
             encoder.transform(TEXTS)
 
     def test_out_of_memory_halves_the_batch(self, encoder, monkeypatch):
@@ -526,11 +526,11 @@ class TestHubCache:
         X = encoder.set_params(model="somebody/tiny").fit_transform(TEXTS)
         np.testing.assert_allclose(X, reference(str(folder)), atol=1e-5)
 
-    def test_half_a_model_is_no_model(self, folder, loads):
-        # Without modules.json the rest would load as another model: the default pooling in place of its own.
+    def test_half_a_model_loads_with_a_warning(self, folder, loads):
+        # Without modules.json the rest loads with the default pooling, which may not be its own.
         (folder / "modules.json").unlink()
-        with pytest.raises(OSError, match="'somebody/tiny' could not be loaded"):
-            TextEncoder("somebody/tiny").fit(TEXTS)
+        with pytest.warns(UserWarning, match="'somebody/tiny' was loaded .* which has no 'modules.json'"):
+            TextEncoder("somebody/tiny", store=None).fit(TEXTS)
 
 
 class TestColumns:

@@ -270,9 +270,8 @@ class TestNamedModels:
             "_load_model",
             lambda self, source, *place: load(self, source_of(tiny_text_model), *place),
         )
-        encoder = TextEncoder("somebody/elsewhere", store=store).fit(["the cat"])
         with pytest.warns(UserWarning, match="embeddings are not kept.*not in the cache of the hub") as caught:
-            encoder.transform(["the cat"])
+            TextEncoder("somebody/elsewhere", store=store).fit(["the cat"]).transform(["the cat"])
         assert len(caught) == 1
         assert store.info()["entries"] == 0
 

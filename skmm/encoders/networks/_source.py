@@ -27,6 +27,9 @@ _IGNORED_EXTENSIONS = (
 )
 _IGNORED_FOLDERS = ("onnx", "openvino", "coreml")
 
+# Extensions of files with weights, of which a checkpoint has at least one.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+
 # The file by which libraries recognise an adapter; it names the checkpoint that the adapter changes.
 _ADAPTER = "adapter_config.json"
 
@@ -78,7 +81,12 @@ class ModelSource:
     @cached_property
     def files(self):
         """Names and signatures of the files, of the bases of adapters as well; None where some are not there yet."""
-        return None if self.folder is None else _files_of(os.path.realpath(self.folder), self.cache)
+        if self.folder is None:
+            return None
+        files = _files_of(os.path.realpath(self.folder), self.cache)
+        # The cache of the hub may hold the configuration alone.
+        is_complete = self.is_local or any(name.endswith(_WEIGHTS) for name, _ in files or ())
+        return files if is_complete else None
 
     def identity(self, store):
         """Return a digest of the contents of all files, wherever they lie; None if some are not there yet.
