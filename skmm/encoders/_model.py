@@ -324,8 +324,8 @@ class ModelEncoder(ItemEncoder):
                 # Digests of items were computed for the model as it was before.
                 if source.is_local or hasattr(run, "digests"):
                     raise OSError(
-                        f"{type(self).__name__}: the files of {os.fspath(self.model)!r} were written to while the model "
-                        "was being loaded; call again once they are complete."
+                        f"{type(self).__name__}: the files of {os.fspath(self.model)!r} were written to while the "
+                        "model was being loaded; call again once they are complete."
                     )
                 # It has been downloaded.
                 run.source = latest
