@@ -198,13 +198,19 @@ def _is_plain_buffer(item):
 
 
 def _add_number(hasher, number):
-    """Add a number with its type: subclasses may write themselves in another way."""
+    """Add a number with its type; NumPy's own types for Python's numbers, and subclasses of these, are the same."""
     value = number.item() if isinstance(number, np.generic) else number
+    if value is None:
+        hasher.update(b"none ")
+        return True
     kind = next((base for base in (bool, int, float) if isinstance(value, base)), None)
-    if value is not None and kind is None:
+    if kind is None:
         return False
+    is_usual = not isinstance(number, np.generic) or number.dtype == np.dtype(kind)
     try:
-        hasher.update(f"number {type(number).__name__} {'' if value is None else kind.__repr__(value)} ".encode())
+        # Subclasses may write themselves in another way.
+        text = kind.__repr__(value)
+        hasher.update(f"number {kind.__name__ if is_usual else number.dtype.str} {text} ".encode())
     except ValueError:
         # Python does not write integers of thousands of digits.
         return False

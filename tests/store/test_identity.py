@@ -237,6 +237,7 @@ class TestNamedModels:
         for cache in ("hub", "sentences"):
             adapter = make_snapshot(tmp_path / cache, "somebody/adapter")
             (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "somebody/base"}))
+            (adapter / "adapter_model.safetensors").write_text("change")
             (make_snapshot(tmp_path / cache, "somebody/base") / "config.json").write_text(cache)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         encoders = [kind("somebody/adapter") for kind in (TextEncoder, ImageEncoder, AudioEncoder)]
