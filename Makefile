@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format test-floors clean
+.PHONY: help demo test test-all check format test-floors clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,15 +24,18 @@ demo: $(VENV)/.demo  ## Install what is needed and run the main job on data that
 	$(BIN)/python examples/quickstart.py
 
 # The problems of tests are small: several processes help them, threads of linear algebra cost more than they bring.
-test: export OMP_NUM_THREADS = 1
-test: $(VENV)/.dev  ## Install what is missing and run the tests, doctests included
+test test-all: export OMP_NUM_THREADS = 1
+test: $(VENV)/.dev  ## Install what is missing and run the tests but the slow ones, doctests included
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow"
+
+test-all: $(VENV)/.dev  ## Run all tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.dev  ## Lint, and check the formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/.dev  ## Format, and mend what the linter can
+format: $(VENV)/.dev  ## Format, and fix what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

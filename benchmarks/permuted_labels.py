@@ -31,7 +31,7 @@ def run(X, y, seed):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"levels": levels, "random_state": seed, "refit": False, "on_error": "raise"}
-        comparison = compare_fusions(X, permuted, MODALITIES, GaussianNB(), **options)
+        comparison = compare_fusions(GaussianNB(), X, permuted, modalities=MODALITIES, **options)
         frame, folds = comparison.to_frame(), comparison.fold_scores()
         best = folds[frame.index[frame["verdict"] == "best single"][0]]
         plain = [

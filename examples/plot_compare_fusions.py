@@ -66,7 +66,7 @@ def main():
     for label, given in {"stratified": None, "groups": groups}.items():
         start = time.perf_counter()
         options = {"groups": given, "n_repeats": 2, "scoring": "balanced_accuracy", "n_jobs": 2, "verbose": True}
-        comparison = compare_fusions(X, y, modalities, estimator, **options)
+        comparison = compare_fusions(estimator, X, y, modalities=modalities, **options)
         seconds = time.perf_counter() - start
         counted = f"{len(comparison.rows)} strategies in {seconds:.0f} s"
         print(f"\nBalanced accuracy over 5 folds, twice, {label} ({counted}):\n")

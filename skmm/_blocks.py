@@ -141,8 +141,8 @@ def _column_of_floats(column, label, name):
             try:
                 values[row] = cell
             except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"Modality {name!r}: column {label!r} holds {reprlib.repr(cell)}, which is not a number; give the "
-                    "modality an encoder or a transformer."
+                raise type(error)(
+                    f"Modality {name!r}: column {label!r} holds {reprlib.repr(cell)}, which is not a number ({error}); "
+                    "give the modality an encoder or a transformer."
                 ) from error
     return values

@@ -1,4 +1,4 @@
-"""What "missing" means in skmm: for an item, for a row of a modality, for a row of a block."""
+"""What "missing" means in skmm: for an item, and for a row of a modality."""
 
 import os
 
@@ -6,11 +6,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from scipy import sparse
 
-from ._array_api import chunks_of_rows, like, namespace, precise_dtype, to_numpy
-
 
 def is_missing_item(item):
-    """Tell whether one item is missing: None, NaN, ``pd.NA``, or an empty string or path.
+    """Return whether one item is missing: None, NaN, ``pd.NA``, or an empty string or path.
 
     Parameters
     ----------
@@ -33,27 +31,12 @@ def is_missing_item(item):
         return bool(np.isnan(item))
     if isinstance(item, (np.datetime64, np.timedelta64)):
         return bool(np.isnat(item))
-    # By name, so that nobody needs pandas for this question.
+    # By name, so that pandas need not be installed.
     return type(item).__name__ in ("NAType", "NaTType")
 
 
-def _missing_in_column(column):
-    """Mask of the missing items in one column: a series of any kind, or a 1-D array."""
-    if nw.dependencies.is_into_series(column):
-        column = nw.from_native(column, series_only=True)
-        if column.dtype.is_numeric():
-            missing = column.is_null().to_numpy()
-            return missing | column.is_nan().fill_null(True).to_numpy() if column.dtype.is_float() else missing
-        return np.fromiter((is_missing_item(item) for item in column), dtype=bool, count=len(column))
-    if column.dtype.kind == "f":
-        return np.isnan(column)
-    if column.dtype.kind in "biu":
-        return np.zeros(column.shape[0], dtype=bool)
-    return np.fromiter((is_missing_item(item) for item in column), dtype=bool, count=len(column))
-
-
 def missing_rows(X):
-    """Mask of the rows in which a modality is missing.
+    """Return the mask of the rows in which a modality is missing.
 
     Parameters
     ----------
@@ -69,143 +52,63 @@ def missing_rows(X):
     if sparse.issparse(X):
         return np.zeros(X.shape[0], dtype=bool)
     if nw.dependencies.is_into_dataframe(X):
-        columns = (column.to_native() for column in nw.from_native(X, eager_only=True).iter_columns())
-        return _missing_in_all(columns, len(X))
+        return _missing_in_frame(X)
     if nw.dependencies.is_into_series(X) or X.ndim == 1:
         return _missing_in_column(X)
-    if X.ndim > 2:
+    if X.ndim > 2 or X.dtype.kind in "biu":
         return np.zeros(X.shape[0], dtype=bool)
-    return _missing_in_all(X.T, X.shape[0])
+    return _missing_in_matrix(X)
 
 
-def _missing_in_all(columns, n_samples):
-    """Mask of the rows that are missing in every column; most often the first column settles it."""
-    missing = np.ones(n_samples, dtype=bool)
-    for column in columns:
-        missing &= _missing_in_column(column)
-        if not missing.any():
-            break
+def _missing_in_column(column):
+    """Return the mask of the missing items in one column: a series of any kind, or a 1-D array."""
+    if nw.dependencies.is_into_series(column):
+        column = nw.from_native(column, series_only=True)
+        if column.dtype.is_numeric():
+            missing = column.is_null().to_numpy()
+            return missing | column.is_nan().fill_null(True).to_numpy() if column.dtype.is_float() else missing
+    elif column.dtype.kind == "f":
+        return np.isnan(column)
+    elif column.dtype.kind in "biu":
+        return np.zeros(column.shape[0], dtype=bool)
+    return np.fromiter((is_missing_item(item) for item in column), dtype=bool, count=len(column))
+
+
+def _missing_in_matrix(X):
+    """Return the mask of the rows of a 2-D array that are missing in every column."""
+    missing = np.ones(X.shape[0], dtype=bool)
+    if X.shape[1] > 0:
+        # Only rows that lack the first column can lack all of them; most often there are none.
+        missing = _missing_in_column(X[:, 0])
+        rows = np.flatnonzero(missing)
+        if X.dtype.kind == "f":
+            missing[rows] = np.isnan(X[rows]).all(axis=1)
+        else:
+            missing[rows] = [all(is_missing_item(item) for item in X[row]) for row in rows]
     return missing
 
 
-def missing_blocks(X, blocks):
-    """Mask of the rows in which each block of a matrix is missing.
+def _missing_in_frame(frame):
+    """Return the mask of the rows of a data frame that are missing in every column.
 
-    Parameters
-    ----------
-    X : array of shape (n_samples, n_features)
-        Blocks side by side, with NaN in missing cells. Of NumPy, or of another library by array API dispatch.
-
-    blocks : dict of str to slice
-        Columns of each block, closed.
-
-    Returns
-    -------
-    mask : ndarray of shape (n_samples, n_blocks), dtype bool
-        True where all columns of the block are NaN.
+    A frame may have thousands of columns, so they are not looked at one by one: all numbers become one matrix, the
+    other columns another, and only of the rows that may still be missing.
     """
-    if isinstance(X, np.ndarray):
-        return np.column_stack([missing_rows(X[:, columns]) for columns in blocks.values()])
-    xp = namespace(X)
-    return np.column_stack([to_numpy(xp.all(xp.isnan(X[:, columns]), axis=1)) for columns in blocks.values()])
+    if frame.shape[1] == 0:
+        return np.ones(len(frame), dtype=bool)
+    cells = frame.iloc if hasattr(frame, "iloc") else frame
+    # A copy: the mask of a column may be read-only.
+    missing = np.array(_missing_in_column(cells[:, 0]))
+    if frame.shape[1] == 1 or not missing.any():
+        return missing
+    numeric = np.array([_is_number(dtype) for dtype in frame.dtypes], dtype=bool)
+    for columns in (np.flatnonzero(numeric), np.flatnonzero(~numeric)):
+        rows = np.flatnonzero(missing)
+        if len(rows) > 0 and len(columns) > 0:
+            missing[rows] = missing_rows(cells[rows, columns.tolist()].to_numpy())
+    return missing
 
 
-def holds_numbers(X):
-    """Tell whether some cell of a matrix is not NaN; the first rows settle it most often.
-
-    Parameters
-    ----------
-    X : array of shape (n_samples, n_features)
-        Data, with NaN in missing cells.
-
-    Returns
-    -------
-    found : bool
-        False if all is missing.
-    """
-    xp = namespace(X)
-    return any(not bool(xp.all(xp.isnan(X[rows, :]))) for rows in chunks_of_rows(X, 256))
-
-
-def column_means(X):
-    """Mean of each column over its finite cells; 0 for a column without any.
-
-    Parameters
-    ----------
-    X : array of shape (n_samples, n_features)
-        Data, with NaN in missing cells.
-
-    Returns
-    -------
-    means : ndarray of shape (n_features,), dtype float64
-        What :func:`fill_missing` puts into missing cells. Of a constant column exactly its value, so that what is
-        centred or filled in does not vary by rounding, which whatever divides by spreads would blow up.
-    """
-    xp = namespace(X)
-    count, total = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    values = np.full(X.shape[1], np.inf)
-    for rows in chunks_of_rows(X):
-        Z = X[rows, :]
-        present = ~xp.isnan(Z)
-        count += to_numpy(xp.sum(xp.astype(present, xp.int32), axis=0))
-        total += to_numpy(xp.sum(xp.where(present, Z, xp.zeros_like(Z)), axis=0, dtype=precise_dtype(Z)))
-        if np.isinf(values).any():
-            some = to_numpy(xp.min(xp.where(present, Z, xp.full_like(Z, xp.inf)), axis=0))
-            values = np.where(np.isinf(values), some, values)
-    means = np.divide(total, count, out=np.zeros(X.shape[1]), where=count > 0)
-    rounding = 10 * float(xp.finfo(precise_dtype(X)).eps) * np.sqrt(count) * np.abs(means)
-    return np.where(np.abs(means - values) <= rounding, values, means)
-
-
-def column_variances(X, means):
-    """Variance of each column over its finite cells, divided by their number; 0 for a column without any.
-
-    Parameters
-    ----------
-    X : array of shape (n_samples, n_features)
-        Data, with NaN in missing cells.
-
-    means : ndarray of shape (n_features,)
-        Their means, from :func:`column_means`.
-
-    Returns
-    -------
-    variances : ndarray of shape (n_features,), dtype float64
-        The variances.
-    """
-    xp = namespace(X)
-    count, total, rest = (np.zeros(X.shape[1]) for _ in range(3))
-    center = like(means, X, precise=True)
-    for rows in chunks_of_rows(X):
-        Z = X[rows, :] - center
-        present = ~xp.isnan(Z)
-        Z = xp.where(present, Z, xp.zeros_like(Z))
-        count += to_numpy(xp.sum(xp.astype(present, xp.int32), axis=0))
-        total += to_numpy(xp.sum(Z * Z, axis=0))
-        rest += to_numpy(xp.sum(Z, axis=0))
-    count = np.maximum(count, 1)
-    # Less what the rounding of the mean added.
-    return np.maximum(total / count - (rest / count) ** 2, 0)
-
-
-def fill_missing(X, means):
-    """Replace each NaN by its column's mean; X itself is returned if it has no NaN.
-
-    Parameters
-    ----------
-    X : array of shape (n_samples, n_features)
-        Data, with NaN in missing cells. Never changed.
-
-    means : ndarray of shape (n_features,)
-        The value for the missing cells of each column.
-
-    Returns
-    -------
-    X_filled : array of shape (n_samples, n_features)
-        Data without NaN, in the dtype of X.
-    """
-    xp = namespace(X)
-    missing = xp.isnan(X)
-    if not bool(xp.any(missing)):
-        return X
-    return xp.where(missing, like(means, X), X)
+def _is_number(dtype):
+    """Return whether a column of a data frame consists of plain numbers, which become a matrix of floats."""
+    return dtype.kind in "iuf" if isinstance(dtype, np.dtype) else hasattr(dtype, "is_float") and dtype.is_numeric()

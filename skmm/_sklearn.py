@@ -3,11 +3,6 @@
 from sklearn.base import _fit_context as fit_context
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils import _safe_indexing as safe_indexing
-from sklearn.utils._array_api import (
-    _convert_to_numpy as convert_to_numpy,
-    _max_precision_float_dtype as max_precision_float_dtype,
-    get_namespace_and_device,
-)
 from sklearn.utils._indexing import _get_column_indices as get_column_indices
 from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
@@ -35,13 +30,10 @@ __all__ = [
     "check_method_params",
     "check_n_features",
     "check_sample_weight",
-    "convert_to_numpy",
     "fit_context",
     "get_column_indices",
     "get_feature_names",
-    "get_namespace_and_device",
     "log_elapsed_time",
-    "max_precision_float_dtype",
     "raise_for_params",
     "safe_indexing",
     "validate_params",

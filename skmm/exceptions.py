@@ -1,5 +1,7 @@
 """Errors that say which item could not be read, and why."""
 
+__all__ = ["ItemError", "RejectedItem"]
+
 
 class RejectedItem(ValueError):
     """Raised by an encoder's ``_prepare_item`` for an item that it cannot read; the text is the reason."""
@@ -42,7 +44,7 @@ class BranchItemError(ItemError):
 
     def __str__(self):
         return (
-            f"{self.owner}: row {self.row}: {self.item}: {self.reason}; mend the item, or set it to None, which makes "
+            f"{self.owner}: row {self.row}: {self.item}: {self.reason}; fix the item, or set it to None, which makes "
             "it a missing one."
         )
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import string
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -166,6 +167,8 @@ def make_video():
         sound_codec="pcm_s16le",
         options=None,
         path=None,
+        aspect=None,
+        color_space=None,
     ):
         stream = io.BytesIO()
         if frames is None:
@@ -179,12 +182,20 @@ def make_video():
                 video.codec_context.gop_size = gop
                 # Enough that each frame keeps its grey.
                 video.bit_rate = 4_000_000
+                if aspect is not None:
+                    video.codec_context.sample_aspect_ratio = Fraction(aspect)
+                if color_space is not None:
+                    video.codec_context.colorspace = color_space
+                if pixels == "yuva420p":
+                    # Frames out of order have no transparency.
+                    video.options = {"auto-alt-ref": "0"}
             if sound is not None:
                 layout = "stereo" if len(sound) == 2 else "mono"
                 track = file.add_stream(sound_codec, rate=sampling_rate, layout=layout)
             for i, pixels_of_frame in enumerate(frames):
                 form = "rgba" if pixels_of_frame.shape[2] == 4 else "rgb24"
-                frame = av.VideoFrame.from_ndarray(pixels_of_frame, format=form).reformat(format=pixels)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_of_frame), format=form)
+                frame = frame.reformat(format=pixels, dst_colorspace=color_space)
                 frame.pts = i if stamps is None else stamps[i]
                 file.mux(video.encode(frame))
             if sound is not None:

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
+import skmm
 from skmm import (
     AudioDescriptor,
     AudioEncoder,
@@ -145,6 +146,8 @@ def test_documented_attributes_of_encoders_of_images(encoder, tiny_image_model):
 
 def test_every_public_estimator_is_covered_here():
     covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder, VideoEncoder}
+    # Bases for estimators of users.
+    covered |= {skmm.fusion.BlockTransformer, skmm.encoders.ItemEncoder, skmm.encoders.ModelEncoder}
     # Parameters only: nothing is fitted.
     covered |= {GradientModulation}
     assert {thing for _, thing in OBJECTS if inspect.isclass(thing) and issubclass(thing, BaseEstimator)} == covered

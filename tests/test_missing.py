@@ -9,7 +9,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import sparse
 
-from skmm._missing import column_means, fill_missing, is_missing_item, missing_rows
+from skmm._missing import is_missing_item, missing_rows
+from skmm._moments import column_means, fill_missing
 
 
 @pytest.mark.parametrize(

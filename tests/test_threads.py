@@ -46,7 +46,7 @@ def test_no_more_tasks_than_allowed_wait():
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_large_results_hold_the_threads_back(monkeypatch, n_threads):
-    monkeypatch.setattr(_threads, "BYTES_HELD", 10)
+    monkeypatch.setattr(_threads, "MAX_BYTES_AHEAD", 10)
     worker = Worker()
     assert worker.run(range(60), n_threads, ahead=50, size=lambda result: 6) == list(range(60))
     # Two that wait exceed the bytes; beyond them what each thread had begun, the next in line, and the one just taken.
@@ -54,12 +54,12 @@ def test_large_results_hold_the_threads_back(monkeypatch, n_threads):
 
 
 def test_results_larger_than_all_room_still_come(monkeypatch):
-    monkeypatch.setattr(_threads, "BYTES_HELD", 10)
+    monkeypatch.setattr(_threads, "MAX_BYTES_AHEAD", 10)
     assert Worker().run(range(20), 2, ahead=8, size=lambda result: 1000) == list(range(20))
 
 
 def test_who_stops_early_leaves_no_thread(monkeypatch):
-    monkeypatch.setattr(_threads, "BYTES_HELD", 10)
+    monkeypatch.setattr(_threads, "MAX_BYTES_AHEAD", 10)
     # Those of others may end meanwhile.
     before = set(threading.enumerate())
     with closing(in_order(Worker(), range(1000), 3, ahead=50, size=lambda result: 11)) as line:
@@ -69,7 +69,7 @@ def test_who_stops_early_leaves_no_thread(monkeypatch):
 
 
 def test_errors_are_passed_on(monkeypatch):
-    monkeypatch.setattr(_threads, "BYTES_HELD", 0)
+    monkeypatch.setattr(_threads, "MAX_BYTES_AHEAD", 0)
     before = set(threading.enumerate())
 
     def divide(task):
@@ -80,17 +80,16 @@ def test_errors_are_passed_on(monkeypatch):
     assert not set(threading.enumerate()) - before
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 1000])
-def test_a_pool_that_others_use_as_well(chunk):
+def test_a_pool_that_others_use_as_well():
     with ThreadPoolExecutor(2) as pool:
-        first = in_pool(lambda task: 2 * task, range(50), pool, ahead=4, chunk=chunk)
+        first = in_pool(lambda task: 2 * task, range(50), pool, ahead=4)
         second = in_pool(lambda pair: pair[1] + 1, first, pool, ahead=2)
         assert list(second) == [((i, 2 * i), 2 * i + 1) for i in range(50)]
 
 
-def test_no_more_chunks_than_allowed_wait():
+def test_no_more_tasks_are_taken_than_may_wait():
     taken = []
     with ThreadPoolExecutor(1) as pool:
-        with closing(in_pool(abs, (taken.append(i) or i for i in range(100)), pool, ahead=2, chunk=5)) as line:
-            assert next(line) == (0, 0)
-        assert len(taken) == 15
+        with closing(in_pool(abs, (taken.append(i) or i for i in range(100)), pool, ahead=2)) as results:
+            assert next(results) == (0, 0)
+        assert len(taken) == 3

@@ -1,25 +1,50 @@
-"""Batches that run out of memory are halved."""
+"""Batches that run out of memory are halved, and the process remembers it."""
 
 import threading
 import weakref
 
+from .._optional import imported
 from ..exceptions import first_line
-from ._memory import free_cached_memory, is_out_of_memory
+
+_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+
+
+def is_out_of_memory(error):
+    """Return whether an exception says that a device, or the machine, ran out of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    import torch
+
+    is_typed = isinstance(error, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))
+    return is_typed or any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)
+
+
+def free_cached_memory():
+    """Return memory that torch caches to the device, if torch is in use."""
+    torch = imported("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 class BatchLimit:
-    """How large a batch may be, as far as running out of memory has taught. Threads may share one."""
+    """How large a batch may be, learned from running out of memory. Threads may share one."""
 
     def __init__(self):
         self._lock = threading.Lock()
         self._cost = None
 
     def rows(self, n_rows, cost):
-        """Give how many of ``n_rows`` items of one cost to try at a time."""
+        """Return how many of ``n_rows`` items of one cost to try at a time."""
         return n_rows if self._cost is None else max(1, min(n_rows, int(self._cost // cost)))
 
     def lower(self, cost):
-        """Note that more than ``cost`` in all does not fit."""
+        """Record that more than ``cost`` in total does not fit."""
         with self._lock:
             self._cost = cost if self._cost is None else min(self._cost, cost)
 
@@ -31,15 +56,15 @@ _limits_lock = threading.Lock()
 
 
 def batch_limit(network, device):
-    """Get the one limit of a network on a device; it is forgotten with the network, or by ``clear_models``.
+    """Return the limit of a network on a device; it is forgotten with the network, or by ``clear_models``.
 
     Parameters
     ----------
     network : object
-        The network, or whatever stands for it from one call to the next.
+        The network, or an object that represents it from one call to the next.
 
     device : torch.device
-        Where it runs.
+        Device on which it runs.
 
     Returns
     -------
@@ -51,58 +76,58 @@ def batch_limit(network, device):
 
 
 def forget_limits():
-    """Forget what running out of memory has taught."""
+    """Forget all limits."""
     with _limits_lock:
         _limits.clear()
 
 
 def run_with_backoff(function, batch, limit=None, cost=1):
-    """Apply a function to a batch, in smaller and smaller pieces while memory runs out.
+    """Apply a function to a batch, in smaller and smaller batches while memory runs out.
 
     Parameters
     ----------
     function : callable
-        Takes a list of items and gives an ndarray with one row per item.
+        Maps a list of items to an ndarray with one row per item.
 
     batch : list
         Items, at least one.
 
     limit : BatchLimit or None, default=None
-        Where what was learned is kept, and what pieces start from; None forgets it.
+        Limit to start from and to update; None starts without one.
 
     cost : float, default=1
-        What each item takes of the limit, in any unit that stays the same from call to call.
+        Share of the limit that each item takes, in any unit that stays the same from call to call.
 
     Returns
     -------
     rows : ndarray of shape (len(batch), ...)
-        What the function gave, in the order of the items.
+        Results of the function, in the order of the items.
 
     Raises
     ------
     MemoryError
-        If a single item does not fit. Every other error of the function is passed on as it is.
+        If a single item does not fit. Every other error of the function is passed on unchanged.
     """
     import numpy as np
 
     limit = BatchLimit() if limit is None else limit
-    start, parts = 0, []
+    start, results = 0, []
     while start < len(batch):
-        piece = batch[start : start + limit.rows(len(batch), cost)]
+        attempt = batch[start : start + limit.rows(len(batch), cost)]
         try:
-            parts.append(function(piece))
+            results.append(function(attempt))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(piece) == 1:
+            if len(attempt) == 1:
                 raise MemoryError(
                     f"a single item does not fit into the device's memory ({first_line(error)}); "
                     'use a smaller model or shorter items, precision="bfloat16", or device="cpu".'
                 ) from error
         else:
-            start += len(piece)
+            start += len(attempt)
             continue
-        # Outside of the handler: its traceback holds the tensors of the attempt that failed.
-        limit.lower((len(piece) + 1) // 2 * cost)
+        # Outside of the handler: its traceback refers to the tensors of the attempt that failed.
+        limit.lower((len(attempt) + 1) // 2 * cost)
         free_cached_memory()
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return results[0] if len(results) == 1 else np.concatenate(results)

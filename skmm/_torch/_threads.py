@@ -1,4 +1,4 @@
-"""Torch's threads: shared among workers, and absent from forked processes."""
+"""Torch's threads: shared among workers, and not available in forked processes."""
 
 import os
 import threading
@@ -6,10 +6,8 @@ from contextlib import contextmanager
 
 from joblib import cpu_count
 
-# Calls that divide torch's threads now, and the number of threads before the first of them.
+# Calls that divide torch's threads at the moment, and the number of threads before the first of them.
 _n_divisions, _n_undivided = 0, None
-
-
 _divisions_lock = threading.Lock()
 
 
@@ -20,14 +18,13 @@ def divided_threads():
     Yields
     ------
     divide : callable
-        To be called in each worker with the number of workers. The caller's own number of threads is as before in
-        the end.
+        To be called in each worker with the number of workers. At the end the caller's number of threads is restored.
     """
     global _n_divisions, _n_undivided
     import torch
 
     with _divisions_lock:
-        # Threads start with what was set last: one that comes while others divide would take their share for all.
+        # New threads start with the number that was set last, which may be the share of a worker.
         if _n_divisions == 0:
             _n_undivided = torch.get_num_threads()
         _n_divisions += 1
@@ -42,7 +39,7 @@ def divided_threads():
     try:
         yield divide
     finally:
-        # What a worker sets is also what threads start with that come later.
+        # The number that a worker sets is also the default of threads created later.
         torch.set_num_threads(n_threads)
         with _divisions_lock:
             _n_divisions -= 1
@@ -53,7 +50,7 @@ _ran_in = None
 
 
 def note_run():
-    """Note that a network is about to run in this process."""
+    """Record that a network is about to run in this process."""
     global _ran_in
     import torch
 
@@ -63,12 +60,12 @@ def note_run():
 
 
 def check_not_forked():
-    """Raise if this process was forked from one in which a network had run: torch would wait for ever.
+    """Raise if this process was forked from one in which a network had run: torch would hang.
 
     Raises
     ------
     RuntimeError
-        It names the ways around.
+        Names the alternatives.
     """
     if _ran_in is not None and _ran_in != os.getpid():
         raise RuntimeError(
@@ -79,7 +76,7 @@ def check_not_forked():
 
 
 def available_cpus():
-    """Give the number of threads that this process may keep busy: in joblib's workers their share of the cores."""
+    """Return the number of threads that this process may keep busy: in joblib's workers their share of the cores."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
     cores = cpu_count()
     return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.utils import Bunch, check_random_state
 
 from .._optional import import_optional_dependency
+from .._typing import RandomState
 
-# Each script is the first word of its characters' Unicode names; with it, the words that would give it away.
+# Each script is the first word of its characters' Unicode names. Its words are removed from the texts.
 _SCRIPTS = {
     "Arabic": ("arabic",),
     "Armenian": ("armenian",),
@@ -28,12 +29,12 @@ _SCRIPTS = {
 }
 _SCRIPT_WORDS = re.compile(r"\b(?:" + "|".join(word for words in _SCRIPTS.values() for word in words) + r")\b")
 
-# In pixels. So chosen that the ink of every character fits while all stand on one line.
+# In pixels, chosen so that every character fits while all stand on one line.
 _SIDE = 64
 _FONT_SIZE = 40
 _BASELINE = 46
 
-# A class of a subset keeps at least this many samples where possible, enough for five folds.
+# Smallest size of a class in a subset where possible, enough for five folds.
 _MIN_PER_CLASS = 5
 
 _DESCR = """\
@@ -85,11 +86,17 @@ same. Shades of grey at the edges may differ a little between versions of FreeTy
 """
 
 
-def load_glyphs(*, n_samples=None, as_frame=True, return_X_y=False, random_state=0):
+def load_glyphs(
+    *,
+    n_samples: int | None = None,
+    as_frame: bool = True,
+    return_X_y: bool = False,
+    random_state: RandomState = 0,
+) -> Bunch | tuple:
     """Load about 3000 characters of twelve scripts, as pictures and names (classification).
 
-    Text and image are real and each tells only part of the answer; nothing is downloaded, for the font comes
-    with matplotlib and the names with Python.
+    Text and image are real, and each tells only part of the answer. Nothing is downloaded: the names come with Python
+    and the font with matplotlib, which the extra ``plot`` installs.
 
     =================   ======================
     Classes                                 12
@@ -101,8 +108,8 @@ def load_glyphs(*, n_samples=None, as_frame=True, return_X_y=False, random_state
     Parameters
     ----------
     n_samples : int, default=None
-        Draw that many samples, from 12 to all; None means all. The classes keep their proportions, except that each
-        has at least 5 samples, or as near to that as ``n_samples`` allows.
+        Number of samples to draw, from 12 to all; None means all. The classes keep their proportions, except that each
+        has at least 5 samples, or as many as ``n_samples`` allows.
 
     as_frame : bool, default=True
         Whether ``data`` is a pandas DataFrame and ``target`` a Series, rather than arrays.
@@ -111,7 +118,7 @@ def load_glyphs(*, n_samples=None, as_frame=True, return_X_y=False, random_state
         Whether to return ``(data, target)`` instead of a Bunch.
 
     random_state : int, RandomState instance or None, default=0
-        Which samples are drawn. Without effect if ``n_samples=None``.
+        Seed of the choice of samples. Without effect if ``n_samples=None``.
 
     Returns
     -------
@@ -120,7 +127,7 @@ def load_glyphs(*, n_samples=None, as_frame=True, return_X_y=False, random_state
 
         data : DataFrame or ndarray of shape (n_samples, 3)
             Columns ``text`` (str), ``image`` (ndarray of shape (64, 64), dtype uint8, black on white) and
-            ``codepoint`` (int, identifies the character and gives the answer away). The array is of dtype object.
+            ``codepoint`` (int, identifies the character and reveals its script). The array is of dtype object.
         target : Series or ndarray of shape (n_samples,)
             Number of the script in ``target_names``.
         target_names : list of str
@@ -141,7 +148,7 @@ def load_glyphs(*, n_samples=None, as_frame=True, return_X_y=False, random_state
         If matplotlib is not installed.
 
     ValueError
-        If ``n_samples`` is no number from 12 to the number of characters.
+        If ``n_samples`` is not a number from 12 to the number of characters.
 
     Examples
     --------
@@ -184,7 +191,7 @@ def load_glyphs(*, n_samples=None, as_frame=True, return_X_y=False, random_state
 
 
 def _list_characters():
-    """Give the font's path, its code points in our scripts in ascending order, and the script of each."""
+    """Return the font's path, its code points in the twelve scripts in ascending order, and the script of each."""
     matplotlib = import_optional_dependency("matplotlib", "plot")
     ft2font = import_optional_dependency("matplotlib.ft2font", "plot")
     font_path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
@@ -199,13 +206,13 @@ def _list_characters():
 
 
 def _text(codepoint):
-    """Name of a character, without the words that name a script."""
+    """Return the name of a character, without the words that name a script."""
     return " ".join(_SCRIPT_WORDS.sub("", unicodedata.name(chr(codepoint)).lower()).split())
 
 
 def _draw(codepoints, font_path):
     """Yield the characters' pictures, arrays of shape (_SIDE, _SIDE)."""
-    # The basic layout is the one that every build of Pillow has.
+    # Every build of Pillow has the basic layout.
     font = ImageFont.truetype(font_path, _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
     for character in map(chr, codepoints):
         image = Image.new("L", (_SIDE, _SIDE), color=255)
@@ -216,7 +223,7 @@ def _draw(codepoints, font_path):
 
 
 def _stratified_subset(target, n_samples, random_state):
-    """Draw rows that keep the proportions of the classes; give them in ascending order."""
+    """Return rows, drawn so that the classes keep their proportions, in ascending order."""
     counts = np.bincount(target)
     if (
         not isinstance(n_samples, Integral)
@@ -228,7 +235,7 @@ def _stratified_subset(target, n_samples, random_state):
             f"got {n_samples!r}."
         )
     least = np.minimum(counts, min(_MIN_PER_CLASS, n_samples // len(counts)))
-    # Sizes of at least `least`, else in proportion: one by one to the class that is furthest below its share.
+    # Each class has `least` samples; every other sample goes to the class that is furthest below its share.
     sizes = least.copy()
     share = n_samples * counts / counts.sum()
     for _ in range(n_samples - sizes.sum()):

@@ -1,5 +1,6 @@
-"""Synthetic modalities whose signal is known: shared, private, or visible only in their interaction."""
+"""Synthetic modalities with a known signal: shared, private, or visible only in their interaction."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from string import ascii_lowercase
 
@@ -8,6 +9,7 @@ from scipy.linalg import helmert
 from sklearn.utils import Bunch, check_random_state
 
 from .._sklearn import Interval, validate_params
+from .._typing import RandomState
 
 _COMMON_CONSTRAINTS = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],
@@ -29,23 +31,23 @@ _COMMON_CONSTRAINTS = {
     prefer_skip_nested_validation=True,
 )
 def make_multimodal_xor(
-    n_samples=500,
+    n_samples: int = 500,
     *,
-    n_modalities=2,
-    n_features=5,
-    signal=3.0,
-    n_noise=0,
-    n_redundant=0,
-    missing_share=0.0,
-    return_X_y=True,
-    random_state=None,
-):
-    r"""Make two classes that no modality shows alone: the label is the parity of one hidden sign per modality.
+    n_modalities: int = 2,
+    n_features: int | Sequence[int] = 5,
+    signal: float = 3.0,
+    n_noise: int = 0,
+    n_redundant: int = 0,
+    missing_share: float = 0.0,
+    return_X_y: bool = True,
+    random_state: RandomState = None,
+) -> tuple | Bunch:
+    r"""Make two classes that no modality shows alone: the label is the parity of hidden signs, one per modality.
 
     In each modality :math:`m` a sign :math:`u_m` moves the features along one hidden direction,
     :math:`x_m = \varepsilon + s\,u_m w_m` with :math:`\varepsilon \sim N(0, I)` and :math:`\|w_m\| = 1`. The class is 1
-    where an odd number of the signs is positive; for two modalities: where the signs differ. Fewer than all
-    modalities are independent of the class, and no linear model on all of them does better than chance. The sign of the
+    where an odd number of the signs is positive; for two modalities, where the signs differ. Any subset of the
+    modalities is independent of the class, and no linear model on all of them is better than chance. The sign of the
     product of the projections :math:`x_m^\top w_m` is right with probability :math:`(1 + (2\Phi(s) - 1)^m) / 2` for
     :math:`m` modalities, and no rule is better.
 
@@ -70,14 +72,14 @@ def make_multimodal_xor(
         Number of exact copies of ``a``, named ``copy0``, ...
 
     missing_share : float, default=0.0
-        Probability that a modality is missing in a row, which then has NaN in all of its columns. Where all
-        modalities would be, one of them stays.
+        Probability that a modality is missing in a row, which then has NaN in all of its columns. At least one
+        modality stays in each row.
 
     return_X_y : bool, default=True
         Whether to return ``(X, y)``, or a Bunch.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of all that is drawn.
+        Seed of all random numbers.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def make_multimodal_xor(
         y : ndarray of shape (n_samples,)
             Class, 0 or 1.
         modalities : dict of str to list of str
-            Columns of each modality, which a triple ``(name, transformer, columns)`` takes as they are.
+            Columns of each modality, in the form of a triple ``(name, transformer, columns)``.
         directions : dict of str to dict of str to ndarray of shape (n_features, 1)
             ``directions["interaction"]["a"]`` is :math:`w_a`, as one column of unit length.
 
@@ -103,7 +105,7 @@ def make_multimodal_xor(
 
     See Also
     --------
-    make_multimodal_classification : Shared and private signal as well.
+    make_multimodal_classification : Also with shared and private signal.
 
     Examples
     --------
@@ -137,33 +139,32 @@ def make_multimodal_xor(
     prefer_skip_nested_validation=True,
 )
 def make_multimodal_classification(
-    n_samples=500,
+    n_samples: int = 500,
     *,
-    n_modalities=2,
-    n_features=10,
-    n_classes=2,
-    shared=0.5,
-    private=1.0,
-    interaction=0.0,
-    n_noise=0,
-    n_redundant=0,
-    missing_share=0.0,
-    return_X_y=True,
-    random_state=None,
-):
-    r"""Make classes that modalities show together, each for itself, or only in their interaction.
+    n_modalities: int = 2,
+    n_features: int | Sequence[int] = 10,
+    n_classes: int = 2,
+    shared: float = 0.5,
+    private: float | Sequence[float] = 1.0,
+    interaction: float = 0.0,
+    n_noise: int = 0,
+    n_redundant: int = 0,
+    missing_share: float = 0.0,
+    return_X_y: bool = True,
+    random_state: RandomState = None,
+) -> tuple | Bunch:
+    r"""Make classes with a signal that is shared by modalities, private to each, or only in their interaction.
 
-    Each signal has its own hidden directions in the features of a modality. Along them lie
+    Each signal has its own hidden directions in the features of a modality. The coordinates along them are
 
-    - shared: :math:`s\,c(y) + \eta` with one :math:`\eta \sim N(0, I)` per row, the very same in all modalities, so
+    - shared: :math:`s\,c(y) + \eta` with one :math:`\eta \sim N(0, I)` per row, identical in all modalities, so
       that a second modality adds nothing;
-    - private: :math:`p_m\,c(y) + \eta_m` with noise of the modality's own, so that each modality adds something;
+    - private: :math:`p_m\,c(y) + \eta_m` with independent noise in each modality, so that each adds something;
     - interaction: :math:`t\,c(u_m) + \eta_m` in the first two modalities, where :math:`u_a` is drawn at random and
-      :math:`u_a + u_b = y` modulo the number of classes, so that one of them alone tells nothing.
+      :math:`u_a + u_b = y` modulo the number of classes, so that one of the two alone tells nothing.
 
     Here :math:`c` maps the classes to the corners of a simplex around 0 with distance 1 from it, which for two
-    classes are -1 and 1. In all other directions there is standard normal noise. A signal of strength 0 has no
-    directions.
+    classes are -1 and 1. All other directions hold standard normal noise. A signal of strength 0 has no directions.
 
     Parameters
     ----------
@@ -187,8 +188,8 @@ def make_multimodal_classification(
         Strength :math:`p_m` of the private signal, of all modalities or of each of ``n_modalities``.
 
     interaction : float, default=0.0
-        Strength :math:`t` of the signal in the interaction of ``a`` and ``b``. A product tells it, a linear model on
-        two classes does not.
+        Strength :math:`t` of the signal in the interaction of ``a`` and ``b``. Products of their features show it; a
+        linear model on two classes does not.
 
     n_noise : int, default=0
         Number of further modalities of noise alone, named ``noise0``, ..., as wide as ``a``.
@@ -197,14 +198,14 @@ def make_multimodal_classification(
         Number of exact copies of ``a``, named ``copy0``, ...
 
     missing_share : float, default=0.0
-        Probability that a modality is missing in a row, which then has NaN in all of its columns. Where all
-        modalities would be, one of them stays.
+        Probability that a modality is missing in a row, which then has NaN in all of its columns. At least one
+        modality stays in each row.
 
     return_X_y : bool, default=True
         Whether to return ``(X, y)``, or a Bunch.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of all that is drawn.
+        Seed of all random numbers.
 
     Returns
     -------
@@ -219,10 +220,10 @@ def make_multimodal_classification(
         y : ndarray of shape (n_samples,)
             Class, from 0 to ``n_classes - 1``.
         modalities : dict of str to list of str
-            Columns of each modality, which a triple ``(name, transformer, columns)`` takes as they are.
+            Columns of each modality, in the form of a triple ``(name, transformer, columns)``.
         directions : dict of str to dict of str to ndarray of shape (n_features, n_classes - 1)
             ``directions["private"]["a"]`` are the orthonormal directions of that signal in that modality. Signals of
-            strength 0 are not there.
+            strength 0 are left out.
 
     Raises
     ------
@@ -232,7 +233,7 @@ def make_multimodal_classification(
 
     See Also
     --------
-    make_multimodal_xor : Interaction alone, of any number of modalities.
+    make_multimodal_xor : Only interaction, of any number of modalities.
 
     Examples
     --------
@@ -263,7 +264,7 @@ def make_multimodal_classification(
 
 
 def _by_modality(parameter, value, names, least):
-    """Give one value for each modality, each at least ``least``."""
+    """Return one value for each modality; raise if one is below ``least``."""
     values = [value] * len(names) if np.ndim(value) == 0 else list(value)
     if len(values) != len(names):
         raise ValueError(f"{parameter} has {len(values)} entries for n_modalities={len(names)}: {value!r}.")
@@ -277,7 +278,7 @@ def _widths(n_features, names):
 
 
 def _signals(y, n_classes, names, strengths, interacting, rng):
-    """Give the coordinates of each signal in each modality, of shape (n_samples, n_classes - 1), noise included."""
+    """Return the noisy coordinates of each signal in each modality, of shape (n_samples, n_classes - 1)."""
     # Rows are the corners of a simplex; with two classes -1 and 1.
     corners = -helmert(n_classes).T * np.sqrt(n_classes / (n_classes - 1))
     shape = (len(y), n_classes - 1)
@@ -291,37 +292,38 @@ def _signals(y, n_classes, names, strengths, interacting, rng):
             name: strength * corners[y] + rng.normal(size=shape) for name, strength in private.items() if strength
         }
     if strengths["interaction"]:
-        parts = rng.randint(n_classes, size=(len(y), len(interacting)))
-        # The last part makes the sum right, which leaves any fewer of them independent of y.
-        parts[:, -1] = (y - parts[:, :-1].sum(axis=1)) % n_classes
+        summands = rng.randint(n_classes, size=(len(y), len(interacting)))
+        # The last summand makes the sum equal y; any smaller number of summands stays independent of y.
+        summands[:, -1] = (y - summands[:, :-1].sum(axis=1)) % n_classes
         signals["interaction"] = {
-            name: strengths["interaction"] * corners[part] + rng.normal(size=shape)
-            for name, part in zip(interacting, parts.T, strict=True)
+            name: strengths["interaction"] * corners[classes] + rng.normal(size=shape)
+            for name, classes in zip(interacting, summands.T, strict=True)
         }
     return signals
 
 
 def _make_blocks(y, signals, widths, rng):
-    """Give the features of each modality and the directions in which they hold the signals."""
+    """Return the features of each modality, and the directions of the signals in them."""
     blocks, directions = {}, {signal: {} for signal in signals}
     for name, width in widths.items():
-        own = {signal: coordinates[name] for signal, coordinates in signals.items() if name in coordinates}
+        coordinates = {signal: by_modality[name] for signal, by_modality in signals.items() if name in by_modality}
         noise = rng.normal(size=(len(y), width))
-        total = sum(coordinates.shape[1] for coordinates in own.values())
+        total = sum(values.shape[1] for values in coordinates.values())
         if total > width:
             raise ValueError(
-                f"Modality {name!r} needs n_features of at least {total} for its signals {list(own)}, got {width}."
+                f"Modality {name!r} needs n_features of at least {total} for its signals {list(coordinates)}, "
+                f"got {width}."
             )
         basis, _ = np.linalg.qr(rng.normal(size=(width, total)))
-        coordinates = np.hstack(list(own.values())) if own else np.empty((len(y), 0))
-        blocks[name] = noise + (coordinates - noise @ basis) @ basis.T
-        for signal, part in zip(own, np.split(basis, max(len(own), 1), axis=1), strict=False):
-            directions[signal][name] = part
+        along = np.hstack(list(coordinates.values())) if coordinates else np.empty((len(y), 0))
+        blocks[name] = noise + (along - noise @ basis) @ basis.T
+        for signal, vectors in zip(coordinates, np.split(basis, max(len(coordinates), 1), axis=1), strict=False):
+            directions[signal][name] = vectors
     return blocks, directions
 
 
 def _assemble(blocks, y, directions, n_noise, n_redundant, missing_share, return_X_y, rng):
-    """Add copies and noise, leave cells out, and give the data frame with its target or all of it as a Bunch."""
+    """Add copies and noise, remove modalities, and return the data frame and its target, or everything as a Bunch."""
     import pandas as pd
 
     first = blocks["a"]
@@ -329,11 +331,11 @@ def _assemble(blocks, y, directions, n_noise, n_redundant, missing_share, return
     blocks |= {f"noise{i}": rng.normal(size=first.shape) for i in range(n_noise)}
     if missing_share:
         missing = rng.uniform(size=(len(y), len(blocks))) < missing_share
-        nowhere = np.flatnonzero(missing.all(axis=1))
-        missing[nowhere, rng.randint(len(blocks), size=len(nowhere))] = False
+        empty_rows = np.flatnonzero(missing.all(axis=1))
+        missing[empty_rows, rng.randint(len(blocks), size=len(empty_rows))] = False
         blocks = {
-            name: np.where(gaps[:, None], np.nan, block)
-            for (name, block), gaps in zip(blocks.items(), missing.T, strict=True)
+            name: np.where(rows[:, None], np.nan, block)
+            for (name, block), rows in zip(blocks.items(), missing.T, strict=True)
         }
     modalities = {name: [f"{name}__{i}" for i in range(block.shape[1])] for name, block in blocks.items()}
     X = pd.DataFrame(

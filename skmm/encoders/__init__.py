@@ -3,3 +3,5 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+# Branches of networks share this loader; it is not for users.
+__all__.remove("load_image_model")

@@ -1,27 +1,26 @@
 """Sound to vectors, with the audio networks of transformers, or any module."""
 
 import os
+from collections.abc import Callable
 from itertools import groupby
 from math import ceil
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from .._sklearn import HasMethods, Interval, StrOptions
-from .._torch import ready_module, resolve_device, resolve_precision, size_that_fits
+from .._typing import PathType
 from ..media import load_audio
-from ..store import describe
-from ._model import ModelEncoder
+from ..store import EmbeddingStore
+from ._model import ModelEncoder, ready_module
 from .networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
 
-# Seconds of sound per batch with batch_size="auto", memory allowing.
+# Seconds of sound per batch with batch_size="auto".
 _SECONDS_PER_BATCH = {"cpu": 30}
 _SECONDS_PER_BATCH_ELSEWHERE = 600
 
-# Memory that a second takes on its way through a network; in float32 wav2vec 2.0 takes 17,000,000.
-_BYTES_PER_SECOND = 30_000_000
-
-# What a module in memory takes unless told otherwise: the rate of nearly all speech models.
+# Rate of a module in memory if none is given: that of nearly all speech models.
 _USUAL_RATE = 16_000
 
 
@@ -76,13 +75,12 @@ class AudioEncoder(ModelEncoder):
         "cuda:1".
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" takes half precision where the hardware
-        computes it natively, else "float32". The output is float32 always.
+        Precision of the weights and the computation. "auto" takes half precision where it is faster (GPUs, and
+        CPUs with AMX), else "float32"; a module in memory stays in its own. The output is float32 always.
 
     batch_size : int or "auto", default="auto"
-        Windows per batch at most. "auto" goes by their length: 30 s on CPU, 600 s elsewhere, or a half, a
-        quarter, ... of that where little memory is free. Where a batch does not fit into memory
-        nevertheless it is halved, and the process remembers it for this model.
+        Maximum number of windows per batch. "auto" goes by their length: 30 s on CPU, 600 s elsewhere. A batch that
+        does not fit into memory is halved, and the process remembers it for this model.
 
     compile : bool, default=False
         Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
@@ -96,6 +94,12 @@ class AudioEncoder(ModelEncoder):
         Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
         process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
         serves later runs as well. None keeps nothing.
+
+    cache_key : str, default=None
+        For a module in memory, and only there: name under which the store knows its rows. Use another one whenever
+        the module, or its preprocessing, is changed. None finds out by encoding three fixed items and comparing the
+        class, ``repr`` and tensors of the module; where these do not show what decides the rows (a module that
+        returns other values each time), one warning says so and nothing is kept.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no sound or cannot be decoded: raise an error that names its
@@ -125,7 +129,7 @@ class AudioEncoder(ModelEncoder):
     Raises
     ------
     OSError
-        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be had. It names
+        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be loaded. The error names
         the model and the ways to provide it.
 
     ValueError
@@ -196,32 +200,33 @@ class AudioEncoder(ModelEncoder):
         "sampling_rate": [Interval(Real, 0, None, closed="neither"), None],
         "pooling": [StrOptions({"mean", "max", "first"})],
         "window": [Interval(Real, 0, None, closed="neither"), None],
+        "cache_key": [str, None],
     }
 
     _prepare_in_threads = True
     _rows_are_items = True
-    _loader = "transformers-audio"
     _window = 64
 
     def __init__(
         self,
-        model="facebook/wav2vec2-base-960h",
+        model: Any = "facebook/wav2vec2-base-960h",
         *,
-        preprocess=None,
-        target_rate=None,
-        sampling_rate=None,
-        pooling="mean",
-        window=30.0,
-        device="auto",
-        precision="auto",
-        batch_size="auto",
-        compile=False,
-        normalize=False,
-        store="auto",
-        on_error="raise",
-        revision=None,
-        verbose=False,
-    ):
+        preprocess: Callable | None = None,
+        target_rate: float | None = None,
+        sampling_rate: float | None = None,
+        pooling: str = "mean",
+        window: float | None = 30.0,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | str = "auto",
+        compile: bool = False,
+        normalize: bool = False,
+        store: PathType | EmbeddingStore | None = "auto",
+        cache_key: str | None = None,
+        on_error: str = "raise",
+        revision: str | None = None,
+        verbose: bool = False,
+    ) -> None:
         self.model = model
         self.preprocess = preprocess
         self.target_rate = target_rate
@@ -234,56 +239,50 @@ class AudioEncoder(ModelEncoder):
         self.compile = compile
         self.normalize = normalize
         self.store = store
+        self.cache_key = cache_key
         self.on_error = on_error
         self.revision = revision
         self.verbose = verbose
 
-    def _fit_width(self):
+    def _check_parameters(self):
         if self._is_named():
-            for name in ("preprocess", "target_rate"):
+            for name in ("preprocess", "target_rate", "cache_key"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"AudioEncoder: {name} goes with a module in memory; leave it at None, the model "
+                        f"AudioEncoder: {name} is for a module in memory; leave it at None, since the model "
                         f"{os.fspath(self.model)!r} brings its own."
                     )
-        return super()._fit_width()
+
+    def _find_loader(self, name, folder):
+        return "transformers-audio"
 
     def _find_facts(self, model):
         # Plain data or the user's own callable, for the threads that prepare items and for pickles; never weights.
         self._recipe = model.recipe
-        width = int(self._encode_prepared([self._probe()], model).shape[1])
-        return {"width": width, "recipe": vars(model.recipe)}
+        return {**super()._find_facts(model), "recipe": vars(model.recipe)}
 
     def _use_facts(self, facts):
         super()._use_facts(facts)
         self._recipe = Recipe(**facts["recipe"])
 
     def _libraries(self):
-        return "soundfile", "soxr", "torch", "transformers"
+        return "av", "soundfile", "soxr", "torch", "transformers"
 
-    def _settings(self, folder):
-        return self.sampling_rate, self.pooling, self.window
+    def _probe_item(self, number):
+        """Return noise of a second, half a second, or a second and a half, so that no part of it is silent."""
+        rate = ceil(self._recipe.rate)
+        noise = np.random.PCG64(number).random_raw((2, 1, 3)[number] * rate // 2).view(np.int64) / 2**65
+        return rate, noise.astype(np.float32)
 
-    def _module_settings(self):
-        return self._settings(None), describe(vars(self._recipe))
-
-    def _probe(self):
-        """Give a prepared second of sound that is always the same, and no silence."""
-        noise = np.random.PCG64(0).random_raw(ceil(self._recipe.rate)).view(np.int64) / 2**65
-        return self._cut(noise.astype(np.float32))
-
-    def _get_model(self):
-        if self._is_named():
-            return super()._get_model()
-        device = resolve_device(self.device)
-        dtype = resolve_precision(self.precision, device)
+    def _get_model(self, run):
+        if run.source is not None:
+            return super()._get_model(run)
         rate = _USUAL_RATE if self.target_rate is None else self.target_rate
-        shortest = ceil(SHORTEST_SECONDS * rate)
-        module = ready_module(self.model, device, dtype, self.compile)
-        return AudioModel(module, Recipe(rate, shortest, preprocess=self.preprocess))
+        recipe = Recipe(rate, ceil(SHORTEST_SECONDS * rate), preprocess=self.preprocess)
+        return AudioModel(ready_module(self), recipe)
 
-    def _load_model(self, source, is_folder, device, dtype):
-        return load_audio_model(source, is_folder, self.revision, device, dtype)
+    def _load_model(self, source, device, dtype):
+        return load_audio_model(source, device, dtype)
 
     def _prepare_item(self, item):
         recipe = getattr(self, "_recipe", None)
@@ -291,12 +290,12 @@ class AudioEncoder(ModelEncoder):
         return waveform if recipe is None else self._cut(waveform)
 
     def _cut(self, waveform):
-        """Give the windows of a waveform, each as the network's input."""
+        """Return the windows of a waveform, each as the network's input."""
         recipe = self._recipe
         limits = [recipe.longest, None if self.window is None else max(1, round(self.window * recipe.rate))]
         length = max(min([limit for limit in limits if limit is not None], default=len(waveform)), recipe.shortest)
         windows = [waveform[start : start + length] for start in range(0, len(waveform), length)]
-        # A remainder without a whole frame of its own says nothing that padding would not say louder.
+        # A last window shorter than one frame is dropped: it would be mostly padding.
         if len(windows) > 1 and len(windows[-1]) < recipe.shortest:
             windows.pop()
         return [recipe.window_of(window) for window in windows]
@@ -322,24 +321,28 @@ class AudioEncoder(ModelEncoder):
     def _rows_per_batch(self, window, model):
         if self.batch_size != "auto":
             return self.batch_size
-        fastest = _SECONDS_PER_BATCH.get(model.device.type, _SECONDS_PER_BATCH_ELSEWHERE)
-        rate = self._recipe.rate
-        n_times = size_that_fits(int(fastest * rate), _BYTES_PER_SECOND / rate, model.device)
-        return max(1, n_times // window.n_padded)
+        n_seconds = _SECONDS_PER_BATCH.get(model.device.type, _SECONDS_PER_BATCH_ELSEWHERE)
+        return max(1, int(n_seconds * self._recipe.rate) // window.n_padded)
 
     def _encode_prepared(self, batch, model):
         windows = [window for recording in batch for window in recording]
         rows = [None] * len(windows)
         shapes = [window.shape for window in windows]
-        order = sorted(range(len(windows)), key=shapes.__getitem__)
-        for _, group in groupby(order, key=shapes.__getitem__):
-            same = list(group)
-            n_rows = self._rows_per_batch(windows[same[0]], model)
-            for start in range(0, len(same), n_rows):
-                part = same[start : start + n_rows]
-                vectors = super()._encode_prepared([windows[i] for i in part], model)
-                for i, vector in zip(part, vectors, strict=True):
+        for _, group in groupby(sorted(range(len(windows)), key=shapes.__getitem__), key=shapes.__getitem__):
+            same_shape = list(group)
+            n_rows = self._rows_per_batch(windows[same_shape[0]], model)
+            for start in range(0, len(same_shape), n_rows):
+                positions = same_shape[start : start + n_rows]
+                vectors = super()._encode_prepared([windows[i] for i in positions], model)
+                for i, vector in zip(positions, vectors, strict=True):
                     rows[i] = vector
+        widths = {len(row): window.n_times for row, window in zip(rows, windows, strict=True)}
+        if len(widths) > 1:
+            examples = ", ".join(f"{width} for {n_times} samples" for width, n_times in sorted(widths.items()))
+            raise ValueError(
+                f"{type(self).__name__}: the number of features that the model returns depends on the length of the "
+                f"recording ({examples}); let it pool over time, or return (n, n_frames, n_features), which is pooled."
+            )
         pooled, start = [], 0
         for recording in batch:
             stop = start + len(recording)

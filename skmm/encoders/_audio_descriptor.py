@@ -1,12 +1,14 @@
-"""Descriptors of sound computed by formula, for recordings that are to be encoded without any weights."""
+"""Descriptors of sound: classical features, computed by formula and without weights."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._optional import import_optional_dependency
 from .._sklearn import Interval, StrOptions
-from ..media import CONTRAST_LOWEST, CONTRAST_OCTAVES, Course, load_audio
+from ..media import LOWEST_CONTRAST, SpectralFeatures, contrast_octaves, load_audio
 from ._base import ItemEncoder
 
 _N_CHROMA = 12
@@ -37,7 +39,7 @@ _FEATURES = (
 
 
 class AudioDescriptor(ItemEncoder):
-    """Describe recordings by their spectrum and its course, without a neural network.
+    """Describe recordings by their spectrum over time, without a neural network.
 
     Every recording is decoded, mixed down to one channel and resampled to ``target_rate``; its features are computed
     frame by frame by librosa [1]_ and summarised over time. Nothing is learned and nothing is
@@ -61,7 +63,7 @@ class AudioDescriptor(ItemEncoder):
         - ``"rms"``: loudness, the root of the mean square.
 
     statistics : str or list of str, default=("mean", "std")
-        What becomes of the frames of each feature: one or several of "mean", "std", "min", "max" and "median".
+        Summaries of the frames of each feature: one or several of "mean", "std", "min", "max" and "median".
 
     n_mfcc : int, default=20
         Number of cepstral coefficients, at most ``n_mels``.
@@ -79,11 +81,11 @@ class AudioDescriptor(ItemEncoder):
         Rate in Hz at which features are computed; recordings are resampled to it.
 
     sampling_rate : float, default=None
-        Rate in Hz of items that are bare arrays, which do not say it themselves. None refuses such
-        items. It has no say for files and for pairs (sampling_rate, waveform).
+        Rate in Hz of items that are bare arrays, which do not state it. None refuses such items. Files and pairs
+        (sampling_rate, waveform) state their own.
 
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an item that is no sound or cannot be decoded: raise an error that names it, or give a
+        What to do with an item that is no sound or cannot be decoded: raise an error that names it, or return a
         row of NaN and warn once with the count.
 
     verbose : bool, default=False
@@ -114,7 +116,7 @@ class AudioDescriptor(ItemEncoder):
     or bare waveforms. A missing item (None, NaN) yields a row of NaN. Silence and recordings of a single sample
     are ordinary items.
 
-    Columns are on very different scales: put a :class:`~sklearn.preprocessing.StandardScaler` behind.
+    Columns are on very different scales: let a :class:`~sklearn.preprocessing.StandardScaler` follow.
 
     References
     ----------
@@ -156,18 +158,18 @@ class AudioDescriptor(ItemEncoder):
 
     def __init__(
         self,
-        features=("mfcc", "mfcc_delta", "mfcc_delta2"),
+        features: str | Sequence[str] = ("mfcc", "mfcc_delta", "mfcc_delta2"),
         *,
-        statistics=("mean", "std"),
-        n_mfcc=20,
-        n_mels=64,
-        n_fft=1024,
-        hop_length=256,
-        target_rate=16000,
-        sampling_rate=None,
-        on_error="raise",
-        verbose=False,
-    ):
+        statistics: str | Sequence[str] = ("mean", "std"),
+        n_mfcc: int = 20,
+        n_mels: int = 64,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+        target_rate: float = 16000,
+        sampling_rate: float | None = None,
+        on_error: str = "raise",
+        verbose: bool = False,
+    ) -> None:
         self.features = features
         self.statistics = statistics
         self.n_mfcc = n_mfcc
@@ -179,7 +181,7 @@ class AudioDescriptor(ItemEncoder):
         self.on_error = on_error
         self.verbose = verbose
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the output columns: "mfcc_mean0", "mfcc_mean1", ..., "mfcc_std0", ...
 
         Parameters
@@ -192,7 +194,7 @@ class AudioDescriptor(ItemEncoder):
         feature_names_out : ndarray of shape (n_features_out_,), dtype object
             Each feature's name, the statistic and a number.
         """
-        # For its check that the estimator is fitted.
+        # The parent checks that the estimator is fitted.
         super().get_feature_names_out(input_features)
         names = [
             f"{feature}_{statistic}{i}"
@@ -203,20 +205,19 @@ class AudioDescriptor(ItemEncoder):
         return np.array(names, dtype=object)
 
     def _fit_width(self):
-        for name, known in (("features", _FEATURES), ("statistics", tuple(_STATISTICS))):
-            value = getattr(self, name)
-            chosen = _as_list(value)
-            unknown = [x for x in chosen if not (isinstance(x, str) and x in known)]
-            if unknown or not chosen or len(set(chosen)) < len(chosen):
+        for parameter, allowed in (("features", _FEATURES), ("statistics", tuple(_STATISTICS))):
+            value = getattr(self, parameter)
+            names = _as_list(value)
+            if not names or not all(name in allowed for name in names) or len(set(names)) < len(names):
                 raise ValueError(
-                    f"{name} must name one or several of {sorted(known)}, each at most once, got {value!r}."
+                    f"{parameter} must name one or several of {sorted(allowed)}, each at most once, got {value!r}."
                 )
         features = _as_list(self.features)
         if self.n_mfcc > self.n_mels and any(feature.startswith("mfcc") for feature in features):
             raise ValueError(f"n_mfcc={self.n_mfcc} must be at most n_mels={self.n_mels}.")
-        if "contrast" in features and self._n_octaves() < 1:
+        if "contrast" in features and contrast_octaves(self.target_rate) < 1:
             raise ValueError(
-                f"'contrast' needs a target_rate of more than {4 * CONTRAST_LOWEST:g} Hz, got {self.target_rate}."
+                f"'contrast' needs a target_rate of more than {4 * LOWEST_CONTRAST:g} Hz, got {self.target_rate}."
             )
         self.n_features_out_ = len(_as_list(self.statistics)) * sum(self._width(feature) for feature in features)
 
@@ -228,23 +229,24 @@ class AudioDescriptor(ItemEncoder):
         statistics = [_STATISTICS[name] for name in _as_list(self.statistics)]
         rows = []
         for waveform in batch:
-            course = Course(self, waveform)
-            frames = [course.of(feature) for feature in _as_list(self.features)]
+            spectral = SpectralFeatures(
+                waveform,
+                self.target_rate,
+                n_fft=self.n_fft,
+                hop_length=self.hop_length,
+                n_mels=self.n_mels,
+                n_mfcc=self.n_mfcc,
+            )
+            frames = [getattr(spectral, feature) for feature in _as_list(self.features)]
             rows.append(np.concatenate([statistic(x, axis=1) for x in frames for statistic in statistics]))
         return np.stack(rows).astype(np.float32)
 
     def _width(self, feature):
-        """Number of values per frame of one feature."""
+        """Return the number of values per frame of one feature."""
         if feature.startswith("mfcc"):
             return self.n_mfcc
-        return {"logmel": self.n_mels, "chroma": _N_CHROMA, "contrast": self._n_octaves() + 1}.get(feature, 1)
-
-    def _n_octaves(self):
-        """Octaves from the lowest edge that end below half the rate."""
-        n_octaves = 0
-        while n_octaves < CONTRAST_OCTAVES and CONTRAST_LOWEST * 2 ** (n_octaves + 1) < self.target_rate / 2:
-            n_octaves += 1
-        return n_octaves
+        widths = {"logmel": self.n_mels, "chroma": _N_CHROMA, "contrast": contrast_octaves(self.target_rate) + 1}
+        return widths.get(feature, 1)
 
 
 def _as_list(names):

@@ -2,15 +2,19 @@
 
 import math
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from .._sklearn import HasMethods
-from .._torch import available_cpus, ready_module, resolve_device, resolve_precision, size_that_fits
+from .._torch import available_cpus, expected_place
+from .._typing import PathType
 from ..media import check_background, load_image, parse_color
-from ..store import describe
-from ._model import ModelEncoder
+from ..store import EmbeddingStore
+from ._model import ModelEncoder, ready_module
+from ._run import EncodingRun
 from .networks import (
     USUAL_SIDE,
     ClipModel,
@@ -19,30 +23,27 @@ from .networks import (
     SentenceModel,
     data_config,
     enough_pixels,
-    hub_cache,
-    hub_names,
     is_timm,
     load_sentence_transformer,
     load_timm,
     prepare,
-    timm_names,
-    users_code,
+    sentence_hub_place,
+    timm_hub_place,
 )
 
-# Pixels per batch with batch_size="auto", memory allowing: 8 images of 224 x 224 on a CPU, whose caches hold no more.
+# Pixels per batch with batch_size="auto": 8 images of 224 x 224 on a CPU, whose caches hold no more.
 _PIXELS_PER_BATCH = {"cpu": 8 * 224**2}
 _PIXELS_PER_BATCH_ELSEWHERE = 256 * 224**2
 
-# Memory that a pixel takes on its way through a network; in float32 mobilenetv3_large takes 180, resnet50 230, vit_base
-# 280, efficientnet_b4 390.
-_BYTES_PER_PIXEL = 500
-
 # Images held at a time by each who encodes: few, so that workers end at the same time, and no less than a batch.
-_IMAGES_HELD = 32
-_IMAGES_HELD_ELSEWHERE = 256
+_IMAGES_IN_MEMORY = 32
+_IMAGES_IN_MEMORY_ELSEWHERE = 256
 
-# Batches on their way at the same time on a CPU; each worker holds one.
+# Threads that encode on a CPU, each a batch.
 _MAX_WORKERS = 4
+
+# Height and width of the fixed images that tell modules apart: none is the size of a network's input.
+_PROBE_SIZES = ((261, 340), (USUAL_SIDE, USUAL_SIDE), (300, 190))
 
 
 class ImageEncoder(ModelEncoder):
@@ -78,13 +79,12 @@ class ImageEncoder(ModelEncoder):
         "cuda:1".
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" takes half precision where the hardware
-        computes it natively, else "float32". The output is float32 always.
+        Precision of the weights and the computation. "auto" takes half precision where it is faster (GPUs, and
+        CPUs with AMX), else "float32"; a module in memory stays in its own. The output is float32 always.
 
     batch_size : int or "auto", default="auto"
-        Images per batch at most. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256 elsewhere, or
-        a half, a quarter, ... of that where little memory is free. Where a batch does not fit into memory
-        nevertheless it is halved, and the process remembers it for this model.
+        Maximum number of images per batch. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256 elsewhere. A batch
+        that does not fit into memory is halved, and the process remembers it for this model.
 
     compile : bool, default=False
         Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
@@ -102,6 +102,12 @@ class ImageEncoder(ModelEncoder):
         Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
         process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
         serves later runs as well. None keeps nothing.
+
+    cache_key : str, default=None
+        For a module in memory, and only there: name under which the store knows its rows. Use another one whenever
+        the module, or its preprocessing, is changed. None finds out by encoding three fixed images and comparing
+        the class, ``repr`` and tensors of the module; where these do not show what decides the rows (a module that
+        returns other values each time), one warning says so and nothing is kept.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no image or cannot be decoded: raise an error that names its
@@ -131,7 +137,7 @@ class ImageEncoder(ModelEncoder):
     Raises
     ------
     OSError
-        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be had. It names
+        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be loaded. The error names
         the model and the ways to provide it.
 
     ValueError
@@ -150,8 +156,8 @@ class ImageEncoder(ModelEncoder):
 
     Images are resized and cropped by timm, as its evaluation does, and normalised per batch on the device; those for
     CLIP-like models go through the processor of the model, one by one in the threads that decode them.
-    A row depends on its image alone up to rounding (1e-5 in float32 on CPU). What is encoded together follows from
-    the accepted images alone, so that those refused between them change no bit.
+    A row depends on its image alone, up to rounding: in float32 rows of other batches agree within 1e-6 of their
+    largest value. What a store once returned it returns again, to the bit.
 
     Pickles hold the parameters, not the weights of named models; a module in memory travels with its
     encoder, and clones share it.
@@ -179,26 +185,28 @@ class ImageEncoder(ModelEncoder):
         "model": [str, os.PathLike, HasMethods(["forward", "parameters"])],
         "preprocess": [callable, dict, None],
         "background": [str, list, tuple],
+        "cache_key": [str, None],
     }
 
     _prepare_in_threads = True
 
     def __init__(
         self,
-        model="timm/mobilenetv3_large_100.ra_in1k",
+        model: Any = "timm/mobilenetv3_large_100.ra_in1k",
         *,
-        preprocess=None,
-        device="auto",
-        precision="auto",
-        batch_size="auto",
-        compile=False,
-        normalize=False,
-        background="white",
-        store="auto",
-        on_error="raise",
-        revision=None,
-        verbose=False,
-    ):
+        preprocess: Callable | dict | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | str = "auto",
+        compile: bool = False,
+        normalize: bool = False,
+        background: str | Sequence[int] = "white",
+        store: PathType | EmbeddingStore | None = "auto",
+        cache_key: str | None = None,
+        on_error: str = "raise",
+        revision: str | None = None,
+        verbose: bool = False,
+    ) -> None:
         self.model = model
         self.preprocess = preprocess
         self.device = device
@@ -208,6 +216,7 @@ class ImageEncoder(ModelEncoder):
         self.normalize = normalize
         self.background = background
         self.store = store
+        self.cache_key = cache_key
         self.on_error = on_error
         self.revision = revision
         self.verbose = verbose
@@ -215,36 +224,39 @@ class ImageEncoder(ModelEncoder):
     @property
     def _window(self):
         if self.batch_size != "auto":
-            return max(_IMAGES_HELD, self.batch_size)
-        is_cpu = resolve_device(self.device).type == "cpu"
-        return _IMAGES_HELD if is_cpu else _IMAGES_HELD_ELSEWHERE
+            return max(_IMAGES_IN_MEMORY, self.batch_size)
+        is_cpu = expected_place(self.device, self.precision)[0] == "cpu"
+        return _IMAGES_IN_MEMORY if is_cpu else _IMAGES_IN_MEMORY_ELSEWHERE
 
-    @property
-    def _loader(self):
-        source, is_folder = self._find_source()
-        return "timm" if is_timm(source, is_folder, self.store) else "sentence-transformers"
-
-    def _n_workers(self, model):
-        # Whole batches side by side waste less of a CPU than many threads on one, and decoding overlaps on its own.
+    def _n_workers(self):
+        # Whole batches side by side use a CPU better than many threads on one batch, and decoding overlaps with them.
         # Compiled code is for one number of threads, and would be compiled again for that of the workers.
         # A fixed rule, not whichever a clock finds faster: kernels for one thread and for two round differently
         # (mobilenetv3_small in float32: by 1e-6 of the largest value), so rows would depend on the timing.
-        return min(_MAX_WORKERS, available_cpus()) if model.device.type == "cpu" and not self.compile else 1
+        is_cpu = expected_place(self.device, self.precision)[0] == "cpu"
+        return min(_MAX_WORKERS, available_cpus()) if is_cpu and not self.compile else 1
 
-    def _fit_width(self):
+    def _check_parameters(self):
         check_background(self.background)
-        if self._is_named() and self.preprocess is not None:
-            raise ValueError(
-                f"{type(self).__name__}: preprocess goes with a module in memory; leave it at None, the model "
-                f"{os.fspath(self.model)!r} brings its own."
-            )
-        return super()._fit_width()
+        if self._is_named():
+            for name in ("preprocess", "cache_key"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{type(self).__name__}: {name} is for a module in memory; leave it at None, since the model "
+                        f"{os.fspath(self.model)!r} brings its own."
+                    )
+
+    def _find_loader(self, name, folder):
+        return "timm" if is_timm(name, folder) else "sentence-transformers"
+
+    def _hub_place(self, name, loader):
+        return timm_hub_place(name) if loader == "timm" else sentence_hub_place(name)
 
     def _find_facts(self, model):
         # Data or the user's own callable, for the threads that prepare images and for pickles; never weights.
         self._recipe = recipe = model.recipe
-        width = int(self._encode_prepared([self._probe()], model).shape[1])
-        return {"width": width, "recipe": vars(recipe) if isinstance(recipe, ProcessorRecipe) else recipe}
+        is_processor = isinstance(recipe, ProcessorRecipe)
+        return {**super()._find_facts(model), "recipe": vars(recipe) if is_processor else recipe}
 
     def _use_facts(self, facts):
         super()._use_facts(facts)
@@ -255,55 +267,38 @@ class ImageEncoder(ModelEncoder):
     def _libraries(self):
         return "pillow", "sentence-transformers", "timm", "torch", "transformers"
 
-    def _settings(self, folder):
-        name = self._own_name()
-        code = users_code(folder, name) if self._is_named() and self._loader == "timm" else None
-        return parse_color(self.background), name, code
+    def _settings(self, source):
+        settings = dict(super()._settings(source), background=parse_color(self.background))
+        if source is None:
+            settings["recipe"] = self._recipe if isinstance(self._recipe, dict) else None
+        elif source.loader == "timm" and not source.is_local and "/" not in source.name:
+            # Several architectures of timm share the weights of one model on the hub.
+            settings["name"] = source.name
+        return sorted(settings.items())
 
-    def _own_name(self):
-        """Give a short name of timm's, which may stand for a network of its own around shared weights."""
-        if not self._is_named():
-            return None
-        source, is_folder = self._find_source()
-        return None if is_folder or "/" in source or self._loader != "timm" else source
+    def _probe_item(self, number):
+        height, width = _PROBE_SIZES[number]
+        pixels = np.random.PCG64(number).random_raw(-(-3 * height * width // 8)).view(np.uint8)
+        return Image.fromarray(pixels[: 3 * height * width].reshape(height, width, 3))
 
-    def _module_settings(self):
-        return self._settings(None), describe(self._recipe)
+    def _get_model(self, run):
+        if run.source is not None:
+            model = super()._get_model(run)
+            # The registry holds one copy for texts and images.
+            return ClipModel(model) if isinstance(model, SentenceModel) else model
+        recipe = self.preprocess if callable(self.preprocess) else data_config(self.preprocess or {})
+        return ImageModel(ready_module(self), recipe)
 
-    def _hub_names(self, source):
-        return timm_names(source, self.store) if self._loader == "timm" else hub_names(source)
-
-    def _hub_cache(self):
-        return hub_cache() if self._loader == "sentence-transformers" else None
-
-    def _probe(self):
-        """Give a prepared item that is always the same, and no plain surface."""
-        return self._prepare_item(self._probe_item())
-
-    def _probe_item(self):
-        pixels = np.random.PCG64(0).random_raw(3 * USUAL_SIDE**2 // 8).view(np.uint8)
-        return Image.fromarray(pixels.reshape(USUAL_SIDE, USUAL_SIDE, 3))
-
-    def _get_model(self):
-        if not self._is_named():
-            device = resolve_device(self.device)
-            dtype = resolve_precision(self.precision, device)
-            recipe = self.preprocess if callable(self.preprocess) else data_config(self.preprocess or {})
-            return ImageModel(ready_module(self.model, device, dtype, self.compile), recipe)
-        model = super()._get_model()
-        return ClipModel(model) if isinstance(model, SentenceModel) else model
-
-    def _load_model(self, source, is_folder, device, dtype):
-        if self._loader == "sentence-transformers":
-            return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
-        return load_timm(source, is_folder, self.revision, self.store, device, dtype)
+    def _load_model(self, source, device, dtype):
+        load = load_timm if source.loader == "timm" else load_sentence_transformer
+        return load(source, device, dtype)
 
     def _prepare_item(self, item):
         recipe = getattr(self, "_recipe", None)
         return prepare(Image.fromarray(load_image(item, self.background, enough_pixels(recipe))), recipe)
 
     def _prepared_bytes(self, prepared):
-        # Where the model resizes on its own: 3 bytes per pixel.
+        # Where the model resizes itself: 3 bytes per pixel.
         return 3 * math.prod(prepared.size) if isinstance(prepared, Image.Image) else super()._prepared_bytes(prepared)
 
     def _batches(self, prepared, model):
@@ -312,16 +307,35 @@ class ImageEncoder(ModelEncoder):
             yield list(range(start, min(start + n_rows, len(prepared))))
 
     def _rows_per_batch(self, prepared_item, model):
-        """Give how many inputs like this one the network takes at a time."""
+        """Return how many inputs like this one the network takes at a time."""
         if self.batch_size != "auto":
             return self.batch_size
         shape = getattr(prepared_item, "shape", (3, USUAL_SIDE, USUAL_SIDE))
-        fastest = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
-        budget = size_that_fits(fastest, _BYTES_PER_PIXEL * self._n_workers(model), model.device)
-        return max(1, 3 * budget // math.prod(shape))
+        n_pixels = _PIXELS_PER_BATCH.get(model.device.type, _PIXELS_PER_BATCH_ELSEWHERE)
+        return max(1, 3 * n_pixels // math.prod(shape))
 
     def _cost(self, prepared, model):
         return math.prod(getattr(prepared, "shape", (1,)))
 
     def _forward(self, model, batch):
         return model.embed(batch)
+
+
+def load_image_model(model, owner):
+    """Return the network of a named image model on the CPU in float32, with its recipe.
+
+    Parameters
+    ----------
+    model : str or path-like
+        Model of timm, or a CLIP-like one, as :class:`ImageEncoder` takes it.
+
+    owner : str
+        Name of the estimator that error messages refer to.
+
+    Returns
+    -------
+    model : ImageModel or ClipModel
+        The copy that the process holds, which must not be changed.
+    """
+    encoder = type(owner, (ImageEncoder,), {})(model, device="cpu", precision="float32")
+    return EncodingRun(encoder, []).model

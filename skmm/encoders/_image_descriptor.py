@@ -1,8 +1,10 @@
-"""Descriptors computed by formula, for modalities that are to be encoded without any weights."""
+"""Descriptors of images: classical features, computed by formula and without weights."""
 
+from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 from skimage.feature import hog, local_binary_pattern
 
@@ -20,7 +22,7 @@ class ImageDescriptor(ItemEncoder):
 
     Every image is decoded, put on a background where it is transparent, and resized to ``size``; its
     descriptors are computed from that and joined. Nothing is learned and nothing is downloaded: a quick
-    baseline, and what to use where shape or colour alone tells the classes apart.
+    baseline, and enough where shape or colour alone tells the classes apart.
 
     Parameters
     ----------
@@ -57,8 +59,8 @@ class ImageDescriptor(ItemEncoder):
         green and blue from 0 to 255.
 
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an item that cannot be decoded: raise an error that names it, or give a row of NaN
-        and warn once with the count.
+        What to do with an item that cannot be decoded: raise an error that names it, or return a row of
+        NaN and warn once with the count.
 
     verbose : bool, default=False
         Whether to show a progress bar.
@@ -80,15 +82,15 @@ class ImageDescriptor(ItemEncoder):
 
     Notes
     -----
-    Items may be paths, bytes of image files, PIL images, or arrays that are grey or have 1, 3 or 4
-    channels on the last or the first axis. Arrays are bool, uint8, uint16, or floats from 0 to 1; other integers must
-    lie in 0 to 255. A column may be a series, a one-column data frame, a list, an object array, or one
+    Items may be paths, bytes of image files, dicts with "bytes" or "path", PIL images, or arrays that are grey or have
+    1, 3 or 4 channels on the last or the first axis. Arrays are bool, uint8, uint16, or floats from 0 to 1; other
+    integers must lie in 0 to 255. A column may be a series, a one-column data frame, a list, an object array, or one
     numeric array with an image per entry of its first dimension.
 
     A missing item (None, NaN) yields a row of NaN. A file that declares more pixels than
     ``PIL.Image.MAX_IMAGE_PIXELS`` is an item that cannot be decoded.
 
-    Only resized images are kept, at most 256 at a time.
+    Resized images alone are in memory, at most 256 at a time.
 
     References
     ----------
@@ -127,17 +129,17 @@ class ImageDescriptor(ItemEncoder):
 
     def __init__(
         self,
-        features=("hog", "color"),
+        features: str | Sequence[str] = ("hog", "color"),
         *,
-        size=(64, 64),
-        orientations=9,
-        pixels_per_cell=8,
-        cells_per_block=2,
-        color_bins=8,
-        background="white",
-        on_error="raise",
-        verbose=False,
-    ):
+        size: int | tuple[int, int] = (64, 64),
+        orientations: int = 9,
+        pixels_per_cell: int = 8,
+        cells_per_block: int = 2,
+        color_bins: int = 8,
+        background: str | tuple[int, int, int] = "white",
+        on_error: str = "raise",
+        verbose: bool = False,
+    ) -> None:
         self.features = features
         self.size = size
         self.orientations = orientations
@@ -148,7 +150,7 @@ class ImageDescriptor(ItemEncoder):
         self.on_error = on_error
         self.verbose = verbose
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the output columns: "hog0", "hog1", ..., "color_r0", ...
 
         Parameters
@@ -161,7 +163,7 @@ class ImageDescriptor(ItemEncoder):
         feature_names_out : ndarray of shape (n_features_out_,), dtype object
             Each descriptor's name and a number; colours with "_r", "_g" or "_b" between them.
         """
-        # For its check that the estimator is fitted.
+        # The parent checks that the estimator is fitted.
         super().get_feature_names_out(input_features)
         names = []
         for feature in self._feature_list():
@@ -173,11 +175,10 @@ class ImageDescriptor(ItemEncoder):
 
     def _check_parameters(self):
         features = self._feature_list()
-        known = self._describers()
-        unknown = [feature for feature in features if not (isinstance(feature, str) and feature in known)]
-        if unknown or not features or len(set(features)) < len(features):
+        allowed = ("color", "hog", "lbp", "pixels")
+        if not features or not all(name in allowed for name in features) or len(set(features)) < len(features):
             raise ValueError(
-                f"features must name one or several of {sorted(known)}, each at most once, got {self.features!r}."
+                f"features must name one or several of {list(allowed)}, each at most once, got {self.features!r}."
             )
         size = self._shape()
         if len(size) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in size):
@@ -221,7 +222,7 @@ class ImageDescriptor(ItemEncoder):
         return {"hog": self._hog, "color": self._color, "lbp": self._lbp, "pixels": self._pixels}
 
     def _width(self, feature):
-        """Number of columns of one descriptor."""
+        """Return the number of columns of one descriptor."""
         rows, columns = (side // self.pixels_per_cell for side in self._shape())
         if feature == "hog":
             block = self.cells_per_block
@@ -235,7 +236,7 @@ class ImageDescriptor(ItemEncoder):
         block = (self.cells_per_block, self.cells_per_block)
 
         def describe(image):
-            # Grey images are the same in all channels: one will do, at a third of the time.
+            # The channels of a grey image are equal: one is enough, and takes a third of the time.
             is_grey = np.array_equal(image[:, :, 0], image[:, :, 1]) and np.array_equal(image[:, :, 0], image[:, :, 2])
             return hog(
                 image[:, :, 0] if is_grey else image,
@@ -250,14 +251,14 @@ class ImageDescriptor(ItemEncoder):
     def _color(self, images):
         n_images, bins = len(images), self.color_bins
         n_pixels = images.shape[1] * images.shape[2]
-        # One long histogram, in which each image and channel has bins of its own.
+        # One long histogram, with separate bins for each image and channel.
         codes = (images.reshape(n_images, n_pixels, 3).astype(np.intp) * bins) >> 8
         codes += bins * (3 * np.arange(n_images)[:, np.newaxis, np.newaxis] + np.arange(3))
         counts = np.bincount(codes.ravel(), minlength=n_images * 3 * bins)
         return counts.reshape(n_images, 3 * bins) / n_pixels
 
     def _lbp(self, images):
-        # Luma of ITU-R BT.601 in whole numbers: patterns compare neighbours, rounding errors would count.
+        # Luma of ITU-R BT.601 in integers: patterns compare neighbours, so that rounding errors would show.
         grey = ((images.astype(np.uint32) @ np.array([299, 587, 114], dtype=np.uint32) + 500) // 1000).astype(np.uint8)
 
         def describe(image):

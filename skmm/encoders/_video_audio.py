@@ -1,12 +1,15 @@
 """The sound tracks of a column of videos, so that one column can feed two modalities."""
 
-from numbers import Integral
+from numbers import Real
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval
-from ..media import load_sound
+from .._typing import Items
+from ..media import load_sound_track
 from ._base import ItemEncoder
 
 
@@ -18,16 +21,16 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
 
     Parameters
     ----------
-    sampling_rate : int or None, default=None
-        Samples per second of the result. None keeps those of each file, which encoders of audio
-        convert themselves.
+    target_rate : float or None, default=None
+        Rate in Hz of the result, to which sounds are resampled. None keeps that of each file; encoders of audio
+        resample themselves.
 
     mono : bool, default=True
-        Whether to give the mean of the channels, rather than all of them.
+        Whether to return the mean of the channels, rather than all of them.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no video or whose sound cannot be decoded: raise an error that
-        names its row, or give None and one warning.
+        names its row, or return None and warn once.
 
     verbose : bool, default=False
         Whether to show a progress bar.
@@ -50,7 +53,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
     Raises
     ------
     ImportError
-        If a file is to be decoded and PyAV is not installed: ``pip install "skmm[video]"``.
+        If a file is to be decoded and the extra "video" is not installed: ``pip install "skmm[video]"``.
 
     ValueError
         By ``transform`` and ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
@@ -66,9 +69,10 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
     float32 waveform of shape (n_samples,), or (n_samples, n_channels) if there are several. It is None where the
     video is missing, has no sound track, or is given as frames in memory.
 
-    Items are those of :class:`VideoEncoder`, and files with nothing but sound. Of a damaged or truncated
-    file, what can be decoded counts. All waveforms of a call are in memory together: at 16 kHz, mono,
-    that is 230 MB per hour.
+    Items are those of :class:`VideoEncoder`, and files with nothing but sound, which :class:`AudioEncoder` reads alike:
+    the samples are the same, and a truncated or damaged file is an error where it shows. Of a damaged or truncated
+    video counts what can be decoded. A sound of more than 2**30 samples (6 hours at 48 kHz) is an error. All waveforms
+    of a call are in memory together: at 16 kHz, mono, that is 230 MB per hour.
 
     Examples
     --------
@@ -81,7 +85,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
 
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
-        "sampling_rate": [Interval(Integral, 1, None, closed="left"), None],
+        "target_rate": [Interval(Real, 0, None, closed="neither"), None],
         "mono": ["boolean"],
     }
 
@@ -90,13 +94,20 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
     # A video without sound is a missing item for the step after this one.
     _may_lose_items = True
 
-    def __init__(self, *, sampling_rate=None, mono=True, on_error="raise", verbose=False):
-        self.sampling_rate = sampling_rate
+    def __init__(
+        self,
+        *,
+        target_rate: float | None = None,
+        mono: bool = True,
+        on_error: str = "raise",
+        verbose: bool = False,
+    ) -> None:
+        self.target_rate = target_rate
         self.mono = mono
         self.on_error = on_error
         self.verbose = verbose
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Items, y: object = None) -> np.ndarray:
         """Take out the sound. Unlike ``transform`` it records what it could not decode in ``errors_``.
 
         Parameters
@@ -114,7 +125,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         """
         return super().fit_transform(X)
 
-    def transform(self, X):
+    def transform(self, X: Items) -> np.ndarray:
         """Take out the sound.
 
         Parameters
@@ -134,7 +145,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         """
         return super().transform(X)
 
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform: str | None = None) -> Self:
         """Accept any container and change nothing: the output is a column of objects.
 
         Parameters
@@ -149,7 +160,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         """
         return self
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the name of the output column: that of the input.
 
         Parameters
@@ -170,14 +181,14 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         self.n_features_out_ = 1
 
     def _prepare_item(self, item):
-        return load_sound(item, self.sampling_rate, self.mono)
+        return load_sound_track(item, self.target_rate, self.mono)
 
     def _missing_output(self, n_samples):
         return np.full(n_samples, None, dtype=object)
 
-    def _encode_window(self, items, window, model, X_out, kept, report):
-        for (_, rows), sound in window:
-            for row in rows:
-                X_out[row] = sound
-        report(len(window))
-        return []
+    def _encode_batch(self, batch, model):
+        sounds = self._missing_output(len(batch))
+        # One by one: NumPy would make a matrix of pairs.
+        for row, sound in enumerate(batch):
+            sounds[row] = sound
+        return sounds

@@ -9,7 +9,8 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from .._blocks import dense_block
 from .._composition import fit_transform, propagated
-from .._missing import column_means, fill_missing, is_missing_item
+from .._missing import is_missing_item
+from .._moments import column_means, fill_missing
 from .._sklearn import check_method_params, safe_indexing
 from .._validation import column_positions, is_data_frame, shortened
 

@@ -1,8 +1,10 @@
 from ._average import AverageFusion as AverageFusion
+from ._base import BlockTransformer as BlockTransformer
 from ._concat import ConcatFusion as ConcatFusion
 from ._fuser import ModalityFuser as ModalityFuser
 from ._imputer import ModalityImputer as ModalityImputer
 from ._kernel import KernelFusion as KernelFusion
 from ._product import ProductFusion as ProductFusion
+from ._strategies import STRATEGIES as STRATEGIES
 from .joint import CCAFusion as CCAFusion, KernelCCAFusion as KernelCCAFusion, PLSFusion as PLSFusion
 from .projection import LDAFusion as LDAFusion, PCAFusion as PCAFusion

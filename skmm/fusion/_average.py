@@ -1,14 +1,16 @@
 """Feature-level fusion by a weighted average of the blocks in a common dimension."""
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
 from sklearn.utils import check_random_state
 
-from .._array_api import like, take_rows, to_numpy
-from .._missing import column_means, missing_blocks
+from .._moments import column_means, take_rows
 from .._sklearn import StrOptions
+from .._typing import Blocks, RandomState
 from ._base import N_COMPONENTS, SCALING
 from ._weights import WeightedBlockTransformer, learn_weights, probe_rows, probe_target
-from .projection import principal_axes, random_axes, rotations_to_agree
+from .projection import principal_axes
 
 
 class AverageFusion(WeightedBlockTransformer):
@@ -91,9 +93,6 @@ class AverageFusion(WeightedBlockTransformer):
     learned from the rows that have it, and rotated to the mean of the others in these rows. A block
     that is missing in every row at ``fit`` raises an error. A single missing cell is the mean of its column.
 
-    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device;
-    the rows that ``weights="cv"`` looks at go to the CPU.
-
     References
     ----------
     .. [1] J. C. Gower, "Generalized Procrustes analysis", Psychometrika 40 (1975).
@@ -124,15 +123,15 @@ class AverageFusion(WeightedBlockTransformer):
 
     def __init__(
         self,
-        n_components=64,
+        n_components: int = 64,
         *,
-        reduction="pca",
-        align=True,
-        weights=None,
-        scaling="norm",
-        imputer=None,
-        blocks=None,
-        random_state=None,
+        reduction: str = "pca",
+        align: bool = True,
+        weights: dict[str, float] | ArrayLike | str | None = None,
+        scaling: str | None = "norm",
+        imputer: object = None,
+        blocks: Blocks = None,
+        random_state: RandomState = None,
     ):
         self.n_components = n_components
         self.reduction = reduction
@@ -143,60 +142,102 @@ class AverageFusion(WeightedBlockTransformer):
         self.blocks = blocks
         self.random_state = random_state
 
-    def _fit_blocks(self, X, y):
-        missing = missing_blocks(X, self.blocks_)
+    def _fit_blocks(self, X, y, groups=None):
+        missing = self._missing(X)
         filled = self._fill(X)
         random_state = check_random_state(self.random_state)
         bound = min(self.n_components, X.shape[1])
         self._maps = []
-        for columns, absent in zip(self.blocks_.values(), missing.T, strict=True):
-            block = take_rows(filled[:, columns], ~absent)
+        for columns, rows in zip(self.blocks_.values(), ~missing.T, strict=True):
+            block = take_rows(filled[:, columns], rows)
             if self.reduction == "pca":
                 self._maps.append(principal_axes(block, bound, random_state))
             else:
-                self._maps.append((column_means(block), random_axes(block.shape[1], bound, random_state)))
+                # Keeps inner products in expectation.
+                axes = random_state.normal(size=(block.shape[1], bound)) / np.sqrt(bound)
+                self._maps.append((column_means(block), axes))
         self.n_components_ = max(axes.shape[1] for _, axes in self._maps)
         # Blocks of fewer dimensions are padded with zeros.
         self._maps = [
             (mean, np.pad(axes, ((0, 0), (0, self.n_components_ - axes.shape[1])))) for mean, axes in self._maps
         ]
-
         if self.reduction == "pca" and self.align:
-            rotations = rotations_to_agree(self._project(X), like(~missing, X))
+            rotations = rotations_to_agree(self._project(X), ~missing)
             self._maps = [(mean, axes @ rotation) for (mean, axes), rotation in zip(self._maps, rotations, strict=True)]
-
-        if self._needs_y():
-            y = to_numpy(y)
-            rows, folds = probe_rows(y)
-            parts, absent = [to_numpy(part) for part in self._project(take_rows(X, rows))], missing[rows]
-            size = np.sqrt(max(sum(part.var(axis=0).sum() for part in parts), np.finfo(np.float64).tiny))
-
-            def combine(weights):
-                return weights.sum() / size * _average(parts, absent, weights)
-
-            weights = learn_weights(combine, len(parts), probe_target(y[rows]), folds)
-        else:
-            weights = self._given_weights()
+        weights = self._learned_weights(X, y, groups) if self._needs_y() else self._fixed_weights()
         self.weights_ = dict(zip(self.blocks_, (weights / weights.sum()).tolist(), strict=True))
 
+    def _learned_weights(self, X, y, groups):
+        rows, folds = probe_rows(y, groups)
+        projected, missing = self._project(X[rows]), self._missing(X[rows])
+        size = np.sqrt(max(sum(block.var(axis=0).sum() for block in projected), np.finfo(np.float64).tiny))
+
+        def combine(weights):
+            return weights.sum() / size * _average(projected, missing, weights)
+
+        return learn_weights(combine, len(projected), probe_target(y[rows]), folds)
+
     def _project(self, X):
-        """Give each block in the common dimension, of shape (n_samples, n_components_)."""
+        """Return each block in the common dimension, of shape (n_samples, n_components_)."""
         filled = self._fill(X)
         return [
-            (filled[:, columns] - like(mean, X)) @ like(axes, X)
+            (filled[:, columns] - mean.astype(X.dtype)) @ axes.astype(X.dtype)
             for (mean, axes), columns in zip(self._maps, self.blocks_.values(), strict=True)
         ]
 
     def _transform_blocks(self, X):
-        return _average(self._project(X), missing_blocks(X, self.blocks_), np.array(list(self.weights_.values())))
+        return _average(self._project(X), self._missing(X), np.array(list(self.weights_.values())))
 
     def _names_out(self, input_features):
         return self._joint_names(self.n_components_)
 
 
-def _average(parts, missing, weights):
-    """Weighted mean of the parts that are not missing; 0 where all are."""
+def _average(projected, missing, weights):
+    """Return the weighted mean of the blocks that each row has; 0 if it has none."""
     present = ~missing * weights
     total = present.sum(axis=1, keepdims=True)
-    shares = like(np.divide(present, total, out=np.zeros_like(present), where=total > 0), parts[0])
-    return sum(part * shares[:, b : b + 1] for b, part in enumerate(parts))
+    shares = np.divide(present, total, out=np.zeros_like(present), where=total > 0).astype(projected[0].dtype)
+    return sum(block * shares[:, b : b + 1] for b, block in enumerate(projected))
+
+
+def rotations_to_agree(projected, present, max_iter=50, tol=1e-6):
+    """Return the rotations that bring the blocks closest to their mean: generalised Procrustes analysis.
+
+    Parameters
+    ----------
+    projected : list of ndarray of shape (n_samples, n_components)
+        Centred blocks in one dimension; missing rows are not read.
+
+    present : ndarray of shape (n_samples, n_blocks), dtype bool
+        Rows that have each block.
+
+    max_iter : int, default=50
+        Most rounds over the blocks.
+
+    tol : float, default=1e-6
+        Relative gain of agreement in one round below which to stop.
+
+    Returns
+    -------
+    rotations : ndarray of shape (n_blocks, n_components, n_components)
+        Orthogonal matrices; the first is the identity.
+    """
+    n_blocks, n_components = len(projected), projected[0].shape[1]
+    joined = np.hstack([block * present[:, [b]] for b, block in enumerate(projected)]).astype(np.float64, copy=False)
+    products = (joined.T @ joined).reshape(n_blocks, n_components, n_blocks, n_components)
+    rotations = np.tile(np.eye(n_components), (n_blocks, 1, 1))
+    previous = 0.0
+    for i in range(max_iter):
+        agreement = 0.0
+        for b in range(1, n_blocks):
+            # The sum of the inner products with the other blocks is largest for the polar factor. In the first round
+            # only blocks before this one have been rotated.
+            rotated = range(b if i == 0 else n_blocks)
+            products_with_rotated = sum(products[b, :, a] @ rotations[a] for a in rotated if a != b)
+            left, values, right = linalg.svd(products_with_rotated)
+            rotations[b] = left @ right
+            agreement += values.sum()
+        if agreement <= previous * (1 + tol):
+            break
+        previous = agreement
+    return rotations

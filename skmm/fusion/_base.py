@@ -1,20 +1,26 @@
-"""What all fusion strategies share: a matrix whose columns fall into blocks, one per modality.
-
-A concrete strategy writes ``_fit_blocks`` and ``_transform_blocks``. The matrix arrives there
-scaled as ``scaling`` says, still with NaN where something is missing; a filled cell is the mean of
-its column.
-"""
+"""The base of all strategies of fusion: a matrix whose columns fall into blocks, one per modality."""
 
 from numbers import Integral
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.model_selection import GroupKFold
+from sklearn.utils import check_array, check_consistent_length, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._array_api import chunks_of_rows, float_dtypes, like, namespace, to_numpy
 from .._blocks import resolve_blocks
-from .._missing import column_means, column_variances, fill_missing, holds_numbers
+from .._moments import (
+    CHUNK_OF_ROWS,
+    blocks_without_values,
+    column_means,
+    column_variances,
+    fill_missing,
+    missing_blocks,
+)
 from .._sklearn import Interval, StrOptions, check_feature_names_in, fit_context
+from .._typing import Blocks, Matrix
 
 N_COMPONENTS = [Interval(Integral, 1, None, closed="left")]
 SCALING = [StrOptions({"std", "norm"}), None]
@@ -25,26 +31,93 @@ _TIE = 1e-2
 
 
 def signs_by_largest(coefficients):
-    """Give the signs that make the largest coefficient of each column positive, the first of nearly equal ones."""
+    """Return the signs that make the largest coefficient of each column positive, the first of nearly equal ones."""
     sizes = np.abs(coefficients)
     largest = (sizes >= (1 - _TIE) * sizes.max(axis=0)).argmax(axis=0)
     return np.where(coefficients[largest, np.arange(coefficients.shape[1])] < 0, -1.0, 1.0)
 
 
-def _append(X, added):
-    return X if added is None else namespace(X).concat([X, added], axis=1)
-
-
 class BlockTransformer(TransformerMixin, BaseEstimator):
-    """Base of the transformers of a matrix that knows its blocks."""
+    """Base of the strategies of fusion: transformers of a matrix whose columns fall into blocks, one per modality.
+
+    A new strategy is a subclass. Its ``__init__`` sets its parameters, among them ``blocks=None``, and it writes three
+    methods:
+
+    - ``_fit_blocks(X, y)`` learns from the matrix and sets attributes;
+    - ``_transform_blocks(X)`` returns the joined features, an array with a row for each row of X and its dtype;
+    - ``_names_out(input_features)`` returns the names of its columns, by ``self._joint_names(n_columns)`` if they are
+      made of all blocks, or by ``self._block_names({name: n_columns})`` if of one block each.
+
+    X arrives there as an array of float32 or float64 with NaN in missing cells. If the strategy has a parameter
+    ``scaling`` (``"norm"``, ``"std"`` or None, as in :class:`ConcatFusion`), the columns are centred and scaled.
+    ``self.blocks_`` maps the name of each block to the slice of its columns, ``self._missing(X)`` returns the mask of
+    missing blocks, of shape (n_samples, n_blocks), and ``self._fill(X)`` puts the mean of its column into each missing
+    cell. A strategy that learns from ``y`` returns True from ``_needs_y()``, else y arrives as None; one that needs two
+    blocks sets the class attribute ``_min_blocks = 2``.
+
+    Parameters
+    ----------
+    blocks : dict of str to slice, "prefix" or None, default=None
+        Columns of each block. ``"prefix"`` reads them from the part of the column names before the
+        first ``__``; None means one block. Inside :class:`ModalityFuser` it is set by the fuser.
+
+    Attributes
+    ----------
+    blocks_ : dict of str to slice
+        Columns of each block, closed.
+
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if X had names that are all strings.
+
+    See Also
+    --------
+    ModalityFuser : Takes any strategy as its parameter ``fusion``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.fusion import BlockTransformer
+    >>> class BlockNorms(BlockTransformer):
+    ...     def __init__(self, *, scaling="norm", blocks=None):
+    ...         self.scaling = scaling
+    ...         self.blocks = blocks
+    ...
+    ...     def _fit_blocks(self, X, y):
+    ...         pass
+    ...
+    ...     def _transform_blocks(self, X):
+    ...         filled = self._fill(X)
+    ...         blocks = [filled[:, columns] for columns in self.blocks_.values()]
+    ...         return np.column_stack([np.linalg.norm(block, axis=1) for block in blocks])
+    ...
+    ...     def _names_out(self, input_features):
+    ...         return self._block_names(dict.fromkeys(self.blocks_, 1))
+    >>> norms = BlockNorms(scaling=None, blocks={"a": slice(0, 2), "b": slice(2, 3)})
+    >>> norms.fit_transform([[3.0, 4.0, -2.0], [0.0, 0.0, np.nan]])
+    array([[5., 2.],
+           [0., 2.]])
+    >>> norms.get_feature_names_out().tolist()
+    ['a__blocknorms0', 'b__blocknorms0']
+    """
 
     _parameter_constraints: dict = {"blocks": [dict, StrOptions({"prefix"}), None]}
+    # Groups reach a strategy in any pipeline or search to which they are passed.
+    __metadata_request__fit = {"groups": True}
     _min_blocks = 1
     _min_samples = 1
-    _numpy_only = False
+    # Whether ``_fit_blocks`` takes ``groups`` as its third argument.
+    _learns_out_of_fold = False
+    # Whether ``_fit_blocks`` takes X as it came, and sets ``_means``.
+    _scales_itself = False
+
+    def __init__(self, *, blocks: Blocks = None):
+        self.blocks = blocks
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: Matrix, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Self:
         """Learn how to join the blocks.
 
         Parameters
@@ -56,16 +129,20 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         y : array-like of shape (n_samples,), default=None
             Target, for the strategies that use one.
 
+        groups : array-like of shape (n_samples,), default=None
+            Group of each row, such as a speaker. What a strategy learns out of fold, as by ``weights="cv"`` or
+            ``regularization="cv"``, it learns from folds that split no group.
+
         Returns
         -------
         self : estimator
             The fitted strategy.
         """
-        self._fit(X, y)
+        self._fit(X, y, groups)
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Matrix, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> np.ndarray:
         """Learn how to join the blocks, and join them.
 
         Parameters
@@ -76,15 +153,19 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         y : array-like of shape (n_samples,), default=None
             Target, for the strategies that use one.
 
+        groups : array-like of shape (n_samples,), default=None
+            Group of each row, such as a speaker. What a strategy learns out of fold, as by ``weights="cv"`` or
+            ``regularization="cv"``, it learns from folds that split no group.
+
         Returns
         -------
         X_out : ndarray of shape (n_samples, n_features_out)
             Joined features, without NaN.
         """
-        X, added = self._fit(X, y)
-        return _append(self._transform_blocks(X), added)
+        X, indicators = self._fit(X, y, groups)
+        return _append(self._transform_blocks(X), indicators)
 
-    def transform(self, X):
+    def transform(self, X: Matrix) -> np.ndarray:
         """Join the blocks.
 
         Parameters
@@ -98,145 +179,10 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             Joined features, without NaN.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=False)
-        self._check_library(X)
-        X, added = self._impute(X)
-        return _append(self._transform_blocks(self._scale(X)), added)
+        X, indicators = self._impute(self._validate(X, reset=False))
+        return _append(self._transform_blocks(self._scale(X)), indicators)
 
-    def _fit(self, X, y):
-        X, y = self._validate_fit(X, y)
-        self._check_library(X)
-        self._resolve_blocks(X)
-        for name, columns in self.blocks_.items():
-            self._check_seen(name, holds_numbers(X[:, columns]))
-        X, added = self._fit_impute(X)
-        self._fit_scale(X)
-        X = self._scale(X)
-        self._fit_blocks(X, y)
-        return X, added
-
-    def _check_seen(self, name, seen):
-        """Raise unless some row of ``fit`` has the block."""
-        if not seen:
-            what = f"block {name!r} is missing" if name else "all is missing"
-            raise ValueError(
-                f"{type(self).__name__}: {what} in every row of X, so that there is nothing to learn about it; leave "
-                "out the modality, or fit on rows that have it."
-            )
-
-    def _fit_impute(self, X):
-        """Fill in what is missing, for a strategy that can; the second are columns to append to what comes out."""
-        return X, None
-
-    def _impute(self, X):
-        """Fill in as ``_fit_impute`` has learned to."""
-        return X, None
-
-    def _check_library(self, X):
-        if self._numpy_only and not isinstance(X, np.ndarray):
-            raise TypeError(
-                f"{type(self).__name__} takes NumPy arrays only, got {type(X).__module__}; convert X first."
-            )
-
-    def _resolve_blocks(self, X):
-        self.blocks_ = resolve_blocks(
-            self.blocks,
-            X.shape[1],
-            getattr(self, "feature_names_in_", None),
-            owner=type(self).__name__,
-            min_blocks=self._min_blocks,
-        )
-
-    def _validate_fit(self, X, y):
-        X = validate_data(
-            self,
-            X,
-            dtype=float_dtypes(X),
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=self._min_samples,
-        )
-        return X, None
-
-    def _fit_scale(self, X):
-        """Learn mean and scale of every column from the cells that are there."""
-        self._means = column_means(X)
-        xp = namespace(X)
-        self._empty = to_numpy(xp.all(xp.isnan(X), axis=0))
-        self._scales = None
-        if getattr(self, "scaling", None) is None:
-            return
-        self._set_scales(column_variances(X, self._means), X.shape[0])
-
-    def _set_scales(self, variances, n_rows):
-        """Keep the scale of every column, from the variances of the columns in so many rows."""
-        # What summing up a constant leaves is no variance.
-        rounding = 10 * np.finfo(np.float64).eps * np.sqrt(n_rows) * np.abs(self._means)
-        variances = np.where(np.sqrt(variances) <= rounding, 0, variances)
-        share = len(variances) / len(self.blocks_)
-        self._scales = np.ones(len(variances))
-        for columns in self.blocks_.values():
-            if self.scaling == "std":
-                scales = np.sqrt(np.where(variances[columns] > 0, variances[columns], 1))
-                total = np.count_nonzero(variances[columns] > 0)
-            else:
-                scales = 1.0
-                total = variances[columns].sum()
-            self._scales[columns] = scales * (np.sqrt(total / share) if total > 0 else 1.0)
-
-    def _scale(self, X):
-        """Centre and scale; NaN stays. Without ``scaling`` X itself."""
-        if self._scales is None and not self._empty.any():
-            return X
-        scaled = namespace(X).empty_like(X)
-        for columns in self.blocks_.values():
-            scaled[:, columns] = self._scale_columns(X[:, columns], columns)
-        return scaled
-
-    def _scale_columns(self, Z, columns):
-        """Centre and scale these columns; Z holds nothing else."""
-        if self._empty[columns].any():
-            # What fit never saw has no meaning later.
-            Z = Z + like(np.where(self._empty[columns], np.nan, 0.0), Z)
-        if self._scales is None:
-            return Z
-        xp = namespace(Z)
-        means, scales = (like(values[columns], Z, precise=True) for values in (self._means, self._scales))
-        scaled = xp.empty_like(Z)
-        for rows in chunks_of_rows(Z):
-            # In float64, some rows at a time: a large mean leaves float32 few digits for what varies.
-            scaled[rows, :] = xp.astype((Z[rows, :] - means) / scales, Z.dtype)
-        return scaled
-
-    def _fill(self, X):
-        """Put the mean of its column into each missing cell of a scaled matrix."""
-        means = self._means if self._scales is None else np.zeros(X.shape[1])
-        return fill_missing(X, means)
-
-    def _fit_blocks(self, X, y):
-        """Learn from the scaled matrix."""
-        raise NotImplementedError
-
-    def _transform_blocks(self, X):
-        """Join the blocks of the scaled matrix."""
-        raise NotImplementedError
-
-    def _block_names(self, count_by_block):
-        """Names ``text__pcafusion0`` ... for columns that belong to a block each."""
-        suffix = type(self).__name__.lower()
-        return np.array(
-            [
-                f"{name}__{suffix}{i}" if name else f"{suffix}{i}"
-                for name, count in count_by_block.items()
-                for i in range(count)
-            ],
-            dtype=object,
-        )
-
-    def _joint_names(self, count):
-        """Names ``pcafusion0`` ... for columns that belong to all blocks."""
-        return self._block_names({"": count})
-
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the output columns.
 
         Parameters
@@ -251,17 +197,187 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         input_features = check_feature_names_in(self, input_features)
-        return np.concatenate([self._names_out(input_features), self._added_names()])
+        return np.concatenate([self._names_out(input_features), self._indicator_names()])
 
-    def _added_names(self):
-        """Names of the columns that ``_impute`` appends."""
-        return np.array([], dtype=object)
+    # What a strategy writes.
+
+    def _fit_blocks(self, X, y):
+        """Learn from the scaled matrix."""
+        raise NotImplementedError
+
+    def _transform_blocks(self, X):
+        """Return the joined blocks of the scaled matrix."""
+        raise NotImplementedError
 
     def _names_out(self, input_features):
+        """Return the names of the columns that ``_transform_blocks`` returns."""
         raise NotImplementedError
+
+    def _needs_y(self):
+        """Return whether the strategy learns from a target."""
+        return False
+
+    # What a strategy uses.
+
+    def _missing(self, X):
+        """Return the mask of the rows in which each block is missing, of shape (n_samples, n_blocks)."""
+        return missing_blocks(X, self.blocks_)
+
+    def _fill(self, X, columns=slice(None)):
+        """Put the mean of its column into each missing cell of a scaled matrix, which has these columns."""
+        means = self._means[columns] if self._scales is None else np.zeros(X.shape[1])
+        return fill_missing(X, means)
+
+    def _block_names(self, count_by_block):
+        """Return names ``text__pcafusion0`` ... for columns that are made of one block each."""
+        suffix = type(self).__name__.lower()
+        return np.array(
+            [
+                f"{name}__{suffix}{i}" if name else f"{suffix}{i}"
+                for name, count in count_by_block.items()
+                for i in range(count)
+            ],
+            dtype=object,
+        )
+
+    def _joint_names(self, count):
+        """Return names ``pcafusion0`` ... for columns that are made of all blocks."""
+        return self._block_names({"": count})
+
+    # What all strategies do before.
+
+    def _fit(self, X, y, groups):
+        """Fit, and return what :meth:`_transform_blocks` takes, and the indicators of :meth:`_fit_impute`."""
+        X, y = self._validate_fit(X, y)
+        self._resolve_blocks(X)
+        for name in blocks_without_values(X, self.blocks_):
+            self._raise_without_values(name)
+        X, indicators = self._fit_impute(X)
+        self._fit_scale(X)
+        X = self._scale(X)
+        if self._learns_out_of_fold and groups is not None:
+            check_consistent_length(X, groups)
+            self._fit_blocks(X, y, np.asarray(groups))
+        else:
+            self._fit_blocks(X, y)
+        return X, indicators
+
+    def _validate_fit(self, X, y):
+        if not self._needs_y():
+            return self._validate(X, reset=True, ensure_min_samples=self._min_samples), None
+        return self._validate(X, y, reset=True, ensure_min_samples=max(2, self._min_samples), multi_output=True)
+
+    def _validate(self, X, y="no_validation", *, reset, **options):
+        """Return X as an array of float32 or float64, and y if there is one."""
+        checked = validate_data(
+            self, X, y, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", **options
+        )
+        self._check_numpy(checked[0] if isinstance(checked, tuple) else checked)
+        return checked
+
+    def _validate_block(self, X_block):
+        """Return one block as an array of float32 or float64."""
+        X_block = check_array(
+            X_block, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", estimator=self, input_name="X_block"
+        )
+        self._check_numpy(X_block)
+        return X_block
+
+    def _check_numpy(self, X):
+        """Raise if scikit-learn let an array of another library in, as with its array API dispatch."""
+        if not isinstance(X, np.ndarray):
+            raise TypeError(
+                f"{type(self).__name__} takes NumPy arrays and data frames, got {type(X).__module__}."
+                f"{type(X).__name__}; convert it first, for example by numpy.asarray."
+            )
+
+    def _resolve_blocks(self, X):
+        self.blocks_ = resolve_blocks(
+            self.blocks,
+            X.shape[1],
+            getattr(self, "feature_names_in_", None),
+            owner=type(self).__name__,
+            min_blocks=self._min_blocks,
+        )
+
+    def _raise_without_values(self, name):
+        subject = f"block {name!r} is missing" if name else "all is missing"
+        raise ValueError(
+            f"{type(self).__name__}: {subject} in every row of X, so that there is nothing to learn about it; leave "
+            "out the modality, or fit on rows that have it."
+        )
+
+    def _fit_impute(self, X):
+        """Fill in what is missing, for a strategy that can; the second result is columns to append to the output."""
+        return X, None
+
+    def _impute(self, X):
+        """Fill in as ``_fit_impute`` has learned to."""
+        return X, None
+
+    def _indicator_names(self):
+        """Return the names of the columns that ``_impute`` appends."""
+        return np.array([], dtype=object)
+
+    def _fit_scale(self, X):
+        """Learn mean and scale of every column from the cells that are present."""
+        if self._scales_itself:
+            self._empty, self._scales = np.zeros(X.shape[1], dtype=bool), None
+            return
+        self._means = column_means(X)
+        self._empty = np.isnan(X).all(axis=0)
+        self._scales = None
+        if getattr(self, "scaling", None) is not None:
+            self._set_scales(column_variances(X, self._means), len(X))
+
+    def _set_scales(self, variances, n_rows):
+        """Set the scale of every column, from the variances of the columns in so many rows."""
+        # A standard deviation that rounding can make of a constant counts as 0.
+        rounding = 10 * np.finfo(np.float64).eps * np.sqrt(n_rows) * np.abs(self._means)
+        variances = np.where(np.sqrt(variances) <= rounding, 0, variances)
+        share = len(variances) / len(self.blocks_)
+        self._scales = np.ones(len(variances))
+        for columns in self.blocks_.values():
+            if self.scaling == "std":
+                scales = np.sqrt(np.where(variances[columns] > 0, variances[columns], 1))
+                total = np.count_nonzero(variances[columns] > 0)
+            else:
+                scales = 1.0
+                total = variances[columns].sum()
+            self._scales[columns] = scales * (np.sqrt(total / share) if total > 0 else 1.0)
+
+    def _scale(self, X, columns=slice(None)):
+        """Return X, which has these columns, centred and scaled; NaN stays. Without ``scaling`` X itself."""
+        if self._empty[columns].any():
+            # A column without any value in fit has no meaning later.
+            X = X + np.where(self._empty[columns], np.nan, 0.0).astype(X.dtype)
+        if self._scales is None:
+            return X
+        means, scales = self._means[columns], self._scales[columns]
+        scaled = np.empty_like(X)
+        for rows in gen_batches(len(X), CHUNK_OF_ROWS):
+            # In float64, some rows at a time: a large mean leaves float32 few digits for what varies.
+            scaled[rows] = (X[rows] - means) / scales
+        return scaled
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.target_tags.required = self._needs_y()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def group_folds(groups, n_folds):
+    """Return the fold of each row, with no group in two folds."""
+    n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        raise ValueError(f"What is learned out of fold needs at least 2 groups, got {n_groups}; do not pass groups.")
+    folds = np.empty(len(groups), dtype=int)
+    for fold, (_, test) in enumerate(GroupKFold(min(n_folds, n_groups)).split(groups, groups=groups)):
+        folds[test] = fold
+    return folds
+
+
+def _append(X, indicators):
+    return X if indicators is None else np.hstack([X, indicators])

@@ -1,9 +1,10 @@
 """Feature-level fusion by concatenation."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 
-from .._array_api import like, take_rows, to_numpy
+from .._typing import Blocks
 from ._base import SCALING
 from ._weights import WeightedBlockTransformer, learn_weights, probe_rows, probe_target
 
@@ -71,12 +72,9 @@ class ConcatFusion(WeightedBlockTransformer):
 
     Notes
     -----
-    **Missing blocks.** Means and variances come from the cells that are there. A missing cell, and
+    **Missing blocks.** Means and variances come from the cells that are present. A missing cell, and
     so each cell of a missing block, becomes the mean of its column, at ``fit`` and at ``transform``.
     A column without any value at ``fit`` becomes zeros, a block without any raises an error.
-
-    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device;
-    the rows that ``weights="cv"`` looks at go to the CPU.
 
     References
     ----------
@@ -97,45 +95,50 @@ class ConcatFusion(WeightedBlockTransformer):
 
     _parameter_constraints: dict = {**WeightedBlockTransformer._parameter_constraints, "scaling": SCALING}
 
-    def __init__(self, *, scaling="norm", weights=None, imputer=None, blocks=None):
+    def __init__(
+        self,
+        *,
+        scaling: str | None = "norm",
+        weights: dict[str, float] | ArrayLike | str | None = None,
+        imputer: object = None,
+        blocks: Blocks = None,
+    ):
         self.scaling = scaling
         self.weights = weights
         self.imputer = imputer
         self.blocks = blocks
 
-    def _fit_blocks(self, X, y):
-        weights = self._learned_weights(X, y) if self._needs_y() else self._given_weights()
+    def _fit_blocks(self, X, y, groups=None):
+        weights = self._learned_weights(X, y, groups) if self._needs_y() else self._fixed_weights()
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
 
-    def _learned_weights(self, X, y):
-        y = to_numpy(y)
-        rows, folds = probe_rows(y)
-        filled = to_numpy(self._fill(take_rows(X, rows))).astype(np.float64)
-        parts = []
+    def _learned_weights(self, X, y, groups):
+        rows, folds = probe_rows(y, groups)
+        filled = self._fill(X[rows]).astype(np.float64)
+        blocks = []
         for columns in self.blocks_.values():
-            part = filled[:, columns] - filled[:, columns].mean(axis=0)
-            if part.shape[1] > _PROBE_COMPONENTS:
-                n_components = min(_PROBE_COMPONENTS, len(part))
+            block = filled[:, columns] - filled[:, columns].mean(axis=0)
+            if block.shape[1] > _PROBE_COMPONENTS:
+                n_components = min(_PROBE_COMPONENTS, len(block))
                 pca = PCA(n_components, svd_solver="randomized", random_state=0).set_output(transform="default")
-                part = pca.fit_transform(part)
-            parts.append(part)
-        # Weights of blocks that share one total variance; a probe does not care which.
-        size = np.sqrt(max(sum(part.var(axis=0).sum() for part in parts), np.finfo(np.float64).tiny))
-        parts = [part / size for part in parts]
+                block = pca.fit_transform(block)
+            blocks.append(block)
+        # The probe's penalty is fixed, so that all blocks together get a total variance of 1.
+        size = np.sqrt(max(sum(block.var(axis=0).sum() for block in blocks), np.finfo(np.float64).tiny))
 
         def combine(weights):
-            return np.hstack([weight * part for weight, part in zip(weights, parts, strict=True)])
+            return np.hstack([weight / size * block for weight, block in zip(weights, blocks, strict=True)])
 
-        return learn_weights(combine, len(parts), probe_target(y[rows]), folds)
+        return learn_weights(combine, len(blocks), probe_target(y[rows]), folds)
 
     def _transform_blocks(self, X):
         X = self._fill(X)
         if all(weight == 1 for weight in self.weights_.values()):
             return X
-        factors = np.empty(X.shape[1])
+        factors = np.empty(X.shape[1], dtype=X.dtype)
         for name, columns in self.blocks_.items():
             factors[columns] = self.weights_[name]
-        return X * like(factors, X)
+        return X * factors
 
     def _names_out(self, input_features):
         return input_features

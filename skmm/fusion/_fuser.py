@@ -24,25 +24,8 @@ from .._composition import (
 )
 from .._sklearn import HasMethods, StrOptions, VisualBlock, check_feature_names_in, fit_context, raise_for_params
 from .._validation import check_can_be_sent, check_X
-from ._average import AverageFusion
-from ._concat import ConcatFusion
 from ._imputer import ModalityImputer
-from ._kernel import KernelFusion
-from ._product import ProductFusion
-from .joint import CCAFusion, KernelCCAFusion, PLSFusion
-from .projection import LDAFusion, PCAFusion
-
-STRATEGIES = {
-    "average": AverageFusion,
-    "cca": CCAFusion,
-    "concat": ConcatFusion,
-    "kernel": KernelFusion,
-    "kernel_cca": KernelCCAFusion,
-    "lda": LDAFusion,
-    "pca": PCAFusion,
-    "pls": PLSFusion,
-    "product": ProductFusion,
-}
+from ._strategies import STRATEGIES
 
 
 class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition):

@@ -1,16 +1,16 @@
-"""Filling in of missing modalities, from the modalities that a row has."""
+"""Imputation of missing modalities, from the modalities that a row has."""
 
 from numbers import Integral, Real
 
 import numpy as np
 from scipy import linalg
+from sklearn.base import clone
 from sklearn.utils import gen_batches
 
-from .._array_api import chunks_of_rows, is_single, like, namespace, precise_dtype, take_rows, to_numpy
-from .._missing import column_variances, missing_blocks
+from .._moments import CHUNK_OF_ROWS, column_variances, consecutive_slices, ledoit_wolf_shrinkage, take_rows
 from .._sklearn import Interval, StrOptions
+from .._typing import Blocks
 from ._base import BlockTransformer
-from .joint import ledoit_wolf
 
 
 class ModalityImputer(BlockTransformer):
@@ -81,9 +81,6 @@ class ModalityImputer(BlockTransformer):
     into a pipeline; inside of :class:`ModalityFuser` the strategy after it gets the blocks as well, unless
     ``add_indicator`` is set.
 
-    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device,
-    but for "neighbors", which raises an error; "regression" takes blocks with fewer rows than columns to the CPU.
-
     References
     ----------
     .. [1] R. J. A. Little and D. B. Rubin, "Statistical Analysis with Missing Data", Wiley (2002).
@@ -110,74 +107,111 @@ class ModalityImputer(BlockTransformer):
         "add_indicator": ["boolean"],
     }
 
-    def __init__(self, strategy="mean", *, regularization="auto", n_neighbors=15, add_indicator=False, blocks=None):
+    def __init__(
+        self,
+        strategy: str = "mean",
+        *,
+        regularization: float | str = "auto",
+        n_neighbors: int = 15,
+        add_indicator: bool = False,
+        blocks: Blocks = None,
+    ):
         self.strategy = strategy
         self.regularization = regularization
         self.n_neighbors = n_neighbors
         self.add_indicator = add_indicator
         self.blocks = blocks
 
-    def _check_library(self, X):
-        if self.strategy == "neighbors" and not isinstance(X, np.ndarray):
-            raise TypeError(
-                f"ModalityImputer(strategy={self.strategy!r}) takes NumPy arrays only, got {type(X).__module__}; "
-                "convert X first, or fill in means or regressions."
-            )
-
     def _fit_blocks(self, X, y):
         self.regularization_ = None
         if self.strategy in ("mean", "zero"):
             return
-        missing = missing_blocks(X, self.blocks_)
+        missing = self._missing(X)
         spreads = np.sqrt(column_variances(X, self._means))
-        # Of a column that varies by rounding only, 1.
-        noise = 10 * float(namespace(X).finfo(X.dtype).eps) * np.sqrt(X.shape[0]) * np.abs(self._means)
+        # A standard deviation that rounding can make of a constant counts as 1.
+        noise = 10 * np.finfo(X.dtype).eps * np.sqrt(len(X)) * np.abs(self._means)
         self._spreads = np.where(spreads > noise, spreads, 1.0)
         Z = self._standardize(self._fill(X))
-        blocks = list(self.blocks_.values())
         if self.strategy == "regression":
-            self._model = _ConditionalExpectation(blocks).fit(Z, missing, self.regularization)
+            self._model = _ConditionalExpectation(self.blocks_).fit(Z, missing, self.regularization)
             self.regularization_ = self._model.regularization
         else:
-            self._model = _NearestRows(blocks, self.n_neighbors).fit(Z, missing)
+            self._model = _NearestRows(list(self.blocks_.values()), self.n_neighbors).fit(Z, missing)
 
     def _standardize(self, filled):
-        """Unit variance by column, in float64 up to the result."""
-        xp = namespace(filled)
-        means, spreads = like(self._means, filled, precise=True), like(self._spreads, filled, precise=True)
-        Z = xp.empty_like(filled)
-        for rows in chunks_of_rows(filled):
-            Z[rows, :] = xp.astype((filled[rows, :] - means) / spreads, Z.dtype)
+        """Return columns of unit variance, computed in float64 up to the result."""
+        Z = np.empty_like(filled)
+        for rows in gen_batches(len(filled), CHUNK_OF_ROWS):
+            Z[rows] = (filled[rows] - self._means) / self._spreads
         return Z
 
     def _transform_blocks(self, X):
-        missing = missing_blocks(X, self.blocks_)
+        missing = self._missing(X)
         filled = self._fill(X)
-        xp = namespace(X)
         if self.strategy != "mean" and missing.any():
             if self.strategy == "zero":
-                expected = xp.zeros_like(filled)
+                expected = np.zeros_like(filled)
             else:
                 expected = self._model.predict(self._standardize(filled), missing)
-                expected = expected * like(self._spreads, X) + like(self._means, X)
-            filled = xp.where(like(self._by_column(missing), X) != 0, expected, filled)
+                expected = expected * self._spreads.astype(X.dtype) + self._means.astype(X.dtype)
+            filled = np.where(self._missing_columns(missing), expected, filled)
         if self.add_indicator:
-            return xp.concat([filled, like(missing, X)], axis=1)
+            return np.hstack([filled, missing.astype(X.dtype)])
         return filled
 
-    def _by_column(self, missing):
-        """Spread a mask of blocks over their columns."""
+    def _missing_columns(self, missing):
+        """Return the mask of the cells of missing blocks."""
         mask = np.empty((len(missing), self.n_features_in_), dtype=bool)
-        for columns, absent in zip(self.blocks_.values(), missing.T, strict=True):
-            mask[:, columns] = absent[:, None]
+        for columns, rows in zip(self.blocks_.values(), missing.T, strict=True):
+            mask[:, columns] = rows[:, None]
         return mask
 
     def _names_out(self, input_features):
         return input_features
 
-    def _added_names(self):
+    def _indicator_names(self):
         names = self.blocks_ if self.add_indicator else []
         return np.array([f"{name}__missing" if name else "missing" for name in names], dtype=object)
+
+
+class ImputedBlockTransformer(BlockTransformer):
+    """Base of the strategies with a parameter ``imputer``, which fills missing blocks in before they are joined."""
+
+    _parameter_constraints: dict = {
+        **BlockTransformer._parameter_constraints,
+        "imputer": [*ModalityImputer._parameter_constraints["strategy"], ModalityImputer, None],
+    }
+
+    def _fit_impute(self, X):
+        self.imputer_ = self._make_imputer()
+        if self.imputer_ is None:
+            return X, None
+        return self._split(self.imputer_.fit_transform(X))
+
+    def _impute(self, X):
+        if self.imputer_ is None:
+            return X, None
+        return self._split(self.imputer_.transform(X))
+
+    def _make_imputer(self):
+        if self.imputer is None:
+            return None
+        imputer = ModalityImputer(self.imputer) if isinstance(self.imputer, str) else clone(self.imputer)
+        if imputer.blocks is not None:
+            raise ValueError(
+                f"{type(self).__name__} sets the blocks of its imputer; leave them at None, got {imputer.blocks!r}."
+            )
+        # The next steps need arrays, whatever the global configuration says.
+        blocks = None if "" in self.blocks_ else self.blocks_
+        return imputer.set_params(blocks=blocks).set_output(transform="default")
+
+    def _split(self, filled):
+        """Split the indicators, which belong to no block, from the blocks."""
+        width = self.n_features_in_
+        return (filled, None) if filled.shape[1] == width else (filled[:, :width], filled[:, width:])
+
+    def _indicator_names(self):
+        return super()._indicator_names() if self.imputer_ is None else self.imputer_._indicator_names()
 
 
 class _ConditionalExpectation:
@@ -187,33 +221,38 @@ class _ConditionalExpectation:
         self.blocks = blocks
 
     def fit(self, Z, missing, regularization):
-        self.bases = [
-            _basis(take_rows(Z[:, columns], ~absent)) for columns, absent in zip(self.blocks, missing.T, strict=True)
-        ]
-        widths = [part.shape[1] for part in self._coordinates(Z[:1, :])]
-        ends = np.cumsum(widths).tolist()
-        self.slices = [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
-        covariance, fourth = np.zeros((ends[-1], ends[-1])), 0.0
-        xp = namespace(Z)
-        for rows in chunks_of_rows(Z):
+        self.bases = {
+            name: _basis(take_rows(Z[:, columns], ~rows))
+            for (name, columns), rows in zip(self.blocks.items(), missing.T, strict=True)
+        }
+        self.slices = consecutive_slices(
+            {name: coordinates.shape[1] for name, coordinates in self._coordinates(Z[:1]).items()}
+        )
+        n_samples = len(Z)
+        n_features = list(self.slices.values())[-1].stop
+        products, fourth_powers = np.zeros((n_features, n_features)), 0.0
+        for rows in gen_batches(len(Z), CHUNK_OF_ROWS):
             # Rows that lack a block hold its mean, zero, and so add nothing to the products.
-            T = xp.concat(self._coordinates(xp.astype(Z[rows, :], precise_dtype(Z))), axis=1)
-            covariance += to_numpy(T.T @ T)
-            fourth += float(xp.sum(xp.sum(T * T, axis=1) ** 2))
-        n_samples, n_features = Z.shape[0], ends[-1]
+            T = np.hstack(list(self._coordinates(Z[rows].astype(np.float64)).values()))
+            products += T.T @ T
+            fourth_powers += np.sum(np.sum(T * T, axis=1) ** 2)
         if regularization == "auto":
             free = max(n_samples - 1, 1)
-            target = np.trace(covariance) / free / n_features
+            target = np.trace(products) / free / n_features
             estimable = n_samples > 1 and target > 0
-            regularization = ledoit_wolf(covariance / free, target, n_samples, fourth) if estimable else 1.0
+            regularization = (
+                ledoit_wolf_shrinkage(products / free, target, n_samples, fourth_powers) if estimable else 1.0
+            )
         self.regularization = float(regularization)
 
         present = (~missing).astype(np.float64)
-        count = np.maximum(present.T @ present, 1)
-        for a, own in enumerate(self.slices):
-            for b, other in enumerate(self.slices):
-                covariance[own, other] /= count[a, b]
+        counts = np.maximum(present.T @ present, 1)
+        covariance = products
+        for a, rows in enumerate(self.slices.values()):
+            for b, columns in enumerate(self.slices.values()):
+                covariance[rows, columns] /= counts[a, b]
         if missing.any():
+            # Covariances from different rows need not fit together.
             values, vectors = linalg.eigh(covariance)
             if values[0] < 0:
                 covariance = (vectors * np.maximum(values, 0)) @ vectors.T
@@ -223,49 +262,47 @@ class _ConditionalExpectation:
         return self
 
     def predict(self, Z, missing):
-        xp = namespace(Z)
-        patterns, inverse = np.unique(missing, axis=0, return_inverse=True)
-        groups = [np.flatnonzero(inverse.reshape(-1) == i) for i in range(len(patterns))]
-        filled = [self._expect(take_rows(Z, rows), pattern) for rows, pattern in zip(groups, patterns, strict=True)]
-        return take_rows(xp.concat(filled, axis=0), np.argsort(np.concatenate(groups)))
+        filled = Z.copy()
+        for pattern in np.unique(missing, axis=0):
+            rows = (missing == pattern).all(axis=1)
+            # A row without any block keeps zeros, the means.
+            if pattern.any() and not pattern.all():
+                filled[rows] = self._expect(Z[rows], pattern)
+        return filled
 
     def _expect(self, Z, pattern):
-        """Fill the missing blocks of rows that lack the same ones; zeros, their mean, where none is there."""
-        absent, present = np.flatnonzero(pattern), np.flatnonzero(~pattern)
-        if len(absent) == 0 or len(present) == 0:
-            return Z
-        xp = namespace(Z)
+        """Fill the missing blocks of rows that lack the same ones."""
         coordinates = self._coordinates(Z)
-        known = xp.concat([coordinates[b] for b in present], axis=1)
-        inside = np.concatenate([np.arange(self.slices[b].start, self.slices[b].stop) for b in present])
-        own = self.covariance[np.ix_(inside, inside)]
-        for b in absent:
-            weights = self._solve(own, self.covariance[inside, self.slices[b]])
-            weights = weights if self.bases[b] is None else weights @ self.bases[b].T
-            Z[:, self.blocks[b]] = known @ like(weights, Z)
+        present = [name for name, missing in zip(self.blocks, pattern, strict=True) if not missing]
+        p = np.concatenate([np.arange(self.slices[name].start, self.slices[name].stop) for name in present])
+        x = np.hstack([coordinates[name] for name in present])
+        for name, missing in zip(self.blocks, pattern, strict=True):
+            if missing:
+                slopes = self._solve(self.covariance[np.ix_(p, p)], self.covariance[p, self.slices[name]])
+                slopes = slopes if self.bases[name] is None else slopes @ self.bases[name].T
+                Z[:, self.blocks[name]] = x @ slopes.astype(Z.dtype)
         return Z
 
     def _coordinates(self, Z):
-        """Give the blocks in the columns of the covariance."""
-        return [
-            Z[:, columns] if basis is None else Z[:, columns] @ like(basis, Z)
-            for columns, basis in zip(self.blocks, self.bases, strict=True)
-        ]
+        """Return the blocks in the columns of the covariance."""
+        return {
+            name: Z[:, columns] if self.bases[name] is None else Z[:, columns] @ self.bases[name].astype(Z.dtype)
+            for name, columns in self.blocks.items()
+        }
 
-    def _solve(self, covariance, target):
+    def _solve(self, covariance, cross):
         if self.regularization > 1e-8 and covariance.trace() > 0:
-            return linalg.solve(covariance, target, assume_a="pos")
-        return linalg.pinvh(covariance) @ target
+            return linalg.solve(covariance, cross, assume_a="pos")
+        return linalg.pinvh(covariance) @ cross
 
 
 def _basis(Z):
-    """Principal axes of a block with fewer rows than columns, None for any other."""
+    """Return the principal axes of a block with fewer rows than columns, None for any other."""
     n_samples, n_features = Z.shape
     if n_samples >= n_features:
         return None
-    eps = np.finfo(np.float32 if is_single(Z) else np.float64).eps
-    _, s, Vt = linalg.svd(to_numpy(Z).astype(np.float64), full_matrices=False)
-    rank = max(1, np.count_nonzero(s > s[0] * n_features * eps))
+    _, s, Vt = linalg.svd(Z.astype(np.float64), full_matrices=False)
+    rank = max(1, np.count_nonzero(s > s[0] * n_features * np.finfo(Z.dtype).eps))
     return Vt[:rank].T
 
 
@@ -302,9 +339,9 @@ class _NearestRows:
         shared = np.zeros_like(total)
         for b, columns in enumerate(self.blocks):
             both = ~missing[:, [b]] & ~self.missing[:, b]
-            theirs, ours = self.Z[:, columns], Z[:, columns]
-            squared = (ours**2).sum(axis=1)[:, None] + (theirs**2).sum(axis=1) - 2 * ours @ theirs.T
-            total += np.where(both, np.maximum(squared, 0) / ours.shape[1], 0)
+            A, B = Z[:, columns], self.Z[:, columns]
+            squares = (A**2).sum(axis=1)[:, None] + (B**2).sum(axis=1) - 2 * A @ B.T
+            total += np.where(both, np.maximum(squares, 0) / A.shape[1], 0)
             shared += both
         return np.divide(total, shared, out=np.full_like(total, np.inf), where=shared > 0)
 

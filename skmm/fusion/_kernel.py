@@ -3,10 +3,11 @@
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, gen_batches
 
-from .._missing import missing_blocks
 from .._sklearn import Interval, StrOptions
+from .._typing import Blocks, RandomState
 from ._base import N_COMPONENTS
 from ._kernels import KERNELS, BlockKernel, check_kernels, kernel_alignment, leading_eigenpairs
 from ._weights import WeightedBlockTransformer, probe_target
@@ -30,7 +31,8 @@ class KernelFusion(WeightedBlockTransformer):
     Parameters
     ----------
     n_components : int, default=128
-        Upper bound of the number of features; it is clipped to the numerical rank of the joint kernel.
+        Upper bound of the number of features; it is clipped to the numerical rank of the joint kernel. The default is
+        twice that of :class:`PCAFusion`, as a kernel's features spread over more dimensions than the columns.
 
     kernel : {"rbf", "linear", "poly", "precomputed"} or dict of str to these, default="rbf"
         Kernel of all blocks, or by block. A precomputed one, which needs ``scaling=None``, has as columns
@@ -107,8 +109,6 @@ class KernelFusion(WeightedBlockTransformer):
 
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
-    **Other arrays** than NumPy's raise an error.
-
     References
     ----------
     .. [1] N. Cristianini, J. Shawe-Taylor, A. Elisseeff and J. Kandola, "On kernel-target alignment",
@@ -132,7 +132,7 @@ class KernelFusion(WeightedBlockTransformer):
     """
 
     _learned_from_y = "alignment"
-    _numpy_only = True
+    _learns_out_of_fold = False
 
     _parameter_constraints: dict = {
         **WeightedBlockTransformer._parameter_constraints,
@@ -149,18 +149,18 @@ class KernelFusion(WeightedBlockTransformer):
 
     def __init__(
         self,
-        n_components=128,
+        n_components: int = 128,
         *,
-        kernel="rbf",
-        gamma="scale",
-        degree=3,
-        coef0=1,
-        weights=None,
-        n_landmarks=1000,
-        scaling="std",
-        imputer=None,
-        blocks=None,
-        random_state=None,
+        kernel: str | dict[str, str] = "rbf",
+        gamma: float | str = "scale",
+        degree: float = 3,
+        coef0: float = 1,
+        weights: dict[str, float] | ArrayLike | str | None = None,
+        n_landmarks: int = 1000,
+        scaling: str | None = "std",
+        imputer: object = None,
+        blocks: Blocks = None,
+        random_state: RandomState = None,
     ):
         self.n_components = n_components
         self.kernel = kernel
@@ -176,63 +176,62 @@ class KernelFusion(WeightedBlockTransformer):
 
     def _fit_blocks(self, X, y):
         kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
-        rows = np.arange(len(X))
-        if len(rows) > self.n_landmarks:
-            rows = np.sort(check_random_state(self.random_state).choice(rows, self.n_landmarks, replace=False))
-        present = ~missing_blocks(X, self.blocks_)[rows]
+        landmarks = np.arange(len(X))
+        if len(X) > self.n_landmarks:
+            random_state = check_random_state(self.random_state)
+            landmarks = np.sort(random_state.choice(landmarks, self.n_landmarks, replace=False))
+        present = ~self._missing(X)[landmarks]
         filled = self._fill(X)
-        self._kernels, parts = [], []
-        for (name, columns), there in zip(self.blocks_.items(), present.T, strict=True):
-            own = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0).fit(filled[:, columns], rows[there])
-            self._kernels.append(own)
-            part = np.zeros((len(rows), len(rows)))
-            part[np.ix_(there, there)] = own.centered / own.size
-            parts.append(part)
-        weights = self._resolve_weights(parts, present, None if y is None else y[rows])
+        self._kernels, matrices = [], []
+        for (name, columns), rows in zip(self.blocks_.items(), present.T, strict=True):
+            kernel = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0)
+            self._kernels.append(kernel.fit(filled[:, columns], landmarks[rows]))
+            matrices.append(np.zeros((len(landmarks), len(landmarks))))
+            matrices[-1][np.ix_(rows, rows)] = kernel.centered / kernel.size
+        weights = self._resolve_weights(matrices, present, None if y is None else y[landmarks])
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
         self._present = present
 
         share = _inverse_root(present @ weights)
-        joint = sum(weight * part for weight, part in zip(weights, parts, strict=True)) * np.outer(share, share)
+        joint = sum(weight * K for weight, K in zip(weights, matrices, strict=True)) * np.outer(share, share)
         self.eigenvalues_, vectors = leading_eigenpairs(joint, self.n_components)
         if len(self.eigenvalues_) == 0:
             # Nothing varies; one feature that is always zero stands for that.
-            self.eigenvalues_, vectors = np.zeros(1), np.zeros((len(rows), 1))
+            self.eigenvalues_, vectors = np.zeros(1), np.zeros((len(landmarks), 1))
         self.n_components_ = len(self.eigenvalues_)
         self._vectors = share[:, None] * vectors * _inverse_root(self.eigenvalues_)
 
-    def _resolve_weights(self, parts, present, y):
+    def _resolve_weights(self, matrices, present, y):
         if self.weights == "alignment":
             target = probe_target(y)
             weights = np.array(
-                [_alignment_where(there, part, target @ target.T) for part, there in zip(parts, present.T, strict=True)]
+                [_alignment_of(rows, K, target @ target.T) for K, rows in zip(matrices, present.T, strict=True)]
             )
         elif isinstance(self.weights, str):
-            m = len(parts)
+            m = len(matrices)
             pairs = np.zeros((m, m))
             for a in range(m):
                 for b in range(a):
-                    pairs[a, b] = pairs[b, a] = _alignment_where(present[:, a] & present[:, b], parts[a], parts[b])
+                    both = present[:, a] & present[:, b]
+                    pairs[a, b] = pairs[b, a] = _alignment_of(both, matrices[a], matrices[b])
             weights = pairs.sum(axis=1)
         else:
-            weights = self._given_weights()
+            weights = self._fixed_weights()
         weights = np.where(present.any(axis=0), np.maximum(weights, 0), 0)
-        return weights / weights.sum() if weights.any() else np.full(len(parts), 1 / len(parts))
+        return weights / weights.sum() if weights.any() else np.full(len(matrices), 1 / len(matrices))
 
     def _transform_blocks(self, X):
         out = np.empty((len(X), self.n_components_), dtype=X.dtype)
         weights = np.array(list(self.weights_.values()))
         for batch in gen_batches(len(X), _BATCH):
-            rows = X[batch]
-            filled = self._fill(rows)
-            present = ~missing_blocks(rows, self.blocks_)
-            total = np.zeros((len(rows), self.n_components_))
+            filled = self._fill(X[batch])
+            present = ~self._missing(X[batch])
+            total = np.zeros((len(filled), self.n_components_))
             for b, columns in enumerate(self.blocks_.values()):
-                there = present[:, b]
-                if there.any() and weights[b] > 0:
-                    own = self._kernels[b]
-                    values = own(filled[there, columns]) / own.size
-                    total[there] += weights[b] * values @ self._vectors[self._present[:, b]]
+                rows, kernel = present[:, b], self._kernels[b]
+                if rows.any() and weights[b] > 0:
+                    values = kernel(filled[rows, columns]) / kernel.size
+                    total[rows] += weights[b] * values @ self._vectors[self._present[:, b]]
             out[batch] = total * _inverse_root(present @ weights)[:, None]
         return out
 
@@ -241,10 +240,10 @@ class KernelFusion(WeightedBlockTransformer):
 
 
 def _inverse_root(values):
-    """One over the square root; 0 for 0."""
+    """Return one over the square root; 0 for 0."""
     return np.divide(1.0, np.sqrt(values), out=np.zeros_like(values), where=values > 0)
 
 
-def _alignment_where(rows, K, L):
-    """Alignment of two kernels over some of their rows; 0 where there are none."""
+def _alignment_of(rows, K, L):
+    """Return the alignment of two kernels over some of their rows; 0 if there are none."""
     return kernel_alignment(K[np.ix_(rows, rows)], L[np.ix_(rows, rows)]) if rows.any() else 0.0

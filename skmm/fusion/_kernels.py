@@ -32,7 +32,7 @@ class BlockKernel:
         Centred kernel of the landmarks.
 
     size : float
-        Mean of its diagonal; infinite if nothing varies, so that what is divided by it vanishes.
+        Mean of its diagonal; infinite if nothing varies, so that the kernel divided by it is 0.
     """
 
     def __init__(self, kernel, gamma, degree, coef0):
@@ -42,29 +42,29 @@ class BlockKernel:
         self.coef0 = coef0
 
     def fit(self, X, rows):
-        """Learn from the given rows of X, the landmarks; of a precomputed kernel X holds it between all rows."""
+        """Learn from some rows of X, the landmarks. A precomputed kernel is a matrix X of its values for all rows."""
         self.rows = rows
         if len(rows) == 0:
             self.centered, self.size = np.zeros((0, 0)), np.inf
             return self
         if self.kernel != "precomputed":
             self.landmarks = X[rows].astype(np.float64)
-            # Near zero inner products lose nothing, and neither kernel depends on where that is.
+            # Inner products of numbers near zero are precise, and these kernels do not depend on the origin.
             self.origin = self.landmarks.mean(axis=0) if self.kernel in ("linear", "rbf") else 0.0
             self.landmarks -= self.origin
             if self.gamma == "scale":
                 variance = self.landmarks.var(axis=0).sum()
                 self.gamma = 1 / variance if variance > 0 else 1.0
-        own = self._evaluate(X[rows])
-        self.means = own.mean(axis=0)
-        self.centered = own - self.means - self.means[:, None] + self.means.mean()
+        K = self._evaluate(X[rows])
+        self.means = K.mean(axis=0)
+        self.centered = K - self.means - self.means[:, None] + self.means.mean()
         size = self.centered.trace() / len(rows)
-        # A constant block leaves what rounding makes of its kernel.
-        self.size = size if size > 1e-12 * np.abs(own).max() else np.inf
+        # The centred kernel of a constant block is nothing but rounding.
+        self.size = size if size > 1e-12 * np.abs(K).max() else np.inf
         return self
 
     def __call__(self, X):
-        """Give the centred kernel between rows and landmarks, of shape (n_samples, n_landmarks)."""
+        """Return the centred kernel between rows and landmarks, of shape (n_samples, n_landmarks)."""
         values = self._evaluate(X)
         return values - values.mean(axis=1, keepdims=True) - self.means + self.means.mean()
 
@@ -80,27 +80,27 @@ class BlockKernel:
         return pairwise_kernels(X - self.origin, self.landmarks, metric=self.kernel, **options[self.kernel])
 
 
-def check_kernels(owner, kernel, scaling, blocks, n_samples):
-    """Give the kernel of each block by name, or say what is wrong with ``kernel``."""
+def check_kernels(estimator, kernel, scaling, blocks, n_samples):
+    """Return the kernel of each block by name; raise if ``kernel`` does not fit the blocks."""
     kernels = kernel if isinstance(kernel, dict) else dict.fromkeys(blocks, kernel)
     if kernels.keys() != blocks.keys():
-        raise ValueError(f"{owner}: kernel names the blocks {sorted(kernels)}, X has the blocks {sorted(blocks)}.")
+        raise ValueError(f"{estimator}: kernel names the blocks {sorted(kernels)}, X has the blocks {sorted(blocks)}.")
     for name, value in kernels.items():
         if value not in KERNELS:
-            raise ValueError(f"{owner}: kernel[{name!r}] must be one of {sorted(KERNELS)}, got {value!r}.")
+            raise ValueError(f"{estimator}: kernel[{name!r}] must be one of {sorted(KERNELS)}, got {value!r}.")
         width = blocks[name].stop - blocks[name].start
         if value == "precomputed" and scaling is not None:
-            raise ValueError(f"{owner}: precomputed kernels cannot be scaled by column; pass scaling=None.")
+            raise ValueError(f"{estimator}: precomputed kernels cannot be scaled by column; pass scaling=None.")
         if value == "precomputed" and width != n_samples:
             raise ValueError(
-                f"{owner}: block {name!r} of a precomputed kernel needs one column for each of the {n_samples} rows "
-                f"of fit, got {width}."
+                f"{estimator}: block {name!r} of a precomputed kernel needs one column for each of the {n_samples} "
+                f"rows of fit, got {width}."
             )
     return kernels
 
 
 def leading_eigenpairs(kernel, n_components):
-    """Give the largest eigenvalues of a centred kernel matrix, those of rounding left out, and their vectors.
+    """Return the largest eigenvalues of a centred kernel matrix, without those that are rounding, and their vectors.
 
     Parameters
     ----------
@@ -123,13 +123,13 @@ def leading_eigenpairs(kernel, n_components):
         return np.zeros(0), np.zeros((0, 0))
     values, vectors = linalg.eigh(kernel, subset_by_index=[max(0, n - n_components), n - 1])
     values, vectors = values[::-1], vectors[:, ::-1]
-    kept = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max(initial=0)
-    values, vectors = values[kept], vectors[:, kept]
+    varying = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max(initial=0)
+    values, vectors = values[varying], vectors[:, varying]
     return values, vectors * _signs_by_skewness(vectors)
 
 
 def _signs_by_skewness(vectors):
-    """Give the signs that make the sum of cubes of each column positive, whatever the order of the rows."""
+    """Return the signs that make the sum of cubes of each column positive, whatever the order of the rows."""
     cubes = (vectors**3).sum(axis=0)
     lopsided = np.abs(cubes) > 1e-6 * (np.abs(vectors) ** 3).sum(axis=0)
     return np.where(lopsided, np.where(cubes < 0, -1.0, 1.0), signs_by_largest(vectors))

@@ -4,17 +4,19 @@ from numbers import Integral
 
 import numpy as np
 from scipy import fft, sparse
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 
-from .._array_api import chunks_of_rows, like, namespace, take_rows
-from .._missing import column_means, missing_blocks
+from .._moments import column_means, take_rows
 from .._sklearn import Interval, StrOptions
+from .._typing import Blocks, RandomState
 from ._base import SCALING
-from ._imputed import ImputedBlockTransformer
+from ._imputer import ImputedBlockTransformer
 from .projection import principal_axes
 
 # Rows whose Fourier transforms are in memory at once.
 _BATCH = 512
+# Roundings, per halving of the length, that a Fourier transform may add to a number, relative to the length of its row.
+_ROUNDINGS = 4
 
 
 class ProductFusion(ImputedBlockTransformer):
@@ -97,8 +99,6 @@ class ProductFusion(ImputedBlockTransformer):
     :math:`(1 + k)^m` columns: k is 44 for two blocks in 2,048, but 2 for six blocks; sketches suit many
     blocks better.
 
-    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device.
-
     References
     ----------
     .. [1] A. Zadeh et al., "Tensor fusion network for multimodal sentiment analysis", EMNLP (2017).
@@ -133,14 +133,14 @@ class ProductFusion(ImputedBlockTransformer):
 
     def __init__(
         self,
-        method="outer",
+        method: str = "outer",
         *,
-        n_components="auto",
-        max_features=2048,
-        scaling="norm",
-        imputer=None,
-        blocks=None,
-        random_state=None,
+        n_components: int | str | None = "auto",
+        max_features: int = 2048,
+        scaling: str | None = "norm",
+        imputer: object = None,
+        blocks: Blocks = None,
+        random_state: RandomState = None,
     ):
         self.method = method
         self.n_components = n_components
@@ -153,13 +153,12 @@ class ProductFusion(ImputedBlockTransformer):
     def _fit_blocks(self, X, y):
         random_state = check_random_state(self.random_state)
         filled = self._fill(X)
-        missing = missing_blocks(X, self.blocks_)
         bound = self._resolve_bound()
         # Total variance of a block after scaling.
         self._unit = 1.0 if self.scaling is None else float(np.sqrt(X.shape[1] / len(self.blocks_)))
         self._maps, self.n_components_ = [], {}
-        for (name, columns), absent in zip(self.blocks_.items(), missing.T, strict=True):
-            block = take_rows(filled[:, columns], ~absent)
+        for (name, columns), rows in zip(self.blocks_.items(), ~self._missing(X).T, strict=True):
+            block = take_rows(filled[:, columns], rows)
             reduced = block.shape[1] > bound
             mean, axes = principal_axes(block, bound, random_state) if reduced else (column_means(block), None)
             self._maps.append((mean, axes))
@@ -175,7 +174,7 @@ class ProductFusion(ImputedBlockTransformer):
             ]
 
     def _resolve_bound(self):
-        """Give the number of columns to which blocks are reduced."""
+        """Return the number of columns to which blocks are reduced."""
         widths = [columns.stop - columns.start for columns in self.blocks_.values()]
         bound = max(widths) if self.n_components in (None, "auto") else self.n_components
         if self.method != "outer":
@@ -199,46 +198,32 @@ class ProductFusion(ImputedBlockTransformer):
 
     def _transform_blocks(self, X):
         filled = self._fill(X)
-        missing = missing_blocks(X, self.blocks_)
-        parts = []
-        for (mean, axes), columns, absent in zip(self._maps, self.blocks_.values(), missing.T, strict=True):
-            part = filled[:, columns] - like(mean, X)
-            part = part if axes is None else part @ like(axes, X)
-            parts.append(part * like(~absent[:, None] / self._unit, X))
+        factors = []
+        for (mean, axes), columns, missing in zip(self._maps, self.blocks_.values(), self._missing(X).T, strict=True):
+            factor = filled[:, columns] - mean.astype(X.dtype)
+            factor = factor if axes is None else factor @ axes.astype(X.dtype)
+            factors.append(factor * (~missing[:, None] / self._unit).astype(X.dtype))
         if self.method == "outer":
-            return self._outer(parts)
-        return self._hadamard(parts) if self.method == "hadamard" else self._compact(parts)
+            return _tensor_product(factors)
+        return self._hadamard(factors) if self.method == "hadamard" else self._compact(factors)
 
-    def _outer(self, parts):
-        xp = namespace(parts[0])
-        product = xp.ones_like(parts[0][:, :1])
-        for part in parts:
-            ahead = xp.concat([xp.ones_like(part[:, :1]), part], axis=1)
-            product = xp.reshape(product[:, :, None] * ahead[:, None, :], (part.shape[0], -1))
-        return product
-
-    def _hadamard(self, parts):
+    def _hadamard(self, factors):
         product = float(1 / np.sqrt(self.max_features))
-        for part, signs in zip(parts, self._sketches, strict=True):
-            product = product * (1 + part @ like(signs, part))
+        for factor, signs in zip(factors, self._sketches, strict=True):
+            product = product * (1 + factor @ signs.astype(factor.dtype))
         return product
 
-    def _compact(self, parts):
-        xp = namespace(parts[0])
-        # The constant 1 is sketched into the first place, where it is neutral to convolution.
-        first = like(np.eye(1, self.max_features), parts[0])
-        sketches = self._sketches
-        if not isinstance(parts[0], np.ndarray):
-            # Other libraries multiply by no sparse matrices of SciPy.
-            sketches = [like(sketch.toarray(), parts[0]) for sketch in sketches]
-        batches = []
-        for rows in chunks_of_rows(parts[0], _BATCH):
-            spectrum = 1
-            for part, sketch in zip(parts, sketches, strict=True):
-                sketched = xp.astype(part[rows, :] @ sketch, part.dtype, copy=False) + first
-                spectrum = spectrum * fft.rfft(sketched, axis=1)
-            batches.append(fft.irfft(spectrum, n=self.max_features, axis=1))
-        return xp.concat(batches, axis=0)
+    def _compact(self, factors):
+        product = np.empty((len(factors[0]), self.max_features), dtype=factors[0].dtype)
+        for rows in gen_batches(len(product), _BATCH):
+            sketches = []
+            for factor, sketch in zip(factors, self._sketches, strict=True):
+                sketched = (factor[rows] @ sketch).astype(product.dtype, copy=False)
+                # The constant 1 is sketched into the first place, where it is neutral to convolution.
+                sketched[:, 0] += 1
+                sketches.append(sketched)
+            product[rows] = _convolution(sketches)
+        return product
 
     def _names_out(self, input_features):
         width = self.max_features
@@ -248,12 +233,38 @@ class ProductFusion(ImputedBlockTransformer):
 
 
 def _product_width(widths, bound):
-    """Number of columns of the tensor product of blocks that are reduced to ``bound`` columns."""
+    """Return the number of columns of the tensor product of blocks that are reduced to ``bound`` columns."""
     return int(np.prod([1 + min(width, bound) for width in widths], dtype=object))
 
 
+def _tensor_product(factors):
+    """Return, for each row, the tensor product of the factors with a 1 put before each."""
+    n_samples = len(factors[0])
+    product = np.ones((n_samples, 1), dtype=factors[0].dtype)
+    for factor in factors:
+        extended = np.hstack([np.ones((n_samples, 1), dtype=factor.dtype), factor])
+        product = (product[:, :, None] * extended[:, None, :]).reshape(n_samples, -1)
+    return product
+
+
 def _count_sketch(n_features, n_buckets, random_state):
-    """Give a matrix that adds each column, with a random sign, to a random one of the buckets."""
+    """Return a matrix that adds each column, with a random sign, to a random one of the buckets."""
     buckets = random_state.randint(n_buckets, size=n_features)
     signs = random_state.choice([-1.0, 1.0], size=n_features)
     return sparse.csr_array((signs, (np.arange(n_features), buckets)), shape=(n_features, n_buckets))
+
+
+def _convolution(sketches):
+    """Return the circular convolution, row by row, of matrices of one shape.
+
+    Numbers that are no larger than what rounding makes of a zero are exactly zero: whatever follows and divides
+    columns by their standard deviations would otherwise turn rounding into features.
+    """
+    n = sketches[0].shape[1]
+    product, size = 1, 1
+    for sketch in sketches:
+        product = product * fft.rfft(sketch, axis=1)
+        size = size * np.linalg.norm(sketch, axis=1, keepdims=True)
+    product = fft.irfft(product, n=n, axis=1)
+    product[np.abs(product) <= _ROUNDINGS * np.finfo(product.dtype).eps * np.log2(n + 1) * size] = 0
+    return product

@@ -1,8 +1,8 @@
-r"""Which modalities to leave to an estimator, and how the scores it then gets add up to importances.
+r"""Coalitions of modalities to score an estimator with, and the weights that turn their scores into importances.
 
-A coalition :math:`S` is a subset of the modalities :math:`N`, and :math:`v(S)` what the estimator is worth if
-it sees only these. Importances and interactions are linear in :math:`v`: a design lists the coalitions to try and the
-weights of their values.
+A coalition :math:`S` is a subset of the modalities :math:`N`, and its value :math:`v(S)` is the score of the estimator
+where only these modalities are present. Importances and interactions are linear in :math:`v`, so a list of coalitions
+and the weights of their values define them.
 """
 
 from itertools import accumulate, combinations
@@ -12,18 +12,18 @@ import numpy as np
 
 
 class Coalitions:
-    """Coalitions of modalities, each once, and the weights of their values.
+    """Distinct coalitions of modalities, and the weights of their values.
 
     Attributes
     ----------
     members : ndarray of shape (n_coalitions, n_modalities), dtype bool
-        Who is in each coalition; the first has everyone.
+        Members of each coalition; the first coalition has all modalities.
 
     weights : ndarray of shape (n_coalitions, n_modalities)
         ``weights.T @ values`` are the importances.
 
     pair_weights : ndarray of shape (n_coalitions, n_modalities, n_modalities) or None
-        The same for the interactions of pairs, NaN for pairs of which nothing is known.
+        The same for the interactions of pairs; NaN for pairs that no coalition tells anything about.
     """
 
     def __init__(self, members, weights, pair_weights):
@@ -32,20 +32,21 @@ class Coalitions:
         self.pair_weights = pair_weights
 
     def resample(self, rng):
-        """Give weights as another draw of the coalitions could have had them: the same, where none was drawn."""
+        """Return the weights of another random draw of coalitions; here nothing is random, so they are the same."""
         return self.weights
 
 
 class SampledCoalitions(Coalitions):
-    """Coalitions along random orders in which the modalities come in, each order followed by its reverse.
+    """Coalitions along random orders in which the modalities join, each order followed by its reverse.
 
     Parameters
     ----------
     members : ndarray of shape (n_coalitions, n_modalities), dtype bool
-        Who is in each coalition.
+        Members of each coalition.
 
     steps : ndarray of shape (n_draws, n_steps, 3), dtype int
-        The steps of an order and of its reverse: the coalition before, the one after, and who came in.
+        Steps of an order and of its reverse: number of the coalition before the step, number of the one after it, and
+        the modality that joined.
 
     pair_weights : ndarray of shape (n_coalitions, n_modalities, n_modalities) or None
         Weights of the interactions.
@@ -57,20 +58,20 @@ class SampledCoalitions(Coalitions):
         super().__init__(members, self._mean_weights(np.arange(len(steps))), pair_weights)
 
     def resample(self, rng):
-        """Give the weights of as many orders, drawn from these with replacement."""
+        """Return the weights of a bootstrap sample of the orders."""
         return self._mean_weights(rng.randint(len(self._steps), size=len(self._steps)))
 
     def _mean_weights(self, draws):
-        before, after, comer = self._steps[draws].reshape(-1, 3).T
+        smaller, larger, joined = self._steps[draws].reshape(-1, 3).T
         weights = np.zeros(self._shape)
-        np.add.at(weights, (after, comer), 1.0)
-        np.add.at(weights, (before, comer), -1.0)
-        # Everyone comes in once in each order.
+        np.add.at(weights, (larger, joined), 1.0)
+        np.add.at(weights, (smaller, joined), -1.0)
+        # Each modality joins once in each order.
         return weights / (2 * len(draws))
 
 
 class _Table:
-    """Coalitions by number, listed in the order in which they were first asked for."""
+    """Coalitions as bit masks, numbered in the order in which they were first looked up."""
 
     def __init__(self, n_modalities):
         self.n_modalities = n_modalities
@@ -88,13 +89,13 @@ class _Table:
         return len(self._rows)
 
     def members(self):
-        """Give the coalitions as a mask of shape (n_coalitions, n_modalities)."""
+        """Return the coalitions as a mask of shape (n_coalitions, n_modalities)."""
         return np.array(
             [[coalition >> i & 1 for i in range(self.n_modalities)] for coalition in self._rows], dtype=bool
         )
 
     def weights(self, terms, shape):
-        """Add up terms (coalition, target, weight) to an array of shape (n_coalitions, *shape)."""
+        """Return the sum of terms (coalition, target, weight) as an array of shape (n_coalitions, *shape)."""
         weights = np.zeros((len(self), *shape))
         for coalition, target, weight in terms:
             weights[(self[coalition], *target)] += weight
@@ -102,7 +103,7 @@ class _Table:
 
 
 def leave_out(n_modalities, interactions):
-    r"""Leave out each modality, and each pair.
+    r"""Return the coalitions that leave out each modality, and each pair.
 
     The importance of a modality is :math:`v(N) - v(N \setminus i)`, the interaction of two
     :math:`v(N) - v(N \setminus i) - v(N \setminus j) + v(N \setminus ij)`.
@@ -113,12 +114,12 @@ def leave_out(n_modalities, interactions):
         Number of modalities.
 
     interactions : bool
-        Whether pairs are wanted.
+        Whether to weight pairs as well.
 
     Returns
     -------
     coalitions : Coalitions
-        Everyone, everyone but one, and everyone but two.
+        All modalities, all but one, and all but two.
     """
     table = _Table(n_modalities)
     full = table.everyone
@@ -136,15 +137,15 @@ def leave_out(n_modalities, interactions):
 
 
 def shapley(n_modalities, interactions, max_coalitions, rng):
-    r"""Give every modality its Shapley value, and every pair its Shapley interaction index.
+    r"""Return coalitions weighted for Shapley values and for the Shapley interaction index of pairs.
 
     .. math:: \phi_i = \sum_{S \subseteq N \setminus i} \frac{|S|!\,(m - |S| - 1)!}{m!} [v(S \cup i) - v(S)], \qquad
               I_{ij} = \sum_{S \subseteq N \setminus ij} \frac{|S|!\,(m - |S| - 2)!}{(m - 1)!}
               [v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)]
 
-    The sums are complete if there are at most ``max_coalitions`` coalitions. Else they are means over random
-    orders of the modalities, where :math:`S` is what comes before :math:`i`, or before two neighbours
-    :math:`i, j`.
+    The sums are complete if there are at most ``max_coalitions`` coalitions. Otherwise they are estimated by means over
+    random orders of the modalities, where :math:`S` are the modalities that precede :math:`i`, or that precede two
+    neighbours :math:`i, j`.
 
     Parameters
     ----------
@@ -152,10 +153,10 @@ def shapley(n_modalities, interactions, max_coalitions, rng):
         Number of modalities, :math:`m`.
 
     interactions : bool
-        Whether pairs are wanted.
+        Whether to weight pairs as well.
 
     max_coalitions : int
-        Bound of the number of coalitions; one order and its reverse are drawn in any case.
+        Largest number of coalitions; at least one order and its reverse are drawn in any case.
 
     rng : RandomState instance
         Source of the orders.
@@ -171,7 +172,7 @@ def shapley(n_modalities, interactions, max_coalitions, rng):
 
 
 def _pair_terms(coalition, i, j, weight):
-    """Terms of the interaction of i and j given a coalition without them."""
+    """Yield the terms of the interaction of i and j when both join a coalition."""
     one, other = 1 << i, 1 << j
     for a, b in ((i, j), (j, i)):
         yield coalition + one + other, (a, b), weight
@@ -203,7 +204,7 @@ def _all_coalitions(m, interactions):
 
 
 def _outside(coalition, m):
-    """Numbers of the modalities that are not in a coalition."""
+    """Return the numbers of the modalities that are not in a coalition."""
     return [i for i in range(m) if not coalition >> i & 1]
 
 
@@ -218,11 +219,11 @@ def _sample_coalitions(m, interactions, max_coalitions, rng):
             steps += zip(walk[:-1], walk[1:], members, strict=True)
             if interactions:
                 pairs += zip(walk[:-2], members[:-1], members[1:], strict=True)
-        wanted = {coalition for before, after, _ in steps for coalition in (before, after)}
-        wanted |= {before + (1 << second) for before, _, second in pairs}
-        if all_steps and len(table) + sum(coalition not in table for coalition in wanted) > max_coalitions:
+        visited = {coalition for smaller, larger, _ in steps for coalition in (smaller, larger)}
+        visited |= {coalition + (1 << second) for coalition, _, second in pairs}
+        if all_steps and len(table) + sum(coalition not in table for coalition in visited) > max_coalitions:
             break
-        for coalition in sorted(wanted):
+        for coalition in sorted(visited):
             table[coalition]
         all_steps.append(steps)
         all_pairs += pairs
@@ -235,5 +236,5 @@ def _sample_coalitions(m, interactions, max_coalitions, rng):
         count[(count == 0) & ~np.eye(m, dtype=bool)] = np.nan
         terms = (term for coalition, i, j in all_pairs for term in _pair_terms(coalition, i, j, 1.0))
         pair_weights = table.weights(terms, (m, m)) / np.maximum(count, 1)
-    steps = np.array([[(table[before], table[after], i) for before, after, i in steps] for steps in all_steps])
+    steps = np.array([[(table[smaller], table[larger], i) for smaller, larger, i in steps] for steps in all_steps])
     return SampledCoalitions(table.members(), steps, pair_weights)

@@ -1,20 +1,20 @@
-"""The columns of each modality: found in the estimator, taken out of X, and put back changed."""
+"""The columns of each modality in X: which they are, and X with some of them replaced."""
 
 import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._composition import ModalityComposition
+from .._composition import ModalityComposition, modality_positions
 from .._sklearn import safe_indexing
 from .._validation import check_table, resolve_columns
 
-# Where meta-estimators keep what they fitted.
+# Attributes in which meta-estimators store the estimator that they fitted.
 _INNER = ("best_estimator_", "estimator_", "regressor_", "estimator")
 
 
 def find_composite(estimator):
-    """Give the composite of modalities that sees X first in a fitted estimator, or None.
+    """Return the composite of modalities that receives X first in a fitted estimator, or None.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def find_composite(estimator):
     Returns
     -------
     composite : ModalityComposition or None
-        The part that has ``modalities``.
+        The estimator that has ``modalities``.
     """
     if isinstance(estimator, ModalityComposition):
         return estimator
@@ -43,13 +43,13 @@ class ModalityColumns:
     Parameters
     ----------
     estimator : estimator
-        Fitted; its modalities are taken if none are given.
+        Fitted; its modalities are used if ``modalities`` is None.
 
     X : DataFrame or array-like of shape (n_samples, n_features)
         Data.
 
     modalities : dict of str to columns, or None
-        Columns of each modality, as a modality's triple selects them.
+        Columns of each modality, selected as in the triples of :class:`~skmm.ModalityFuser`.
     """
 
     def __init__(self, estimator, X, modalities):
@@ -63,27 +63,27 @@ class ModalityColumns:
                     "columns of X."
                 )
             check_is_fitted(composite)
-            self.positions = {name: list(composite._positions(self.X, name)) for name in composite._active()}
+            self.positions = modality_positions(composite, self.X)
         else:
             if not isinstance(modalities, dict) or not modalities:
                 raise ValueError(f"modalities must be a dict of names to columns of X, got {modalities!r}.")
             self.positions = {
                 name: list(resolve_columns(self.X, columns, name)[0]) for name, columns in modalities.items()
             }
-        owners = {}
+        modality_of = {}
         for name, positions in self.positions.items():
             for position in positions:
-                if position in owners:
+                if position in modality_of:
                     raise ValueError(
-                        f"Modalities {owners[position]!r} and {name!r} share column {position} of X, so one cannot be "
-                        "changed without the other; pass modalities={...} in which they are one."
+                        f"Modalities {modality_of[position]!r} and {name!r} share column {position} of X, so one "
+                        "cannot be changed without the other; pass modalities={...} in which they are one."
                     )
-                owners[position] = name
-        others = [position for position in range(self.X.shape[1]) if position not in owners]
-        self._others = self._take(others) if others else None
-        # Where each column of X lies once all others and then all modalities stand side by side.
-        order = others + [position for positions in self.positions.values() for position in positions]
-        self._order = np.argsort(order).tolist()
+                modality_of[position] = name
+        unused = [position for position in range(self.X.shape[1]) if position not in modality_of]
+        self._unused = safe_indexing(self.X, unused, axis=1) if unused else None
+        # `replace` joins the unused columns and then those of all modalities; this order restores that of X.
+        joined = unused + [position for positions in self.positions.values() for position in positions]
+        self._order = np.argsort(joined).tolist()
 
     @property
     def names(self):
@@ -95,102 +95,99 @@ class ModalityColumns:
         """Number of rows of X."""
         return self.X.shape[0]
 
-    def part(self, name):
-        """Give the columns of one modality, a data frame or an array as X is."""
-        return self._take(self.positions[name])
+    def table(self, name):
+        """Return the columns of one modality, as a data frame or an array like X."""
+        return safe_indexing(self.X, self.positions[name], axis=1)
 
-    def replace(self, parts):
-        """Give X with other columns in place of those of some modalities.
+    def replace(self, tables):
+        """Return X with other columns in place of those of some modalities.
 
         Parameters
         ----------
-        parts : dict of str to DataFrame or ndarray
-            New columns by modality, of the kind and shape that :meth:`part` gives.
+        tables : dict of str to DataFrame or ndarray
+            New columns by modality, of the same kind and shape as those of :meth:`table`.
 
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
             A new table, in the order of columns of X; X itself if nothing is replaced.
         """
-        if not parts:
+        if not tables:
             return self.X
-        pieces = [] if self._others is None else [self._others]
-        pieces += [parts[name] if name in parts else self.part(name) for name in self.positions]
-        return self._take(self._order, _side_by_side(pieces))
-
-    def _take(self, positions, X=None):
-        return safe_indexing(self.X if X is None else X, positions, axis=1)
+        columns = [] if self._unused is None else [self._unused]
+        columns += [tables[name] if name in tables else self.table(name) for name in self.positions]
+        return safe_indexing(_side_by_side(columns), self._order, axis=1)
 
 
-def _side_by_side(pieces):
-    first = pieces[0]
+def _side_by_side(tables):
+    first = tables[0]
     if isinstance(first, np.ndarray):
-        return np.hstack(pieces)
+        return np.hstack(tables)
     if nw.dependencies.is_polars_dataframe(first):
-        return first.hstack([column for piece in pieces[1:] for column in piece.get_columns()])
+        return first.hstack([column for table in tables[1:] for column in table.get_columns()])
     import pandas as pd
 
-    return pd.concat(pieces, axis=1)
+    return pd.concat(tables, axis=1)
 
 
-def blank(part, rows):
-    """Make a modality missing in some rows.
+def blank(table, rows):
+    """Return the columns of a modality that is missing in some rows.
 
     Parameters
     ----------
-    part : DataFrame or ndarray of shape (n_samples, n_columns)
+    table : DataFrame or ndarray of shape (n_samples, n_columns)
         Columns of a modality.
 
     rows : ndarray of shape (n_samples,), dtype bool
-        Where to take everything away.
+        Rows in which the modality becomes missing.
 
     Returns
     -------
-    part : DataFrame or ndarray of shape (n_samples, n_columns)
-        With NaN, None or what the column's type has for them; integers become floats for that.
+    table : DataFrame or ndarray of shape (n_samples, n_columns)
+        With NaN, None or the missing value of the column's type in these rows; integers become floats.
     """
-    if isinstance(part, np.ndarray):
-        if part.dtype.kind in "biu":
-            part = part.astype(np.float64)
-        elif part.dtype.kind not in "f":
-            part = part.astype(object)
-        return np.where(rows[:, None], np.asarray(np.nan, dtype=part.dtype), part)
-    if nw.dependencies.is_polars_dataframe(part):
-        return mix(part, part.clear(len(part)), rows)
-    return part.mask(_mask(part, rows))
+    if isinstance(table, np.ndarray):
+        if table.dtype.kind in "biu":
+            table = table.astype(np.float64)
+        elif table.dtype.kind not in "f":
+            table = table.astype(object)
+        return np.where(rows[:, None], np.asarray(np.nan, dtype=table.dtype), table)
+    if nw.dependencies.is_polars_dataframe(table):
+        return mix(table, table.clear(len(table)), rows)
+    return table.mask(_cells(table, rows))
 
 
-def mix(part, other, rows):
-    """Take some rows of a modality from another version of it.
+def mix(table, other, rows):
+    """Return the columns of a modality, with some rows from another version of it.
 
     Parameters
     ----------
-    part, other : DataFrame or ndarray of shape (n_samples, n_columns)
+    table, other : DataFrame or ndarray of shape (n_samples, n_columns)
         Columns of a modality, of one kind.
 
     rows : ndarray of shape (n_samples,), dtype bool
-        Where to take ``other``.
+        Rows that come from ``other``.
 
     Returns
     -------
-    part : DataFrame or ndarray of shape (n_samples, n_columns)
+    table : DataFrame or ndarray of shape (n_samples, n_columns)
         A new table.
     """
-    if isinstance(part, np.ndarray):
-        return np.where(rows[:, None], other, part)
-    if nw.dependencies.is_polars_dataframe(part):
+    if isinstance(table, np.ndarray):
+        return np.where(rows[:, None], other, table)
+    if nw.dependencies.is_polars_dataframe(table):
         import polars as pl
 
-        keep = pl.Series(~rows)
-        return part.with_columns([column.zip_with(keep, other[column.name]) for column in part.get_columns()])
-    return part.where(~_mask(part, rows), other)
+        unchanged = pl.Series(~rows)
+        return table.with_columns([column.zip_with(unchanged, other[column.name]) for column in table.get_columns()])
+    return table.where(~_cells(table, rows), other)
 
 
-def shuffle(part, order):
-    """Give the rows of a modality in another order, at the index that they have."""
-    shuffled = safe_indexing(part, order, axis=0)
-    return shuffled.set_axis(part.index) if hasattr(part, "iloc") else shuffled
+def shuffle(table, order):
+    """Return the rows of a modality in another order; the index of a pandas frame stays as it is."""
+    shuffled = safe_indexing(table, order, axis=0)
+    return shuffled.set_axis(table.index) if hasattr(table, "iloc") else shuffled
 
 
-def _mask(part, rows):
-    return np.repeat(rows[:, None], part.shape[1], axis=1)
+def _cells(table, rows):
+    return np.repeat(rows[:, None], table.shape[1], axis=1)

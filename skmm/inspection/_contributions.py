@@ -9,6 +9,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import HasMethods, Interval, StrOptions, validate_params
+from .._typing import RandomState, Table
 from ._coalitions import shapley
 from ._columns import ModalityColumns
 from ._importance import cannot_predict, without
@@ -29,21 +30,21 @@ _RESPONSES = ("predict_proba", "decision_function", "predict")
 )
 def modality_contributions(
     estimator,
-    X,
+    X: Table,
     *,
-    modalities=None,
-    response_method="auto",
-    max_coalitions=1024,
-    n_jobs=None,
-    random_state=None,
-):
-    r"""Share out each row's prediction among its modalities.
+    modalities: dict | None = None,
+    response_method: str = "auto",
+    max_coalitions: int = 1024,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+) -> Bunch:
+    r"""Attribute each row's prediction to its modalities.
 
-    With :math:`f_r(S)` for the prediction of row :math:`r` if only the modalities :math:`S` are left, a modality's
-    contribution is its Shapley value: the mean of :math:`f_r(S \cup i) - f_r(S)` over the orders in which the
-    modalities may come in, with :math:`S` for those that are there before [1]_. Contributions sum to the prediction
-    less that without any modality. A modality that is missing in a row contributes nothing, as taking it away changes
-    nothing.
+    With :math:`f_r(S)` for the prediction of row :math:`r` where only the modalities :math:`S` are present, a
+    modality's contribution is its Shapley value: the mean of :math:`f_r(S \cup i) - f_r(S)` over the orders in which
+    modalities can join, with :math:`S` for those that joined earlier [1]_. Contributions sum to the prediction
+    minus the prediction without any modality. A modality that is missing in a row contributes nothing, because removing
+    it changes nothing.
 
     Parameters
     ----------
@@ -58,45 +59,45 @@ def modality_contributions(
         estimator, or of the first step of a pipeline.
 
     response_method : {"auto", "predict_proba", "decision_function", "predict"}, default="auto"
-        What to explain. "auto" is the first of them that the estimator has, for regressors ``predict``. Labels cannot
-        be shared out, so a classifier needs one of the first two.
+        Method whose output is explained. "auto" is the first of them that the estimator has, for regressors
+        ``predict``. Labels are no numbers, so a classifier needs one of the first two.
 
     max_coalitions : int, default=1024
-        Bound of the subsets of modalities that are tried. Values are exact where it covers all of them, as it does up
-        to 10 modalities, else means over random orders.
+        Largest number of subsets of modalities to predict with. If it covers all subsets, as it does up to 10
+        modalities, values are exact; otherwise they are means over random orders.
 
     n_jobs : int or None, default=None
         Number of subsets predicted at the same time, in threads. None means 1.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of the orders, where they are drawn.
+        Seed of the random orders.
 
     Returns
     -------
     result : :class:`~sklearn.utils.Bunch`
-        With the following attributes. Probabilities have an axis of the classes at the end, as have scores of several
-        classes and predictions of several outputs; with several labels it is the probabilities of the labels.
+        With the following attributes. Probabilities and scores of several classes have a last axis of classes, and
+        predictions of several outputs one of outputs. With several labels, the last axis has each label's probability.
 
         modalities : list of str
             Names, in the order of the contributions.
         contributions : ndarray of shape (n_samples, n_modalities) or (n_samples, n_modalities, n_outputs)
-            What each modality adds, in the units of the prediction.
+            Contribution of each modality, in the units of the prediction.
         base : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Prediction without any modality; other columns of X may make it differ between rows.
+            Prediction without any modality. It can differ between rows if X has columns of no modality.
         predictions : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Prediction with all modalities.
         response_method : str
-            What was explained.
+            Method whose output was explained.
 
     Raises
     ------
     ValueError
-        If a classifier has neither probabilities nor scores, if the estimator has no modalities and none are given,
-        if two modalities share a column, or if the estimator fails where a modality is missing.
+        If a classifier has neither probabilities nor scores, if neither the estimator nor ``modalities`` names
+        modalities, if two modalities share a column, or if the estimator fails where a modality is missing.
 
     See Also
     --------
-    modality_importance : What each modality adds to a score over all rows.
+    modality_importance : Contribution of each modality to a score over all rows.
 
     References
     ----------
@@ -121,18 +122,18 @@ def modality_contributions(
     columns = ModalityColumns(estimator, X, modalities)
     method = _choose_response(estimator, response_method)
     coalitions = shapley(len(columns.names), False, max_coalitions, check_random_state(random_state))
-    everyone, *others = coalitions.members
-    predictions = _predict(everyone, estimator, columns, method)
+    all_modalities, *subsets = coalitions.members
+    predictions = _predict(all_modalities, estimator, columns, method)
     contributions = np.multiply.outer(coalitions.weights[0], predictions)
     base = None
     with warnings.catch_warnings():
-        # A voter warns of rows that have no modality; here that is on purpose.
+        # Voters warn of rows without any modality, which are intended here.
         warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
-        # One by one, so that the predictions for all coalitions are never held together.
+        # A generator, so that the predictions of all coalitions are never in memory together.
         answers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(_predict)(members, estimator, columns, method) for members in others
+            delayed(_predict)(members, estimator, columns, method) for members in subsets
         )
-        for members, weights, answer in zip(others, coalitions.weights[1:], answers, strict=True):
+        for members, weights, answer in zip(subsets, coalitions.weights[1:], answers, strict=True):
             for i in np.flatnonzero(weights):
                 contributions[i] += weights[i] * answer
             if not members.any():
@@ -147,28 +148,29 @@ def modality_contributions(
 
 
 def _choose_response(estimator, response_method):
-    wanted = _RESPONSES if response_method == "auto" else (response_method,)
+    """Return the name of the method whose output is explained."""
+    methods = _RESPONSES if response_method == "auto" else (response_method,)
     if is_classifier(estimator):
-        wanted = [method for method in wanted if method != "predict"]
-    found = [method for method in wanted if hasattr(estimator, method)]
-    if not found:
+        methods = [method for method in methods if method != "predict"]
+    available = [method for method in methods if hasattr(estimator, method)]
+    if not available:
         raise ValueError(
-            f"{type(estimator).__name__} has no numbers to share out: response_method={response_method!r} needs "
-            f"{' or '.join(wanted) or 'a regressor, since labels are no numbers'}."
+            f"{type(estimator).__name__} has no numbers to attribute: response_method={response_method!r} needs "
+            f"{' or '.join(methods) or 'a regressor, since labels are no numbers'}."
         )
-    return found[0]
+    return available[0]
 
 
 def _predict(members, estimator, columns, method):
-    """Give the predictions with only some modalities left, as floats."""
-    absent = [name for name, member in zip(columns.names, members, strict=True) if not member]
+    """Return the predictions where only some modalities are present, as floats."""
+    removed = [name for name, member in zip(columns.names, members, strict=True) if not member]
     try:
         answer = getattr(estimator, method)(without(columns, members))
     except Exception as error:
-        if not absent:
+        if not removed:
             raise
-        raise cannot_predict(estimator, absent, error) from error
+        raise cannot_predict(estimator, removed, error) from error
     if isinstance(answer, list):
-        # Several labels; each has the probabilities of 0 and of 1.
+        # One array for each label, with the probabilities of 0 and of 1.
         answer = np.column_stack([label[:, -1] for label in answer])
     return np.asarray(answer, dtype=np.float64)

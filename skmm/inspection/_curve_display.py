@@ -1,7 +1,11 @@
 """Drawing of scores as modalities go missing."""
 
+from typing import Any
+
+from sklearn.utils import Bunch
+
 from .._plot import COLORS, MARKERS, make_axes
-from ._predictions import curve_of_predictions
+from .._typing import Items, Table
 from ._robustness import missing_modality_curve
 from ._scoring import check_one_result
 
@@ -20,19 +24,19 @@ class MissingModalityCurveDisplay:
     Parameters
     ----------
     result : Bunch
-        What :func:`missing_modality_curve` gives for one score.
+        Result of :func:`missing_modality_curve` for one score.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes that were drawn into.
+        Axes of the drawing.
 
     figure_ : matplotlib Figure
         Their figure.
 
     See Also
     --------
-    missing_modality_curve : What it draws.
+    missing_modality_curve : Computes what is drawn.
 
     Examples
     --------
@@ -49,11 +53,13 @@ class MissingModalityCurveDisplay:
     'rows without it [%]'
     """
 
-    def __init__(self, result):
+    def __init__(self, result: Bunch):
         self.result = result
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, ax=None, **options):
+    def from_estimator(
+        cls, estimator, X: Table, y: Items, *, ax: Any = None, **options
+    ) -> "MissingModalityCurveDisplay":
         """Score a fitted estimator as modalities go missing, and draw the curves.
 
         Parameters
@@ -62,7 +68,7 @@ class MissingModalityCurveDisplay:
             Fitted.
 
         X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, best such as ``fit`` has not seen.
+            Data, preferably rows that ``fit`` has not seen.
 
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
@@ -76,79 +82,11 @@ class MissingModalityCurveDisplay:
         Returns
         -------
         display : MissingModalityCurveDisplay
-            Drawn already.
+            The drawing.
         """
         return cls(missing_modality_curve(estimator, X, y, **options)).plot(ax=ax)
 
-    @classmethod
-    def from_predictions(
-        cls,
-        y_true,
-        y_pred,
-        predictions,
-        *,
-        metric=None,
-        shares=None,
-        n_repeats=5,
-        sample_weight=None,
-        random_state=None,
-        ax=None,
-    ):
-        """Draw the curves from predictions with all modalities and with some missing in all rows.
-
-        At each share, rows drawn at random have their predictions replaced by those without the modality. A
-        prediction must not depend on other rows.
-
-        Parameters
-        ----------
-        y_true : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
-
-        y_pred : array-like of shape (n_samples, ...)
-            Predictions with all modalities, in any form that ``metric`` takes.
-
-        predictions : dict of str to array-like of shape (n_samples, ...)
-            For each curve, the predictions where its modality is missing in all rows.
-
-        metric : callable, default=None
-            ``metric(y_true, y_pred)`` gives a score that is higher for better predictions. None means the accuracy for
-            classes and R² for numbers.
-
-        shares : array-like of float, default=None
-            Shares of rows, in [0, 1]. None means 0, 0.1, ..., 1.
-
-        n_repeats : int, default=5
-            Number of random choices of the rows.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights for the metric.
-
-        random_state : int, RandomState instance or None, default=None
-            Seed of the rows.
-
-        ax : matplotlib Axes or None, default=None
-            Axes to draw into; None makes a new figure.
-
-        Returns
-        -------
-        display : MissingModalityCurveDisplay
-            Drawn already.
-
-        Examples
-        --------
-        >>> from skmm.inspection import MissingModalityCurveDisplay
-        >>> without = {"text": [0, 1, 0, 1], "image": [0, 0, 1, 1]}
-        >>> display = MissingModalityCurveDisplay.from_predictions([0, 0, 1, 1], [0, 0, 1, 1], without, shares=[0, 1])
-        >>> display.result.scores_mean
-        array([[1. , 0.5],
-               [1. , 1. ]])
-        """
-        result = curve_of_predictions(
-            y_true, y_pred, predictions, metric, shares, n_repeats, sample_weight, random_state
-        )
-        return cls(result).plot(ax=ax)
-
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> "MissingModalityCurveDisplay":
         """Draw.
 
         Parameters

@@ -1,14 +1,16 @@
-"""How much each modality matters to a fitted estimator, and what pairs do together."""
+"""Importance of each modality to a fitted estimator, and interactions of pairs."""
 
 import warnings
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing, validate_params
+from .._typing import Items, RandomState, Table
 from ._coalitions import leave_out, shapley
 from ._columns import ModalityColumns, blank, shuffle
 from ._scoring import SCORING, Answers, bootstrap_rows, has_several, resolve_scorers, score, take_answer
@@ -31,72 +33,72 @@ from ._scoring import SCORING, Answers, bootstrap_rows, has_several, resolve_sco
 )
 def modality_importance(
     estimator,
-    X,
-    y,
+    X: Table,
+    y: Items,
     *,
-    modalities=None,
-    method="shapley",
+    modalities: dict | None = None,
+    method: str = "shapley",
     scoring=None,
-    n_repeats=10,
-    interactions=True,
-    max_coalitions=1024,
-    sample_weight=None,
-    n_jobs=None,
-    random_state=None,
-):
+    n_repeats: int = 10,
+    interactions: bool = True,
+    max_coalitions: int = 1024,
+    sample_weight: ArrayLike | None = None,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+) -> Bunch | dict[str, Bunch]:
     r"""Measure how much each modality adds to the score of a fitted estimator.
 
-    Nothing is fitted: all columns of a modality are taken away together, or shuffled, in X. With :math:`v(S)` for the
-    score of the estimator where only the modalities :math:`S` of all :math:`N` are left, the importance of one and
-    the interaction of two are
+    Nothing is fitted: all columns of a modality are removed from X together, or shuffled. With :math:`v(S)` for the
+    score of the estimator where only the modalities :math:`S` of all :math:`N` are present, the importance of one
+    modality and the interaction of two are
 
     - ``"ablation"``: :math:`v(N) - v(N \setminus i)`, and
       :math:`v(N) - v(N \setminus i) - v(N \setminus j) + v(N \setminus ij)`;
-    - ``"permutation"``: the same, where what is not in :math:`S` is shuffled between rows rather than taken away (two
+    - ``"permutation"``: the same, with modalities outside of :math:`S` shuffled between rows instead of removed (two
       modalities in the same order);
     - ``"shapley"``: the means of :math:`v(S \cup i) - v(S)`, and of
-      :math:`v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)`, over the orders in which modalities may come in, with
-      :math:`S` for those that are there before: Shapley values [1]_ and the Shapley interaction index [2]_.
+      :math:`v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)`, over the orders in which modalities can join, with
+      :math:`S` for those that joined earlier: Shapley values [1]_ and the Shapley interaction index [2]_.
 
-    An interaction above 0 is synergy: the two tell together what neither tells alone. One below 0 is
-    redundancy: they tell the same, so that each seems dispensable while the other is there. Only Shapley values
-    share out the score, :math:`\sum_i \phi_i = v(N) - v(\emptyset)`; the others give nothing to
-    either of two modalities that are redundant.
+    An interaction above 0 is synergy: the two modalities together tell more than each alone would add. One below 0 is
+    redundancy: both tell the same, so each seems dispensable while the other is present. Only Shapley values add up to
+    the score, :math:`\sum_i \phi_i = v(N) - v(\emptyset)`; the other methods assign nothing to either of
+    two redundant modalities.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted on all modalities. To predict with some missing it must take them, as :class:`~skmm.ModalityFuser` and
-        voters do; ``method="permutation"`` asks that of none.
+        Fitted on all modalities. It must be able to predict where some are missing, as :class:`~skmm.ModalityFuser` and
+        voters are, except for ``method="permutation"``.
 
     X : DataFrame or array-like of shape (n_samples, n_features)
-        Data, best such as ``fit`` has not seen.
+        Data, preferably rows that ``fit`` has not seen.
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Target.
 
     modalities : dict of str to columns, default=None
         Columns of each modality, selected as in :class:`~skmm.ModalityFuser`. None means the modalities of the
-        estimator, or of the first step of a pipeline. Columns in none of them stay as they are.
+        estimator, or of the first step of a pipeline. Other columns are not changed.
 
     method : {"shapley", "ablation", "permutation"}, default="shapley"
-        What to do with modalities, see above.
+        Method to measure importance, see above.
 
     scoring : str, callable, list, tuple or dict, default=None
-        Score, or several, as in :func:`~sklearn.inspection.permutation_importance`; a callable gives one number. None
-        means the estimator's own ``score``. Answers are shared by all scores and repeats of scikit-learn's
-        own scorers; any other callable makes the estimator predict for each.
+        One or several scores, as in :func:`~sklearn.inspection.permutation_importance`; a callable returns one number.
+        None means the estimator's own ``score``. The estimator predicts once for all repeats and all of scikit-learn's
+        own scorers; with any other callable it predicts for each repeat.
 
     n_repeats : int, default=10
-        Number of permutations; for the other methods, of bootstrap samples of rows (for a classifier as many of each
-        class as X has), which tell how much chance there is in X.
+        Number of permutations; for the other methods, number of bootstrap samples of rows (for a classifier, within
+        each class), which measure the uncertainty that comes from the rows of X.
 
     interactions : bool, default=True
-        Whether to look at pairs.
+        Whether to compute interactions of pairs.
 
     max_coalitions : int, default=1024
-        Bound of the subsets of modalities that ``method="shapley"`` looks at. Values are exact where it covers all of
-        them, as it does up to 10 modalities, else means over random orders.
+        Largest number of subsets of modalities for ``method="shapley"``. If it covers all subsets, as it does up to 10
+        modalities, values are exact; otherwise they are means over random orders.
 
     sample_weight : array-like of shape (n_samples,), default=None
         Weights for the scores.
@@ -110,38 +112,38 @@ def modality_importance(
     Returns
     -------
     result : :class:`~sklearn.utils.Bunch` or dict of str to Bunch
-        For several scores a dict. With the following attributes.
+        A dict if there are several scores. With the following attributes.
 
         modalities : list of str
             Names, in the order of the arrays.
         importances_mean : ndarray of shape (n_modalities,)
-            Importance of each modality: for permutations the mean of the repeats, else the value on all rows.
+            Importance of each modality: for permutations the mean of the repeats, otherwise the value on all rows.
         importances_std : ndarray of shape (n_modalities,)
             Standard deviation over the repeats.
         importances : ndarray of shape (n_modalities, n_repeats)
             Importances in each repeat.
         interactions_mean, interactions_std : ndarray of shape (n_modalities, n_modalities)
-            Interaction of each pair, in the same way; 0 on the diagonal. With sampled coalitions a pair that was never
-            met has NaN. None if ``interactions=False``.
+            Interaction of each pair, in the same way; 0 on the diagonal. NaN for a pair that no sampled subset tells
+            anything about. None if ``interactions=False``.
         full_score : float
             Score with all modalities.
         empty_score : float
-            Score without any. Only for ``method="shapley"``.
+            Score without any modality. Only for ``method="shapley"``.
         method : str
-            As given.
+            The parameter ``method``.
         score_name : str
             Name of the score.
 
     Raises
     ------
     ValueError
-        If the estimator has no modalities and none are given, if two modalities share a column, or if the estimator
-        fails where a modality is missing.
+        If neither the estimator nor ``modalities`` names modalities, if two modalities share a column, or if the
+        estimator fails where a modality is missing.
 
     See Also
     --------
-    modality_contributions : What each modality does to the prediction of each row.
-    missing_modality_curve : What happens as more and more rows lose a modality.
+    modality_contributions : Contribution of each modality to the prediction of each row.
+    missing_modality_curve : Scores as more and more rows lose a modality.
     ModalityImportanceDisplay : Draws the result.
 
     References
@@ -179,27 +181,27 @@ def modality_importance(
         draws = [bootstrap_rows(y, rng, classes=is_classifier(estimator)) for _ in range(n_repeats)]
 
     evaluate = _permuted_scores if permuted else _ablated_scores
-    everyone, *others = coalitions.members
+    all_modalities, *subsets = coalitions.members
     arguments = (estimator, scorers, columns, y, sample_weight, draws)
-    full = evaluate(everyone, *arguments)
+    full = evaluate(all_modalities, *arguments)
     with warnings.catch_warnings():
-        # A voter warns of rows that have no modality; here that is on purpose.
+        # Voters warn of rows without any modality, which are intended here.
         warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
-        rest = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(_explained)(evaluate, members, *arguments) for members in others
+        reduced = Parallel(n_jobs=n_jobs, prefer="threads")(
+            delayed(_evaluate_subset)(evaluate, members, *arguments) for members in subsets
         )
-    # Of shape (n_coalitions, n_scores, 1 + n_repeats), first the value on all rows, then one of each draw.
-    values = np.array([full, *rest])
+    # Of shape (n_coalitions, n_scores, 1 + n_repeats): the value on all rows, then that of each draw.
+    values = np.array([full, *reduced])
     weights = [coalitions.resample(rng) for _ in draws]
     results = {
-        name: assemble(columns.names, method, name, coalitions, weights, values[:, position])
+        name: _summarise(columns.names, method, name, coalitions, weights, values[:, position])
         for position, name in enumerate(scorers)
     }
     return results if has_several(scoring) else results[next(iter(scorers))]
 
 
-def _explained(evaluate, members, estimator, scorers, columns, *arguments):
-    """Evaluate a coalition; an error says that it came from what was taken away."""
+def _evaluate_subset(evaluate, members, estimator, scorers, columns, *arguments):
+    """Return the scores of a coalition; an error names the modalities that were removed."""
     try:
         return evaluate(members, estimator, scorers, columns, *arguments)
     except Exception as error:
@@ -209,25 +211,25 @@ def _explained(evaluate, members, estimator, scorers, columns, *arguments):
             estimator,
             [name for name, member in zip(columns.names, members, strict=True) if not member],
             error,
-            "use method='permutation', which takes nothing away, or ",
+            "use method='permutation', which removes nothing, or ",
         ) from error
 
 
-def cannot_predict(estimator, absent, error, remedy=""):
-    """Make the error for an estimator that fails where modalities are missing."""
+def cannot_predict(estimator, removed, error, remedy=""):
+    """Return the error for an estimator that fails where modalities are missing."""
     reason = f"{type(error).__name__}: {error}".partition("\n")[0]
     return ValueError(
-        f"{type(estimator).__name__} cannot predict with the modalities {absent} missing ({reason}); {remedy}put the "
-        "modalities into a composite that takes missing ones, such as ModalityFuser."
+        f"{type(estimator).__name__} cannot predict with the modalities {removed} missing ({reason}); {remedy}put the "
+        "modalities into a composite that handles missing ones, such as ModalityFuser."
     )
 
 
 def without(columns, members):
-    """Give X with only the modalities in a mask left."""
-    everywhere = np.ones(columns.n_samples, dtype=bool)
+    """Return X with only the modalities of a mask present."""
+    all_rows = np.ones(columns.n_samples, dtype=bool)
     return columns.replace(
         {
-            name: blank(columns.part(name), everywhere)
+            name: blank(columns.table(name), all_rows)
             for name, member in zip(columns.names, members, strict=True)
             if not member
         }
@@ -235,7 +237,7 @@ def without(columns, members):
 
 
 def _ablated_scores(members, estimator, scorers, columns, y, sample_weight, draws):
-    """Score with the others taken away, on all rows and on each draw of rows."""
+    """Return the scores with all modalities but the members removed, on all rows and on each draw of rows."""
     answers = Answers(estimator, without(columns, members))
     return [
         [_score_rows(scorer, answers, rows, y, sample_weight) for rows in (None, *draws)] for scorer in scorers.values()
@@ -256,46 +258,24 @@ def _score_rows(scorer, answers, rows, y, sample_weight):
 
 
 def _permuted_scores(members, estimator, scorers, columns, y, sample_weight, orders):
-    """Score with the others shuffled in each order; first the mean."""
-    absent = [name for name, member in zip(columns.names, members, strict=True) if not member]
+    """Return the scores with all modalities but the members shuffled: their mean, then that of each order."""
+    shuffled = [name for name, member in zip(columns.names, members, strict=True) if not member]
     scores = []
-    for order in orders if absent else orders[:1]:
-        answers = Answers(estimator, columns.replace({name: shuffle(columns.part(name), order) for name in absent}))
+    for order in orders if shuffled else orders[:1]:
+        answers = Answers(estimator, columns.replace({name: shuffle(columns.table(name), order) for name in shuffled}))
         scores.append([_score_rows(scorer, answers, None, y, sample_weight) for scorer in scorers.values()])
     scores = np.transpose(scores)
     mean = scores.mean(axis=1, keepdims=True)
     return np.hstack([mean, np.broadcast_to(scores, (len(scorers), len(orders)))])
 
 
-def assemble(names, method, score_name, coalitions, weights, values):
-    """Make the result of one score from the values of all coalitions.
+def _summarise(names, method, score_name, coalitions, weights, values):
+    """Return the result of one score.
 
-    Parameters
-    ----------
-    names : list of str
-        Modalities.
-
-    method : {"permutation", "ablation", "shapley"}
-        What was done to them.
-
-    score_name : str
-        Name of the score.
-
-    coalitions : Coalitions
-        What was tried.
-
-    weights : list of ndarray of shape (n_coalitions, n_modalities)
-        Weights of the values in each repeat.
-
-    values : ndarray of shape (n_coalitions, 1 + n_repeats)
-        Scores on all rows, then in each repeat.
-
-    Returns
-    -------
-    result : Bunch
-        As :func:`modality_importance` gives it.
+    ``weights`` are those of each repeat; ``values``, of shape (n_coalitions, 1 + n_repeats), are the scores on all rows
+    and in each repeat.
     """
-    importances = np.column_stack([own.T @ draw for own, draw in zip(weights, values[:, 1:].T, strict=True)])
+    importances = np.column_stack([w.T @ draw for w, draw in zip(weights, values[:, 1:].T, strict=True)])
     pairs = [None, None]
     if coalitions.pair_weights is not None:
         by_draw = np.einsum("cij,cr->ijr", coalitions.pair_weights, values)

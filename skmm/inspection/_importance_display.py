@@ -1,35 +1,38 @@
 """Drawing of the importance of modalities and of their interactions."""
 
+from typing import Any
+
 import numpy as np
+from sklearn.utils import Bunch
 
 from .._plot import BLUE, make_axes
+from .._typing import Items, Table
 from ._importance import modality_importance
-from ._predictions import importance_of_predictions
 from ._scoring import check_one_result
 
-# Of a figure 600 pixels wide; with more, colours alone tell the interactions.
+# Largest number of modalities whose interactions are written as numbers; more do not fit in 600 pixels.
 _MAX_NUMBERED = 6
 
 
 class ModalityImportanceDisplay:
-    """Bars of what each modality adds, or a table of what pairs do together.
+    """Bars of the importance of each modality, or a table of the interactions of pairs.
 
     Parameters
     ----------
     result : Bunch
-        What :func:`modality_importance` gives for one score.
+        Result of :func:`modality_importance` for one score.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes that were drawn into.
+        Axes of the drawing.
 
     figure_ : matplotlib Figure
         Their figure.
 
     See Also
     --------
-    modality_importance : What it draws.
+    modality_importance : Computes what is drawn.
 
     Examples
     --------
@@ -46,11 +49,13 @@ class ModalityImportanceDisplay:
     'Shapley value of accuracy (bars: 2 standard deviations)'
     """
 
-    def __init__(self, result):
+    def __init__(self, result: Bunch):
         self.result = result
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, kind="importance", ax=None, **options):
+    def from_estimator(
+        cls, estimator, X: Table, y: Items, *, kind: str = "importance", ax: Any = None, **options
+    ) -> "ModalityImportanceDisplay":
         """Measure the importance of the modalities of a fitted estimator, and draw it.
 
         Parameters
@@ -59,7 +64,7 @@ class ModalityImportanceDisplay:
             Fitted on all modalities.
 
         X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, best such as ``fit`` has not seen.
+            Data, preferably rows that ``fit`` has not seen.
 
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
@@ -76,78 +81,11 @@ class ModalityImportanceDisplay:
         Returns
         -------
         display : ModalityImportanceDisplay
-            Drawn already.
+            The drawing.
         """
         return cls(modality_importance(estimator, X, y, **options)).plot(ax=ax, kind=kind)
 
-    @classmethod
-    def from_predictions(
-        cls,
-        y_true,
-        predictions,
-        *,
-        metric=None,
-        n_repeats=10,
-        sample_weight=None,
-        random_state=None,
-        kind="importance",
-        ax=None,
-    ):
-        """Draw the Shapley values of modalities from predictions that are there already.
-
-        They may come from one model with modalities taken away, or from one model for each subset.
-
-        Parameters
-        ----------
-        y_true : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
-
-        predictions : dict of tuple of str to array-like of shape (n_samples, ...)
-            Predictions from each subset of the modalities: ``()`` for none, ``("text",)`` or ``"text"`` for one, up to
-            all of them. In any form that ``metric`` takes.
-
-        metric : callable, default=None
-            ``metric(y_true, y_pred)`` gives a score that is higher for better predictions. None means the accuracy for
-            classes and R² for numbers.
-
-        n_repeats : int, default=10
-            Number of bootstrap samples of rows.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights for the metric.
-
-        random_state : int, RandomState instance or None, default=None
-            Seed of the bootstrap samples.
-
-        kind : {"importance", "interactions"}, default="importance"
-            What to draw.
-
-        ax : matplotlib Axes or None, default=None
-            Axes to draw into; None makes a new figure.
-
-        Returns
-        -------
-        display : ModalityImportanceDisplay
-            Drawn already.
-
-        Raises
-        ------
-        ValueError
-            If a subset has no predictions.
-
-        Examples
-        --------
-        >>> from skmm.inspection import ModalityImportanceDisplay
-        >>> y, image = [0, 0, 1, 1], [0, 1, 0, 1]
-        >>> predictions = {(): [0, 0, 0, 0], "text": y, "image": image, ("text", "image"): y}
-        >>> display = ModalityImportanceDisplay.from_predictions(y, predictions)
-        >>> dict(zip(display.result.modalities, display.result.importances_mean.tolist()))
-        {'text': 0.5, 'image': 0.0}
-        """
-        result = importance_of_predictions(y_true, predictions, metric, n_repeats, sample_weight, random_state)
-        return cls(result).plot(ax=ax, kind=kind)
-
-    def plot(self, ax=None, *, kind="importance"):
+    def plot(self, ax: Any = None, *, kind: str = "importance") -> "ModalityImportanceDisplay":
         """Draw.
 
         Parameters
@@ -156,8 +94,8 @@ class ModalityImportanceDisplay:
             Axes to draw into; None makes a new figure, 600 pixels wide.
 
         kind : {"importance", "interactions"}, default="importance"
-            What to draw: bars in order of importance, or the pairs, with synergy above 0 and redundancy below; in
-            numbers as well for up to 6 modalities.
+            What to draw: bars in order of importance, or the pairs, with synergy above 0 and redundancy below 0. For up
+            to 6 modalities, the numbers are written as well.
 
         Returns
         -------
@@ -204,13 +142,13 @@ class ModalityImportanceDisplay:
         image = ax.imshow(pairs, cmap="PuOr_r", vmin=-bound, vmax=bound, aspect="auto")
         places = range(len(result.modalities))
         for (i, j), value in np.ndenumerate(pairs):
-            # Cells of more modalities are narrower than a number.
+            # With more modalities, cells are narrower than a number.
             if np.isfinite(value) and len(pairs) <= _MAX_NUMBERED:
-                # White on the dark ends of the colours.
+                # White on dark colours.
                 color = "white" if abs(value) > 0.6 * bound else "black"
                 text = f"{value:+.3f}\n± {2 * result.interactions_std[i, j]:.3f}"
                 ax.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
-        # Some 50 letters fit beside each other, those of the names to the left of the cells among them.
+        # About 50 letters fit in the width of the figure, including the names to the left of the cells.
         crowded = (len(pairs) + 1) * max(len(str(name)) for name in result.modalities) > 50
         ax.set_xticks(places, result.modalities, rotation=90 if crowded else 0)
         ax.set_yticks(places, result.modalities)

@@ -1,6 +1,8 @@
-"""Drawings of a joint embedding: where modalities of a row lie in it, and how well they agree."""
+"""Drawings of a joint embedding: the points of each modality of a row, and how well modalities agree."""
 
 from copy import copy
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -11,33 +13,34 @@ from sklearn.utils.validation import check_is_fitted
 from .._missing import missing_rows
 from .._plot import BLUE, COLORS, GREY, MARKERS, VERMILION, make_axes
 from .._sklearn import safe_indexing
+from .._typing import Items, Matrix, RandomState, Table
 from ..fusion import ModalityFuser
 from ._columns import find_composite
 
 
 def _find_joint(estimator):
-    """Give the joint embedding in a fitted estimator, and the fuser in front of it or None."""
+    """Return the joint embedding in a fitted estimator, and the fuser that contains it or None."""
     fuser = find_composite(estimator)
     check_is_fitted(estimator if fuser is None else fuser)
-    found = fuser.fusion_ if isinstance(fuser, ModalityFuser) else estimator
-    while isinstance(found, Pipeline):
-        found = found.steps[0][1]
-    if not hasattr(found, "transform_modality"):
+    joint = fuser.fusion_ if isinstance(fuser, ModalityFuser) else estimator
+    while isinstance(joint, Pipeline):
+        joint = joint.steps[0][1]
+    if not hasattr(joint, "transform_modality"):
         raise ValueError(
             f"{type(estimator).__name__} has no joint embedding; fit a CCAFusion or another strategy that has "
             "transform_modality, alone, as the fusion of a ModalityFuser or as the first step of a pipeline."
         )
-    return found, fuser
+    return joint, fuser
 
 
 def _embed(estimator, X):
-    """Map each modality into the joint space; rows without it are NaN there."""
+    """Return the joint embedding and the points of each modality in it, NaN in rows without the modality."""
     joint, fuser = _find_joint(estimator)
     if fuser is not None:
-        # The fuser up to its strategy.
-        before = copy(fuser)
-        before.fusion_ = FunctionTransformer()
-        X = before.transform(X)
+        # A copy of the fuser that returns the features that enter the fusion.
+        encoder = copy(fuser)
+        encoder.fusion_ = FunctionTransformer()
+        X = encoder.transform(X)
     embeddings = {}
     for name, columns in joint.blocks_.items():
         block = safe_indexing(X, columns, axis=1)
@@ -47,16 +50,16 @@ def _embed(estimator, X):
 
 
 def _some_rows(n_samples, max_rows, random_state):
-    """Draw numbers of rows, in order; all of them if they are not too many."""
+    """Return sorted numbers of at most ``max_rows`` rows, drawn at random."""
     if max_rows is None or max_rows >= n_samples:
         return np.arange(n_samples)
     return np.sort(check_random_state(random_state).choice(n_samples, max_rows, replace=False))
 
 
-def _check_components(owner, components, n_components):
+def _check_components(cls, components, n_components):
     if not all(0 <= component < n_components for component in components) or len(components) != 2:
         raise ValueError(
-            f"{owner.__name__}: components must be two numbers below {n_components}, the number of components, got "
+            f"{cls.__name__}: components must be two numbers below {n_components}, the number of components, got "
             f"{components!r}."
         )
 
@@ -80,7 +83,7 @@ class JointEmbeddingDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes that were drawn into.
+        Axes of the drawing.
 
     figure_ : matplotlib Figure
         Their figure.
@@ -102,14 +105,24 @@ class JointEmbeddingDisplay:
     'component 0'
     """
 
-    def __init__(self, embeddings, y=None, *, components=(0, 1)):
+    def __init__(self, embeddings: dict[str, np.ndarray], y: Items = None, *, components: tuple[int, int] = (0, 1)):
         self.embeddings = embeddings
         self.y = y
         self.components = components
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, components=(0, 1), max_rows=150, random_state=None, ax=None):
-        """Map each modality of X into the joint space of a fitted estimator, and draw.
+    def from_estimator(
+        cls,
+        estimator,
+        X: Table,
+        y: Items = None,
+        *,
+        components: tuple[int, int] = (0, 1),
+        max_rows: int | None = 150,
+        random_state: RandomState = None,
+        ax: Any = None,
+    ) -> "JointEmbeddingDisplay":
+        """Draw the modalities of X in the joint space of a fitted estimator.
 
         Parameters
         ----------
@@ -126,10 +139,10 @@ class JointEmbeddingDisplay:
             The two components to draw.
 
         max_rows : int or None, default=150
-            Draw that many rows at most, chosen at random; None means all.
+            Largest number of rows to draw, chosen at random; None means all.
 
         random_state : int, RandomState instance or None, default=None
-            Seed of the choice.
+            Seed of the choice of rows.
 
         ax : matplotlib Axes or None, default=None
             Axes to draw into; None makes a new figure.
@@ -137,7 +150,7 @@ class JointEmbeddingDisplay:
         Returns
         -------
         display : JointEmbeddingDisplay
-            Drawn already.
+            The drawing.
         """
         joint, _ = _find_joint(estimator)
         _check_components(cls, components, joint.n_components_)
@@ -148,13 +161,22 @@ class JointEmbeddingDisplay:
         return cls.from_predictions(embeddings, y, components=components, max_rows=None, ax=ax)
 
     @classmethod
-    def from_predictions(cls, embeddings, y=None, *, components=(0, 1), max_rows=150, random_state=None, ax=None):
-        """Draw modalities that are in a joint space already.
+    def from_predictions(
+        cls,
+        embeddings: dict[str, Matrix],
+        y: Items = None,
+        *,
+        components: tuple[int, int] = (0, 1),
+        max_rows: int | None = 150,
+        random_state: RandomState = None,
+        ax: Any = None,
+    ) -> "JointEmbeddingDisplay":
+        """Draw the points of modalities in a joint space.
 
         Parameters
         ----------
         embeddings : dict of str to array-like of shape (n_samples, n_components)
-            Each modality in the joint space, as ``transform_modality`` gives it; NaN where it is missing.
+            Points of each modality in the joint space, as ``transform_modality`` returns them; NaN where it is missing.
 
         y : array-like of shape (n_samples,) or None, default=None
             Class of each row, for the colours.
@@ -163,10 +185,10 @@ class JointEmbeddingDisplay:
             The two components to draw.
 
         max_rows : int or None, default=150
-            Draw that many rows at most, chosen at random; None means all.
+            Largest number of rows to draw, chosen at random; None means all.
 
         random_state : int, RandomState instance or None, default=None
-            Seed of the choice.
+            Seed of the choice of rows.
 
         ax : matplotlib Axes or None, default=None
             Axes to draw into; None makes a new figure.
@@ -174,7 +196,7 @@ class JointEmbeddingDisplay:
         Returns
         -------
         display : JointEmbeddingDisplay
-            Drawn already.
+            The drawing.
 
         Examples
         --------
@@ -192,7 +214,7 @@ class JointEmbeddingDisplay:
         points = {name: values[rows][:, list(components)] for name, values in embeddings.items()}
         return cls(points, None if y is None else safe_indexing(y, rows), components=components).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> "JointEmbeddingDisplay":
         """Draw.
 
         Parameters
@@ -208,9 +230,9 @@ class JointEmbeddingDisplay:
         ax = make_axes(ax, height=4.5)
         paths = np.stack(list(self.embeddings.values()), axis=1)
         for path in paths:
-            there = path[~np.isnan(path).any(axis=1)]
-            # Of three and more modalities the line comes back to the first.
-            corners = np.vstack([there, there[:1]]) if len(there) > 2 else there
+            points = path[~np.isnan(path).any(axis=1)]
+            # With three or more modalities, the line returns to the first.
+            corners = np.vstack([points, points[:1]]) if len(points) > 2 else points
             ax.plot(*corners.T, color=GREY, linewidth=0.6, alpha=0.6, zorder=1)
         groups = self._groups()
         for position, (name, points) in enumerate(self.embeddings.items()):
@@ -220,7 +242,7 @@ class JointEmbeddingDisplay:
                 ax.scatter(
                     *points[rows].T, s=26, color=shown, marker=marker, linewidth=0.4, edgecolor="white", zorder=2
                 )
-            # Without a class, the marker's colour is the modality's; with classes it is neutral.
+            # In the legend, markers are black if colours stand for classes.
             neutral = COLORS[position % len(COLORS)] if self.y is None else "black"
             ax.scatter([], [], s=26, color=neutral, marker=marker, label=name)
         if self.y is not None:
@@ -233,7 +255,7 @@ class JointEmbeddingDisplay:
         return self
 
     def _groups(self):
-        """Give labels and rows of the classes, the most frequent ones by themselves if there are too many colours."""
+        """Return the label and the rows of each colour: each class, or the most frequent classes and all others."""
         if self.y is None:
             return [("", slice(None))]
         y = np.asarray(self.y)
@@ -254,12 +276,12 @@ class CanonicalCorrelationDisplay:
         Correlations in the rows of ``fit``, averaged over the pairs of modalities.
 
     correlations_in_X : ndarray of shape (n_components,) or None, default=None
-        The same in other rows. Where they are much smaller, ``fit`` found agreement by chance.
+        The same in other rows. If they are much smaller, the agreement in the rows of ``fit`` is partly chance.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes that were drawn into.
+        Axes of the drawing.
 
     figure_ : matplotlib Figure
         Their figure.
@@ -280,13 +302,13 @@ class CanonicalCorrelationDisplay:
     1.0
     """
 
-    def __init__(self, correlations, correlations_in_X=None):
+    def __init__(self, correlations: np.ndarray, correlations_in_X: np.ndarray | None = None):
         self.correlations = correlations
         self.correlations_in_X = correlations_in_X
 
     @classmethod
-    def from_estimator(cls, estimator, X=None, *, ax=None):
-        """Draw the correlations that a fitted estimator found, and those in other rows.
+    def from_estimator(cls, estimator, X: Table = None, *, ax: Any = None) -> "CanonicalCorrelationDisplay":
+        """Draw the correlations in the rows that an estimator was fitted on, and those in other rows.
 
         Parameters
         ----------
@@ -294,7 +316,7 @@ class CanonicalCorrelationDisplay:
             A fitted joint embedding, a :class:`~skmm.ModalityFuser` with one, or a pipeline that begins with either.
 
         X : DataFrame or array-like of shape (n_samples, n_features), default=None
-            Rows that ``fit`` has not seen. None draws the correlations of ``fit`` only.
+            Rows that ``fit`` has not seen. None draws only the correlations in the rows of ``fit``.
 
         ax : matplotlib Axes or None, default=None
             Axes to draw into; None makes a new figure.
@@ -302,20 +324,22 @@ class CanonicalCorrelationDisplay:
         Returns
         -------
         display : CanonicalCorrelationDisplay
-            Drawn already.
+            The drawing.
         """
         joint, _ = _find_joint(estimator)
         return cls(joint.correlations_, None if X is None else _correlations(_embed(estimator, X)[1])).plot(ax=ax)
 
     @classmethod
-    def from_predictions(cls, embeddings, embeddings_in_X=None, *, ax=None):
-        """Draw the correlations of modalities that are in a joint space already.
+    def from_predictions(
+        cls, embeddings: dict[str, Matrix], embeddings_in_X: dict[str, Matrix] | None = None, *, ax: Any = None
+    ) -> "CanonicalCorrelationDisplay":
+        """Draw the correlations between modalities, from their points in a joint space.
 
         Parameters
         ----------
         embeddings : dict of str to array-like of shape (n_samples, n_components)
-            Each modality of the rows of ``fit`` in the joint space, as ``transform_modality`` gives it; NaN where it is
-            missing.
+            Points of each modality of the rows of ``fit`` in the joint space, as ``transform_modality`` returns them;
+            NaN where it is missing.
 
         embeddings_in_X : dict of str to array-like of shape (n_other_samples, n_components), default=None
             The same for rows that ``fit`` has not seen.
@@ -326,7 +350,7 @@ class CanonicalCorrelationDisplay:
         Returns
         -------
         display : CanonicalCorrelationDisplay
-            Drawn already.
+            The drawing.
 
         Examples
         --------
@@ -339,7 +363,7 @@ class CanonicalCorrelationDisplay:
             ax=ax
         )
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> "CanonicalCorrelationDisplay":
         """Draw.
 
         Parameters
@@ -367,17 +391,15 @@ class CanonicalCorrelationDisplay:
 
 
 def _correlations(embeddings):
-    """Give the correlation of each component, averaged over the pairs of modalities, in the rows that have both."""
-    parts = [np.asarray(values, dtype=float) for values in embeddings.values()]
+    """Return the correlation of each component, averaged over pairs of modalities, in the rows that have both."""
+    matrices = [np.asarray(values, dtype=float) for values in embeddings.values()]
     by_pair = []
-    for a in range(len(parts)):
-        for b in range(a):
-            both = ~(np.isnan(parts[a]).any(axis=1) | np.isnan(parts[b]).any(axis=1))
-            if np.count_nonzero(both) > 1:
-                first, second = (part[both] - part[both].mean(axis=0) for part in (parts[a], parts[b]))
-                spread = np.sqrt((first**2).sum(axis=0) * (second**2).sum(axis=0))
-                products = (first * second).sum(axis=0)
-                by_pair.append(np.divide(products, spread, out=np.zeros_like(spread), where=spread > 0))
+    for a, b in combinations(matrices, 2):
+        both = ~(np.isnan(a).any(axis=1) | np.isnan(b).any(axis=1))
+        if np.count_nonzero(both) > 1:
+            a, b = (points[both] - points[both].mean(axis=0) for points in (a, b))
+            scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+            by_pair.append(np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > 0))
     if not by_pair:
         raise ValueError("CanonicalCorrelationDisplay: X needs at least 2 rows that have the same two modalities.")
     return np.mean(by_pair, axis=0)

@@ -1,13 +1,16 @@
-"""What a fitted estimator is still worth as more and more rows lose a modality."""
+"""Scores of a fitted estimator as more and more rows lose a modality."""
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, validate_params
+from .._typing import Items, RandomState, Table
 from ._columns import ModalityColumns, blank, mix
 from ._corruption import STRENGTHS, corrupt
 from ._importance import cannot_predict
@@ -32,31 +35,31 @@ from ._scoring import SCORING, Answers, has_several, mix_answers, resolve_scorer
 )
 def missing_modality_curve(
     estimator,
-    X,
-    y,
+    X: Table,
+    y: Items,
     *,
-    modalities=None,
-    lose=None,
-    shares=None,
-    corruption="remove",
-    strength=None,
+    modalities: dict | None = None,
+    lose: list | None = None,
+    shares: ArrayLike | None = None,
+    corruption: str | Callable | dict = "remove",
+    strength: float | None = None,
     scoring=None,
-    n_repeats=5,
-    sample_weight=None,
-    n_jobs=None,
-    random_state=None,
-):
-    """Score a fitted estimator as a growing share of the rows loses modalities, or has them spoilt.
+    n_repeats: int = 5,
+    sample_weight: ArrayLike | None = None,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+) -> Bunch | dict[str, Bunch]:
+    """Score a fitted estimator as a growing share of the rows loses modalities, or has them corrupted.
 
-    Rows are chosen at random, and those that have lost a modality at one share have lost it at all larger ones.
+    Rows are chosen at random. A row that loses a modality at one share also lacks it at all larger shares.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted. Its answer for a row must not depend on the other rows.
+        Fitted. Its prediction for a row must not depend on the other rows.
 
     X : DataFrame or array-like of shape (n_samples, n_features)
-        Data, best such as ``fit`` has not seen.
+        Data, preferably rows that ``fit`` has not seen.
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Target.
@@ -66,8 +69,8 @@ def missing_modality_curve(
         or of the first step of a pipeline.
 
     lose : list of str or tuple of str, default=None
-        What to draw a curve of: each entry is a modality, or several that are lost in the same rows. None means
-        each modality alone.
+        Curves to compute: each entry is a modality, or several that are lost in the same rows. None means each
+        modality alone.
 
     shares : array-like of float, default=None
         Shares of rows, in [0, 1]. None means 0, 0.1, ..., 1.
@@ -76,20 +79,21 @@ def missing_modality_curve(
         - ``"remove"``: the modality is missing;
         - ``"noise"``: normal noise is added to numbers, with a standard deviation of ``strength`` (default: 1) times
           that of the column; or to arrays, PIL images and sounds (waveforms alone, with their rate or in a dict), in
-          units of the standard deviation within the items of the column. Arrays keep within their range;
+          units of the standard deviation within the items of the column. Arrays stay within their range;
         - ``"blur"``: images and videos are blurred by a Gaussian whose standard deviation is ``strength`` (default:
           0.05) times the shorter side;
         - ``"drop_words"``: each word of a text is dropped with probability ``strength`` (default: 0.5); at least one
-          stays;
-        - callable: takes an item and a random state, and gives an item;
+          remains;
+        - callable: takes an item and a random state, and returns an item;
         - dict: one of these for each modality that is lost.
 
     strength : float, default=None
-        See ``corruption``.
+        Strength of the corruption, in the units that ``corruption`` describes.
 
     scoring : str, callable, list, tuple or dict, default=None
-        Score, or several, as in :func:`modality_importance`. With scikit-learn's own scorers the estimator predicts
-        twice for a curve (or once for each repeat, if the corruption is random), not for each share.
+        One or several scores, as in :func:`modality_importance`. With scikit-learn's own scorers the estimator predicts
+        once with all modalities, and once for each curve (for each of its repeats if the corruption is random), not
+        for each share.
 
     n_repeats : int, default=5
         Number of random choices of the rows.
@@ -106,7 +110,7 @@ def missing_modality_curve(
     Returns
     -------
     result : :class:`~sklearn.utils.Bunch` or dict of str to Bunch
-        For several scores a dict. With the following attributes.
+        A dict if there are several scores. With the following attributes.
 
         curves : list of str
             Names of the curves: modalities, joined by " + ".
@@ -117,20 +121,20 @@ def missing_modality_curve(
         scores_mean, scores_std : ndarray of shape (n_curves, n_shares)
             Mean and standard deviation over the repeats.
         corruption : str
-            What was done to the modalities: the parameter, if it is a string, else "custom".
+            The parameter ``corruption`` if it is a string, otherwise "custom".
         score_name : str
             Name of the score.
 
     Raises
     ------
     ValueError
-        If ``lose`` or ``corruption`` names no modality, if ``shares`` leaves [0, 1], if a corruption does not suit
-        the items, or if the estimator fails where a modality is missing.
+        If ``lose`` or ``corruption`` contains an unknown name, if ``shares`` leaves [0, 1], if a corruption does not
+        suit the items, or if the estimator fails where a modality is missing.
 
     See Also
     --------
     MissingModalityCurveDisplay : Draws the result.
-    modality_importance : What each modality adds.
+    modality_importance : Importance of each modality.
 
     Examples
     --------
@@ -155,17 +159,17 @@ def missing_modality_curve(
         sample_weight = check_sample_weight(sample_weight, np.empty(columns.n_samples))
     groups = _check_lost(lose, columns.names)
     corruptions = _check_corruption(corruption, groups)
-    shares = check_shares(shares)
+    shares = _check_shares(shares)
     scorers = resolve_scorers(estimator, scoring)
     rng = check_random_state(random_state)
     draws = [(rng.permutation(columns.n_samples), rng.randint(2**31 - 1)) for _ in range(n_repeats)]
 
     intact = Answers(estimator, columns.X)
     for scorer in scorers.values():
-        # Before anything is lost, so that an error here is plain, and so that all threads find the answers.
+        # First with all modalities, so that an error is raised as it is, and so that all threads share the answers.
         score(scorer, estimator, intact, lambda: columns.X, y, sample_weight)
     with warnings.catch_warnings():
-        # A voter warns of rows that have no modality; here that is on purpose.
+        # Voters warn of rows without any modality, which are intended here.
         warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
         by_curve = Parallel(n_jobs=n_jobs, prefer="threads")(
             delayed(_curve)(group, corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight)
@@ -188,23 +192,23 @@ def missing_modality_curve(
     return results if has_several(scoring) else results[next(iter(scorers))]
 
 
-def check_shares(shares):
-    """Give shares of rows as an array; None means 0, 0.1, ..., 1."""
+def _check_shares(shares):
+    """Return the shares of rows as an array; None means 0, 0.1, ..., 1."""
     shares = np.linspace(0, 1, 11) if shares is None else np.asarray(shares, dtype=float)
     if shares.ndim != 1 or not len(shares) or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"shares must be a list of numbers in [0, 1], got {shares.tolist()}.")
     return shares
 
 
-def first_rows(order, share):
-    """Give the mask of that share of the rows which comes first in an order."""
+def _first_rows(order, share):
+    """Return the mask of a share of the rows: those that come first in an order."""
     rows = np.zeros(len(order), dtype=bool)
     rows[order[: round(share * len(order))]] = True
     return rows
 
 
 def _check_lost(lose, names):
-    """Give what is lost together, as tuples of names."""
+    """Return the modalities that are lost together, as tuples of names."""
     groups = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in (names if lose is None else lose)]
     unknown = [name for group in groups for name in group if name not in names]
     if unknown or not all(groups) or not groups:
@@ -213,36 +217,36 @@ def _check_lost(lose, names):
 
 
 def _check_corruption(corruption, groups):
-    """Give the corruption of each modality that is lost."""
+    """Return the corruption of each modality that is lost."""
     lost = dict.fromkeys(name for group in groups for name in group)
     if not isinstance(corruption, dict):
         return dict.fromkeys(lost, corruption)
-    known = ["remove", *STRENGTHS]
+    kinds = ["remove", *STRENGTHS]
     for name in lost:
-        if not callable(corruption.get(name)) and corruption.get(name) not in known:
+        if not callable(corruption.get(name)) and corruption.get(name) not in kinds:
             raise ValueError(
-                f"corruption must give each of {list(lost)} a callable or one of {known}, got {corruption!r}."
+                f"corruption must map each of {list(lost)} to a callable or one of {kinds}, got {corruption!r}."
             )
     return corruption
 
 
 def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight):
-    """Score all repeats of one curve, of shape (n_repeats, n_shares, n_scores)."""
+    """Return the scores of all repeats of one curve, of shape (n_repeats, n_shares, n_scores)."""
     removed = [name for name in group if corruptions[name] == "remove"]
     random = len(removed) < len(group)
     scores, lost = [], None
     for order, seed in draws:
         if lost is None or random:
             rng = np.random.RandomState(seed)
-            parts = {name: _spoil(columns.part(name), name, corruptions[name], strength, rng) for name in group}
-            lost = Answers(intact.estimator, columns.replace(parts))
+            tables = {name: _corrupted(columns.table(name), name, corruptions[name], strength, rng) for name in group}
+            lost = Answers(intact.estimator, columns.replace(tables))
         scores.append([])
         for share in shares:
-            rows = first_rows(order, share)
+            rows = _first_rows(order, share)
             try:
                 scores[-1].append(
                     [
-                        _mixed_score(scorer, intact, lost, rows, parts, columns, y, sample_weight)
+                        _mixed_score(scorer, intact, lost, rows, tables, columns, y, sample_weight)
                         for scorer in scorers.values()
                     ]
                 )
@@ -253,26 +257,26 @@ def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns
     return scores
 
 
-def _spoil(part, name, corruption, strength, rng):
-    """Take a modality away in all rows, or corrupt it; an error says which one it was."""
+def _corrupted(table, name, corruption, strength, rng):
+    """Return the columns of a modality, removed or corrupted in all rows; an error names the modality."""
     if corruption == "remove":
-        return blank(part, np.ones(part.shape[0], dtype=bool))
+        return blank(table, np.ones(table.shape[0], dtype=bool))
     try:
-        return corrupt(part, corruption, strength, rng)
+        return corrupt(table, corruption, strength, rng)
     except Exception as error:
         error.add_note(
-            f"This happened in the modality {name!r}; leave it out of lose=[...], or give each modality a corruption "
-            "of its own in a dict."
+            f"This happened in the modality {name!r}; leave it out of lose=[...], or pass a dict with a corruption for "
+            "each modality."
         )
         raise
 
 
-def _mixed_score(scorer, intact, lost, rows, parts, columns, y, sample_weight):
+def _mixed_score(scorer, intact, lost, rows, tables, columns, y, sample_weight):
     return score(
         scorer,
         intact.estimator,
         lambda method: mix_answers(intact(method), lost(method), rows),
-        lambda: columns.replace({name: mix(columns.part(name), part, rows) for name, part in parts.items()}),
+        lambda: columns.replace({name: mix(columns.table(name), table, rows) for name, table in tables.items()}),
         y,
         sample_weight,
     )

@@ -1,4 +1,4 @@
-"""Scores of answers that an estimator gave once, for any rows of them."""
+"""Scores from recorded predictions: an estimator predicts once, and any rows of its predictions can be scored."""
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
@@ -13,7 +13,7 @@ _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function"
 
 
 class Answers:
-    """Answers of a fitted estimator for all rows of X, each computed when first asked for.
+    """Predictions of a fitted estimator for all rows of X, by each method, computed at the first call.
 
     Parameters
     ----------
@@ -27,37 +27,37 @@ class Answers:
     def __init__(self, estimator, X):
         self.estimator = estimator
         self.X = X
-        self._known = {}
+        self._answers = {}
 
     def __call__(self, method):
-        """Give what a method answers."""
-        if method not in self._known:
-            self._known[method] = getattr(self.estimator, method)(self.X)
-        return self._known[method]
+        """Return the output of a method, by its name."""
+        if method not in self._answers:
+            self._answers[method] = getattr(self.estimator, method)(self.X)
+        return self._answers[method]
 
 
 class _Recorded:
-    """Stands for an estimator in a scorer, and gives answers that are there already, whatever X."""
+    """Stands for an estimator in a scorer, and returns recorded answers, whatever X is."""
 
     def __init__(self, estimator, answer):
         self._estimator = estimator
         self._answer = answer
 
     def __getattr__(self, name):
-        found = getattr(self._estimator, name)
+        attribute = getattr(self._estimator, name)
         if name not in _METHODS:
-            return found
+            return attribute
 
         def method(X):
             return self._answer(name)
 
-        # Scorers ask a method for its name.
+        # Scorers read the name of a method.
         method.__name__ = name
         return method
 
 
 def resolve_scorers(estimator, scoring):
-    """Give the scorers by name, in scikit-learn's sense of ``scoring``.
+    """Return the scorers by name, with scikit-learn's meaning of ``scoring``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def resolve_scorers(estimator, scoring):
     Returns
     -------
     scorers : dict of str to callable
-        A single scorer has the name that it was given, or "score".
+        A single scorer has its string as name, or "score".
     """
     if isinstance(scoring, dict):
         return {name: check_scoring(estimator, scorer) for name, scorer in scoring.items()}
@@ -82,17 +82,17 @@ def resolve_scorers(estimator, scoring):
 
 
 def has_several(scoring):
-    """Tell whether ``scoring`` names several scores, and so wants a result for each."""
+    """Tell whether ``scoring`` names several scores, which have one result each."""
     return isinstance(scoring, (list, tuple, dict))
 
 
 def _usual_scoring(estimator):
-    """Give what an estimator's own ``score`` computes from its predictions; None if that is not known."""
+    """Return the name of the scorer that equals an estimator's ``score``; None if there is none."""
     if isinstance(estimator, Pipeline):
         return _usual_scoring(estimator.steps[-1][1])
     if hasattr(estimator, "best_estimator_"):
-        own = estimator.scorer_
-        return own if isinstance(own, BaseScorer) else _usual_scoring(estimator.best_estimator_)
+        scorer = estimator.scorer_
+        return scorer if isinstance(scorer, BaseScorer) else _usual_scoring(estimator.best_estimator_)
     score = getattr(type(estimator), "score", None)
     return {ClassifierMixin.score: "accuracy", RegressorMixin.score: "r2"}.get(score)
 
@@ -103,16 +103,16 @@ def score(scorer, estimator, answer, make_X, y, sample_weight):
     Parameters
     ----------
     scorer : callable
-        A scorer of scikit-learn is handed answers that are there; any other gets the estimator and X.
+        A scorer of scikit-learn receives recorded answers; any other receives the estimator and X.
 
     estimator : estimator
         Fitted.
 
     answer : callable
-        Gives the answers of the rows to a method, by its name.
+        Returns the answers for the rows, by the name of the method.
 
     make_X : callable
-        Gives the rows of X.
+        Returns the rows of X.
 
     y : array-like of shape (n_samples, ...)
         Target of the rows.
@@ -132,35 +132,35 @@ def score(scorer, estimator, answer, make_X, y, sample_weight):
 
 
 def take_answer(answer, rows):
-    """Give some rows of an answer, which for several outputs may be a list of arrays."""
+    """Return some rows of an answer, which for several outputs may be a list of arrays."""
     if isinstance(answer, list):
-        return [part[rows] for part in answer]
+        return [output[rows] for output in answer]
     return safe_indexing(answer, rows)
 
 
 def mix_answers(answer, other, rows):
-    """Give an answer with the rows in a mask taken from another one."""
+    """Return an answer with the rows of a mask from another answer."""
     if isinstance(answer, list):
-        return [mix_answers(part, alternative, rows) for part, alternative in zip(answer, other, strict=True)]
+        return [mix_answers(first, second, rows) for first, second in zip(answer, other, strict=True)]
     answer = np.asarray(answer)
     return np.where(rows.reshape(-1, *[1] * (answer.ndim - 1)), other, answer)
 
 
 def bootstrap_rows(y, rng, *, classes):
-    """Draw as many rows with replacement; if y holds classes, as many of each as there are."""
+    """Return as many rows, drawn with replacement; if y holds classes, each class keeps its number of rows."""
     n_samples = len(y)
-    # Numbers may look like classes, as counts do, so that y alone does not tell.
+    # Numbers such as counts look like classes, so y alone does not tell.
     if not classes or type_of_target(y) not in ("binary", "multiclass"):
         return rng.randint(n_samples, size=n_samples)
     _, codes = np.unique(np.asarray(y), return_inverse=True)
     rows = np.empty(n_samples, dtype=np.intp)
     for code in range(codes.max() + 1):
-        own = np.flatnonzero(codes == code)
-        rows[own] = rng.choice(own, size=len(own))
+        members = np.flatnonzero(codes == code)
+        rows[members] = rng.choice(members, size=len(members))
     return rows
 
 
 def check_one_result(result, owner):
-    """Raise if a drawing of one score is given the results of several."""
+    """Raise if a drawing of one score gets the results of several."""
     if "score_name" not in result:
         raise ValueError(f"{owner} draws the result of one score, got {list(result)}; pass one of these.")

@@ -1,6 +1,9 @@
 from ._columns import column_items as column_items, describe_item as describe_item
 from ._image import check_background as check_background, load_image as load_image, parse_color as parse_color
-from ._sound import load_audio as load_audio
-from ._spectra import CONTRAST_LOWEST as CONTRAST_LOWEST, CONTRAST_OCTAVES as CONTRAST_OCTAVES, Course as Course
+from ._sound import load_audio as load_audio, load_sound_track as load_sound_track
+from ._spectra import (
+    LOWEST_CONTRAST as LOWEST_CONTRAST,
+    SpectralFeatures as SpectralFeatures,
+    contrast_octaves as contrast_octaves,
+)
 from ._video import sample_frames as sample_frames
-from ._video_sound import load_sound as load_sound

@@ -1,4 +1,4 @@
-"""Items: the forms in which a column of them may arrive, what tells two of them apart, and how to name one."""
+"""Columns of items: the forms in which a column may arrive, and how a message names an item."""
 
 import os
 from collections.abc import Sequence
@@ -7,9 +7,12 @@ from contextlib import suppress
 import narwhals.stable.v2 as nw
 import numpy as np
 
+# Longest text of an item in a message.
+_LONGEST_TEXT = 120
+
 
 def column_items(X, owner, rows_are_items=False):
-    """Give the items of a column as a sequence, whatever container holds them.
+    """Return the items of a column as a sequence, whatever container holds them.
 
     Parameters
     ----------
@@ -17,7 +20,7 @@ def column_items(X, owner, rows_are_items=False):
         The column. An array with more than two dimensions holds one item per entry of its first.
 
     owner : str
-        Who asks, for the error messages.
+        Name of the encoder, for the error messages.
 
     rows_are_items : bool, default=False
         Whether each row of a numeric array with two dimensions is an item.
@@ -64,7 +67,7 @@ def column_items(X, owner, rows_are_items=False):
 
 
 def _series_items(series):
-    """Items of a narwhals series, nested numeric entries as arrays, nulls as None."""
+    """Return the items of a narwhals series: nested numbers as arrays, nulls as None."""
     if isinstance(series.dtype, (nw.Array, nw.List)):
         items = np.full(len(series), None, dtype=object)
         present = np.flatnonzero(~series.is_null().to_numpy())
@@ -80,7 +83,7 @@ def _series_items(series):
 
 
 def _number_type(dtype):
-    """Give numpy's type for the numbers in a nested column, None if they are none that numpy knows."""
+    """Return NumPy's type for the numbers in a nested column; None if NumPy has no such type."""
     while isinstance(dtype, (nw.Array, nw.List)):
         dtype = dtype.inner
     try:
@@ -90,25 +93,37 @@ def _number_type(dtype):
 
 
 def _nested_array(values, dtype):
-    """Turn a list of lists into an array; a ragged one becomes an array of objects, for the encoder to judge."""
-    for kind in (dtype, None, object):
+    """Return a list of lists as an array; a ragged one becomes an array of objects, for the encoder to judge."""
+    for candidate in (dtype, None, object):
         # Integers with a null between them fit no integer type.
         with suppress(ValueError, TypeError):
-            return np.asarray(values, dtype=kind)
+            return np.asarray(values, dtype=candidate)
     return values
 
 
 def describe_item(item):
-    """Give a short text that lets a reader find an item: the string or path itself, else its shape."""
+    """Return a short text that lets a reader find an item: the string or path itself, else its type or shape."""
     if isinstance(item, (str, os.PathLike)):
-        text = repr(os.fspath(item))
-        return text if len(text) <= 120 else text[:117] + "..."
+        return shorten(repr(os.fspath(item)))
     if isinstance(item, (bytes, bytearray)):
         return f"{len(item)} bytes"
     if isinstance(item, np.ndarray):
         return f"array of shape {item.shape} and dtype {item.dtype}"
     if isinstance(item, tuple) and len(item) == 2:
-        return f"pair of {describe_item(item[0])} and {describe_item(item[1])}"
+        return shorten(f"pair of {describe_item(item[0])} and {describe_item(item[1])}")
     if np.isscalar(item):
-        return f"{type(item).__name__} {item!r}"
+        return shorten(f"{type(item).__name__} {_number_text(item)}")
     return f"{type(item).__module__}.{type(item).__name__} object"
+
+
+def _number_text(number):
+    # Python refuses to write integers of thousands of digits.
+    try:
+        return repr(number)
+    except ValueError:
+        return "of very many digits"
+
+
+def shorten(text):
+    """Return a text cut to a length that suits a message."""
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."

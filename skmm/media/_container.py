@@ -1,68 +1,81 @@
-"""Containers of video and sound: opening them safely, and decoding their streams as far as they go."""
+"""Containers of video and sound: opening them safely, their streams and the packets of these."""
 
-import io
 import os
-
-from PIL import Image
+import re
+import struct
 
 from .._optional import import_optional_dependency
 from ..exceptions import RejectedItem
-from ._image import open_file
+from ._files import reason_of
 
 # Decoders that draw text as pictures.
 _TEXT_CODECS = {"ansi", "bintext", "idf", "xbin"}
 
 _READ_BYTES = 1 << 18
 
-
-def is_file(item):
-    """Tell whether an item is a file, by its path or its bytes, rather than frames in memory."""
-    return isinstance(item, (str, os.PathLike, bytes, bytearray, memoryview))
-
-
-def open_item(item):
-    """Open such an item for reading, or refuse it."""
-    if isinstance(item, (str, os.PathLike)):
-        return open_file(item, "a video file")
-    if len(item) == 0:
-        raise RejectedItem("no bytes at all, expected those of a video file")
-    return io.BytesIO(item)
+# Tables of an MP4 that state how many samples there are without listing them, in the header and in fragments.
+_SAMPLE_COUNTS = {
+    b"moov": re.compile(rb"stsz.{4}(?!\0{4}).{4}(.{4})", re.DOTALL),
+    b"moof": re.compile(rb"trun.{4}(.{4})", re.DOTALL),
+}
+_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
 
 
-class _Nameless:
-    """A file without its name, which would have a say in what format it is taken for."""
+class NamelessFile:
+    """A file without its name, from whose ending libraries would guess a format."""
 
     def __init__(self, stream):
         self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
 
 
 def open_container(stream):
-    """Open a container for reading, so that nothing but this stream is ever read."""
+    """Return an open container of PyAV, which reads nothing but this stream; the caller closes it.
+
+    Raises
+    ------
+    RejectedItem
+        If FFmpeg does not know the format, or the header is damaged.
+    """
     av = import_optional_dependency("av", "video")
+    _check_sample_counts(stream)
     stream.seek(0)
     try:
         return av.open(
-            _Nameless(stream),
+            NamelessFile(stream),
             # Playlists and session descriptions name other files and hosts.
             container_options={"protocol_whitelist": "none"},
             buffer_size=_READ_BYTES,
             metadata_errors="replace",
         )
-    # The library's errors derive from many builtin ones, MemoryError among them: tables of the size that a damaged
-    # header claims are refused in that way.
+    # PyAV's errors derive from many builtin ones, also from MemoryError: FFmpeg refuses tables of the size that a
+    # damaged header claims in that way.
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise RejectedItem(
-            f"the content is not a video in a format that PyAV can read, or its header is damaged ({reason_of(error)})"
+            f"the content is no sound or video in a format that FFmpeg can read, or its header is damaged "
+            f"({reason_of(error)})"
         ) from error
 
 
-def reason_of(error):
-    """Give what an error of the library says, without its type and the name of the file."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _check_sample_counts(stream):
+    """Raise if an MP4 claims more samples than it has bytes: FFmpeg would allocate an index of them on opening."""
+    size = stream.seek(0, os.SEEK_END)
+    start, length = 0, 8
+    while length >= 8 and start + 8 <= size:
+        stream.seek(start)
+        length, name = struct.unpack(">I4s", stream.read(8))
+        if start == 0 and name not in _FIRST_BOXES:
+            return
+        if length == 1:
+            length = int.from_bytes(stream.read(8))
+        for count in _SAMPLE_COUNTS[name].findall(stream.read(length)) if name in _SAMPLE_COUNTS else ():
+            n_samples = int.from_bytes(count)
+            if n_samples > size:
+                raise RejectedItem(f"the header is damaged: it declares {n_samples} samples in {size} bytes")
+        start += length
 
 
 def video_stream(container):
-    """Give the video stream of a container: no cover of an album, no text drawn as pictures; else None."""
+    """Return the video stream, no cover of an album and no text drawn as pictures; None if there is none."""
     from av.stream import Disposition
 
     for stream in [container.streams.best("video"), *container.streams.video]:
@@ -74,61 +87,5 @@ def video_stream(container):
 
 
 def has_decoder(stream):
-    """Tell whether there is a stream, and its codec is known here."""
+    """Return whether there is a stream, and FFmpeg can decode it."""
     return stream is not None and stream.codec_context is not None
-
-
-def opened_video(container):
-    """Give the video stream, ready to be decoded, or refuse the file."""
-    stream = video_stream(container)
-    if stream is None:
-        raise RejectedItem("the file has no video stream, or none that can be decoded")
-    context = stream.codec_context
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None:
-        if context.width * context.height > limit:
-            raise RejectedItem(
-                f"too large to decode safely: it declares frames of {context.width} x {context.height} pixels, the "
-                f"limit is {limit}; make the video smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-            )
-        # A stream may grow on its way.
-        context.options = {**context.options, "max_pixels": str(limit)}
-    # Videos are decoded side by side, each in a thread of its own.
-    context.thread_count = 1
-    return stream
-
-
-def packets_of(container, stream):
-    """Yield the packets of a stream that are whole, up to where the file is damaged."""
-    import av
-
-    try:
-        for packet in container.demux(stream):
-            if not packet.is_corrupt:
-                yield packet
-    except (av.error.FFmpegError, OSError):
-        return
-
-
-def decoded_frames(container, stream, seen=None):
-    """Yield the frames of a stream that can be decoded, and note the time stamps of keyframes that were read."""
-    import av
-
-    def decode(packet):
-        try:
-            return stream.codec_context.decode(packet)
-        except (av.error.FFmpegError, ValueError):
-            return ()
-
-    for packet in packets_of(container, stream):
-        # The last packet is empty and means the end.
-        if packet.size == 0:
-            continue
-        if seen is not None and packet.is_keyframe:
-            seen.add(packet.pts)
-        for frame in decode(packet):
-            if not frame.is_corrupt:
-                yield frame
-    for frame in decode(None):
-        if not frame.is_corrupt:
-            yield frame

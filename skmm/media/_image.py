@@ -1,19 +1,21 @@
-"""Decoding of media: from whatever a cell holds to one plain array.
+"""Decoding of images: from any form of an item to one array of red, green and blue.
 
-What cannot be decoded raises :class:`RejectedItem`, whose text says what is wrong and what to do but not
-which item it was: the encoder that asked adds that.
+What cannot be decoded raises :class:`RejectedItem`, whose text says what is wrong and what to do. The encoder adds
+which item it was.
 """
 
-import io
-import os
-import stat
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
 
 from ..exceptions import RejectedItem
+from ._columns import shorten
+from ._files import describe_keys, is_file, open_file, reason_of, unwrap_file
 
 _CHANNELS = (1, 3, 4)
+
+_BOMB_ADVICE = "make the image smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
 
 # Bytes 4 to 12 of HEIC files, still images and sequences.
 _HEIF_STARTS = {b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")}
@@ -31,7 +33,7 @@ _UPRIGHT = {
 
 
 def parse_color(color):
-    """Read a colour.
+    """Return the red, green and blue of a colour.
 
     Parameters
     ----------
@@ -52,7 +54,9 @@ def parse_color(color):
         return ImageColor.getrgb(color)[:3]
     rgb = tuple(color)
     if len(rgb) != 3 or not all(isinstance(v, (int, np.integer)) and 0 <= v <= 255 for v in rgb):
-        raise ValueError(f"a color is a name, a code such as '#ffffff' or 3 integers from 0 to 255, got {color!r}")
+        raise ValueError(
+            f"a color is a name, a code such as '#ffffff' or 3 integers from 0 to 255, got {shorten(repr(color))}"
+        )
     return tuple(int(v) for v in rgb)
 
 
@@ -62,7 +66,8 @@ def check_background(background):
         parse_color(background)
     except ValueError as error:
         raise ValueError(
-            f"background must be a color that Pillow knows, or red, green and blue from 0 to 255, got {background!r}."
+            "background must be a color that Pillow knows, or red, green and blue from 0 to 255, got "
+            f"{shorten(repr(background))}."
         ) from error
 
 
@@ -71,13 +76,13 @@ def load_image(item, background="white", enough=None):
 
     Parameters
     ----------
-    item : str, path-like, bytes, PIL image or ndarray
-        A path, the bytes of a file, or an image in memory. Files and PIL images are turned upright by
-        their EXIF orientation; of a file with several frames the first counts, of a PIL image the
-        current one. Arrays are grey (height, width), or have 1, 3 or 4 channels on the last axis or, failing
-        that, on the first. Their range is that of the dtype: bool, uint8, uint16 in full, floats
-        from 0 to 1; other integers must lie in 0 to 255. PIL modes of more than 8 bits read alike: "I" and
-        "I;16" from 0 to 65535, "F" from 0 to 1.
+    item : str, path-like, bytes, dict, PIL image or ndarray
+        A path, the bytes of a file, a dict with "bytes" or "path" as the `datasets` library has it, or an image
+        in memory. Files and PIL images are turned upright by their EXIF orientation; of a file with several
+        frames the first counts, of a PIL image the current one. Arrays are grey (height, width), or have 1, 3 or 4
+        channels on the last axis or, failing that, on the first. Their range is that of the dtype: bool, uint8,
+        uint16 in full, floats from 0 to 1; other integers must lie in 0 to 255. PIL modes of more than 8 bits
+        likewise: "I" and "I;16" from 0 to 65535, "F" from 0 to 1.
 
     background : str or sequence of 3 int, default="white"
         Colour behind transparent pixels, as for :func:`parse_color`.
@@ -105,61 +110,16 @@ def load_image(item, background="white", enough=None):
         return _array_to_rgb(item, background)
     if isinstance(item, Image.Image):
         return _image_to_rgb(item, background, None)
-    if isinstance(item, (bytes, bytearray, memoryview)):
-        if len(item) == 0:
-            raise RejectedItem("no bytes at all, expected those of an image file")
-        return _decode(io.BytesIO(item), background, enough)
-    if isinstance(item, (str, os.PathLike)):
-        with open_file(item, "an image file") as stream:
+    file = unwrap_file(item)
+    if is_file(file):
+        with open_file(file, "an image file") as stream:
             return _decode(stream, background, enough)
+    if isinstance(item, Mapping):
+        raise RejectedItem(f'a dict must have "bytes" or "path" of an image, got the keys {describe_keys(item)}')
     raise RejectedItem(
         f"an image is a path, the bytes of a file, a PIL image or a numpy array, got an object of type "
         f"{type(item).__name__}"
     )
-
-
-def open_file(path, kind):
-    """Open a file for reading, or say why that cannot be.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Path of a plain file.
-
-    kind : str
-        What the file should be, for the messages: "an image file".
-
-    Returns
-    -------
-    stream : binary file
-        The open file; the caller closes it.
-
-    Raises
-    ------
-    RejectedItem
-        If there is no such file, it is empty, or it cannot be read.
-    """
-    if isinstance(path, str) and path.lower().startswith(("http://", "https://")):
-        raise RejectedItem("this is a web address and nothing is fetched; download the file and pass its path")
-    try:
-        status = os.stat(path)
-        # Only plain files: to open a pipe or a device could wait for ever.
-        if not stat.S_ISREG(status.st_mode):
-            found = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise RejectedItem(f"this is {found}, pass the path of {kind}")
-        if status.st_size == 0:
-            raise RejectedItem("the file is empty (0 bytes)")
-        return open(path, "rb")
-    except FileNotFoundError:
-        where = "" if os.path.isabs(path) else f" (looked for in {os.getcwd()})"
-        raise RejectedItem(f"the file does not exist{where}") from None
-    except PermissionError:
-        raise RejectedItem("no permission to read the file") from None
-    except RejectedItem:
-        raise
-    # A ValueError here means a null character in the path.
-    except (OSError, ValueError) as error:
-        raise RejectedItem(f"this cannot be opened as a path ({error})") from error
 
 
 def _decode(stream, background, enough):
@@ -174,18 +134,14 @@ def _decode(stream, background, enough):
             ) from None
         raise RejectedItem("the content is not an image in a format that Pillow can read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise RejectedItem(f"too large to decode safely ({error}); {_bomb_advice()}") from None
+        raise RejectedItem(f"too large to decode safely ({reason_of(error)}); {_BOMB_ADVICE}") from None
     except MemoryError:
         raise
     # Damaged headers make Pillow's plugins raise errors of almost any type.
     except Exception as error:
-        raise RejectedItem(f"the image cannot be decoded, the file looks damaged ({error})") from error
+        raise RejectedItem(f"the image cannot be decoded, the file looks damaged ({reason_of(error)})") from error
     with image:
         return _image_to_rgb(image, background, enough)
-
-
-def _bomb_advice():
-    return "make the image smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
 
 
 def _image_to_rgb(image, background, enough):
@@ -195,10 +151,12 @@ def _image_to_rgb(image, background, enough):
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise RejectedItem(
-            f"too large to decode safely: it declares {width} x {height} pixels, the limit is {limit}; {_bomb_advice()}"
+            f"too large to decode safely: it declares {width} x {height} pixels, the limit is {limit}; {_BOMB_ADVICE}"
         )
     if image.format == "EPS":
         raise RejectedItem("an EPS file is a program rather than pixels; convert it to PNG")
+    if _is_closed(image):
+        raise RejectedItem("the file of this PIL image was closed before its pixels were read; call image.load() first")
     try:
         if enough is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (2 * enough, 2 * enough))
@@ -217,7 +175,7 @@ def _image_to_rgb(image, background, enough):
     # What damaged pixel data raise depends on the format: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise RejectedItem(
-            f"the image cannot be decoded, it is truncated, damaged or of an unknown kind ({error})"
+            f"the image cannot be decoded, it is truncated, damaged or of an unknown kind ({reason_of(error)})"
         ) from error
     if image.mode == "I":
         if values.min() < 0 or values.max() > 65535:
@@ -229,11 +187,16 @@ def _image_to_rgb(image, background, enough):
     return _array_to_rgb(values, background)
 
 
+def _is_closed(image):
+    """Return whether a PIL image has lost its file before it was loaded."""
+    return getattr(image, "tile", None) and getattr(image, "fp", None) is None
+
+
 def _upright(image):
-    """Turn a loaded image as its EXIF orientation asks."""
+    """Return a loaded image, turned as its EXIF orientation says."""
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
-    # A damaged EXIF block says nothing about orientation, and does not spoil the pixels.
+    # A damaged EXIF block has no orientation; the pixels are still good.
     except Exception:
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
@@ -253,10 +216,10 @@ def _array_to_rgb(array, background):
         )
     pixels = _to_uint8(array)
     if pixels.shape[2] == 4:
-        # Weighted mean of the pixel and what lies behind it, rounded.
+        # Mean of the pixel and the background, weighted by alpha and rounded.
         alpha = pixels[:, :, 3:].astype(np.uint16)
-        behind = np.array(parse_color(background), dtype=np.uint16)
-        blend = pixels[:, :, :3] * alpha + behind * (255 - alpha)
+        color = np.array(parse_color(background), dtype=np.uint16)
+        blend = pixels[:, :, :3] * alpha + color * (255 - alpha)
         return ((blend + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
@@ -264,7 +227,7 @@ def _array_to_rgb(array, background):
 
 
 def _to_uint8(values):
-    """Bring pixels of any accepted dtype to 0..255."""
+    """Return pixels of any accepted dtype as uint8."""
     kind, width = values.dtype.kind, values.dtype.itemsize
     if kind == "b":
         return values.astype(np.uint8) * np.uint8(255)

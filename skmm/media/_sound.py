@@ -1,9 +1,9 @@
-"""Decoding of sound: from whatever a cell holds to one waveform at the rate that is asked for.
+"""Decoding of sound: from any form of an item to one waveform, at the rate that is asked for.
 
-As for images, what cannot be decoded raises :class:`RejectedItem` with the reason.
+WAV, FLAC and the like are read by libsndfile, which opens a short file in a twentieth of the time; others by FFmpeg.
+What cannot be decoded raises :class:`RejectedItem` with the reason.
 """
 
-import io
 import os
 import re
 from collections.abc import Mapping
@@ -14,31 +14,45 @@ import numpy as np
 from .._optional import import_optional_dependency
 from ..exceptions import RejectedItem
 from ._columns import describe_item
-from ._image import open_file
-from ._sound_files import is_cut_ogg, open_mp3
+from ._container import NamelessFile, has_decoder, open_container, video_stream
+from ._files import describe_keys, is_file, open_file, reason_of, unwrap_file
+from ._video import frames_in_memory
 
-# Rates from slow sensors to ultrasound; what lies beyond is a damaged header or another number.
+# Rates from slow sensors to ultrasound; others come from a damaged header, or are no rate.
 _LOWEST_RATE, _HIGHEST_RATE = 100, 1_000_000
 
-# More than this many channels is a spectrogram or an image rather than a recording.
+# More channels than this are a spectrogram or an image rather than a recording.
 _MAX_CHANNELS = 64
 
-# Samples that one recording may come to: over 6 hours at 48 kHz, 18 at 16 kHz, 4 GB. Silence is compressed so well,
-# and resampling from a low rate adds so much, that kilobytes could otherwise fill the memory.
+# Samples of one recording: over 6 hours at 48 kHz, 18 at 16 kHz, 4 GB. Silence is compressed so well, and resampling
+# from a low rate adds so much, that kilobytes could otherwise fill the memory.
 _MAX_SAMPLES = 2**30
-# Where the rate is raised more than this many times, as from slow sensors, what comes of it is limited to more
-# than an hour at 16 kHz.
+# Limit where the rate is raised more than _MAX_RATIO times, as from slow sensors: more than an hour at 16 kHz.
 _MAX_RATIO, _MAX_SAMPLES_BEYOND = 16, 2**26
 
-# Frames read at a time: what a header claims is never allocated before it is there.
+# Frames read at a time: no more is allocated than the file holds, whatever its header claims.
 _FRAMES_PER_READ = 2**20
 
 # Lines in which libsndfile notes that a header promises more bytes than the file has.
 _SHORT_OF = re.compile(r"^ *(?:riff|riff size|data|data size|form|ssnd) *: (\d+) \(should be (\d+)\)", re.I | re.M)
 # Recorders that write to a pipe put about the largest 31-bit or 32-bit number where they do not know the size.
 _UNKNOWN_SIZE = 0x7F000000
-# Files that lack a byte of padding at their end are common, and sound all right.
+# libsndfile's number of frames where a FLAC does not say it.
+_UNKNOWN_FRAMES = 2**62
+# Beginnings of MP3 and OGG: of joined ones libsndfile reads the first only.
+_FFMPEG_STARTS = (b"ID3", b"\xff", b"OggS")
+# Files that lack a byte of padding at their end are common, and complete otherwise.
 _HARMLESS_BYTES = 8
+
+# Seconds by which the length that a file states may exceed its sound: some formats count in milliseconds or in frames.
+_LENGTH_TOLERANCE = 0.005
+_LENGTH_TOLERANCES = {"asf": 0.2, "flv": 0.05, "matroska,webm": 0.05}
+# Samples of padding at the end that FFmpeg may leave, at most the longest frame of Vorbis.
+_LONGEST_PADDING = 8192
+
+# An OGG is a sequence of pages: name and version, other fields, then up to 255 lengths of up to 255 bytes each.
+_OGG_PAGE, _OGG_PAGE_HEADER = b"OggS\0", 27
+_LONGEST_OGG_PAGE = _OGG_PAGE_HEADER + 255 + 255 * 255
 
 
 def load_audio(item, rate=None, array_rate=None):
@@ -47,7 +61,8 @@ def load_audio(item, rate=None, array_rate=None):
     Parameters
     ----------
     item : str, path-like, bytes, tuple, dict or array-like
-        - a path, or the bytes of a file, in a format that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF, ...);
+        - a path, or the bytes of a file, in a format that libsndfile or FFmpeg reads (WAV, FLAC, MP3, OGG, M4A, ...);
+          of a video its sound track;
         - a pair ``(sampling_rate, waveform)``, the order of :func:`scipy.io.wavfile.read`;
         - a dict with "sampling_rate" and "array", or with "bytes" or "path", as the `datasets` library has it;
         - a bare waveform, whose rate is ``array_rate``.
@@ -73,21 +88,75 @@ def load_audio(item, rate=None, array_rate=None):
     Raises
     ------
     RejectedItem
+        If the item is no sound, cannot be decoded, or is truncated or damaged where the file shows it. It does not
+        where an MP3 has no header with its length, or an OGG ends after a whole page; and of a file with pictures
+        the sound counts as far as it can be decoded, as its frames do.
         If the recording has more than 2**30 samples (6 hours at 48 kHz), in a file or after it was resampled, or
         more than 2**26 after its rate was raised more than 16 times (70 minutes at 16 kHz, from less than 1 kHz).
-        If the item is no sound, or cannot be decoded, or was cut off. This cannot be known, and what is there
-        counts, of an MP3 without a header that gives its length (Xing, Info, VBRI), and of an OGG that ends with a
-        whole page, though the page be not marked as the last: some recorders do not mark it.
     """
-    waveform, own_rate = _read(item, rate, array_rate)
-    if len(waveform) == 0:
+    file = unwrap_file(item)
+    if isinstance(item, Mapping) and item.get("array") is not None:
+        if "sampling_rate" not in item:
+            raise RejectedItem('a dict with "array" must have "sampling_rate" as well')
+        waveform, own_rate = _to_mono(item["array"]), _check_rate(item["sampling_rate"])
+    elif is_file(file):
+        with open_file(file, "a sound file") as stream:
+            sound = _read_file(stream, rate, mono=True)
+        if sound is None:
+            raise RejectedItem("the file has no sound track")
+        waveform, own_rate = sound
+    else:
+        waveform, own_rate = _read_array(item, array_rate)
+    return _finish(waveform, own_rate, rate), own_rate
+
+
+def load_sound_track(item, rate=None, mono=True):
+    """Decode the sound track of a video.
+
+    Parameters
+    ----------
+    item : object
+        A video in any form that :func:`sample_frames` takes, or a file with nothing but sound.
+
+    rate : float or None, default=None
+        Rate in Hz to resample to; None keeps that of the file.
+
+    mono : bool, default=True
+        Whether to return the mean of the channels.
+
+    Returns
+    -------
+    sound : tuple of (float, ndarray) or None
+        Rate in Hz, and samples of float32 of shape (n_times,), or (n_times, n_channels) if there are several. None if
+        there is no sound track, or the item is frames in memory.
+
+    Raises
+    ------
+    RejectedItem
+        If the item is no video, or its sound cannot be decoded, as for :func:`load_audio`.
+    """
+    file = unwrap_file(item)
+    if not is_file(file):
+        frames_in_memory(item)
+        return None
+    with open_file(file, "a video file") as stream:
+        sound = _read_file(stream, rate, mono)
+    if sound is None:
+        return None
+    samples, own_rate = sound
+    return (own_rate if rate is None else rate), _finish(samples, own_rate, rate)
+
+
+def _finish(samples, own_rate, rate):
+    """Return samples that are all finite, resampled where another rate is asked for."""
+    if len(samples) == 0:
         raise RejectedItem("the recording is empty, it has no samples")
-    if not np.isfinite(waveform).all():
+    if not np.isfinite(samples).all():
         raise RejectedItem("the waveform has values that are NaN, infinite or too large for 32 bits")
-    if rate is not None and rate != own_rate:
-        _check_length(len(waveform), own_rate, rate)
-        waveform = resample(waveform, own_rate, rate)
-    return waveform, own_rate
+    if rate is None or rate == own_rate:
+        return samples
+    _check_length(len(samples), own_rate, rate)
+    return resample(samples, own_rate, rate)
 
 
 def resample(waveform, from_rate, to_rate):
@@ -95,7 +164,7 @@ def resample(waveform, from_rate, to_rate):
 
     Parameters
     ----------
-    waveform : ndarray of shape (n_times,), dtype float32
+    waveform : ndarray of shape (n_times,) or (n_times, n_channels), dtype float32
         At least one value.
 
     from_rate : float
@@ -106,48 +175,314 @@ def resample(waveform, from_rate, to_rate):
 
     Returns
     -------
-    resampled : ndarray of shape (ceil(n_times * to_rate / from_rate),), dtype float32
+    resampled : ndarray of shape (ceil(n_times * to_rate / from_rate), ...), dtype float32
         The same sound.
     """
     soxr = import_optional_dependency("soxr", "audio")
     resampled = soxr.resample(waveform, from_rate, to_rate, quality="HQ")
-    # Rounded in its own way, down to nothing for a single value.
+    # soxr rounds the length in another way, down to nothing for a single value.
     n_times = int(np.ceil(len(waveform) * to_rate / from_rate))
     resampled = resampled[:n_times]
-    return np.pad(resampled, (0, n_times - len(resampled)), mode="edge" if len(resampled) else "constant")
+    padding = [(0, n_times - len(resampled))] + [(0, 0)] * (waveform.ndim - 1)
+    return np.pad(resampled, padding, mode="edge" if len(resampled) else "constant")
 
 
 def _check_length(n_times, own_rate, rate):
-    """Refuse what would fill the memory once it is at the rate that is asked for."""
+    """Raise if a recording would fill the memory once it is at the rate that is asked for."""
     ratio = rate / own_rate
     limit = _MAX_SAMPLES if ratio <= _MAX_RATIO else _MAX_SAMPLES_BEYOND
     if n_times * ratio > limit:
         raise RejectedItem(
-            f"the recording is too long: at {rate:g} Hz it would have more than {limit} samples; pass it in parts"
+            f"the recording is too long: at {rate:g} Hz it would have more than {limit} samples; cut it into parts"
             + ("" if ratio <= _MAX_RATIO else f", or correct its sampling rate of {own_rate:g} Hz")
         )
 
 
-def _read(item, rate, array_rate):
-    """Give the waveform in float32 and its own rate; files must not be too long for the rate that is asked for."""
-    if isinstance(item, (bytes, bytearray, memoryview)):
-        if len(item) == 0:
-            raise RejectedItem("no bytes at all, expected those of a sound file")
-        return _decode(io.BytesIO(item), rate)
-    if isinstance(item, (str, os.PathLike)):
-        with open_file(item, "a sound file") as stream:
-            return _decode(stream, rate)
-    if isinstance(item, Mapping):
-        return _read_mapping(item, rate)
+def _check_rate(rate):
+    if isinstance(rate, (bool, np.bool_)) or not isinstance(rate, (Real, np.number)):
+        raise RejectedItem(f"the sampling rate must be a number, in Hz, got {describe_item(rate)}")
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise RejectedItem(
+            f"a sampling rate lies between {_LOWEST_RATE} and {_HIGHEST_RATE} Hz, got {describe_item(rate)}"
+        )
+    return int(rate) if isinstance(rate, Integral) or float(rate).is_integer() else float(rate)
+
+
+class _Samples:
+    """The samples of one recording, collected block by block.
+
+    Parameters
+    ----------
+    own_rate : float
+        Rate of the recording.
+
+    rate : float or None
+        Rate to which it will be resampled.
+
+    mono : bool
+        Whether to keep the mean of the channels only.
+    """
+
+    def __init__(self, own_rate, rate, mono):
+        self.own_rate = _check_rate(own_rate)
+        self.n_times = 0
+        self._rate, self._mono = rate, mono
+        self._blocks = []
+
+    def add(self, block):
+        """Add a block of shape (n_times, n_channels), unless the recording becomes too long."""
+        self.n_times += len(block)
+        # The samples are in memory together, those of all channels if they are kept.
+        n_values = self.n_times * (1 if self._mono else block.shape[1])
+        _check_length(n_values, self.own_rate, self.own_rate)
+        _check_length(n_values, self.own_rate, self._rate or self.own_rate)
+        if block.shape[1] > 1 and self._mono:
+            block = block.mean(axis=1, keepdims=True)
+        if self._blocks and self._blocks[0].shape[1] != block.shape[1]:
+            raise RejectedItem(
+                f"the number of channels changes from {self._blocks[0].shape[1]} to {block.shape[1]} within the file; "
+                "convert it to one number"
+            )
+        self._blocks.append(block)
+
+    def remove_end(self, n_times):
+        """Remove the last samples."""
+        self.n_times -= n_times
+        while n_times > 0:
+            block = self._blocks.pop()
+            if len(block) > n_times:
+                self._blocks.append(block[:-n_times])
+            n_times -= len(block)
+
+    def join(self):
+        """Return all samples, of shape (n_times,) or (n_times, n_channels), and their rate."""
+        if self.n_times == 0:
+            raise RejectedItem("the file holds no sound, it is empty or truncated")
+        samples = np.concatenate(self._blocks)
+        return (samples[:, 0] if samples.shape[1] == 1 else samples), self.own_rate
+
+
+def _read_file(stream, rate, mono):
+    """Return the samples of a file and their rate; None if it is a video without sound."""
+    samples = _read_by_libsndfile(stream, rate, mono)
+    return _read_by_ffmpeg(stream, rate, mono) if samples is None else samples.join()
+
+
+def _read_by_libsndfile(stream, rate, mono):
+    """Return the samples of a WAV, a FLAC or the like; None if the file is to be read by FFmpeg."""
+    soundfile = import_optional_dependency("soundfile", "audio")
+    start = stream.read(4)
+    stream.seek(0)
+    if start.startswith(_FFMPEG_STARTS):
+        return None
+    samples = None
+    try:
+        with soundfile.SoundFile(NamelessFile(stream)) as file:
+            # libsndfile loses its place in a FLAC of unknown length, and cuts MPEG in a WAV short.
+            if file.subtype.startswith("MPEG") or (file.format == "FLAC" and file.frames >= _UNKNOWN_FRAMES):
+                return None
+            samples = _Samples(file.samplerate, rate, mono)
+            n_declared, notes = file.frames, file.extra_info
+            while len(block := file.read(_FRAMES_PER_READ, dtype="float32", always_2d=True)):
+                samples.add(block)
+    except soundfile.LibsndfileError as error:
+        if samples is None:
+            return None
+        raise RejectedItem(
+            f"the sound cannot be decoded, the file looks truncated or damaged ({reason_of(error.error_string)})"
+        ) from error
+    except (MemoryError, RejectedItem):
+        raise
+    # Damage may trip the reading of the stream.
+    except Exception as error:
+        raise RejectedItem(f"the sound cannot be decoded ({reason_of(error)})") from error
+    _check_complete(samples.n_times, n_declared, notes)
+    return samples
+
+
+def _check_complete(n_times, n_declared, notes):
+    """Raise if a file ends before its header says; libsndfile reads most of these without an error."""
+    sizes = [(int(declared), int(actual)) for declared, actual in _SHORT_OF.findall(notes)]
+    if any(actual + _HARMLESS_BYTES < declared < _UNKNOWN_SIZE for declared, actual in sizes):
+        declared, actual = max(sizes)
+        raise RejectedItem(f"the file is truncated: its header declares {declared} bytes, it has {actual}")
+    if n_times < n_declared < _UNKNOWN_FRAMES:
+        raise RejectedItem(f"the file is truncated: its header declares {n_declared} frames, {n_times} could be read")
+
+
+def _read_by_ffmpeg(stream, rate, mono):
+    """Return the samples of a file that FFmpeg decodes, and their rate; None if it is a video without sound."""
+    with open_container(stream) as container:
+        stream_of_sound = container.streams.best("audio")
+        has_pictures = video_stream(container) is not None
+        if stream_of_sound is None:
+            if has_pictures:
+                return None
+            raise RejectedItem("the file has neither a video stream nor a sound track")
+        if not has_decoder(stream_of_sound):
+            raise RejectedItem("the codec of the sound track is not known")
+        track = _Track(container, stream_of_sound)
+        samples = track.decode(rate, mono)
+        # Of a video counts what can be decoded, as for its frames.
+        if not has_pictures:
+            track.check_complete(samples.n_times)
+            if container.format.name == "ogg" and _ends_inside_page(stream):
+                raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
+        samples.remove_end(track.count_padding(samples.n_times))
+        return samples.join()
+
+
+class _Track:
+    """Decoding of one stream of sound by FFmpeg.
+
+    Parameters
+    ----------
+    container : av.container.InputContainer
+        Open container.
+
+    stream : av.audio.stream.AudioStream
+        Its stream of sound.
+
+    Attributes
+    ----------
+    damage : str or None
+        What the first error of reading and decoding said.
+    """
+
+    def __init__(self, container, stream):
+        self._container, self._stream = container, stream
+        self.damage = None
+        # Position of the first packet in the file.
+        self._start = None
+        # Seconds at which the first frame begins and the last one ends, by their time stamps.
+        self._begin, self._end = None, 0.0
+
+    def decode(self, rate, mono):
+        """Return all samples that can be decoded, as :class:`_Samples`."""
+        own_rate = self._stream.codec_context.sample_rate
+        if not own_rate:
+            raise RejectedItem("the sound track does not state its sampling rate")
+        if self._stream.codec_context.name == "flac":
+            # FFmpeg ignores wrong checksums otherwise.
+            self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        samples = _Samples(own_rate, rate, mono)
+        for frame in self._frames():
+            if frame.sample_rate != own_rate:
+                raise RejectedItem(
+                    f"the sampling rate changes from {own_rate} to {frame.sample_rate} Hz within the file; convert it "
+                    "to one rate"
+                )
+            values = frame.to_ndarray()
+            n_channels = len(frame.layout.channels)
+            # Planar formats hold one row per channel, packed ones a single row.
+            values = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
+            samples.add(_to_float(values))
+            if frame.pts is not None and frame.time_base:
+                begin = float(frame.pts * frame.time_base)
+                self._begin = begin if self._begin is None else self._begin
+                self._end = begin + frame.samples / own_rate
+        return samples
+
+    def _frames(self):
+        """Yield the frames that can be decoded, and note the first damage."""
+        for packet in self._packets():
+            yield from self._decode_packet(packet)
+        yield from self._decode_packet(None)
+
+    def _packets(self):
+        import av
+
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.is_corrupt:
+                    self.damage = self.damage or "a part of it is incomplete"
+                # The last packet is empty and means the end.
+                elif packet.size:
+                    self._start = packet.pos if self._start is None else self._start
+                    yield packet
+        except (av.error.FFmpegError, OSError) as error:
+            self.damage = self.damage or reason_of(error)
+
+    def _decode_packet(self, packet):
+        import av
+
+        context = self._stream.codec_context
+        try:
+            frames = context.decode(packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            # Joined files, and tags between them, make single frames of MPEG that cannot be decoded.
+            if not context.name.startswith(("mp1", "mp2", "mp3")):
+                self.damage = self.damage or reason_of(error)
+            return []
+        if any(frame.is_corrupt for frame in frames):
+            self.damage = self.damage or "a frame of it is damaged"
+        return [frame for frame in frames if not frame.is_corrupt]
+
+    def check_complete(self, n_times):
+        """Raise if anything of the sound could not be decoded, as far as the file shows it."""
+        if self.damage is not None:
+            raise RejectedItem(f"the file is truncated or damaged ({self.damage})")
+        seconds = n_times / self._stream.codec_context.sample_rate
+        expected = self._expected_seconds()
+        if seconds < expected:
+            raise RejectedItem(
+                f"the file is truncated or damaged: {expected:.2f} s of sound are expected, {seconds:.2f} s could be "
+                "decoded"
+            )
+
+    def _expected_seconds(self):
+        """Return the least length of an undamaged sound, by what the file states; 0 if it states nothing."""
+        name = self._container.format.name
+        tolerance = _LENGTH_TOLERANCES.get(name, _LENGTH_TOLERANCE)
+        # The stamps of these count all samples, also those that could not be decoded.
+        by_stamps = self._end - (self._begin or 0) - tolerance if name in ("flac", "ogg") else 0
+        # The header of an OGG states no length; what FFmpeg reports includes samples that are to be skipped.
+        return max(by_stamps, 0 if name == "ogg" else self._stated_seconds() - tolerance)
+
+    def count_padding(self, n_times):
+        """Return how many samples at the end are behind the length that the track states."""
+        if self._stream.duration is None:
+            return 0
+        stated = round(self._stated_seconds() * self._stream.codec_context.sample_rate)
+        return n_times - stated if 0 < stated < n_times <= stated + _LONGEST_PADDING else 0
+
+    def _stated_seconds(self):
+        """Return the length that the file states; 0 if FFmpeg estimates it by the bit rate, or nothing states it."""
+        stream, container = self._stream, self._container
+        if stream.duration is not None and stream.time_base:
+            seconds = float(stream.duration * stream.time_base)
+        else:
+            seconds = (container.duration or 0) / 1e6
+        estimate = 8 * (container.size - (self._start or 0)) / (stream.codec_context.bit_rate or np.inf)
+        return 0 if abs(seconds - estimate) <= 1e-3 * seconds else seconds
+
+
+def _ends_inside_page(stream):
+    """Return whether an OGG ends in the middle of a page, which FFmpeg leaves out without an error."""
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LONGEST_OGG_PAGE))
+    page = stream.read()
+    page = page[page.rfind(_OGG_PAGE) :]
+    n_lengths = page[_OGG_PAGE_HEADER - 1] if len(page) >= _OGG_PAGE_HEADER else 255
+    end = _OGG_PAGE_HEADER + n_lengths + sum(page[_OGG_PAGE_HEADER : _OGG_PAGE_HEADER + n_lengths])
+    # The next page may have been cut within its name.
+    return len(page) < end or (len(page) > end and _OGG_PAGE.startswith(page[end:]))
+
+
+def _read_array(item, array_rate):
+    """Return the mono waveform of an item in memory, and its rate."""
     if isinstance(item, (tuple, list)) and len(item) == 2:
-        first, second = map(_dimensions, item)
+        first, second = map(_n_dimensions, item)
         if second > first:
             return _to_mono(item[1]), _check_rate(item[0])
         if first > second:
             raise RejectedItem("this looks like (waveform, sampling_rate); pass (sampling_rate, waveform)")
     if isinstance(item, tuple):
         raise RejectedItem(f"a tuple must be a pair (sampling_rate, waveform), got {describe_item(item)}")
-    if _dimensions(item) > 0:
+    if isinstance(item, Mapping):
+        raise RejectedItem(
+            f'a dict must have "sampling_rate" and "array", or "bytes", or "path", got the keys {describe_keys(item)}'
+        )
+    if _n_dimensions(item) > 0:
         if array_rate is None:
             raise RejectedItem(
                 "the sampling rate of a bare waveform is unknown; pass (sampling_rate, waveform), or set the "
@@ -160,93 +495,23 @@ def _read(item, rate, array_rate):
     )
 
 
-def _dimensions(value):
-    """Dimensions of an array, list or tensor; 0 for what is none."""
+def _n_dimensions(value):
+    """Return the number of dimensions of an array, list, series or tensor; 0 for other objects."""
     if isinstance(value, (list, tuple)):
         return 1
-    return getattr(value, "ndim", 0) if hasattr(value, "__array__") else 0
-
-
-def _read_mapping(item, rate):
-    if item.get("array") is not None:
-        if "sampling_rate" not in item:
-            raise RejectedItem('a dict with "array" must have "sampling_rate" as well')
-        return _to_mono(item["array"]), _check_rate(item["sampling_rate"])
-    for name in ("bytes", "path"):
-        content = item.get(name)
-        if isinstance(content, (bytes, str, os.PathLike)) and content not in (b"", ""):
-            return _read(content, rate, None)
-    raise RejectedItem(
-        f'a dict must have "sampling_rate" and "array", or "bytes", or "path", got the keys {sorted(map(str, item))}'
-    )
-
-
-def _check_rate(rate):
-    if isinstance(rate, (bool, np.bool_)) or not isinstance(rate, (Real, np.number)):
-        raise RejectedItem(f"the sampling rate must be a number, in Hz, got {rate!r}")
-    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        raise RejectedItem(
-            f"a sampling rate of {rate} Hz is implausible; it must lie between {_LOWEST_RATE} and {_HIGHEST_RATE}"
-        )
-    return int(rate) if isinstance(rate, Integral) or float(rate).is_integer() else float(rate)
-
-
-def _decode(stream, rate):
-    """Read a sound file block by block, until it is at its end or too long."""
-    soundfile = import_optional_dependency("soundfile", "audio")
-    blocks, n_frames = [], 0
-    try:
-        stream, has_length = open_mp3(stream)
-        with soundfile.SoundFile(stream) as file:
-            own_rate, format, notes = _check_rate(file.samplerate), file.format, file.extra_info
-            declared = file.frames if has_length else 0
-            while True:
-                block = file.read(_FRAMES_PER_READ, dtype="float32", always_2d=True)
-                if len(block) == 0:
-                    break
-                n_frames += len(block)
-                _check_length(n_frames, own_rate, own_rate)
-                _check_length(n_frames, own_rate, rate or own_rate)
-                blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
-    except soundfile.LibsndfileError as error:
-        # Code 1 is an unknown format, 18 an unknown kind of a known one.
-        if error.code == 1 and not blocks:
-            raise RejectedItem(
-                "the content is not sound in a format that libsndfile reads; convert it to WAV, FLAC, OGG or MP3"
-            ) from None
-        raise RejectedItem(
-            f"the sound cannot be decoded, the file looks truncated or damaged ({error.error_string})"
-        ) from error
-    except (MemoryError, RejectedItem):
-        raise
-    # Files without a header, and damage that trips the reading of the stream.
-    except Exception as error:
-        raise RejectedItem(f"the sound cannot be decoded ({error})") from error
-    _check_complete(n_frames, declared, notes)
-    if format == "OGG" and is_cut_ogg(stream):
-        raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
-    return np.concatenate(blocks), own_rate
-
-
-def _check_complete(n_frames, declared, notes):
-    """Refuse a file that ends before its header says; libsndfile reads most of these without a word."""
-    missing = [(int(said), int(there)) for said, there in _SHORT_OF.findall(notes)]
-    if any(there + _HARMLESS_BYTES < said < _UNKNOWN_SIZE for said, there in missing):
-        said, there = max(missing)
-        raise RejectedItem(f"the file is truncated: its header declares {said} bytes, {there} are there")
-    # Where it cannot know the number it says the largest there is.
-    if n_frames < declared < 2**62:
-        raise RejectedItem(f"the file is truncated: its header declares {declared} frames, {n_frames} could be read")
-    if n_frames == 0:
-        raise RejectedItem("the file holds no sound, it is empty or truncated")
+    return np.ndim(value) if hasattr(value, "__array__") else 0
 
 
 def _to_mono(waveform):
-    """Bring a waveform of any accepted type and shape to float32 and one dimension."""
+    """Return a waveform of any accepted type and shape in float32 and one dimension."""
+    # A tensor of torch, which may need a gradient or be on a GPU.
+    if hasattr(waveform, "detach"):
+        waveform = waveform.detach().cpu()
     try:
         waveform = np.asarray(waveform)
-    except (ValueError, TypeError) as error:
-        raise RejectedItem(f"this is no waveform ({error})") from None
+    # Tensors raise errors of their own.
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise RejectedItem(f"this is no waveform ({reason_of(error)})") from None
     if waveform.ndim not in (1, 2):
         raise RejectedItem(
             f"an array of shape {waveform.shape} is no waveform; expected (n_times,), or (n_times, n_channels) or "
@@ -266,7 +531,7 @@ def _to_mono(waveform):
 
 
 def _to_float(values):
-    """Bring samples of any accepted dtype to floats, full scale from -1 to 1."""
+    """Return samples of any accepted dtype as float32, full scale from -1 to 1."""
     kind, width = values.dtype.kind, values.dtype.itemsize
     if kind == "f":
         # What overflows becomes infinite, and is refused with all that is not finite.

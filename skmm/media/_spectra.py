@@ -1,110 +1,138 @@
-"""Features of one recording over time, from its short-time spectrum."""
+"""Features of a recording over time, computed by librosa from its short-time spectrum."""
 
 import warnings
+from functools import cached_property
 
 import numpy as np
 
-# Frames on which a derivative rests, librosa's default.
+# Frames from which a derivative is computed, librosa's default.
 _DELTA_WIDTH = 9
 
+# Lowest edge in Hz of the octaves of spectral contrast, and the most octaves: librosa's defaults.
+LOWEST_CONTRAST = 200.0
+_MOST_OCTAVES = 6
 
-# Lowest edge in Hz of the bands of spectral contrast, librosa's default; each is an octave wide.
-CONTRAST_LOWEST = 200.0
-
-
-CONTRAST_OCTAVES = 6
-
-
-# Frames whose Fourier transforms are held at a time.
+# Frames whose complex Fourier transforms are in memory at a time.
 _FRAMES_AT_ONCE = 4096
 
 
-class Course:
-    """The features of one recording over time; what several of them need is computed once.
+def contrast_octaves(rate):
+    """Return the number of octaves of spectral contrast that end below half a sampling rate."""
+    return sum(LOWEST_CONTRAST * 2**octave < rate / 2 for octave in range(1, _MOST_OCTAVES + 1))
+
+
+class SpectralFeatures:
+    """Features of one recording over time. Each is an attribute of shape (n_values, n_frames), computed once.
 
     Parameters
     ----------
-    settings : AudioDescriptor
-        Parameters of the features.
-
     waveform : ndarray of shape (n_times,), dtype float32
-        At the rate of the settings.
+        The recording; shorter ones than a frame are filled up with zeros.
+
+    rate : float
+        Its sampling rate in Hz.
+
+    n_fft : int
+        Length of a frame in samples.
+
+    hop_length : int
+        Samples from one frame to the next.
+
+    n_mels : int
+        Number of mel bands.
+
+    n_mfcc : int, default=20
+        Number of cepstral coefficients.
     """
 
-    def __init__(self, settings, waveform):
+    def __init__(self, waveform, rate, *, n_fft, hop_length, n_mels, n_mfcc=20):
         import librosa
 
         self._librosa = librosa
-        self._settings = settings
-        self._rate = settings.target_rate
-        self._waveform = np.pad(waveform, (0, max(0, settings.n_fft - len(waveform))))
-        self._grid = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
-        self._magnitude = self._short_time_magnitude()
-        self._known = {}
+        self._waveform = np.pad(waveform, (0, max(0, n_fft - len(waveform))))
+        self._rate = rate
+        self._n_fft, self._hop_length = n_fft, hop_length
+        self._n_mels, self._n_mfcc = n_mels, n_mfcc
 
-    def _short_time_magnitude(self):
-        """Magnitudes of the short-time Fourier transform, whose complex values are never there all at once."""
-        n_fft, hop_length = self._grid["n_fft"], self._grid["hop_length"]
+    @cached_property
+    def magnitude(self):
+        """Magnitudes of the short-time Fourier transform."""
+        n_fft, hop_length = self._n_fft, self._hop_length
         padded = np.pad(self._waveform, n_fft // 2)
         n_frames = 1 + (len(padded) - n_fft) // hop_length
         magnitude = np.empty((1 + n_fft // 2, n_frames), np.float32, order="F")
         for start in range(0, n_frames, _FRAMES_AT_ONCE):
             end = min(start + _FRAMES_AT_ONCE, n_frames)
-            part = padded[start * hop_length : (end - 1) * hop_length + n_fft]
-            magnitude[:, start:end] = np.abs(self._librosa.stft(part, **self._grid, center=False))
+            window = padded[start * hop_length : (end - 1) * hop_length + n_fft]
+            spectrum = self._librosa.stft(window, n_fft=n_fft, hop_length=hop_length, center=False)
+            magnitude[:, start:end] = np.abs(spectrum)
         return magnitude
 
-    def of(self, feature):
-        """Give the frames of a feature, of shape (n_values, n_frames)."""
-        if feature not in self._known:
-            self._known[feature] = getattr(self, f"_{feature}")()
-        return self._known[feature]
-
-    def _logmel(self):
-        librosa, settings = self._librosa, self._settings
+    @cached_property
+    def logmel(self):
+        """Power in each mel band, in decibels."""
         with warnings.catch_warnings():
             # Where frames are short and bands are many, the lowest bands hold no frequency: a constant column.
             warnings.filterwarnings("ignore", message="Empty filters detected")
-            mel = librosa.feature.melspectrogram(S=self._magnitude**2, sr=self._rate, n_mels=settings.n_mels)
-        return librosa.power_to_db(mel)
+            mel = self._librosa.feature.melspectrogram(S=self.magnitude**2, sr=self._rate, n_mels=self._n_mels)
+        return self._librosa.power_to_db(mel)
 
-    def _mfcc(self):
-        return self._librosa.feature.mfcc(S=self.of("logmel"), n_mfcc=self._settings.n_mfcc)
+    @cached_property
+    def mfcc(self):
+        """Mel-frequency cepstral coefficients."""
+        return self._librosa.feature.mfcc(S=self.logmel, n_mfcc=self._n_mfcc)
 
-    def _mfcc_delta(self):
-        return self._librosa.feature.delta(self.of("mfcc"), width=_DELTA_WIDTH, mode="nearest")
+    @cached_property
+    def mfcc_delta(self):
+        """First derivative of the coefficients."""
+        return self._librosa.feature.delta(self.mfcc, width=_DELTA_WIDTH, mode="nearest")
 
-    def _mfcc_delta2(self):
-        return self._librosa.feature.delta(self.of("mfcc"), width=_DELTA_WIDTH, order=2, mode="nearest")
+    @cached_property
+    def mfcc_delta2(self):
+        """Second derivative of the coefficients."""
+        return self._librosa.feature.delta(self.mfcc, width=_DELTA_WIDTH, order=2, mode="nearest")
 
-    def _chroma(self):
+    @cached_property
+    def chroma(self):
+        """Power in each pitch class."""
         # Tuned to 440 Hz: an estimate would need a recording long enough, and pitches in it.
-        return self._librosa.feature.chroma_stft(S=self._magnitude**2, sr=self._rate, tuning=0.0)
+        return self._librosa.feature.chroma_stft(S=self.magnitude**2, sr=self._rate, tuning=0.0)
 
-    def _centroid(self):
-        return self._librosa.feature.spectral_centroid(S=self._magnitude, sr=self._rate)
+    @cached_property
+    def centroid(self):
+        """Centre of the spectrum in Hz."""
+        return self._librosa.feature.spectral_centroid(S=self.magnitude, sr=self._rate)
 
-    def _bandwidth(self):
-        return self._librosa.feature.spectral_bandwidth(S=self._magnitude, sr=self._rate)
+    @cached_property
+    def bandwidth(self):
+        """Spread of the spectrum in Hz."""
+        return self._librosa.feature.spectral_bandwidth(S=self.magnitude, sr=self._rate)
 
-    def _rolloff(self):
-        return self._librosa.feature.spectral_rolloff(S=self._magnitude, sr=self._rate)
+    @cached_property
+    def rolloff(self):
+        """85 % quantile of the spectrum in Hz."""
+        return self._librosa.feature.spectral_rolloff(S=self.magnitude, sr=self._rate)
 
-    def _contrast(self):
-        n_bands = self._settings._n_octaves()
+    @cached_property
+    def contrast(self):
+        """Decibels between peaks and valleys of each octave."""
         return self._librosa.feature.spectral_contrast(
-            S=self._magnitude, sr=self._rate, fmin=CONTRAST_LOWEST, n_bands=n_bands
+            S=self.magnitude, sr=self._rate, fmin=LOWEST_CONTRAST, n_bands=contrast_octaves(self._rate)
         )
 
-    def _flatness(self):
-        return self._librosa.feature.spectral_flatness(S=self._magnitude)
+    @cached_property
+    def flatness(self):
+        """Flatness of the spectrum, 1 for white noise."""
+        return self._librosa.feature.spectral_flatness(S=self.magnitude)
 
-    def _zcr(self):
+    @cached_property
+    def zcr(self):
+        """Share of samples at which the waveform changes its sign."""
         return self._librosa.feature.zero_crossing_rate(
-            self._waveform, frame_length=self._settings.n_fft, hop_length=self._settings.hop_length
+            self._waveform, frame_length=self._n_fft, hop_length=self._hop_length
         )
 
-    def _rms(self):
-        return self._librosa.feature.rms(
-            y=self._waveform, frame_length=self._settings.n_fft, hop_length=self._settings.hop_length
-        )
+    @cached_property
+    def rms(self):
+        """Root of the mean square."""
+        return self._librosa.feature.rms(y=self._waveform, frame_length=self._n_fft, hop_length=self._hop_length)

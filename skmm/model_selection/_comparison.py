@@ -1,51 +1,301 @@
-"""What a comparison of strategies found: scores, times, tests, and how to show them."""
+"""Strategies of fusion on the same folds: how to compare them, what comes out, and how to draw it."""
 
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.parallel import Parallel, delayed
 
-from ._html import page
-from ._statistics import corrected_t_test, gain_over_best, holm
+from .._plot import VERMILION, make_axes
+from .._sklearn import HasMethods, Interval, StrOptions, safe_indexing, validate_params
+from .._typing import Items, Modalities, PathType, RandomState, Table
+from .._validation import check_can_be_sent
+from ._html import comparison_page
+from ._runs import Folds, Row, Run, collect_rows, fit_strategy, score_fold, with_searches
+from ._statistics import corrected_t_test, gain_over_best, holm, score_bounds
+from ._strategies import EXTRA, LEVEL_STYLES, LEVELS, make_strategies
 
 # Verdicts of a row.
 BETTER, WORSE, EQUAL, BEST_SINGLE, FAILED = "better", "worse", "no difference shown", "best single", "failed"
+# Letters per line of a strategy's name; longer lines leave too little of a figure 600 pixels wide.
+_NAME_WIDTH = 20
 
 
-@dataclass
-class Run:
-    """One strategy in one fold: its scores by metric, times in seconds, and what a search within it chose."""
+@validate_params(
+    {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "modalities": [list, tuple],
+        "levels": ["array-like", tuple],
+        "exclude": ["array-like", tuple],
+        "extra": [dict, None],
+        "cv": ["cv_object"],
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "scoring": [str, callable, list, tuple, set, dict, None],
+        "refit": ["boolean", str],
+        "groups": ["array-like", None],
+        "param_grids": [StrOptions({"auto"}), dict, None],
+        "inner_cv": ["cv_object"],
+        "confidence": [Interval(Real, 0, 1, closed="neither")],
+        "on_error": [StrOptions({"row", "raise"})],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["boolean"],
+    },
+    prefer_skip_nested_validation=False,
+)
+def compare_fusions(
+    estimator,
+    X: Table,
+    y: Items,
+    *,
+    modalities: Modalities,
+    levels: Sequence[str] = LEVELS,
+    exclude: Sequence[str] = (),
+    extra: dict | None = None,
+    cv=5,
+    n_repeats: int = 1,
+    scoring=None,
+    refit: bool | str = True,
+    groups: Items = None,
+    param_grids: dict | str | None = None,
+    inner_cv=3,
+    confidence: float = 0.95,
+    on_error: str = "row",
+    n_jobs: int | None = None,
+    random_state: RandomState = 0,
+    verbose: bool = False,
+) -> "FusionComparison":
+    """Compare strategies of fusion with each other, and with the best single modality.
 
-    scores: dict = field(default_factory=dict)
-    fit_time: float = np.nan
-    predict_time: float = np.nan
-    params: dict | None = None
-    error: str = ""
+    Every strategy of :func:`fusion_grid` is fitted and scored on the same folds. Each one that joins
+    modalities is tested against the best single modality, so that the answer can be that fusion is not worth
+    it.
+
+    Parameters
+    ----------
+    estimator : classifier or regressor
+        Predicts from the features of a modality, or from fused features. If classes are unbalanced, set its
+        ``class_weight="balanced"``, or pass a pipeline that begins with a sampler of imbalanced-learn.
+
+    X : DataFrame or array-like of shape (n_samples, n_features)
+        Data, with one or several columns per modality.
+
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Target.
+
+    modalities : list of (str, transformer, columns)
+        At least two modalities, as in :class:`~skmm.ModalityFuser`.
+
+    levels : sequence of {"single", "feature", "joint", "decision", "model"}, default=all
+        Levels of fusion to compare. Without ``"single"`` there are no gains and no tests.
+
+    exclude : sequence of str, default=()
+        Strategies to leave out, by their names in :func:`fusion_grid`.
+
+    extra : dict of str to estimator, default=None
+        Strategies to add by name: estimators that take X as it is. A pair (estimator, grid) comes with its
+        own parameters to search over, used if ``param_grids="auto"``.
+
+    cv : int, splitter or iterable, default=5
+        Folds. A number means that many folds of shuffled rows, stratified for classifiers, of whole groups if there
+        are ``groups``.
+
+    n_repeats : int, default=1
+        How often to draw the folds, if ``cv`` is a number. More repeats make the tests more powerful, up to a limit
+        that the correction for overlap sets.
+
+    scoring : str, callable, list, tuple, set, dict or None, default=None
+        One or several scorers, as in :func:`~sklearn.model_selection.cross_validate`. None is the estimator's own.
+
+    refit : bool or str, default=True
+        Whether to fit the best strategy on all data. A string names the scorer that says which is best;
+        True is the first one.
+
+    groups : array-like of shape (n_samples,), default=None
+        Group of each row. No group is split between training and test rows, nor between the inner folds of
+        estimators that learn from such folds: see the notes.
+
+    param_grids : dict, "auto" or None, default=None
+        Parameters to search over within each training set, by name of the strategy; ``"auto"`` takes those of
+        :func:`fusion_grid`. The scores are then those of nested cross-validation.
+
+    inner_cv : int or splitter, default=3
+        Folds of that search, as ``cv``.
+
+    confidence : float, default=0.95
+        Confidence of all intervals. The level of the tests is 1 less the confidence.
+
+    on_error : {"row", "raise"}, default="row"
+        Whether a strategy that fails becomes a row with the error, or raises it. If the best strategy cannot be fitted
+        on all data, ``"row"`` means a warning and no ``best_estimator_``.
+
+    n_jobs : int or None, default=None
+        Number of fits at the same time, by joblib. None means 1.
+
+    random_state : int, RandomState instance or None, default=0
+        Seed of the folds if ``cv`` is a number, and of the strategies that draw random numbers.
+
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    comparison : FusionComparison
+        Scores, times and tests, as a table, a drawing or a page, and the best strategy fitted on all data.
+
+    Raises
+    ------
+    ValueError
+        If parameters contradict each other, a name is unknown, or there are fewer than two folds.
+
+    KeyboardInterrupt
+        If interrupted before any strategy is finished. A later interrupt, also while the best strategy is fitted on all
+        data, becomes a warning, and the finished rows are returned.
+
+    See Also
+    --------
+    fusion_grid : The same strategies as a grid for a search.
+    FusionComparison : The result.
+
+    Notes
+    -----
+    **Tests.** Differences over folds are tested by the corrected resampled t-test (:func:`corrected_t_test`), and the
+    p-values of all strategies that join modalities are adjusted by Holm's method (:func:`holm`). Nobody knows which
+    modality is the best one, only which one scored highest on these folds, and a test against that one alone would be
+    neither fair nor valid. A strategy is called better only if it is better than every single modality, each
+    by its own test, which needs no further correction (the intersection-union principle); worse, if it is worse than
+    any, with Bonferroni's correction over the modalities. The gain is the difference to the highest mean of a single
+    modality. That mean is itself partly high by luck, so the gain tends to be too small.
+
+    **Intervals** of scores with known bounds are cut there, for example those of accuracy at 0 and 1 and those of
+    R² at 1. What is cut off is impossible, so the confidence stays what it is. Bounds are known for scikit-learn's
+    scorers by name, and for the accuracy and R² of estimators' own ``score``.
+
+    **What it does not correct.** The best row of many is also partly best by luck: its score is too optimistic for
+    ``best_estimator_``. If you need that number, score on data that was not used here.
+
+    **Groups** decide the folds, those of the searches, and those within every estimator whose ``fit`` takes ``groups``:
+    stackers, voters that learn their weights, networks that stop early. Pipelines and searches pass them on by
+    metadata routing, to scikit-learn's splitters by group as well.
+
+    **Missing modalities** are treated as each strategy treats them.
+
+    **Encoding.** Encoders that run a network compute no embedding twice, whatever the strategy, fold or process. Other
+    transformers are fitted in each fold; one that learns nothing from the rows, such as
+    :class:`~skmm.ImageDescriptor`, is better applied once beforehand, with ``"passthrough"`` in its place.
+
+    References
+    ----------
+    .. [1] Nadeau, Bengio (2003). "Inference for the generalization error". Machine Learning 52.
+    .. [2] Holm (1979). "A simple sequentially rejective multiple test procedure". Scandinavian Journal of
+       Statistics 6(2).
+    .. [3] Berger (1982). "Multiparameter hypothesis testing and acceptance sampling". Technometrics 24(4).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skmm.model_selection import compare_fusions
+    >>> X, y = load_iris(return_X_y=True)
+    >>> modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
+    >>> options = {"levels": ("single", "feature"), "exclude": ["product", "kernel"]}
+    >>> comparison = compare_fusions(LogisticRegression(), X, y, modalities=modalities, **options)
+    >>> comparison.to_frame()[["level", "mean", "gain", "verdict"]].round(2)
+                   level  mean  gain              verdict
+    strategy
+    petal alone   single  0.97   NaN          best single
+    concat       feature  0.96 -0.01  no difference shown
+    pca          feature  0.96 -0.01  no difference shown
+    lda          feature  0.95 -0.02  no difference shown
+    sepal alone   single  0.81   NaN
+    """
+    check_consistent_length(X, y, groups)
+    check_can_be_sent(X, n_jobs)
+    strategies = make_strategies(modalities, estimator, levels, exclude, extra, random_state)
+    folds = Folds(y, is_classifier(estimator), groups, check_random_state(random_state))
+    splits = folds.splits(X, cv, n_repeats)
+    # A set has no first scorer.
+    scoring = sorted(scoring) if isinstance(scoring, set) else scoring
+    scorer = check_scoring(estimator, scoring=scoring)
+    name = scoring if isinstance(scoring, str) else "score"
+    best_metric = _best_metric(scoring, refit)
+    if param_grids is not None:
+        strategies = with_searches(strategies, param_grids, folds.splitter(inner_cv), scoring, best_metric)
+
+    # In batches of one: a batch with a slow fit would hold back finished runs when an interrupt comes.
+    runs = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(
+        delayed(score_fold)(strategy, X, y, groups, train, test, scorer, name, on_error)
+        for strategy in strategies
+        for train, test in splits
+    )
+    rows, interrupted = collect_rows(runs, strategies, len(splits), verbose)
+    comparison = FusionComparison(
+        rows,
+        test_share=sum(len(test) / len(train) for train, test in splits) / len(splits),
+        confidence=confidence,
+        best_metric=best_metric,
+        bounds=_known_bounds(estimator, scoring),
+    )
+    if interrupted:
+        warnings.warn(
+            f"compare_fusions was interrupted after {len(rows)} of {len(strategies)} strategies; only these are "
+            "compared, and no strategy is fitted on all data.",
+            UserWarning,
+            stacklevel=3,
+        )
+    elif refit is not False and comparison.best_strategy_ is not None:
+        best = next(strategy for strategy in strategies if strategy.label == comparison.best_strategy_)
+        try:
+            comparison.best_estimator_ = fit_strategy(best, X, y, groups)
+        except (Exception, KeyboardInterrupt) as error:
+            # An interrupt must not lose the rows, whatever on_error says.
+            if on_error == "raise" and isinstance(error, Exception):
+                error.add_note(f"This happened in the strategy {best.label!r}, as it was fitted on all data.")
+                raise
+            warnings.warn(
+                f"compare_fusions has all rows, but could not fit the best strategy {best.label!r} on all data "
+                f"({error!r}), so there is no best_estimator_.",
+                UserWarning,
+                stacklevel=3,
+            )
+    return comparison
 
 
-@dataclass
-class Row:
-    """All runs of one strategy."""
+def _best_metric(scoring, refit):
+    """Return the name of the scorer that decides which strategy is best; None if there is only one scorer."""
+    if not isinstance(scoring, (list, tuple, dict)):
+        if isinstance(refit, str) and not callable(scoring):
+            raise ValueError(f"refit={refit!r} names one of several scorers, but scoring={scoring!r} is a single one.")
+        return refit if isinstance(refit, str) else None
+    names = list(scoring)
+    if isinstance(refit, str) and refit not in names:
+        raise ValueError(f"refit={refit!r} is not among the scorers {names}.")
+    return refit if isinstance(refit, str) else names[0]
 
-    label: str
-    level: str
-    runs: list
 
-    @property
-    def error(self):
-        """Say what went wrong, if anything did."""
-        errors = [run.error for run in self.runs if run.error]
-        return f"{len(errors)} of {len(self.runs)} folds: {errors[0]}" if errors else ""
-
-    def scores(self, metric):
-        """Give the scores of all folds."""
-        return np.array([run.scores[metric] for run in self.runs], dtype=float)
+def _known_bounds(estimator, scoring):
+    """Return the bounds of each metric whose scorer is known by name."""
+    if scoring is None:
+        scorers = {"score": "accuracy" if is_classifier(estimator) else "r2"}
+    elif isinstance(scoring, dict):
+        scorers = scoring
+    else:
+        names = [scoring] if isinstance(scoring, str) or callable(scoring) else scoring
+        scorers = dict(zip(names, names, strict=True))
+    return {metric: score_bounds(scorer) for metric, scorer in scorers.items() if isinstance(scorer, str)}
 
 
 class FusionComparison:
     """Scores of strategies of fusion on the same folds, with intervals and tests.
 
-    It is what :func:`compare_fusions` returns.
+    :func:`compare_fusions` returns it.
 
     Parameters
     ----------
@@ -56,10 +306,13 @@ class FusionComparison:
         Size of a test set divided by that of its training set.
 
     confidence : float, default=0.95
-        Confidence of all intervals; one less it is the level of the tests.
+        Confidence of all intervals. The level of the tests is 1 less the confidence.
 
     best_metric : str or None, default=None
-        Name of the scorer that says which strategy is best. None means the first.
+        Name of the scorer that decides which strategy is best. None means the first.
+
+    bounds : dict of str to (float, float), default=None
+        Lowest and highest possible value of scores, by name of the scorer; intervals are cut there.
 
     Attributes
     ----------
@@ -71,12 +324,12 @@ class FusionComparison:
 
     best_estimator_ : estimator
         This strategy, fitted on all data. Only if ``refit`` is not False, nothing was interrupted and the fit did not
-        fail. Of a strategy that was tuned it is the fitted :class:`~sklearn.model_selection.GridSearchCV`.
+        fail. If the strategy was tuned, it is the fitted :class:`~sklearn.model_selection.GridSearchCV`.
 
     See Also
     --------
-    compare_fusions : Makes it.
-    FusionComparisonDisplay : What ``plot`` gives.
+    compare_fusions : Makes the comparison.
+    FusionComparisonDisplay : Its drawing.
 
     Examples
     --------
@@ -85,30 +338,40 @@ class FusionComparison:
     >>> from skmm.model_selection import compare_fusions
     >>> X, y = load_iris(return_X_y=True)
     >>> modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
-    >>> comparison = compare_fusions(X, y, modalities, LogisticRegression(), levels=("single", "feature"))
+    >>> comparison = compare_fusions(
+    ...     LogisticRegression(), X, y, modalities=modalities, levels=("single", "feature")
+    ... )
     >>> comparison
     FusionComparison of 7 strategies over 5 folds: petal alone is highest, with a mean score of 0.967
     >>> comparison.fold_scores().shape
     (5, 7)
     """
 
-    def __init__(self, rows, test_share, confidence=0.95, best_metric=None):
+    def __init__(
+        self,
+        rows: list,
+        test_share: float,
+        confidence: float = 0.95,
+        best_metric: str | None = None,
+        bounds: dict | None = None,
+    ):
         self.rows = rows
         self.test_share = test_share
         self.confidence = confidence
         self.best_metric = best_metric
+        self.bounds = bounds
 
     @property
     def _finished(self):
         return [row for row in self.rows if not row.error]
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[str]:
         """Names of the scorers."""
         return list(self._finished[0].runs[0].scores) if self._finished else []
 
     @property
-    def best_strategy_(self):
+    def best_strategy_(self) -> str | None:
         """Name of the strategy of the highest mean."""
         if not self._finished:
             return None
@@ -125,13 +388,13 @@ class FusionComparison:
             raise ValueError(f"metric={metric!r} is not among those scored: {self.metrics}.")
         return metric
 
-    def fold_scores(self, metric=None):
-        """Give the scores of all folds.
+    def fold_scores(self, metric: str | None = None) -> Table:
+        """Return the scores of all folds.
 
         Parameters
         ----------
         metric : str or None, default=None
-            Name of a scorer; None means the one that says which strategy is best.
+            Name of a scorer; None means the one that decides which strategy is best.
 
         Returns
         -------
@@ -143,8 +406,8 @@ class FusionComparison:
         metric = self._check_metric(metric)
         return pd.DataFrame({row.label: row.scores(metric) for row in self._finished})
 
-    def chosen_params(self):
-        """Give the parameters that the search within each fold chose, for the strategies that were tuned.
+    def chosen_params(self) -> dict[str, list[dict]]:
+        """Return the parameters that the search within each fold chose, for the strategies that were tuned.
 
         Returns
         -------
@@ -153,29 +416,30 @@ class FusionComparison:
         """
         return {row.label: [run.params for run in row.runs] for row in self._finished if row.runs[0].params is not None}
 
-    def to_frame(self, metric=None):
-        """Give one row per strategy, the best first.
+    def to_frame(self, metric: str | None = None) -> Table:
+        """Return one row per strategy, the best first.
 
         Parameters
         ----------
         metric : str or None, default=None
-            Name of a scorer; None means the one that says which strategy is best.
+            Name of a scorer; None means the one that decides which strategy is best.
 
         Returns
         -------
         frame : pandas.DataFrame
             With the strategies as index, and the columns
 
-            - ``level``: what is joined, ``"single"`` for nothing;
-            - ``mean``, ``sd``: of the scores over folds;
-            - ``low``, ``high``: confidence interval of the mean, corrected for the overlap of training sets;
+            - ``level``: level of fusion, ``"single"`` for one modality;
+            - ``mean``, ``sd``: mean and standard deviation of the scores over folds;
+            - ``low``, ``high``: confidence interval of the mean, corrected for the overlap of training sets and cut at
+              the bounds of the score;
             - ``gain``, ``gain_low``, ``gain_high``: difference to the highest mean of a single modality, and its
               interval;
-            - ``p``, ``p_holm``: two-sided p-value of the gain, as it is and by Holm's correction;
+            - ``p``, ``p_holm``: two-sided p-value of the gain, plain and adjusted by Holm's method;
             - ``verdict``: ``"better"``, ``"worse"`` or ``"no difference shown"`` by ``p_holm``; ``"best single"``
               for the highest single modality, ``"failed"`` for a strategy without scores;
             - ``fit_time``, ``predict_time``: mean seconds to fit, and to predict and score;
-            - ``error``: what went wrong in how many folds, or an empty string.
+            - ``error``: in how many folds the strategy failed and the first error, or an empty string.
         """
         import pandas as pd
 
@@ -192,7 +456,7 @@ class FusionComparison:
         return frame.sort_values("mean", ascending=False, kind="stable", na_position="last")
 
     def _record(self, row, metric):
-        """Give what can be said of a strategy without the other tests."""
+        """Return the row of a strategy in the table, without the comparison with other tests."""
         blank = dict.fromkeys(
             ("mean", "sd", "low", "high", "gain", "gain_low", "gain_high", "p", "p_holm"), float("nan")
         )
@@ -201,23 +465,33 @@ class FusionComparison:
         if row.error:
             return {**record, "verdict": FAILED, **times, "error": row.error}
         metric = self._check_metric(metric)
+        lowest, highest = self._bounds(metric)
         scores = row.scores(metric)
-        # What is true of differences is true of scores: those of overlapping training sets vary less than they should.
+        # Scores need the same correction as differences: with overlapping training sets they vary too little.
         interval = corrected_t_test(scores, self.test_share, confidence=self.confidence)
-        record.update(mean=interval.mean, sd=scores.std(ddof=1), low=interval.low, high=interval.high)
+        record.update(mean=interval.mean, sd=scores.std(ddof=1))
+        record.update(low=max(interval.low, lowest), high=min(interval.high, highest))
         references = [other.scores(metric) for other in self._finished if other.level == "single"]
         if references and row.level != "single":
             gain, low, high, p = gain_over_best(scores, references, self.test_share, self.confidence)
-            record.update(gain=gain, gain_low=low, gain_high=high, p=p)
+            largest = highest - lowest
+            record.update(gain=gain, gain_low=max(low, -largest), gain_high=min(high, largest), p=p)
         return {**record, **times, "error": ""}
 
-    def plot(self, metric=None, *, ax=None):
+    def _bounds(self, metric):
+        """Return the lowest and highest possible score; infinite if not known, or if scores exceed them."""
+        low, high = (self.bounds or {}).get(metric, (-np.inf, np.inf))
+        scores = np.concatenate([row.scores(metric) for row in self._finished])
+        # An estimator may have a score of its own kind.
+        return (low, high) if low <= scores.min() and scores.max() <= high else (-np.inf, np.inf)
+
+    def plot(self, metric: str | None = None, *, ax: Any = None) -> "FusionComparisonDisplay":
         """Draw the means of all strategies with their intervals.
 
         Parameters
         ----------
         metric : str or None, default=None
-            Name of a scorer; None means the one that says which strategy is best.
+            Name of a scorer; None means the one that decides which strategy is best.
 
         ax : matplotlib Axes or None, default=None
             Axes to draw into; None makes a new figure.
@@ -225,38 +499,307 @@ class FusionComparison:
         Returns
         -------
         display : FusionComparisonDisplay
-            Holds the table, the axes and the figure.
+            Drawing, with the table, the axes and the figure.
         """
-        # It makes comparisons itself.
-        from ._display import FusionComparisonDisplay
-
         return FusionComparisonDisplay.from_comparison(self, metric, ax=ax)
 
-    def to_html(self, path=None, *, title="Comparison of fusions"):
-        """Write a page with tables and drawings of all scorers, which opens without a network.
+    def to_html(self, path: PathType | None = None, *, title: str = "Comparison of fusions") -> str | None:
+        """Write or return a page with tables and drawings of all scorers, which opens without a network.
 
         Parameters
         ----------
         path : str, Path or None, default=None
-            Where to write it.
+            File to write the page to. None returns the page.
 
         title : str, default="Comparison of fusions"
             Heading of the page.
 
         Returns
         -------
-        html : str
-            The page.
+        html : str or None
+            The page; None if it was written to ``path``.
         """
-        html = page(self, title)
-        if path is not None:
-            Path(path).write_text(html, encoding="utf-8")
-        return html
+        html = comparison_page(self, title)
+        if path is None:
+            return html
+        Path(path).write_text(html, encoding="utf-8")
+        return None
 
     def __repr__(self):
-        counted = f"FusionComparison of {len(self.rows)} strategies over {len(self.rows[0].runs)} folds"
+        size = f"FusionComparison of {len(self.rows)} strategies over {len(self.rows[0].runs)} folds"
         if self.best_strategy_ is None:
-            return f"{counted}: all failed"
+            return f"{size}: all failed"
         metric = self._check_metric(None)
         mean = self.fold_scores()[self.best_strategy_].mean()
-        return f"{counted}: {self.best_strategy_} is highest, with a mean {metric} of {mean:.3g}"
+        return f"{size}: {self.best_strategy_} is highest, with a mean {metric} of {mean:.3g}"
+
+
+class FusionComparisonDisplay:
+    """Means of all strategies with their intervals, beside the best single modality.
+
+    Short strokes are the folds. The gains stand at the right, with a star if the verdict is better or worse.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Table of a comparison, as :meth:`FusionComparison.to_frame` returns it.
+
+    fold_scores : pandas.DataFrame of shape (n_folds, n_strategies)
+        Scores of all folds, by strategy.
+
+    score_name : str, default="score"
+        Name of the score, for the axis.
+
+    confidence : float, default=0.95
+        Confidence of the intervals, for the axis.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes of the drawing.
+
+    figure_ : matplotlib Figure
+        Their figure.
+
+    See Also
+    --------
+    compare_fusions : Computes what is drawn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skmm.model_selection import FusionComparisonDisplay, compare_fusions
+    >>> X, y = load_iris(return_X_y=True)
+    >>> modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
+    >>> comparison = compare_fusions(
+    ...     LogisticRegression(), X, y, modalities=modalities, levels=("single", "joint")
+    ... )
+    >>> display = FusionComparisonDisplay.from_comparison(comparison)
+    >>> display.ax_.get_xlabel()
+    'score, mean and 95 % interval over 5 folds'
+    """
+
+    def __init__(self, frame: Table, fold_scores: Table, *, score_name: str = "score", confidence: float = 0.95):
+        self.frame = frame
+        self.fold_scores = fold_scores
+        self.score_name = score_name
+        self.confidence = confidence
+
+    @classmethod
+    def from_comparison(
+        cls, comparison: FusionComparison, metric: str | None = None, *, ax: Any = None
+    ) -> "FusionComparisonDisplay":
+        """Draw a comparison that :func:`compare_fusions` returned.
+
+        Parameters
+        ----------
+        comparison : FusionComparison
+            Scores of strategies.
+
+        metric : str or None, default=None
+            Name of a scorer; None means the one that decides which strategy is best.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        Returns
+        -------
+        display : FusionComparisonDisplay
+            The drawing.
+        """
+        display = cls(
+            comparison.to_frame(metric),
+            comparison.fold_scores(metric),
+            score_name=metric or comparison.best_metric or comparison.metrics[0],
+            confidence=comparison.confidence,
+        )
+        return display.plot(ax=ax)
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X: Table, y: Items, *, modalities: Modalities, ax: Any = None, **options
+    ) -> "FusionComparisonDisplay":
+        """Compare strategies of fusion with one estimator, and draw.
+
+        Parameters
+        ----------
+        estimator : classifier or regressor
+            Predicts from the features of a modality, or from fused features; a clone is fitted in every fold.
+
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+
+        modalities : list of (str, transformer, columns)
+            At least two modalities, as in :class:`~skmm.ModalityFuser`.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        **options : dict
+            Other parameters of :func:`compare_fusions`. ``refit`` is False by default, as a drawing needs no fit on
+            all data. Of several scorers the first is drawn, or the one that ``refit`` names.
+
+        Returns
+        -------
+        display : FusionComparisonDisplay
+            The drawing.
+        """
+        comparison = compare_fusions(estimator, X, y, modalities=modalities, **{"refit": False, **options})
+        return cls.from_comparison(comparison, ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: Items,
+        predictions: dict,
+        folds: Items,
+        *,
+        levels: dict[str, str] | None = None,
+        metric: Callable,
+        score_name: str | None = None,
+        confidence: float = 0.95,
+        ax: Any = None,
+    ) -> "FusionComparisonDisplay":
+        """Draw strategies from their out-of-fold predictions.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+
+        predictions : dict of str to array-like of shape (n_samples, ...)
+            By strategy, the prediction of each row by a model that was fitted on all other folds, as
+            :func:`~sklearn.model_selection.cross_val_predict` returns it, in any form that ``metric`` takes.
+
+        folds : array-like of shape (n_samples,)
+            For each row the fold that it was left out in, the same for all strategies.
+
+        levels : dict of str to {"single", "feature", "joint", "decision", "model"}, default=None
+            Level of each strategy; a strategy without one is ``"extra"``. Gains and tests need at least one
+            ``"single"``.
+
+        metric : callable
+            ``metric(y_true, y_pred)`` returns a score that is higher for better predictions.
+
+        score_name : str, default=None
+            Name of the score; None means that of the metric.
+
+        confidence : float, default=0.95
+            Confidence of the intervals.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        Returns
+        -------
+        display : FusionComparisonDisplay
+            The drawing.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two folds, or if ``levels`` has unknown strategies or levels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.metrics import accuracy_score
+        >>> from sklearn.model_selection import cross_val_predict
+        >>> from skmm.model_selection import FusionComparisonDisplay
+        >>> X, y = load_iris(return_X_y=True)
+        >>> folds = np.arange(len(y)) % 5
+        >>> splits = [(np.flatnonzero(folds != k), np.flatnonzero(folds == k)) for k in range(5)]
+        >>> views = {"sepal": X[:, :2], "petal": X[:, 2:], "both": X}
+        >>> estimator = LogisticRegression(max_iter=200)
+        >>> predictions = {name: cross_val_predict(estimator, view, y, cv=splits) for name, view in views.items()}
+        >>> levels = {"sepal": "single", "petal": "single", "both": "feature"}
+        >>> display = FusionComparisonDisplay.from_predictions(
+        ...     y, predictions, folds, levels=levels, metric=accuracy_score
+        ... )
+        >>> display.frame["mean"].round(2).to_dict()
+        {'petal': 0.96, 'both': 0.96, 'sepal': 0.8}
+        """
+        levels = levels or {}
+        if not set(levels) <= set(predictions) or not set(levels.values()) <= {*LEVELS, EXTRA}:
+            raise ValueError(
+                f"levels must map strategies of {list(predictions)} to levels of {[*LEVELS, EXTRA]}, got {levels!r}."
+            )
+        check_consistent_length(y_true, folds, *predictions.values())
+        folds = np.asarray(folds)
+        tests = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+        if len(tests) < 2:
+            raise ValueError(f"folds must name at least 2 folds to compare scores over, got {len(tests)}.")
+        name = score_name or getattr(metric, "__name__", "score")
+
+        def run(y_pred, test):
+            score = metric(safe_indexing(y_true, test), safe_indexing(y_pred, test))
+            return Run({name: float(score)})
+
+        rows = [
+            Row(label, levels.get(label, EXTRA), [run(y_pred, test) for test in tests])
+            for label, y_pred in predictions.items()
+        ]
+        share = np.mean([len(test) / (len(folds) - len(test)) for test in tests])
+        of_sklearn = getattr(metric, "__module__", "").startswith("sklearn.metrics")
+        bounds = {name: score_bounds(metric.__name__)} if of_sklearn else None
+        return cls.from_comparison(FusionComparison(rows, share, confidence, bounds=bounds), ax=ax)
+
+    def plot(self, ax: Any = None) -> "FusionComparisonDisplay":
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure, 600 pixels wide.
+
+        Returns
+        -------
+        display : FusionComparisonDisplay
+            This object.
+        """
+        frame = self.frame[self.frame["mean"].notna()]
+        positions = np.arange(len(frame))[::-1]
+        ax = make_axes(ax, height=1.4 + 0.3 * len(frame))
+        reference = frame.loc[frame["verdict"] == "best single", "mean"]
+        if len(reference):
+            ax.axvline(reference.iloc[0], color=VERMILION, linestyle="--", zorder=1, label="best single")
+        shown = set()
+        for position, (label, row) in zip(positions, frame.iterrows(), strict=True):
+            color, marker = LEVEL_STYLES[row["level"]]
+            folds = self.fold_scores[label]
+            ax.plot(folds, np.full(len(folds), position), "|", color=color, alpha=0.5, markersize=6, zorder=2)
+            ax.errorbar(
+                row["mean"],
+                position,
+                xerr=[[row["mean"] - row["low"]], [row["high"] - row["mean"]]],
+                color=color,
+                marker=marker,
+                capsize=3,
+                zorder=3,
+                label=None if row["level"] in shown else row["level"],
+            )
+            shown.add(row["level"])
+            if row["gain"] == row["gain"]:
+                star = "*" if row["verdict"] in ("better", "worse") else ""
+                ax.annotate(
+                    f"{row['gain']:+.3f}{star}",
+                    (1.01, position),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    fontsize=8,
+                )
+        ax.set_yticks(positions, [fill(label, _NAME_WIDTH) for label in frame.index])
+        interval = f"mean and {100 * self.confidence:g} % interval over {len(self.fold_scores)} folds"
+        ax.set(xlabel=f"{self.score_name}, {interval}", ylim=(-0.6, len(frame) - 0.4))
+        if len(reference):
+            ax.annotate("gain", (1.01, len(frame) - 0.45), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+        ax.grid(axis="x", alpha=0.3)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

@@ -1,15 +1,31 @@
 """Tests and intervals for scores of overlapping training sets, and for the best of several references."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 from sklearn.utils import Bunch
 
+# Lowest and highest possible score, by the first word of a scorer's name.
+_BOUNDS = {
+    **dict.fromkeys(("accuracy", "average", "balanced", "completeness", "f1", "fowlkes", "homogeneity"), (0, 1)),
+    **dict.fromkeys(("jaccard", "normalized", "precision", "rand", "recall", "roc", "top", "v"), (0, 1)),
+    **dict.fromkeys(("adjusted", "d2", "explained", "r2"), (-np.inf, 1)),
+    "matthews": (-1, 1),
+    "neg": (-np.inf, 0),
+    **dict.fromkeys(("mutual", "positive"), (0, np.inf)),
+}
 
-def corrected_t_test(differences, test_share, *, confidence=0.95):
+
+def score_bounds(name):
+    """Return the lowest and highest possible score of scikit-learn's scorer of this name, infinite if it has none."""
+    return _BOUNDS.get(name.split("_")[0], (-np.inf, np.inf))
+
+
+def corrected_t_test(differences: ArrayLike, test_share: float, *, confidence: float = 0.95) -> Bunch:
     r"""Paired t-test over folds whose training sets overlap, two-sided.
 
-    Scores of cross-validation are not independent: their training sets share rows, so that the ordinary t-test
-    finds differences where there are none. With k differences of mean :math:`\bar d` and variance
+    Scores of cross-validation are not independent: their training sets share rows, so the ordinary t-test finds
+    differences that do not exist. With k differences of mean :math:`\bar d` and variance
     :math:`s^2 = \sum_i (d_i - \bar d)^2 / (k - 1)`, the corrected resampled t-test replaces the factor 1 / k:
 
     .. math:: t = \frac{\bar d}{\sqrt{\left(\frac{1}{k} + \frac{n_\text{test}}{n_\text{train}}\right) s^2}},
@@ -36,8 +52,8 @@ def corrected_t_test(differences, test_share, *, confidence=0.95):
             t; 0 if all differences are 0, infinite if they are all the same otherwise.
         pvalue : float
             Probability of a statistic at least as far from 0, if there is no difference. If all differences are the
-            same, and not 0, there is no variance to measure them by, and it is that of the sign test, 2 to the power
-            of 1 - k.
+            same, and not 0, there is no variance to compare them with, and this is the p-value of the sign test,
+            2 to the power of 1 - k.
         df : int
             Degrees of freedom.
         mean, low, high : float
@@ -73,7 +89,7 @@ def corrected_t_test(differences, test_share, *, confidence=0.95):
         )
     df = len(differences) - 1
     mean = differences.mean()
-    # Equal up to rounding, as accuracies of few rows often are; their sum of squares would be of rounding errors.
+    # Accuracies of few rows are often equal up to rounding, and their variance would be that of the rounding errors.
     same = np.ptp(differences) <= 1e-10 * np.abs(differences).max()
     spread = 0.0 if same else np.sqrt((1 / len(differences) + test_share) * differences.var(ddof=1))
     if not same:
@@ -94,11 +110,11 @@ def corrected_t_test(differences, test_share, *, confidence=0.95):
     )
 
 
-def holm(pvalues):
+def holm(pvalues: ArrayLike) -> np.ndarray:
     """Adjust the p-values of several tests by Holm's step-down method.
 
-    Whoever calls a test significant where its adjusted p-value is below .05 is wrong anywhere at all in at most
-    5 % of such families of tests, however the tests depend on each other.
+    If every test with an adjusted p-value below .05 is called significant, at most 5 % of such families of tests have
+    any false positive, however the tests depend on each other.
 
     Parameters
     ----------
@@ -134,14 +150,13 @@ def holm(pvalues):
 
 
 def gain_over_best(scores, references, test_share, confidence):
-    """Compare scores with the best of several references, of which nobody knows which it is.
+    """Compare scores with the best of several references, without knowing which reference is best.
 
-    Which reference is best is itself read from the folds, and the mean of the luckiest is too high. So nothing is
-    selected. Better than the best is better than each: all tests must say so, and the largest of their one-sided
-    p-values holds as it is (the intersection-union principle; Berger, 1982). Worse than the best is worse
-    than any of them: the smallest counts, times their number. The p-value is twice the smaller of the two, and the
-    interval is that of all true gains that this test does not reject; with one reference both are those of the plain
-    test.
+    The reference with the highest mean on these folds owes it partly to luck, so no reference is selected. Better than
+    the best means better than each: the largest one-sided p-value of all tests is valid without correction (the
+    intersection-union principle; Berger, 1982). Worse than the best means worse than any: the smallest p-value times
+    the number of references (Bonferroni). The p-value is twice the smaller of these two, and the interval holds all
+    true gains that this test does not reject. With one reference both are those of the plain test.
 
     Parameters
     ----------
@@ -171,11 +186,11 @@ def gain_over_best(scores, references, test_share, confidence):
     p = float(min(1, 2 * p_better, 2 * p_worse))
     low, high = min(test.low for test in tests), min(test.high for test in wide)
     if p >= 1 - confidence:
-        # Of equal differences the interval is a point, which knows less than it seems to.
+        # If all differences are equal the interval collapses to a point, although the test is not significant.
         low, high = min(low, 0.0), max(high, 0.0)
     return min(test.mean for test in tests), low, high, p
 
 
 def _one_sided(test, sign):
-    """Give the p-value of a test against differences of the other sign."""
+    """Return the one-sided p-value for differences of this sign."""
     return test.pvalue / 2 if sign * test.statistic > 0 else 1 - test.pvalue / 2

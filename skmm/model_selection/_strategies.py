@@ -1,5 +1,6 @@
 """The strategies of fusion that a grid or a comparison ranges over, with a small range of parameters each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sklearn.base import is_classifier, is_regressor
@@ -8,6 +9,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from .._blocks import dense_block
+from .._composition import check_modalities
+from .._plot import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from .._typing import Modalities, RandomState
 from ..ensemble import (
     ModalityStackingClassifier,
     ModalityStackingRegressor,
@@ -29,15 +33,24 @@ from ..fusion import (
 from ..neural_network import MultimodalNetClassifier, MultimodalNetRegressor
 
 LEVELS = ("single", "feature", "joint", "decision", "model")
-# What a strategy that the caller adds belongs to.
+# Level of the strategies that the caller adds.
 EXTRA = "extra"
+# Colour and marker of each level in drawings; levels differ in both.
+LEVEL_STYLES = {
+    "single": (GREY, "o"),
+    "feature": (BLUE, "s"),
+    "joint": (ORANGE, "D"),
+    "decision": (GREEN, "^"),
+    "model": (PURPLE, "v"),
+    EXTRA: (SKY, "P"),
+}
 
 
 @dataclass
 class Strategy:
     """One way to predict from the modalities: its label, level, estimator and the parameters worth a search.
 
-    Tuned means that the estimator is that search.
+    ``tuned`` tells that the estimator is a search over these parameters.
     """
 
     label: str
@@ -48,9 +61,17 @@ class Strategy:
 
 
 def fusion_grid(
-    modalities, estimator, levels=LEVELS, *, exclude=(), extra=None, tune=True, step="model", random_state=None
-):
-    """Give a parameter grid that ranges over strategies of fusion, for scikit-learn's searches.
+    modalities: Modalities,
+    estimator,
+    levels: Sequence[str] = LEVELS,
+    *,
+    exclude: Sequence[str] = (),
+    extra: dict | None = None,
+    tune: bool = True,
+    step: str = "model",
+    random_state: RandomState = None,
+) -> list[dict]:
+    """Return a parameter grid that ranges over strategies of fusion, for scikit-learn's searches.
 
     The grid is for a pipeline of one step, named ``"model"``, which holds a whole strategy: at first any estimator,
     such as ``estimator`` itself. It works in :class:`~sklearn.model_selection.GridSearchCV`,
@@ -68,11 +89,11 @@ def fusion_grid(
     ``"kernel"``                          feature     ``n_components``
     ``"cca"``                             joint       ``n_components``, ``output``
     ``"pls"``                             joint       ``n_components``, ``output``
-    ``"kernel cca"``                      joint       ``n_components``
+    ``"kernel_cca"``                      joint       ``n_components``
     ``"average"``                         joint       ``n_components``
     ``"vote"``                            decision
-    ``"vote weighted"``                   decision
-    ``"vote product"`` (classifiers)      decision    ``weights``
+    ``"vote_weighted"``                   decision
+    ``"vote_product"`` (classifiers)      decision    ``weights``
     ``"stack"``                           decision    ``final_estimator__C`` (classifiers)
     ``"net"``                             model       ``fusion``
     ====================================  ==========  ======================================================
@@ -158,38 +179,44 @@ def fusion_grid(
 
 
 def make_strategies(modalities, estimator, levels=LEVELS, exclude=(), extra=None, random_state=None):
-    """Give the strategies of some levels, without some and with some added; singles first."""
-    ModalityFuser(modalities)._check_modalities()
+    """Return the strategies of some levels, without those excluded and with those added; singles come first."""
+    check_modalities(ModalityFuser(modalities))
     modalities = [entry for entry in modalities if not (isinstance(entry[1], str) and entry[1] == "drop")]
     if len(modalities) < 2:
         raise ValueError(f"To compare fusions takes at least 2 modalities, got {len(modalities)}: {modalities!r}.")
     if not (is_classifier(estimator) or is_regressor(estimator)):
         raise TypeError(f"estimator must be a classifier or a regressor, got {estimator!r}.")
-    unknown = [level for level in levels if level not in LEVELS]
-    if isinstance(levels, str) or unknown:
+    if isinstance(levels, str) or not set(levels) <= set(LEVELS):
         raise ValueError(f"levels must be a sequence of {list(LEVELS)}, got {levels!r}.")
 
     makers = {"single": _single, "feature": _feature, "joint": _joint, "decision": _decision, "model": _model}
-    # In this order, whatever order was asked for: what the others are compared with comes first.
-    found = [
+    # In this order, whatever the order of ``levels``: the references of the tests come first.
+    strategies = [
         strategy
         for level, make in makers.items()
-        for strategy in make(modalities, estimator, random_state)
         if level in levels
+        for strategy in make(modalities, estimator, random_state)
     ]
-    labels = [strategy.label for strategy in found]
-    absent = [label for label in exclude if label not in labels]
-    if isinstance(exclude, str) or absent:
-        raise ValueError(f"exclude must be a sequence of strategies among {labels}, got {exclude!r}.")
-    found = [strategy for strategy in found if strategy.label not in exclude]
-    for label, added in (extra or {}).items():
-        if label in [strategy.label for strategy in found]:
+    _check_excluded(exclude, [strategy.label for strategy in strategies])
+    strategies = [strategy for strategy in strategies if strategy.label not in exclude]
+    for label, addition in (extra or {}).items():
+        if label in [strategy.label for strategy in strategies]:
             raise ValueError(f"extra: there is a strategy {label!r} already; choose another name, or exclude that one.")
-        own, grid = added if isinstance(added, tuple) else (added, {})
-        found.append(Strategy(label, EXTRA, own, grid))
-    if not found:
+        added, grid = addition if isinstance(addition, tuple) else (addition, {})
+        strategies.append(Strategy(label, EXTRA, added, grid))
+    if not strategies:
         raise ValueError(f"No strategy remains of levels={levels!r} without {list(exclude)}.")
-    return found
+    return strategies
+
+
+def _check_excluded(exclude, labels):
+    if isinstance(exclude, str):
+        raise ValueError(f"exclude must be a sequence of names such as [{exclude!r}], got the string {exclude!r}.")
+    unknown = [label for label in exclude if label not in labels]
+    if unknown:
+        raise ValueError(
+            f"exclude: {unknown} are not among the strategies of these levels, modalities and this estimator: {labels}."
+        )
 
 
 def _fused(modalities, estimator, fusion):
@@ -208,7 +235,7 @@ def _feature(modalities, estimator, random_state):
     }
     if is_classifier(estimator):
         fusions["lda"] = (LDAFusion(), {"shrinkage": ["auto", 0.5]})
-    # Of unit size as they come, which a regularised estimator would hardly see beside the others.
+    # Products and kernel features have unit size; without scaling a regularised estimator would hardly use them.
     product = Pipeline([("join", ProductFusion(random_state=random_state)), ("scale", ConcatFusion())])
     fusions["product"] = (product, {"join__max_features": [512, 2048]})
     kernel = Pipeline([("join", KernelFusion(random_state=random_state)), ("scale", ConcatFusion())])
@@ -220,7 +247,7 @@ def _joint(modalities, estimator, random_state):
     fusions = {
         "cca": (CCAFusion(), {"n_components": [8, 32], "output": ["concat", "mean"]}),
         "pls": (PLSFusion(), {"n_components": [8, 32], "output": ["concat", "mean"]}),
-        "kernel cca": (KernelCCAFusion(random_state=random_state), {"n_components": [8, 32]}),
+        "kernel_cca": (KernelCCAFusion(random_state=random_state), {"n_components": [8, 32]}),
         "average": (AverageFusion(random_state=random_state), {"n_components": [16, 64]}),
     }
     yield from _with_fusions("joint", fusions, modalities, estimator)
@@ -236,15 +263,15 @@ def _decision(modalities, estimator, random_state):
     members = [(name, _member(name, transformer, estimator), columns) for name, transformer, columns in modalities]
     if is_regressor(estimator):
         yield Strategy("vote", "decision", ModalityVotingRegressor(members))
-        yield Strategy("vote weighted", "decision", ModalityVotingRegressor(members, weights="auto"))
+        yield Strategy("vote_weighted", "decision", ModalityVotingRegressor(members, weights="auto"))
         yield Strategy("stack", "decision", ModalityStackingRegressor(members))
         return
-    # Votes are of probabilities, which some classifiers give only once they are calibrated.
+    # Voters average probabilities, which some classifiers have only once they are calibrated.
     options = {} if hasattr(estimator, "predict_proba") else {"calibration": "sigmoid"}
     yield Strategy("vote", "decision", ModalityVotingClassifier(members, **options))
-    yield Strategy("vote weighted", "decision", ModalityVotingClassifier(members, weights="auto", **options))
+    yield Strategy("vote_weighted", "decision", ModalityVotingClassifier(members, weights="auto", **options))
     product = ModalityVotingClassifier(members, "product", **options)
-    yield Strategy("vote product", "decision", product, {"weights": [None, "auto"]})
+    yield Strategy("vote_product", "decision", product, {"weights": [None, "auto"]})
     stack = ModalityStackingClassifier(members, LogisticRegression(max_iter=1000))
     yield Strategy("stack", "decision", stack, {"final_estimator__C": [0.1, 1, 10]})
 
@@ -260,9 +287,9 @@ def _model(modalities, estimator, random_state):
 
 
 def _member(name, transformer, estimator):
-    """Give what predicts from one modality, with the scaling that the other levels have."""
+    """Return the estimator of one modality, with the same scaling as on the other levels."""
     encode = []
     if not isinstance(transformer, str):
-        # Vectorizers give sparse matrices.
+        # Vectorizers return sparse matrices.
         encode = [("encode", transformer), ("dense", FunctionTransformer(dense_block, kw_args={"name": name}))]
     return Pipeline([*encode, ("scale", ConcatFusion()), ("estimator", estimator)])

@@ -1,37 +1,40 @@
 """The classifier: one network over several modalities, for classes and for labels."""
 
+from collections.abc import Callable
 from numbers import Real
+from typing import Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
 
 from .._sklearn import Interval, StrOptions, fit_context
+from .._typing import Items, Modalities, RandomState, Table
 from .._validation import check_target
 from ._base import MultimodalNet
 from ._outputs import ClassOutputs
-from .network import make_loss
+from .network import GradientModulation, make_loss
 
 
 class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
     """Classify by one neural network over several modalities.
 
-    One class per row, two or more, or several labels. Each modality has layers of its own, a fusion layer joins them,
-    and what is missing in a row does not count there.
+    y holds one class per row, or several labels. Each modality has hidden layers, a fusion layer joins them, and
+    missing modalities of a row are left out.
 
     Parameters
     ----------
     modalities : list of (str, transformer, columns)
         - name: unique, without ``__``;
-        - transformer: what makes features of the columns, once and before training, such as an encoder or a pipeline of
-          scalers; ``"passthrough"`` for columns that are numbers already; a branch that is trained with the
-          network on raw items, such as :class:`TextBranch` or :class:`ImageBranch`; a ``torch.nn.Module`` to be trained
-          on columns of numbers; or ``"drop"``;
+        - transformer: computes features of the columns, once and before training, such as an encoder or a pipeline of
+          scalers; ``"passthrough"`` for columns of numbers; a branch that is trained with the network on raw items,
+          such as :class:`TextBranch` or :class:`ImageBranch`; a ``torch.nn.Module`` to be trained on columns of
+          numbers; or ``"drop"``;
         - columns: name, position, list of these, slice, mask or callable, as in
-          :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
-          transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
+          :class:`~sklearn.compose.ColumnTransformer`. For a single name or position the transformer gets a 1-D column,
+          as encoders and vectorizers expect, for a list a 2-D one.
 
-    fusion : str or torch.nn.Module, default="concat"
+    fusion : str, FusionLayer, subclass of FusionLayer, or torch.nn.Module, default="concat"
         Layer that joins the hidden vectors :math:`h_m` of the modalities:
 
         - ``"concat"``: side by side; with ``n_layers=0`` this is early fusion;
@@ -39,13 +42,14 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         - ``"gated"``: for each unit, a gate over the modalities that depends on all of them (GMU [1]_);
         - ``"attention"``: a Transformer layer with one token per modality, then the mean of the tokens;
         - ``"tensor"``: products of units across all modalities (TFN [2]_), of at most 1,024 entries;
-        - ``"low_rank"``: the same with a map of low rank, without making the products (LMF [3]_);
+        - ``"low_rank"``: the same with a map of low rank, without computing the products (LMF [3]_);
         - ``"film"``: in series, each modality scaled and shifted by those before it (FiLM [4]_);
-        - ``"mixture"``: late, one head per modality and a gate over the heads that depends on all modalities. There
-          are no joint layers.
+        - ``"mixture"``: late, one head per modality and a gate over the heads that depends on all modalities, without
+          joint layers.
 
-        A module is called with a list of tensors of shape (n_samples, width) that are zero where a modality is missing,
-        and a bool mask of shape (n_samples, n_modalities), and gives a tensor of shape (n_samples, n).
+        For a layer of your own, extend :class:`FusionLayer`. Any other module is called with a list of tensors of shape
+        (n_samples, width) that are zero where a modality is missing, and a bool mask of shape (n_samples,
+        n_modalities), and must return a tensor of shape (n_samples, n).
 
     n_layers : int, default=1
         Hidden layers of each modality before the fusion.
@@ -60,8 +64,8 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         Activation of the hidden layers.
 
     dropout : float, default=0.3
-        Share of the hidden units that are set to zero in training. Features of encoders are many for the rows at hand:
-        0.3 was better than 0.1 for the fusions that multiply.
+        Share of the hidden units that are set to zero in training. Encoders give many features for few rows: for
+        classes, 0.3 was better than 0.1 with the fusions that multiply.
 
     rank : int, default=8
         Rank of ``fusion="low_rank"``.
@@ -70,13 +74,13 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         Heads of ``fusion="attention"``; they divide ``width``.
 
     loss : {"cross_entropy", "focal"} or callable, default="cross_entropy"
-        What the network minimises: cross-entropy, or the focal loss, which turns away from rows that are already
-        right. A callable takes logits of shape (n_samples, n_outputs), targets and weights (or None) as tensors and
-        gives the weighted mean loss; targets are class numbers of shape (n_samples,), or for two classes and several
+        Loss of the network: cross-entropy, or the focal loss, which has less weight on rows that are already right. A
+        callable takes logits of shape (n_samples, n_outputs), targets and weights (or None) as tensors and
+        returns the weighted mean loss; targets are class numbers of shape (n_samples,), or for two classes and several
         labels 0 and 1 of shape (n_samples, n_outputs).
 
     label_smoothing : float, default=0.0
-        Share of each target that ``loss="cross_entropy"`` spreads evenly over the classes; other losses take none.
+        Share of each target that ``loss="cross_entropy"`` spreads evenly over the classes; 0 for other losses.
 
     class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes, which multiply those of the rows; "balanced" weighs each class by the inverse of its
@@ -86,7 +90,7 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         Highest learning rate of AdamW.
 
     schedule : {"cosine", "constant"}, default="cosine"
-        Course of the learning rate in ``fit``: after the warm-up down to 0 in half a cosine, or constant.
+        Course of the learning rate in ``fit``: half a cosine down to 0 after the warm-up, or constant.
 
     warmup : float, default=0.05
         Share of the steps in which the rate of ``schedule="cosine"`` rises linearly.
@@ -99,41 +103,43 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
 
     batch_size : int or "auto", default="auto"
         Rows of a step; "auto" is a fortieth of the rows, but at least 64 and at most 200. A batch that does not fit
-        into memory goes through in pieces, whose gradients are added.
+        into memory is divided, and the gradients are added.
 
     max_epochs : int or "auto", default="auto"
-        Times that ``fit`` goes through the rows, at most. "auto" is as many as make 600 steps, but at least 30 and at
-        most 100: on some thousand rows more of them cost time and made nothing better.
+        Maximum number of epochs of ``fit``. "auto" gives 600 steps, but at least 30 and at most 100 epochs: with some
+        thousand rows, more epochs took time without better scores.
 
     early_stopping : bool or "auto", default="auto"
-        Whether ``fit`` validates after each epoch on rows that it spares, stops when that gets no better, and keeps the
-        weights that were best; "auto" does so from 10,000 rows on, or where ``X_val`` is given.
+        Whether ``fit`` validates on held-out rows after each epoch, stops when the score does not improve, and restores
+        the best weights; "auto" does so from 10,000 rows on, or where ``X_val`` is passed.
 
     validation_fraction : float, default=0.1
-        Share of the rows to spare.
+        Share of the rows to hold out.
 
     patience : int, default=10
         Epochs without a better validation score after which to stop.
 
     modulation : GradientModulation or None, default=None
-        Slows down the layers of modalities that are ahead of the others, so that these are not starved.
+        Slows down the layers of modalities that are ahead of the others, so that all are trained.
 
     modality_dropout : float, default=0.0
-        Probability with which a modality counts as missing in a row, drawn anew in each step; never all of a row.
-        It readies a network for missing modalities of which training has few.
+        Probability with which a modality counts as missing in a row, drawn in each step; never all of a row.
+        It trains for more missing modalities than the training data has.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the fit before, with its transformers and layers.
+        Whether ``fit`` continues with the weights of the previous fit, its transformers and its layers.
 
     device : str, default="auto"
         Device to train on: "auto" for the first of "cuda", "mps" and "cpu" that this machine has, or its name.
 
-    precision : {"auto", "full", "bfloat16"}, default="auto"
-        "full" computes in the dtype of the features. "bfloat16" computes the products of float32 networks in half
-        precision, and "auto" does so where modalities are trained from raw inputs and the hardware is made for it.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        "float32" computes in float32; "bfloat16" and "float16" compute the products of a float32 network in half
+        precision. "auto" computes in the dtype of the features (see Notes), in bfloat16 where modalities are trained
+        from raw items and the hardware computes it natively.
 
     random_state : int, RandomState instance or None, default=None
-        Seed for weights, order of rows, dropout and spared rows. With an int, fits on a CPU are the same bit for bit.
+        Seed for weights, order of rows, dropout and validation rows. With an int, fits on a CPU are equal bit for bit,
+        in threads and processes as well.
 
     verbose : bool, default=False
         Whether to show a bar over the epochs and name the modality being fitted.
@@ -156,10 +162,10 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         Mean training loss of each epoch.
 
     validation_scores_ : list of float or None
-        Negative mean loss on the validation rows after each epoch; None if there are none.
+        Negative mean loss on the validation rows after each epoch; None without validation.
 
     n_epochs_ : int
-        Epochs done.
+        Number of epochs.
 
     n_features_in_ : int
         Number of columns seen in ``fit``.
@@ -175,30 +181,30 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
 
     Notes
     -----
-    **Network.** Columns of frozen features are brought to mean 0 and variance 1. Each modality goes through
-    ``n_layers`` hidden layers of its own, the fusion joins them, ``n_joint_layers`` hidden layers and a linear head
-    follow.
+    **Network.** Columns of frozen features are scaled to mean 0 and variance 1. Each modality has ``n_layers`` hidden
+    layers, the fusion joins them, ``n_joint_layers`` hidden layers and a linear head follow.
 
-    **Missing modalities.** A modality is missing in a row in which all of its columns are (None, NaN, an empty
-    string), or which its encoder could not read. Its hidden vector is zero there, and the fusion gives what it would
-    give without that modality; weights and gates are of sum 1 over the others. A row without any modality is left out
+    **Missing modalities.** A modality is missing in a row in which all of its columns are missing (None, NaN, an empty
+    string), or which its encoder could not read. Its hidden vector is zero there, and the fusion returns what it would
+    return without that modality; weights and gates have sum 1 over the others. A row without any modality is left out
     of training and answered with the class frequencies of the training data, with one warning. A single NaN cell
     counts as the mean of its column.
 
-    **Weights.** A row of weight 2 is the same as the row twice as long as all rows fit into a batch, and in expectation
-    beyond; one of weight 0 is as if it were not there. Transformers, and branches with what they learn before training
-    (a vocabulary, a scale), take all other rows alike.
+    **Weights.** A row of weight 2 has the same effect as the row twice: exactly if all rows fit into a batch, otherwise
+    in expectation. Rows of weight 0 are left out. Transformers, and branches when they learn a vocabulary or a scale,
+    ignore the weights of the other rows.
 
-    **Types.** The network computes in float64 if the features of all modalities are float64, else in float32.
+    **Types.** With ``precision="auto"`` the network computes in float64 if the features of all modalities are float64,
+    else in float32.
 
-    **Persistence.** A pickle holds the weights as arrays, so what was trained on a GPU loads on a machine without one.
+    **Persistence.** A pickle holds the weights as arrays: a network trained on a GPU loads on a machine without one.
 
-    **Interrupts.** Interrupted after an epoch or more, ``fit`` leaves a fitted network with what it learned until then
-    (with validation: the best of it) and passes the interrupt on. Before that, and after an error, the network is as it
-    was before the call with ``warm_start`` and in ``partial_fit``, and unfitted else.
+    **Interrupts.** A ``KeyboardInterrupt`` after the first epoch leaves a fitted network with its weights so far (with
+    validation: the best ones) and is raised again. Before that, and after an error, a network that was fitted before
+    and continues (``warm_start``, ``partial_fit``) has its earlier weights, and any other is unfitted.
 
-    **Randomness.** The global random state of torch is left as it was. Fits in several threads of one process share
-    it, and are repeatable only where dropout is 0.
+    **Randomness.** All layers draw from generators of the fit. Torch's global generator is used only for modules of
+    yours, one fit at a time, and has its earlier state afterwards.
 
     References
     ----------
@@ -235,36 +241,36 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
 
     def __init__(
         self,
-        modalities,
-        fusion="concat",
+        modalities: Modalities,
+        fusion: object = "concat",
         *,
-        n_layers=1,
-        n_joint_layers=1,
-        width=128,
-        activation="relu",
-        dropout=0.3,
-        rank=8,
-        n_heads=4,
-        loss="cross_entropy",
-        label_smoothing=0.0,
-        class_weight=None,
-        learning_rate=1e-3,
-        schedule="cosine",
-        warmup=0.05,
-        weight_decay=0.01,
-        max_grad_norm=None,
-        batch_size="auto",
-        max_epochs="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        patience=10,
-        modulation=None,
-        modality_dropout=0.0,
-        warm_start=False,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=False,
+        n_layers: int = 1,
+        n_joint_layers: int = 1,
+        width: int = 128,
+        activation: str = "relu",
+        dropout: float = 0.3,
+        rank: int = 8,
+        n_heads: int = 4,
+        loss: str | Callable = "cross_entropy",
+        label_smoothing: float = 0.0,
+        class_weight: dict | list[dict] | str | None = None,
+        learning_rate: float = 1e-3,
+        schedule: str = "cosine",
+        warmup: float = 0.05,
+        weight_decay: float = 0.01,
+        max_grad_norm: float | None = None,
+        batch_size: int | str = "auto",
+        max_epochs: int | str = "auto",
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        modulation: GradientModulation | None = None,
+        modality_dropout: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool = False,
     ):
         self.modalities = modalities
         self.fusion = fusion
@@ -297,7 +303,16 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: Table,
+        y: Items,
+        sample_weight: Items = None,
+        *,
+        groups: Items = None,
+        X_val: Table = None,
+        y_val: Items = None,
+    ) -> Self:
         """Fit the transformers, then train the network.
 
         Parameters
@@ -311,6 +326,10 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, for the loss and the scales of features.
 
+        groups : array-like of shape (n_samples,), default=None
+            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
+            validation rows belong to other groups than the training rows; not used otherwise.
+
         X_val : DataFrame or array-like, default=None
             Rows to validate on, in place of a share of X.
 
@@ -322,11 +341,11 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         self : MultimodalNetClassifier
             The fitted network.
         """
-        return self._fit(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val, groups)
 
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
-        """Go once through some rows, at a constant learning rate; the first call fits the transformers to them.
+    def partial_fit(self, X: Table, y: Items, classes: Items = None, sample_weight: Items = None) -> Self:
+        """Train for one epoch at a constant learning rate; the first call fits the transformers.
 
         Parameters
         ----------
@@ -347,14 +366,14 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         self : MultimodalNetClassifier
             The network.
         """
-        known = self._outputs.classes if hasattr(self, "network_") else None
-        if classes is not None and known is not None and not np.array_equal(np.unique(classes), known):
+        first = self._outputs.classes if hasattr(self, "network_") else None
+        if classes is not None and first is not None and not np.array_equal(np.unique(classes), first):
             raise ValueError(
-                f"MultimodalNetClassifier: classes stay those of the first call, {known.tolist()}, got {list(classes)}."
+                f"MultimodalNetClassifier: classes stay those of the first call, {first.tolist()}, got {list(classes)}."
             )
-        return self._fit(X, y, sample_weight, keep=True, classes=classes)
+        return self._fit(X, y, sample_weight, partial=True, classes=classes)
 
-    def predict(self, X):
+    def predict(self, X: Table) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -367,10 +386,10 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Classes.
         """
-        outputs = self._respond(X)
+        outputs = self._compute_outputs(X)
         return self._outputs.predict(outputs)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Table) -> np.ndarray | list[np.ndarray]:
         """Predict probabilities.
 
         Parameters
@@ -383,11 +402,11 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         proba : ndarray of shape (n_samples, n_classes) or list of ndarray of shape (n_samples, 2)
             Probabilities in the order of ``classes_``; for several labels, one array per label.
         """
-        outputs = self._respond(X)
+        outputs = self._compute_outputs(X)
         return self._outputs.proba(outputs)
 
-    def decision_function(self, X):
-        """Give the logits.
+    def decision_function(self, X: Table) -> np.ndarray:
+        """Return the logits.
 
         Parameters
         ----------
@@ -399,14 +418,14 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         decision : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
             For two classes the log-odds of the second, for several labels those of each, else one logit per class.
         """
-        outputs = self._respond(X)
+        outputs = self._compute_outputs(X)
         return self._outputs.decision(outputs)
 
     def _check_y(self, X, y, *, reset=False):
         return check_target(X, y, type(self).__name__, numeric=False)
 
     def _make_outputs(self, y, weights, classes):
-        # Labels are 0 and 1 whatever comes.
+        # The classes of each label are 0 and 1.
         outputs = ClassOutputs(y if classes is None or y.ndim == 2 else np.asarray(classes))
         self.classes_ = outputs.public_classes
         return outputs
@@ -433,8 +452,8 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
             return weights
         if isinstance(self.class_weight, str):
             return _balance(y, np.ones(len(y)) if weights is None else weights)
-        of_class = compute_sample_weight(self.class_weight, y)
-        return of_class if weights is None else weights * of_class
+        class_weights = compute_sample_weight(self.class_weight, y)
+        return class_weights if weights is None else weights * class_weights
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -443,10 +462,10 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
 
 
 def _balance(y, weights):
-    """Multiply weights of rows so that all classes, of each label, come to weigh the same."""
-    found = weights
+    """Return weights of rows with which all classes, of each label, have the same total weight."""
+    balanced = weights
     for column in y.reshape(len(y), -1).T:
         codes = np.unique(column, return_inverse=True)[1]
         totals = np.bincount(codes, weights)
-        found = found * weights.sum() / np.where(totals > 0, totals, 1)[codes]
-    return found
+        balanced = balanced * weights.sum() / np.where(totals > 0, totals, 1)[codes]
+    return balanced

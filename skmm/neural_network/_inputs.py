@@ -1,4 +1,4 @@
-"""What the network takes of each modality: arrays with one row per sample, and where the modality is present."""
+"""Inputs of the network for each modality: arrays with one row per sample, and the mask of present rows."""
 
 import numpy as np
 from sklearn.base import clone
@@ -19,14 +19,14 @@ def is_trained(member):
 
 
 def make_input(name, member):
-    """Give what the network takes of a modality."""
+    """Return the input of the network for a modality."""
     if not is_trained(member):
         return FrozenInput(name, member)
     return BranchInput(name, ModuleBranch(member) if is_module(member) else member)
 
 
 class FrozenInput:
-    """Features from a transformer, made once before training: each column of mean 0 and variance 1.
+    """Features from a transformer, computed once before training and scaled to mean 0 and variance 1.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class FrozenInput:
         Name of the modality.
 
     member : transformer or "passthrough"
-        What makes the features.
+        Computes the features.
     """
 
     learning_rate = None
@@ -46,12 +46,12 @@ class FrozenInput:
         self.member = member
 
     def fit(self, owner, X, y, weights, step):
-        """Fit a clone of the transformer on the present rows; give the arrays and the mask of present rows.
+        """Fit a clone of the transformer on the present rows; return the arrays and the mask of present rows.
 
         Parameters
         ----------
         owner : estimator
-            Has ``verbose``, and the callbacks to report to.
+            Composite with ``verbose`` and callbacks.
 
         X : Series, DataFrame or ndarray with n_samples rows
             The columns of the modality.
@@ -63,7 +63,7 @@ class FrozenInput:
             Weights of the rows, for mean and variance.
 
         step : CallbackContext
-            Part of the fit that this is.
+            Task of the fit, for callbacks.
 
         Returns
         -------
@@ -87,11 +87,11 @@ class FrozenInput:
         return self._arrays(block)
 
     def prepare(self, X):
-        """Give the arrays and the mask of present rows of other data."""
+        """Return the arrays and the mask of present rows of other data."""
         return self._arrays(self._check(transform_modality(self.name, self.member, X, self._shape, {})))
 
     def make_module(self):
-        """Give None, for there is nothing to train, and the number of features."""
+        """Return None, since there is nothing to train, and the number of features."""
         return None, self._shape[0]
 
     def _check(self, block):
@@ -101,15 +101,15 @@ class FrozenInput:
 
     def _arrays(self, block):
         present = ~missing_rows(block)
-        # In float64, for a large mean leaves float32 few digits for what varies. A missing cell becomes the mean, and
-        # what fit never saw has no meaning later.
+        # In float64: with a large mean, float32 has few digits left for the variation. Missing cells become the mean;
+        # columns without values in fit become 0.
         scaled = (block - self._means) / self._scales
         scaled[:, self._empty] = 0
         return (np.nan_to_num(scaled, copy=False, nan=0.0).astype(block.dtype, copy=False),), present
 
 
 class BranchInput:
-    """Arrays that a branch reads from raw items, for the part of the network that is trained on them.
+    """Arrays that a branch prepares from raw items, for the module that is trained on them.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class BranchInput:
         Name of the modality.
 
     member : Branch
-        What reads the items and makes that part.
+        Prepares the arrays and makes the module.
     """
 
     def __init__(self, name, member):
@@ -131,12 +131,12 @@ class BranchInput:
 
     @property
     def n_frozen_epochs(self):
-        """Number of epochs in which the branch stays as it is."""
+        """Number of epochs in which the branch is frozen."""
         return self.member.n_frozen_epochs
 
     @property
     def augment(self):
-        """What changes the tensors of a batch in training, or None."""
+        """Callable that changes the tensors of a batch in training, or None."""
         return self.member.augment
 
     def fit(self, owner, X, y, weights, step):
@@ -146,18 +146,18 @@ class BranchInput:
         self.member = clone(self.member)
         present.call(self.member.fit, present.take(X), present.take(y))
         arrays, mask = self.prepare(X)
-        self._kinds = [(array.shape[1:], array.dtype.name) for array in arrays]
+        self._formats = [(array.shape[1:], array.dtype.name) for array in arrays]
         return arrays, mask
 
     def prepare(self, X):
-        """Give the arrays and the mask of present rows of other data."""
+        """Return the arrays and the mask of present rows of other data."""
         present = PresentRows(X, self.name)
         if len(present) == 0:
-            return tuple(np.zeros((present.n_samples, *shape), dtype) for shape, dtype in self._kinds), present.mask
+            return tuple(np.zeros((present.n_samples, *shape), dtype) for shape, dtype in self._formats), present.mask
         arrays = present.call(self.member.prepare, present.take(X))
         return tuple(present.scatter(array, fill=0) for array in arrays), present.mask
 
     def make_module(self):
-        """Give the module to train, and the number of its features."""
+        """Return the module to train, and the number of its features."""
         module = self.member.make_module()
         return module, module.out_features

@@ -1,4 +1,4 @@
-"""What the outputs of a network mean: targets from y, and answers from outputs."""
+"""Meaning of a network's outputs: targets from y, and predictions from outputs."""
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -27,28 +27,28 @@ class ClassOutputs:
         return [self.classes] * self.n_labels if self.multilabel else self.classes
 
     def encode(self, y, owner, dtype):
-        """Give targets: class numbers of shape (n_samples,), or 0 and 1 of shape (n_samples, n_outputs)."""
+        """Return targets: class numbers of shape (n_samples,), or 0 and 1 of shape (n_samples, n_outputs)."""
         y = np.asarray(y)
         if (y.ndim == 2) != self.multilabel or (self.multilabel and y.shape[1] != self.n_labels):
             raise ValueError(
-                f"{owner}: y of shape {y.shape} is not of the form that this network was made for: "
+                f"{owner}: y of shape {y.shape} differs from that of the first fit, "
                 f"{f'{self.n_labels} labels' if self.multilabel else 'one class per row'}."
             )
         codes = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
         unknown = self.classes[codes] != y
         if unknown.any():
             raise ValueError(
-                f"{owner}: y has the class {str(y[unknown][0])!r}, which the network was not made for; its classes are "
+                f"{owner}: y has the class {str(y[unknown][0])!r}, which the network does not have; its classes are "
                 f"{self.classes.tolist()}."
             )
         return codes.reshape(len(codes), -1).astype(dtype) if self.independent else codes.astype(np.int64)
 
     def strata(self, targets):
-        """Give what a split keeps the shares of, of shape (n_samples,); None if there is nothing."""
+        """Return the classes whose shares a split preserves, of shape (n_samples,), or None."""
         return None if self.multilabel else np.ravel(targets)
 
     def prior(self, targets, weights):
-        """Give the outputs that stand for the frequencies in the data, of shape (n_outputs,)."""
+        """Return the outputs of shape (n_outputs,) that predict the class frequencies of the data."""
         if not self.independent:
             targets = np.eye(self.n_outputs)[targets]
         share = np.average(targets, axis=0, weights=weights)
@@ -57,18 +57,18 @@ class ClassOutputs:
         return log_share - np.log(np.maximum(1 - share, tiny)) if self.independent else log_share
 
     def predict(self, outputs):
-        """Give classes; of equals the first."""
+        """Return classes; the first one of a tie."""
         if self.multilabel:
             return (outputs > 0).astype(int)
         codes = (outputs[:, 0] > 0).astype(int) if self.independent else outputs.argmax(axis=1)
         return self.classes[codes]
 
     def decision(self, outputs):
-        """Give logits as ``decision_function`` does."""
+        """Return logits in the form of ``decision_function``."""
         return outputs[:, 0] if self.independent and not self.multilabel else outputs
 
     def proba(self, outputs):
-        """Give probabilities as ``predict_proba`` does: a matrix, or for several labels a list of matrices."""
+        """Return probabilities in the form of ``predict_proba``: a matrix, or a list of matrices for several labels."""
         if not self.independent:
             return softmax(outputs, axis=1)
         pairs = [np.column_stack([expit(-column), expit(column)]) for column in outputs.T]
@@ -91,27 +91,26 @@ class NumberOutputs:
         self.shape = y.shape[1:]
         self.means = np.average(y, axis=0, weights=weights)
         scales = np.sqrt(np.average((y - self.means) ** 2, axis=0, weights=weights))
-        # What rounding leaves of a constant is no variance.
+        # The deviation of a constant is 0 up to rounding.
         self.scales = np.where(scales > 1e-10 * np.abs(self.means), scales, 1.0)
         self.n_outputs = self.shape[0] if self.shape else 1
 
     def encode(self, y, owner, dtype):
-        """Give targets of shape (n_samples, n_outputs)."""
+        """Return targets of shape (n_samples, n_outputs)."""
         y = np.asarray(y, dtype=np.float64)
         if y.shape[1:] != self.shape:
             raise ValueError(
-                f"{owner}: y of shape {y.shape} does not have the {self.n_outputs} outputs that this network "
-                "was made for."
+                f"{owner}: y of shape {y.shape} does not have the {self.n_outputs} outputs of the first fit."
             )
         return ((y - self.means) / self.scales).reshape(len(y), -1).astype(dtype)
 
     def strata(self, targets):
-        """Give None: nothing is kept the shares of."""
+        """Return None: numbers have no shares to preserve."""
 
     def prior(self, targets, weights):
-        """Give the outputs that stand for the mean, of shape (n_outputs,)."""
+        """Return the outputs of shape (n_outputs,) that predict the mean."""
         return np.zeros(self.n_outputs)
 
     def predict(self, outputs):
-        """Give numbers in the form of y."""
+        """Return numbers in the form of y."""
         return (outputs.reshape(len(outputs), *self.shape) * self.scales + self.means).astype(outputs.dtype)

@@ -1,35 +1,39 @@
 """The regressor: one network over several modalities, for one number or several."""
 
+from collections.abc import Callable
 from numbers import Real
+from typing import Self
 
+import numpy as np
 from sklearn.base import RegressorMixin
 
 from .._sklearn import Interval, StrOptions, fit_context
+from .._typing import Items, Modalities, RandomState, Table
 from .._validation import check_target
 from ._base import MultimodalNet
 from ._outputs import NumberOutputs
-from .network import make_loss
+from .network import GradientModulation, make_loss
 
 
 class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
     """Predict numbers by one neural network over several modalities.
 
-    One number per row or several. Each modality has layers of its own, a fusion layer joins them, and what is
-    missing in a row does not count there.
+    y holds one number per row or several. Each modality has hidden layers, a fusion layer joins them, and missing
+    modalities of a row are left out.
 
     Parameters
     ----------
     modalities : list of (str, transformer, columns)
         - name: unique, without ``__``;
-        - transformer: what makes features of the columns, once and before training, such as an encoder or a pipeline of
-          scalers; ``"passthrough"`` for columns that are numbers already; a branch that is trained with the
-          network on raw items, such as :class:`TextBranch` or :class:`ImageBranch`; a ``torch.nn.Module`` to be trained
-          on columns of numbers; or ``"drop"``;
+        - transformer: computes features of the columns, once and before training, such as an encoder or a pipeline of
+          scalers; ``"passthrough"`` for columns of numbers; a branch that is trained with the network on raw items,
+          such as :class:`TextBranch` or :class:`ImageBranch`; a ``torch.nn.Module`` to be trained on columns of
+          numbers; or ``"drop"``;
         - columns: name, position, list of these, slice, mask or callable, as in
-          :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
-          transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
+          :class:`~sklearn.compose.ColumnTransformer`. For a single name or position the transformer gets a 1-D column,
+          as encoders and vectorizers expect, for a list a 2-D one.
 
-    fusion : str or torch.nn.Module, default="concat"
+    fusion : str, FusionLayer, subclass of FusionLayer, or torch.nn.Module, default="concat"
         Layer that joins the hidden vectors :math:`h_m` of the modalities:
 
         - ``"concat"``: side by side; with ``n_layers=0`` this is early fusion;
@@ -37,13 +41,14 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         - ``"gated"``: for each unit, a gate over the modalities that depends on all of them (GMU [1]_);
         - ``"attention"``: a Transformer layer with one token per modality, then the mean of the tokens;
         - ``"tensor"``: products of units across all modalities (TFN [2]_), of at most 1,024 entries;
-        - ``"low_rank"``: the same with a map of low rank, without making the products (LMF [3]_);
+        - ``"low_rank"``: the same with a map of low rank, without computing the products (LMF [3]_);
         - ``"film"``: in series, each modality scaled and shifted by those before it (FiLM [4]_);
-        - ``"mixture"``: late, one head per modality and a gate over the heads that depends on all modalities. There
-          are no joint layers.
+        - ``"mixture"``: late, one head per modality and a gate over the heads that depends on all modalities, without
+          joint layers.
 
-        A module is called with a list of tensors of shape (n_samples, width) that are zero where a modality is missing,
-        and a bool mask of shape (n_samples, n_modalities), and gives a tensor of shape (n_samples, n).
+        For a layer of your own, extend :class:`FusionLayer`. Any other module is called with a list of tensors of shape
+        (n_samples, width) that are zero where a modality is missing, and a bool mask of shape (n_samples,
+        n_modalities), and must return a tensor of shape (n_samples, n).
 
     n_layers : int, default=1
         Hidden layers of each modality before the fusion.
@@ -58,7 +63,8 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         Activation of the hidden layers.
 
     dropout : float, default=0.1
-        Share of the hidden units that are set to zero in training.
+        Share of the hidden units that are set to zero in training. Less than for classes, since dropout adds noise to
+        predicted numbers.
 
     rank : int, default=8
         Rank of ``fusion="low_rank"``.
@@ -67,9 +73,9 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         Heads of ``fusion="attention"``; they divide ``width``.
 
     loss : {"squared", "huber", "quantile"} or callable, default="squared"
-        What the network minimises, for a target of mean 0 and variance 1: the squared error, Huber's loss (linear
-        beyond one standard deviation), or the pinball loss of a quantile. A callable takes outputs and targets of
-        shape (n_samples, n_outputs) and weights (or None) as tensors and gives the weighted mean loss.
+        Loss of the network, for a target of mean 0 and variance 1: the squared error, Huber's loss (linear beyond one
+        standard deviation), or the pinball loss of a quantile. A callable takes outputs and targets of
+        shape (n_samples, n_outputs) and weights (or None) as tensors and returns the weighted mean loss.
 
     quantile : float, default=0.5
         Quantile that ``loss="quantile"`` predicts.
@@ -78,7 +84,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         Highest learning rate of AdamW.
 
     schedule : {"cosine", "constant"}, default="cosine"
-        Course of the learning rate in ``fit``: after the warm-up down to 0 in half a cosine, or constant.
+        Course of the learning rate in ``fit``: half a cosine down to 0 after the warm-up, or constant.
 
     warmup : float, default=0.05
         Share of the steps in which the rate of ``schedule="cosine"`` rises linearly.
@@ -91,41 +97,43 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     batch_size : int or "auto", default="auto"
         Rows of a step; "auto" is a fortieth of the rows, but at least 64 and at most 200. A batch that does not fit
-        into memory goes through in pieces, whose gradients are added.
+        into memory is divided, and the gradients are added.
 
     max_epochs : int or "auto", default="auto"
-        Times that ``fit`` goes through the rows, at most. "auto" is as many as make 600 steps, but at least 30 and at
-        most 100: on some thousand rows more of them cost time and made nothing better.
+        Maximum number of epochs of ``fit``. "auto" gives 600 steps, but at least 30 and at most 100 epochs: with some
+        thousand rows, more epochs took time without better scores.
 
     early_stopping : bool or "auto", default="auto"
-        Whether ``fit`` validates after each epoch on rows that it spares, stops when that gets no better, and keeps the
-        weights that were best; "auto" does so from 10,000 rows on, or where ``X_val`` is given.
+        Whether ``fit`` validates on held-out rows after each epoch, stops when the score does not improve, and restores
+        the best weights; "auto" does so from 10,000 rows on, or where ``X_val`` is passed.
 
     validation_fraction : float, default=0.1
-        Share of the rows to spare.
+        Share of the rows to hold out.
 
     patience : int, default=10
         Epochs without a better validation score after which to stop.
 
     modulation : GradientModulation or None, default=None
-        Slows down the layers of modalities that are ahead of the others, so that these are not starved.
+        Slows down the layers of modalities that are ahead of the others, so that all are trained.
 
     modality_dropout : float, default=0.0
-        Probability with which a modality counts as missing in a row, drawn anew in each step; never all of a row.
-        It readies a network for missing modalities of which training has few.
+        Probability with which a modality counts as missing in a row, drawn in each step; never all of a row.
+        It trains for more missing modalities than the training data has.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the fit before, with its transformers and layers.
+        Whether ``fit`` continues with the weights of the previous fit, its transformers and its layers.
 
     device : str, default="auto"
         Device to train on: "auto" for the first of "cuda", "mps" and "cpu" that this machine has, or its name.
 
-    precision : {"auto", "full", "bfloat16"}, default="auto"
-        "full" computes in the dtype of the features. "bfloat16" computes the products of float32 networks in half
-        precision, and "auto" does so where modalities are trained from raw inputs and the hardware is made for it.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        "float32" computes in float32; "bfloat16" and "float16" compute the products of a float32 network in half
+        precision. "auto" computes in the dtype of the features (see Notes), in bfloat16 where modalities are trained
+        from raw items and the hardware computes it natively.
 
     random_state : int, RandomState instance or None, default=None
-        Seed for weights, order of rows, dropout and spared rows. With an int, fits on a CPU are the same bit for bit.
+        Seed for weights, order of rows, dropout and validation rows. With an int, fits on a CPU are equal bit for bit,
+        in threads and processes as well.
 
     verbose : bool, default=False
         Whether to show a bar over the epochs and name the modality being fitted.
@@ -145,10 +153,10 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         Mean training loss of each epoch.
 
     validation_scores_ : list of float or None
-        Negative mean loss on the validation rows after each epoch; None if there are none.
+        Negative mean loss on the validation rows after each epoch; None without validation.
 
     n_epochs_ : int
-        Epochs done.
+        Number of epochs.
 
     n_features_in_ : int
         Number of columns seen in ``fit``.
@@ -164,28 +172,28 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     Notes
     -----
-    **Network.** Columns of frozen features are brought to mean 0 and variance 1. Each modality goes through
-    ``n_layers`` hidden layers of its own, the fusion joins them, ``n_joint_layers`` hidden layers and a linear head
-    follow.
+    **Network.** Columns of frozen features are scaled to mean 0 and variance 1. Each modality has ``n_layers`` hidden
+    layers, the fusion joins them, ``n_joint_layers`` hidden layers and a linear head follow.
 
-    **Missing modalities.** A modality is missing in a row in which all of its columns are (None, NaN, an empty
-    string), or which its encoder could not read. Its hidden vector is zero there, and the fusion gives what it would
-    give without that modality; weights and gates are of sum 1 over the others. A row without any modality is left out
+    **Missing modalities.** A modality is missing in a row in which all of its columns are missing (None, NaN, an empty
+    string), or which its encoder could not read. Its hidden vector is zero there, and the fusion returns what it would
+    return without that modality; weights and gates have sum 1 over the others. A row without any modality is left out
     of training and answered with the mean of the training data, with one warning. A single NaN cell counts as the mean
     of its column.
 
-    **Weights.** A row of weight 2 is the same as the row twice as long as all rows fit into a batch, and in expectation
-    beyond; one of weight 0 is as if it were not there. Transformers, and branches with what they learn before training
-    (a vocabulary, a scale), take all other rows alike.
+    **Weights.** A row of weight 2 has the same effect as the row twice: exactly if all rows fit into a batch, otherwise
+    in expectation. Rows of weight 0 are left out. Transformers, and branches when they learn a vocabulary or a scale,
+    ignore the weights of the other rows.
 
-    **Types.** The network computes in float64 if the features of all modalities are float64, else in float32.
+    **Types.** With ``precision="auto"`` the network computes in float64 if the features of all modalities are float64,
+    else in float32.
 
-    **Persistence.** A pickle holds the weights as arrays, so what was trained on a GPU loads on a machine without one.
+    **Persistence.** A pickle holds the weights as arrays: a network trained on a GPU loads on a machine without one.
 
-    **Interrupts.** As in :class:`MultimodalNetClassifier`: what was learned until then stays.
+    **Interrupts.** As in :class:`MultimodalNetClassifier`.
 
-    **Randomness.** The global random state of torch is left as it was. Fits in several threads of one process share
-    it, and are repeatable only where dropout is 0.
+    **Randomness.** All layers draw from generators of the fit. Torch's global generator is used only for modules of
+    yours, one fit at a time, and has its earlier state afterwards.
 
     References
     ----------
@@ -202,8 +210,8 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
     >>> from sklearn.datasets import load_diabetes
     >>> from skmm import MultimodalNetRegressor
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> parts = [("body", "passthrough", slice(0, 4)), ("blood", "passthrough", slice(4, 10))]
-    >>> net = MultimodalNetRegressor(parts, width=32, max_epochs=20, random_state=0)
+    >>> modalities = [("body", "passthrough", slice(0, 4)), ("blood", "passthrough", slice(4, 10))]
+    >>> net = MultimodalNetRegressor(modalities, width=32, max_epochs=20, random_state=0)
     >>> net.fit(X, y).score(X, y) > 0.4
     True
     """
@@ -216,35 +224,35 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     def __init__(
         self,
-        modalities,
-        fusion="concat",
+        modalities: Modalities,
+        fusion: object = "concat",
         *,
-        n_layers=1,
-        n_joint_layers=1,
-        width=128,
-        activation="relu",
-        dropout=0.1,
-        rank=8,
-        n_heads=4,
-        loss="squared",
-        quantile=0.5,
-        learning_rate=1e-3,
-        schedule="cosine",
-        warmup=0.05,
-        weight_decay=0.01,
-        max_grad_norm=None,
-        batch_size="auto",
-        max_epochs="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        patience=10,
-        modulation=None,
-        modality_dropout=0.0,
-        warm_start=False,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=False,
+        n_layers: int = 1,
+        n_joint_layers: int = 1,
+        width: int = 128,
+        activation: str = "relu",
+        dropout: float = 0.1,
+        rank: int = 8,
+        n_heads: int = 4,
+        loss: str | Callable = "squared",
+        quantile: float = 0.5,
+        learning_rate: float = 1e-3,
+        schedule: str = "cosine",
+        warmup: float = 0.05,
+        weight_decay: float = 0.01,
+        max_grad_norm: float | None = None,
+        batch_size: int | str = "auto",
+        max_epochs: int | str = "auto",
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        modulation: GradientModulation | None = None,
+        modality_dropout: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool = False,
     ):
         self.modalities = modalities
         self.fusion = fusion
@@ -276,7 +284,16 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: Table,
+        y: Items,
+        sample_weight: Items = None,
+        *,
+        groups: Items = None,
+        X_val: Table = None,
+        y_val: Items = None,
+    ) -> Self:
         """Fit the transformers, then train the network.
 
         Parameters
@@ -290,6 +307,10 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, for the loss, the scale of y and the scales of features.
 
+        groups : array-like of shape (n_samples,), default=None
+            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
+            validation rows belong to other groups than the training rows; not used otherwise.
+
         X_val : DataFrame or array-like, default=None
             Rows to validate on, in place of a share of X.
 
@@ -301,11 +322,11 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         self : MultimodalNetRegressor
             The fitted network.
         """
-        return self._fit(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val, groups)
 
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, sample_weight=None):
-        """Go once through some rows, at a constant learning rate; the first call fits the transformers to them.
+    def partial_fit(self, X: Table, y: Items, sample_weight: Items = None) -> Self:
+        """Train for one epoch at a constant learning rate; the first call fits the transformers.
 
         Parameters
         ----------
@@ -323,9 +344,9 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         self : MultimodalNetRegressor
             The network.
         """
-        return self._fit(X, y, sample_weight, keep=True)
+        return self._fit(X, y, sample_weight, partial=True)
 
-    def predict(self, X):
+    def predict(self, X: Table) -> np.ndarray:
         """Predict numbers.
 
         Parameters
@@ -338,7 +359,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions, in the dtype of the network.
         """
-        outputs = self._respond(X)
+        outputs = self._compute_outputs(X)
         return self._outputs.predict(outputs)
 
     def _check_y(self, X, y, *, reset=False):

@@ -1,4 +1,4 @@
-"""What files hold of networks: states as arrays, for any device and any safe format, and users' modules on the CPU."""
+"""States of networks in files: tensors as arrays, for any device and any safe format, and users' modules on the CPU."""
 
 import copy
 import copyreg
@@ -8,14 +8,14 @@ import numpy as np
 
 def is_module(value):
     """Tell whether a value is a torch module, without importing torch."""
-    return hasattr(value, "forward") and hasattr(value, "parameters")
+    return hasattr(value, "forward") and hasattr(value, "parameters") and not isinstance(value, type)
 
 
 class ModuleHolder:
-    """Mixin of what may have modules of users among its parameters: says which formats hold it.
+    """Mixin of estimators that may have modules of users among their parameters.
 
-    Pickle, joblib and copy call ``__reduce_ex__``. What calls ``__reduce__`` itself, as skops does, stores no tensors,
-    and would fail far away from the module that has them.
+    Pickle, joblib and copy call ``__reduce_ex__``. skops, which stores no tensors, calls ``__reduce__``: raise there,
+    with the name of the module, instead of an error about some tensor.
     """
 
     def __reduce_ex__(self, protocol):
@@ -23,23 +23,23 @@ class ModuleHolder:
 
     def __reduce__(self):
         for module in _modules_in(list(self.get_params(deep=False).values())):
-            kind = type(module)
+            cls = type(module)
             raise TypeError(
-                f"{type(self).__name__}: formats other than pickle and joblib hold no module of one's own, got "
-                f"{kind.__module__}.{kind.__qualname__}; use one of these two."
+                f"{type(self).__name__}: formats other than pickle and joblib cannot store a module of the user, got "
+                f"{cls.__module__}.{cls.__qualname__}; use one of these two."
             )
         return self.__reduce_ex__(2)
 
 
 def to_arrays(state):
-    """Give a nested state with each tensor turned into an array."""
+    """Return a nested state with each tensor turned into an array."""
     if hasattr(state, "detach"):
         return state.detach().cpu().numpy()
     return _map(to_arrays, state)
 
 
 def to_tensors(state):
-    """Give a nested state with each array turned into a tensor."""
+    """Return a nested state with each array turned into a tensor."""
     if isinstance(state, np.ndarray):
         import torch
 
@@ -48,16 +48,16 @@ def to_tensors(state):
 
 
 def on_cpu(state):
-    """Give a nested state with a copy on the CPU, which every machine has, of each module that is elsewhere."""
+    """Return a nested state in which copies on the CPU, which all machines have, replace modules on other devices."""
     if is_module(state):
         tensors = [*state.parameters(), *state.buffers()]
         return state if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(state).to("cpu")
-    # Containers of other types stay what they are.
+    # Containers of other types are returned as they are.
     return _map(on_cpu, state) if type(state) in (dict, list, tuple) else state
 
 
 def _modules_in(state):
-    """Give the modules of a nested state."""
+    """Return the modules of a nested state."""
     if is_module(state):
         return [state]
     return [m for value in state for m in _modules_in(value)] if isinstance(state, (list, tuple)) else []

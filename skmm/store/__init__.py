@@ -1,4 +1,4 @@
-"""The embedding store: what one encoder computed, no other computes again."""
+"""The embedding store: what one encoder has computed is not computed again."""
 
 import lazy_loader
 

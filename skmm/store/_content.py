@@ -1,21 +1,51 @@
-"""Digests of what items contain, whatever form they come in."""
+"""Digests of what items and files contain: two items share one only if they are the same content in the same form."""
 
 import hashlib
 import os
-from contextlib import suppress
+import platform
+import stat
+import time
 
 import numpy as np
 
 # Levels of containers within one another: a pair of a rate and frames as nested lists has five. A list may hold itself.
-_DEEPEST = 10
+_MAX_DEPTH = 10
+
+# A file that was modified less than so many seconds ago is read each time: a second change could leave its time as it
+# is. Two seconds is the coarsest clock of a file system (FAT).
+_YOUNG_SECONDS = 2
+
+# Larger files are known by their path, size and time of modification instead of their content.
+_MAX_HASHED_BYTES = 2**28
+
+# Files whose digests this process remembers.
+_MAX_FILES = 200_000
+
+# Signature of a file -> digest of its content.
+_file_digests = {}
 
 
-# Numbers of a list that are written down at a time.
-_NUMBERS_AT_ONCE = 4096
+def text_digests(texts, context):
+    """Return the digests of texts within a context of 32 bytes; None for what is no text, or not valid Unicode."""
+    # These parameters are hashed with the first block of the text; a key would be a block of its own. Copies share
+    # the cost of reading them.
+    empty = hashlib.blake2b(digest_size=32, salt=context[:16], person=context[16:]).copy
+    digests = []
+    for text in texts:
+        try:
+            # Called on the class: other objects have a method of that name as well.
+            content = str.encode(text)
+        except (TypeError, UnicodeEncodeError):
+            digests.append(None)
+            continue
+        hasher = empty()
+        hasher.update(content)
+        digests.append(hasher.digest())
+    return digests
 
 
 def content_key(item, strings_are_paths=True):
-    """Give a hashable value that two items share only if they are the same content, or None.
+    """Return a hashable key that two items share only if they are the same content; None if that is unknown.
 
     Parameters
     ----------
@@ -27,191 +57,261 @@ def content_key(item, strings_are_paths=True):
 
     Returns
     -------
-    key : tuple or None
-        Strings and paths stand for themselves, arrays and PIL images for their pixels, shape and type, buffers for
-        their bytes; pairs such as (sampling rate, waveform), lists and dicts for what they hold. None says that
-        nothing is known of the item's content.
+    key : tuple, bytes or None
+        Texts and paths stand for themselves; files are not read.
     """
     if isinstance(item, str):
-        return "path" if strings_are_paths else "text", item
+        return "path" if strings_are_paths else "text", str.__str__(item)
     if isinstance(item, os.PathLike):
         return "path", os.fspath(item)
-    if _is_plain_buffer(item):
-        return "bytes", hashlib.sha256(item).digest()
-    if isinstance(item, np.ndarray) and not item.dtype.hasobject:
-        # As bytes: dates offer no buffer.
-        digest = hashlib.sha256(item.tobytes()).digest()
-        return "array", item.shape, item.dtype.str, digest
-    if isinstance(item, (tuple, list, dict, np.ndarray)):
-        hasher = hashlib.sha256()
-        return ("parts", hasher.digest()) if _add_content(hasher, item, None) else None
-    return _image_key(item)
+    hasher = hashlib.blake2b(digest_size=32)
+    return hasher.digest() if _add_content(hasher, item, _add_path) else None
 
 
-def _is_plain_buffer(item):
-    """Tell whether an item is bytes in a row, and nothing else; views of other numbers are for the encoder to judge."""
-    if isinstance(item, memoryview):
-        # A view that was released has no attributes.
-        with suppress(ValueError):
-            return item.format == "B" and item.ndim == 1 and item.c_contiguous
-        return False
-    return isinstance(item, (bytes, bytearray))
-
-
-def _image_key(item):
-    """Give what tells PIL images apart, None for what is none, or cannot be read."""
-    if not (hasattr(item, "tobytes") and hasattr(item, "mode") and hasattr(item, "size")):
-        return None
-    try:
-        pixels = hashlib.sha256(item.tobytes()).digest()
-        # Kept beside the pixels, and yet they decide how these look: palette, transparency, orientation.
-        palette = (item.palette.mode, item.getpalette(None)) if item.mode in ("P", "PA") else None
-        looks = repr((palette, item.info.get("transparency"), item.getexif().get(0x0112)))
-    # Not decoded before now, and damaged: that is for the encoder to refuse.
-    except Exception:
-        return None
-    return "image", item.size, item.mode, looks, pixels
-
-
-def text_digests(texts, context):
-    """Give the digests of texts within a context of 32 bytes; None for what is no text, or not valid Unicode."""
-    # These parameters are hashed with the first block of the text; a key would be a block of its own. Copies share
-    # the work of reading them.
-    empty = hashlib.blake2b(digest_size=32, salt=context[:16], person=context[16:]).copy
-    digests = []
-    for text in texts:
-        try:
-            # Of nothing but strings: other things have a method of that name as well.
-            content = str.encode(text)
-        except (TypeError, UnicodeEncodeError):
-            digests.append(None)
-            continue
-        hasher = empty()
-        hasher.update(content)
-        digests.append(hasher.digest())
-    return digests
-
-
-def content_digest(item, context, files):
-    """Give a digest of an item's content within a context, None if nothing is known of the content.
+class ItemDigests:
+    """Digests of items within a context, and whether their files have stayed the same since.
 
     Parameters
     ----------
-    item : object
-        Item that is not missing; strings are paths.
-
     context : bytes of length 32
-        What the digest depends on beside the content.
+        Everything that the digests depend on besides the content.
 
-    files : FileDigests
-        What knows the digests of files.
+    store : EmbeddingStore
+        Remembers the digests of files.
 
-    Returns
-    -------
-    digest : bytes of length 32 or None
-        Two items share it only if they are the same content in the same form.
+    strings_are_paths : bool, default=True
+        Whether a string names a file; else it is a text.
     """
-    hasher = hashlib.blake2b(digest_size=32, key=context)
-    return hasher.digest() if _add_content(hasher, item, files) else None
 
+    def __init__(self, context, store, strings_are_paths=True):
+        self._context = context
+        self._store = store
+        self._strings_are_paths = strings_are_paths
+        # Path -> (signature, digest) of files that were read, and digest of an item -> paths that it holds.
+        self._files = {}
+        self._paths_of = {}
 
-def holds_files(item, depth=0):
-    """Tell whether an item is a path, or holds one, so that its content may change on the disk."""
-    if isinstance(item, (str, os.PathLike)):
+    def of(self, items):
+        """Return the digests of items that are not missing, None for those whose content is unknown."""
+        if not self._strings_are_paths:
+            digests = zip(items, text_digests(items, self._context), strict=True)
+            return [digest if isinstance(item, str) else self._digest(item) for item, digest in digests]
+        self._read([item for item in items if isinstance(item, (str, os.PathLike))])
+        return [self._digest(item) for item in items]
+
+    def are_unchanged(self, digests):
+        """Return a mask of the items, by their digests, whose files have not been modified meanwhile."""
+        return np.array(
+            [
+                all(file_signature(path) == self._files[path][0] for path in self._paths_of.get(digest, ()))
+                for digest in digests
+            ]
+        )
+
+    def _digest(self, item):
+        hasher = hashlib.blake2b(digest_size=32, key=self._context)
+        paths = []
+
+        def add_file(hasher, path, depth):
+            paths.append(path)
+            return self._add_file(hasher, path, depth)
+
+        if not _add_content(hasher, item, add_file):
+            return None
+        digest = hasher.digest()
+        if paths:
+            self._paths_of.setdefault(digest, paths)
+        return digest
+
+    def _read(self, paths):
+        """Compute the digests of files, and note what tells whether they change later."""
+        signatures = {path: file_signature(path) for path in paths}
+        digests = file_digests(signatures.values(), self._store)
+        self._files |= dict(zip(signatures, zip(signatures.values(), digests, strict=True), strict=True))
+
+    def _add_file(self, hasher, path, depth):
+        if path not in self._files:
+            self._read([path])
+        _, digest = self._files[path]
+        if digest is None:
+            # Data sets keep the original name of a file beside its bytes: such a file need not exist.
+            hasher.update(f"no file {os.fspath(path)!r} ".encode())
+            return depth > 0 and not os.path.exists(path)
+        # Decoders may take a hint from the extension of the name.
+        extension = os.path.splitext(os.fsdecode(path))[1].lower().encode("utf-8", "surrogateescape")
+        hasher.update(b"file %d " % len(extension) + extension + digest)
         return True
-    if isinstance(item, dict):
-        parts = item.values()
-    elif isinstance(item, (tuple, list)):
-        parts = item
-    elif isinstance(item, np.ndarray) and item.dtype == object:
-        parts = item.ravel()
-    else:
-        return False
-    return depth >= _DEEPEST or any(holds_files(part, depth + 1) for part in parts)
 
 
-def _add_content(hasher, item, files, depth=0):
-    """Add an item to a hash, each part with its type and length; tell whether its content is known.
+def _add_path(hasher, path, depth):
+    hasher.update(f"path {os.fspath(path)!r} ".encode())
+    return True
 
-    Without something that knows the digests of files, paths stand for themselves.
-    """
-    if depth > _DEEPEST:
+
+def _add_content(hasher, item, add_file, depth=0):
+    """Add an item to a hash, each element with its type and length; return whether all of its content is known."""
+    if depth > _MAX_DEPTH:
         return False
     if isinstance(item, (str, os.PathLike)):
-        return _add_file(hasher, item, files, is_part=depth > 0)
+        return add_file(hasher, item, depth)
     if _is_plain_buffer(item):
-        # As a part, an array may be made of what is no bytes.
+        # Inside a container only bytes are the content of a file; other buffers may be read as numbers.
         kind = "bytes" if depth == 0 or isinstance(item, bytes) else type(item).__name__
         hasher.update(f"{kind} {len(item)} ".encode())
         hasher.update(item)
         return True
-    if isinstance(item, (bool, int, float, np.number, np.bool_)):
+    if item is None or isinstance(item, (bool, int, float, np.number, np.bool_)):
         return _add_number(hasher, item)
     if isinstance(item, np.ndarray):
-        hasher.update(f"array {item.dtype.str} {item.shape} ".encode())
-        if item.dtype == object:
-            return all(_add_content(hasher, part, files, depth + 1) for part in item.ravel())
-        if item.dtype.hasobject:
-            return False
-        # As bytes: dates offer no buffer.
-        hasher.update(np.ascontiguousarray(item).reshape(-1).view(np.uint8))
-        return True
+        return _add_array(hasher, item, add_file, depth)
     if isinstance(item, (tuple, list)):
-        # Only a tuple is a pair for all encoders. Stores knew tuples by this name before lists had one of their own.
-        kind = "list" if isinstance(item, tuple) else "sequence"
+        kind = "tuple" if isinstance(item, tuple) else "list"
         hasher.update(f"{kind} {len(item)} ".encode())
         if set(map(type, item)) == {float}:
-            _add_floats(hasher, item)
+            hasher.update(np.array(item))
             return True
-        return all(_add_content(hasher, part, files, depth + 1) for part in item)
+        return all(_add_content(hasher, element, add_file, depth + 1) for element in item)
     if isinstance(item, dict):
         hasher.update(b"dict %d " % len(item))
         return all(
             isinstance(name, str)
-            and _add_content(hasher, name.encode("utf-8", "surrogatepass"), files, depth + 1)
-            and _add_content(hasher, part, files, depth + 1)
-            for name, part in item.items()
+            and _add_content(hasher, name.encode("utf-8", "surrogatepass"), add_file, depth + 1)
+            and _add_content(hasher, element, add_file, depth + 1)
+            for name, element in item.items()
         )
-    if item is None:
-        hasher.update(b"none ")
-        return True
-    key = _image_key(item)
-    if key is None:
-        return False
-    hasher.update(repr(key).encode())
-    return True
+    if hasattr(item, "tobytes") and hasattr(item, "getexif"):
+        return _add_image(hasher, item)
+    if hasattr(item, "__array__"):
+        return _add_array_like(hasher, item, add_file, depth)
+    return False
 
 
-def _add_file(hasher, path, files, is_part):
-    if files is None:
-        hasher.update(f"path {os.fspath(path)!r} ".encode())
-        return True
-    (digest,) = files.of([path])
-    if digest is None:
-        # Beside the bytes of a file often stands the name that it had elsewhere.
-        hasher.update(f"no file {os.fspath(path)!r} ".encode())
-        return is_part and not os.path.exists(path)
-    # Decoders may take a hint from the ending of the name.
-    ending = os.path.splitext(os.fsdecode(path))[1].lower().encode("utf-8", "surrogateescape")
-    hasher.update(b"file %d " % len(ending) + ending + digest)
-    return True
+def _is_plain_buffer(item):
+    """Return whether an item is a sequence of bytes; memory views of other numbers are for the encoder to judge."""
+    if isinstance(item, memoryview):
+        try:
+            return item.format == "B" and item.ndim == 1 and item.c_contiguous
+        except ValueError:
+            # The view was released.
+            return False
+    return isinstance(item, (bytes, bytearray))
 
 
 def _add_number(hasher, number):
-    """Add a number, with its type unless a list of Python's own numbers makes an array of that type."""
+    """Add a number with its type: subclasses may write themselves in another way."""
     value = number.item() if isinstance(number, np.generic) else number
-    if isinstance(number, np.generic) and number.dtype != np.dtype(type(value)):
-        hasher.update(f"scalar {number.dtype.str} ".encode())
+    kind = next((base for base in (bool, int, float) if isinstance(value, base)), None)
+    if value is not None and kind is None:
+        return False
     try:
-        hasher.update(f"number {value!r} ".encode())
+        hasher.update(f"number {type(number).__name__} {'' if value is None else kind.__repr__(value)} ".encode())
     except ValueError:
-        # Integers of thousands of digits are not written down.
+        # Python does not write integers of thousands of digits.
         return False
     return True
 
 
-def _add_floats(hasher, numbers):
-    """Do as ``_add_number`` for each item of a list of floats, faster."""
-    for start in range(0, len(numbers), _NUMBERS_AT_ONCE):
-        part = numbers[start : start + _NUMBERS_AT_ONCE]
-        hasher.update("".join([f"number {number!r} " for number in part]).encode())
+def _add_array(hasher, array, add_file, depth):
+    hasher.update(f"array {array.dtype.str} {array.shape} ".encode())
+    if array.dtype == object:
+        return all(_add_content(hasher, element, add_file, depth + 1) for element in array.ravel().tolist())
+    if array.dtype.hasobject:
+        return False
+    # As bytes: dates offer no buffer.
+    hasher.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return True
+
+
+def _add_array_like(hasher, item, add_file, depth):
+    """Add a tensor, a series or another object that converts itself to an array."""
+    try:
+        array = np.asarray(item.detach().cpu() if hasattr(item, "detach") else item)
+    # Whatever its conversion raises is for the encoder to report.
+    except Exception:
+        return False
+    return _add_array(hasher, array, add_file, depth + 1)
+
+
+def _add_image(hasher, image):
+    """Add a PIL image: its pixels, and the palette, transparency and orientation that decide how they look."""
+    try:
+        pixels = image.tobytes()
+        palette = (image.palette.mode, image.getpalette(None)) if image.mode in ("P", "PA") else None
+        appearance = palette, image.info.get("transparency"), image.getexif().get(0x0112)
+    # An image that is decoded only now, and is damaged, is for the encoder to refuse.
+    except Exception:
+        return False
+    hasher.update(f"image {image.size} {image.mode} {appearance!r} ".encode())
+    hasher.update(pixels)
+    return True
+
+
+def file_signature(path):
+    """Return what changes when a file is modified, as git sees it; None if there is no such file."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return os.path.abspath(os.fsdecode(path)), status.st_ino, status.st_size, status.st_mtime_ns
+    except (OSError, ValueError):
+        return None
+
+
+def file_digests(signatures, store=None):
+    """Return the digests of files, read only if they are not remembered.
+
+    Parameters
+    ----------
+    signatures : iterable of tuple or None
+        From :func:`file_signature`.
+
+    store : EmbeddingStore or None, default=None
+        Remembers digests beyond this process.
+
+    Returns
+    -------
+    digests : list of bytes or None
+        One for each signature; None for what is None, or cannot be read.
+    """
+    signatures = list(signatures)
+    unknown = list(dict.fromkeys(s for s in signatures if s is not None and s not in _file_digests))
+    if unknown and store is not None:
+        stored = store.get_digests([_signature_key(signature) for signature in unknown])
+        for signature, digest in zip(unknown, stored, strict=True):
+            if digest is not None:
+                _remember(signature, digest)
+        unknown = [signature for signature, digest in zip(unknown, stored, strict=True) if digest is None]
+    young, lasting = {}, {}
+    for signature in unknown:
+        digest, is_lasting = _hash_file(signature)
+        young[signature] = digest
+        if is_lasting:
+            _remember(signature, digest)
+            lasting[_signature_key(signature)] = digest
+    if lasting and store is not None:
+        store.put_digests(list(lasting), list(lasting.values()))
+    return [young.get(signature, _file_digests.get(signature)) for signature in signatures]
+
+
+def _remember(signature, digest):
+    if len(_file_digests) >= _MAX_FILES:
+        _file_digests.clear()
+    _file_digests[signature] = digest
+
+
+def _signature_key(signature):
+    # With the machine: elsewhere the same numbers may mean another file.
+    return hashlib.blake2b(repr((platform.node(), signature)).encode(), digest_size=32, person=b"skmm file").digest()
+
+
+def _hash_file(signature):
+    """Return the digest of a file, and whether it may be remembered."""
+    path, _, size, modified = signature
+    if size > _MAX_HASHED_BYTES:
+        return _signature_key(signature), False
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None, False
+    return digest, abs(time.time() - modified / 1e9) > _YOUNG_SECONDS and file_signature(path) == signature

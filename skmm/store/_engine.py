@@ -1,43 +1,65 @@
 """A table of values under digests in one SQLite file, which many processes read and write at once.
 
-A value is a number of 64-bit words. It stands behind its own digest and before a checksum of both, and the first 64
-bits of the digest are its row's number: a value that is damaged, or belongs to another digest, counts as absent.
-Nothing is kept in order: whoever writes last loses at most its own last transaction.
+A value is a sequence of 64-bit words. It is stored between its own digest and a checksum of both, in the row whose
+number is the first 64 bits of the digest. A value that is damaged, or belongs to another digest, counts as missing.
+The last transaction of a process that is killed may be lost; every earlier one stays.
 """
 
 import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from . import _claims
 from ._checksums import EXTRA_WORDS, seal, unseal
-from ._file import Transactions, bytes_of_file, count_pages, open_for_reading, open_for_writing, reading
-from ._limits import Limits, bytes_of_row
 
-# Rows of one statement. sqlite3 keeps a statement prepared while its text stays the same.
-_ROWS_PER_STATEMENT = 500
-# Rows that are read while other threads wait.
-_ROWS_PER_LOOK = 5000
+# Identify a file as a store, and the format of its tables.
+_APPLICATION = 0x736B6D6D
+VERSION = 3
 
-# Rows that are evicted together, and seconds for which a use of theirs is not written down again.
-_ROWS_PER_BLOCK = 1000
+# Rows belong to blocks, which are dropped as a whole. Blocks of facts about encoders and files have negative numbers:
+# they are dropped like others, but their rows are not counted as entries.
+_SCHEMA = """
+CREATE TABLE entries (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, value BLOB NOT NULL);
+CREATE INDEX of_block ON entries (block);
+CREATE TABLE blocks (id INTEGER PRIMARY KEY, last_used INTEGER NOT NULL, bytes INTEGER NOT NULL)
+"""
+
+# Bytes of values beyond which a block takes no more rows.
+_BLOCK_BYTES = 2**20
+# Seconds after which a further use of a block is recorded.
 _USE_RESOLUTION = 3600
-# The share of the entries that goes where less was not enough.
-_EVICTED_SHARE = 1 / 8
+# Largest share of the limit that one transaction adds.
+_TRANSACTION_SHARE = 1 / 16
+# Pages beyond the limit that dropping rows may use, since deleting can split pages of the index.
+_SPARE_PAGES = 64
+
+# Bytes of a page, which rows of usual widths fill well.
+_PAGE_BYTES = 16384
+# Bytes of the write-ahead log that stay on the disk after its content was moved to the table.
+_LOG_BYTES = 2**26
+# Bytes of pages that a connection caches, so that folds which read the same rows read the file once.
+_CACHE_BYTES = 2**25
+
+# Seconds that a process waits for the locks of others.
+_TIMEOUT = 30
+
+# Rows of one statement. sqlite3 reuses a prepared statement as long as its text is the same.
+_ROWS_PER_STATEMENT = 500
+# Rows that are read before other threads get their turn.
+_ROWS_PER_TURN = 5000
 
 
-def _marks(n):
-    return ",".join("?" * n)
+class StoreError(Exception):
+    """A store cannot be used; the text is the reason."""
 
 
-def _pieces(sequence):
-    return (sequence[start : start + _ROWS_PER_STATEMENT] for start in range(0, len(sequence), _ROWS_PER_STATEMENT))
+class OlderVersion(StoreError):
+    """A store was written by an older version."""
 
 
 class Engine:
@@ -46,10 +68,10 @@ class Engine:
     Parameters
     ----------
     path : path-like
-        File of the table, created if its folder can be written.
+        File of the table. It is created if it does not exist, and opened for reading if it cannot be written.
 
     max_bytes : int or None, default=None
-        Bytes that the folder may take; None for no limit.
+        Size of the file beyond which the half of the rows that was used least recently is dropped; None for no limit.
 
     is_lasting : bool, default=True
         Whether what was written must survive a crash of the machine.
@@ -65,24 +87,22 @@ class Engine:
 
     def __init__(self, path, max_bytes=None, is_lasting=True):
         self.path = Path(path)
-        self._limits = None if max_bytes is None else Limits(max_bytes)
-        self.is_writable = os.access(self.path if self.path.exists() else self.path.parent, os.W_OK) and os.access(
-            self.path.parent, os.W_OK
-        )
-        self._lock = threading.Lock()
-        # Rows that were read and turned out to be damaged: the next write replaces them.
-        self._damaged = set()
-        # Block -> when its use was last written down, as far as this process knows.
-        self._last_used = {}
+        self._max_bytes = max_bytes
         self._is_lasting = is_lasting
+        self._lock = threading.Lock()
+        # Numbers of rows that were damaged when they were read: the next write replaces them.
+        self._damaged = set()
+        # Block -> when its use was last recorded, as far as this process knows.
+        self._last_used = {}
         self._open()
 
     def _open(self):
-        if self.is_writable:
-            self._opened = open_for_writing(self.path, self._is_lasting, self._limits)
-        else:
-            self._opened = open_for_reading(self.path)
-        self._transactions = Transactions(self._opened, self._limits)
+        try:
+            self._opened = _open_for_writing(self.path, self._is_lasting)
+        except sqlite3.OperationalError as error:
+            if not _is_read_only(error):
+                raise
+            self._opened = _open_for_reading(self.path)
 
     @property
     def _connection(self):
@@ -91,22 +111,15 @@ class Engine:
             self._open()
         return self._opened
 
-    @property
-    def _transaction(self):
-        """What begins and ends transactions; the lock is held around them."""
-        if self._opened is None:
-            self._open()
-        return self._transactions
-
     def suspend(self):
-        """Close the file until ``resume`` lets the next use open it again; other threads wait for that."""
+        """Close the file and block other threads until ``resume``; the next use opens the file again."""
         self._lock.acquire()
         if self._opened is not None:
             self._opened.close()
             self._opened = None
 
     def resume(self):
-        """End what ``suspend`` began."""
+        """Let other threads use the table again."""
         self._lock.release()
 
     def close(self):
@@ -116,7 +129,7 @@ class Engine:
                 self._opened.close()
 
     def read(self, digests, n_words, take):
-        """Hand out the values that are there and whole.
+        """Pass the values that are stored and undamaged to a function.
 
         Parameters
         ----------
@@ -127,63 +140,68 @@ class Engine:
             Words of each value.
 
         take : callable
-            Called for some of them at a time, while other threads wait, with positions (m,) in ``digests`` and
+            Called for some of the values at a time, while other threads wait, with positions (m,) in ``digests`` and
             words (m, n_words), dtype uint64, read-only.
         """
         ids = digests[:, 0].view(np.int64)
         order = np.argsort(ids)
-        blocks = set()
-        for start in range(0, len(order), _ROWS_PER_LOOK):
-            # Each statement on its own would take the locks of the file, and look through its log, anew.
-            with self._lock, reading(self._connection) as execute:
-                for piece in _pieces(order[start : start + _ROWS_PER_LOOK]):
-                    statement = f"SELECT id, block, value FROM entries WHERE id IN ({_marks(len(piece))})"
-                    rows = execute(statement, ids[piece].tolist()).fetchall()
+        used_blocks = set()
+        for turn in _batches(order, _ROWS_PER_TURN):
+            # Without a transaction each statement would lock the file and search its log again.
+            with self._lock, _transaction(self._connection, "BEGIN") as execute:
+                for batch in _batches(turn, _ROWS_PER_STATEMENT):
+                    statement = f"SELECT id, block, value FROM entries WHERE id IN ({_placeholders(batch)})"
+                    rows = execute(statement, ids[batch].tolist()).fetchall()
                     if rows:
-                        found, of_block, values = zip(*rows, strict=True)
-                        blocks.update(of_block)
-                        take(*self._take_whole(digests, piece, np.array(found, dtype=np.int64), values, n_words))
-        self._note_use(blocks)
+                        row_ids, blocks, values = zip(*rows, strict=True)
+                        used_blocks.update(blocks)
+                        take(*self._check(digests, batch, np.array(row_ids, dtype=np.int64), values, n_words))
+        self._record_use(used_blocks)
 
-    def _take_whole(self, digests, piece, found, values, n_words):
-        """Give positions and words of values that are whole, of those found for a piece of the digests in order."""
-        is_whole, of_digests, words = unseal(values, n_words)
-        ids = digests[piece, 0].view(np.int64)
-        positions = piece[np.minimum(np.searchsorted(ids, found[is_whole]), len(piece) - 1)]
-        is_right = (of_digests == digests[positions]).all(axis=1)
-        if is_whole.all() and is_right.all():
+    def _check(self, digests, batch, row_ids, values, n_words):
+        """Return positions in ``digests`` and words of the values that are undamaged and belong to their digests."""
+        is_intact, stored_digests, words = unseal(values, n_words)
+        ids = digests[batch, 0].view(np.int64)
+        positions = batch[np.minimum(np.searchsorted(ids, row_ids[is_intact]), len(batch) - 1)]
+        is_right = (stored_digests == digests[positions]).all(axis=1)
+        if is_intact.all() and is_right.all():
             return positions, words
-        self._damaged.update(found[~is_whole].tolist(), found[is_whole][~is_right].tolist())
+        self._damaged.update(row_ids[~is_intact].tolist(), row_ids[is_intact][~is_right].tolist())
         return positions[is_right], words[is_right]
 
     def read_one(self, digests):
-        """Give the words of one value of any length, None if it is not there or not whole."""
+        """Return the words of one value of any length, None if it is missing or damaged."""
         row_id = digests.view(np.int64)[0, :1].tolist()
         with self._lock:
-            found = self._connection.execute("SELECT value FROM entries WHERE id = ?", row_id).fetchone()
-        n_words = (len(found[0]) if found and isinstance(found[0], bytes) else 0) // 8 - EXTRA_WORDS
-        taken = []
+            row = self._connection.execute("SELECT value FROM entries WHERE id = ?", row_id).fetchone()
+        n_words = (len(row[0]) if row and isinstance(row[0], bytes) else 0) // 8 - EXTRA_WORDS
+        results = []
         if n_words > 0:
-            self.read(digests, n_words, lambda _, words: taken.extend(words))
-        return taken[0] if taken else None
+            self.read(digests, n_words, lambda _, words: results.extend(words))
+        return results[0] if results else None
 
-    def _note_use(self, blocks):
-        """Write down that blocks were used, unless that was done lately."""
-        now = int(time.time())
-        blocks = [block for block in blocks if self._last_used.get(block, 0) < now - _USE_RESOLUTION]
-        if not blocks or not self.is_writable:
+    def _record_use(self, blocks):
+        """Record that blocks were used, unless that was done lately."""
+        time_of_use = int(time.time())
+        recent = time_of_use - _USE_RESOLUTION
+        blocks = [block for block in blocks if self._last_used.get(block, 0) < recent]
+        if not blocks:
             return
-        self._last_used.update(dict.fromkeys(blocks, now))
-        # Whoever reads need not know that nothing can be written just now.
+        self._last_used.update(dict.fromkeys(blocks, time_of_use))
+        # A table that cannot be written, just now or ever, can still be read.
         with self._lock, suppress(sqlite3.OperationalError):
-            for piece in _pieces(blocks):
-                old = f"id IN ({_marks(len(piece))}) AND last_used < ?"
-                limits = [*piece, now - _USE_RESOLUTION]
-                if self._connection.execute(f"SELECT 1 FROM blocks WHERE {old} LIMIT 1", limits).fetchone():
-                    self._connection.execute(f"UPDATE blocks SET last_used = ? WHERE {old}", [now, *limits])
+            for batch in _batches(blocks, _ROWS_PER_STATEMENT):
+                is_old = f"id IN ({_placeholders(batch)}) AND last_used < ?"
+                # Reading needs no lock that a writer holds, so look before writing.
+                if self._connection.execute(
+                    f"SELECT 1 FROM blocks WHERE {is_old} LIMIT 1", [*batch, recent]
+                ).fetchone():
+                    self._connection.execute(
+                        f"UPDATE blocks SET last_used = ? WHERE {is_old}", [time_of_use, *batch, recent]
+                    )
 
     def write(self, digests, words, are_facts=False):
-        """Write values in one transaction, and give up the claims on them; what is there already stays.
+        """Write values; a digest that has one already keeps it.
 
         Parameters
         ----------
@@ -195,148 +213,221 @@ class Engine:
 
         are_facts : bool, default=False
             Whether these values are not counted as entries.
-        """
-        sealed = seal(digests, words)
-        n_bytes = len(sealed[0]) if sealed else 0
-        rows = list(zip(digests[:, 0].view(np.int64).tolist(), sealed, strict=True))
-        # In the order of the table, which writes fewer pages.
-        rows.sort(key=itemgetter(0))
-        at_once = len(rows)
-        if self._limits is not None:
-            at_once = self._limits.rows_per_transaction(n_bytes)
-            if not at_once:
-                self.release_entries(digests)
-                return
-        for start in range(0, len(rows), at_once or 1):
-            self._write_at_once(rows[start : start + at_once], n_bytes, 1 - 2 * are_facts)
 
-    def _write_at_once(self, rows, n_bytes, sign):
-        """Write rows of one length, as many as one transaction may."""
-        if self._limits is None:
-            self._insert(rows, n_bytes, sign)
-            return
-        new_bytes = len(rows) * bytes_of_row(n_bytes)
-        self._evict(lambda n_there: n_there + new_bytes - self._limits.value_bytes)
+        Returns
+        -------
+        n_new : int
+            Number of digests that had no value before.
+        """
+        # Neighbours in the table share pages, so fewer are written in this order.
+        rows = sorted(zip(digests[:, 0].view(np.int64).tolist(), seal(digests, words), strict=True), key=itemgetter(0))
+        if not rows:
+            return 0
+        if self._max_bytes is None:
+            return self._insert(rows, are_facts)
+        n_rows = max(1, int(_TRANSACTION_SHARE * self._max_bytes) // len(rows[0][1]))
+        return sum(self._insert_within_limit(batch, are_facts) for batch in _batches(rows, n_rows))
+
+    def _insert_within_limit(self, rows, are_facts):
+        """Insert rows, and drop older ones as long as the file has no place for them."""
         while True:
             try:
-                with self._lock:
-                    self._connection.execute(f"PRAGMA max_page_count = {self._limits.n_pages_of_values}")
-                try:
-                    self._insert(rows, n_bytes, sign)
-                    return
-                finally:
-                    with self._lock:
-                        self._connection.execute(f"PRAGMA max_page_count = {self._limits.n_pages}")
+                return self._insert(rows, are_facts)
             except sqlite3.OperationalError as error:
-                # Rows of some lengths fill their pages badly.
-                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._is_full(len(rows), n_bytes):
-                    raise
-                if not self._evict(lambda n_there: max(new_bytes, int(_EVICTED_SHARE * n_there))):
+                if _primary_code(error) != sqlite3.SQLITE_FULL or not self._drop_oldest_half():
                     raise
 
-    def _insert(self, rows, n_bytes, sign):
-        with self._lock, self._transaction as execute:
-            damaged = self._damaged.intersection(i for i, _ in rows)
+    def _insert(self, rows, are_facts):
+        """Insert rows of equal length in one transaction; return how many there were none of."""
+        with self._lock, _transaction(self._connection, "BEGIN IMMEDIATE") as execute:
+            self._limit_pages()
+            damaged = self._damaged.intersection(row_id for row_id, _ in rows)
             if damaged:
-                execute(f"DELETE FROM entries WHERE id IN ({_marks(len(damaged))})", list(damaged))
-            block = self._block_for(n_bytes, sign)
+                execute(f"DELETE FROM entries WHERE id IN ({_placeholders(damaged)})", list(damaged))
+            block = self._open_block(sign=-1 if are_facts else 1)
             inserted = self._connection.executemany(
                 "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                ((i, block, value) for i, value in rows),
+                ((row_id, block, value) for row_id, value in rows),
             )
-            n_new = inserted.rowcount * bytes_of_row(n_bytes)
-            execute("UPDATE blocks SET bytes = bytes + ? WHERE id = ?", (n_new, block))
-            _claims.release(self._connection, [i for i, _ in rows])
+            n_bytes = inserted.rowcount * len(rows[0][1])
+            execute("UPDATE blocks SET bytes = bytes + ? WHERE id = ?", (n_bytes, block))
         self._damaged -= damaged
+        return inserted.rowcount
 
-    def _block_for(self, n_bytes, sign):
-        """Give the block that new rows go to; those of facts have a sign of -1."""
+    def _open_block(self, sign):
+        """Return the number of the block that new rows go to, a new one if the last with this sign is full."""
         execute = self._connection.execute
-        full = _ROWS_PER_BLOCK
-        if self._limits is not None:
-            full = max(1, min(full, self._limits.value_bytes // (32 * bytes_of_row(n_bytes))))
-        (last,) = execute("SELECT coalesce(max(id * ?), 0) FROM blocks", (sign,)).fetchone()
-        block = sign * max(last, 0)
-        if block:
-            (n_there,) = execute("SELECT count(*) FROM entries WHERE block = ?", (block,)).fetchone()
-        if not block or n_there >= full:
-            block += sign
-            execute("INSERT INTO blocks VALUES (?, ?, 0)", (block, int(time.time())))
+        order = "DESC" if sign > 0 else "ASC"
+        block, n_bytes = execute(f"SELECT id, bytes FROM blocks ORDER BY id {order} LIMIT 1").fetchone() or (0, 0)
+        if sign * block > 0 and n_bytes < _BLOCK_BYTES:
+            return block
+        block = sign * max(sign * block, 0) + sign
+        execute("INSERT INTO blocks VALUES (?, ?, 0)", (block, int(time.time())))
         return block
 
-    def _is_full(self, n_rows, n_bytes):
-        """Tell whether it is the limit, not the disk, that leaves no place for rows."""
+    def _limit_pages(self, n_more=0):
+        """Let the file take as many pages as its limit allows, and some more; one that is larger grows no further."""
+        if self._max_bytes is not None:
+            self._connection.execute(f"PRAGMA max_page_count = {self._max_bytes // _PAGE_BYTES + n_more}")
+
+    def _drop_oldest_half(self):
+        """Delete the blocks that were used least recently, up to half of all bytes; return False if there are none."""
         with self._lock:
-            _, n_pages, n_free = count_pages(self._connection)
-        return n_pages - n_free + self._limits.pages_for(n_rows, n_bytes) > self._limits.n_pages_of_values
-
-    def _evict(self, find_surplus):
-        """Delete the blocks that were not used for the longest time; give the bytes of their rows.
-
-        Parameters
-        ----------
-        find_surplus : callable
-            Takes the bytes of all rows, and gives how many have to go.
-        """
-        n_evicted, surplus = 0, None
-        while surplus is None or n_evicted < surplus:
-            with self._lock, self._transaction as execute:
-                if surplus is None:
-                    (n_there,) = execute("SELECT coalesce(sum(bytes), 0) FROM blocks").fetchone()
-                    surplus = find_surplus(n_there)
-                    if surplus <= 0:
-                        break
-                oldest = execute("SELECT id, bytes FROM blocks ORDER BY last_used, abs(id) LIMIT 1").fetchone()
-                if oldest is None:
-                    break
-                block, n_bytes = oldest
-                n_evicted += self._evict_at_once(block, n_bytes)
-        return n_evicted
-
-    def _evict_at_once(self, block, n_bytes):
-        """Delete rows of a block, as many as one transaction may, and the block with the last of them."""
-        execute = self._connection.execute
-        (n_rows,) = execute("SELECT count(*) FROM entries WHERE block = ?", (block,)).fetchone()
-        at_once = max(1, self._limits.rows_per_transaction(n_bytes // max(1, n_rows)))
-        if n_rows <= at_once:
-            execute("DELETE FROM entries WHERE block = ?", (block,))
-            execute("DELETE FROM blocks WHERE id = ?", (block,))
-            return n_bytes
-        part = at_once * n_bytes // n_rows
-        chosen = "SELECT id FROM entries WHERE block = ? LIMIT ?"
-        execute(f"DELETE FROM entries WHERE id IN ({chosen})", (block, at_once))
-        execute("UPDATE blocks SET bytes = bytes - ? WHERE id = ?", (part, block))
-        return part
-
-    def claim(self, digests, owner, begins=True, takes_over=False):
-        """Claim entries that are to be computed: ``_claims.claim``."""
-        with self._lock, self._transaction:
-            ids = digests[:, 0].view(np.int64)
-            return _claims.claim(self._connection, ids, owner, begins, takes_over, self._damaged)
-
-    def release(self, owner):
-        """Give up all claims of somebody."""
-        with self._lock, self._transaction:
-            _claims.release_all(self._connection, owner)
-
-    def release_entries(self, digests):
-        """Give up the claims on entries that were not written."""
-        with self._lock, self._transaction:
-            _claims.release(self._connection, digests[:, 0].view(np.int64).tolist())
+            blocks = self._connection.execute("SELECT id, bytes FROM blocks ORDER BY last_used, abs(id)").fetchall()
+        total, n_dropped = sum(n_bytes for _, n_bytes in blocks), 0
+        # A transaction for each block keeps the log short, and lets others read and write in between.
+        for block, n_bytes in blocks:
+            if n_dropped and 2 * (n_dropped + n_bytes) > total:
+                break
+            with self._lock, _transaction(self._connection, "BEGIN IMMEDIATE") as execute:
+                self._limit_pages(n_more=_SPARE_PAGES)
+                execute("DELETE FROM entries WHERE block = ?", (block,))
+                execute("DELETE FROM blocks WHERE id = ?", (block,))
+            n_dropped += n_bytes
+        return bool(blocks)
 
     def clear(self):
-        """Delete everything and give the space back."""
+        """Delete all rows and return their space to the disk."""
         with self._lock:
-            with self._transaction as execute:
-                for table in ("entries", "blocks", "claims"):
-                    execute(f"DELETE FROM {table}")
+            with _transaction(self._connection, "BEGIN IMMEDIATE") as execute:
+                execute("DELETE FROM entries")
+                execute("DELETE FROM blocks")
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._last_used.clear()
             self._damaged.clear()
 
     def count(self):
-        """Give the number of entries, facts left out, and the bytes of all files."""
+        """Return the number of entries, facts left out, and the bytes of all files."""
         with self._lock:
-            (n,) = self._connection.execute("SELECT count(*) FROM entries WHERE block > 0").fetchone()
-        return n, sum(bytes_of_file(self.path.with_name(self.path.name + end)) for end in ("", "-wal", "-shm"))
+            (n_entries,) = self._connection.execute("SELECT count(*) FROM entries WHERE block > 0").fetchone()
+        files = (self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal", "-shm"))
+        return n_entries, sum(map(_file_bytes, files))
+
+
+def _open_for_writing(path, is_lasting):
+    """Return a connection to a store's file, created if it does not exist."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            return _connect(path, "mode=rwc", lambda connection: _prepare(connection, is_lasting))
+        except sqlite3.OperationalError as error:
+            # Changing the journal's mode does not wait for locks as other statements do.
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _prepare(connection, is_lasting):
+    """Set a connection up for writing, and create the tables in a file that is empty."""
+    # Before anything is changed in a file that may belong to something else.
+    with _transaction(connection, "BEGIN"):
+        _holds_store(connection)
+    connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_lasting else 'OFF'}")
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+    with _transaction(connection, "BEGIN IMMEDIATE") as execute:
+        # Another process may have created the tables in the meantime.
+        if not _holds_store(connection):
+            for statement in _SCHEMA.split(";"):
+                execute(statement)
+            execute(f"PRAGMA application_id = {_APPLICATION}")
+            execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _open_for_reading(path):
+    """Return a connection to a store's file in a place where nothing can be written."""
+    if not path.exists():
+        raise StoreError("it holds no store, and its folder is read-only, so that none can be created")
+    try:
+        return _connect(path, "mode=ro", _check_readable)
+    except sqlite3.OperationalError as error:
+        if not _is_read_only(error):
+            raise
+    # Even reading creates files beside one with a write-ahead log. Where that is impossible, nobody is writing either.
+    return _connect(path, "mode=ro&immutable=1", _check_readable)
+
+
+def _check_readable(connection):
+    with _transaction(connection, "BEGIN"):
+        if not _holds_store(connection):
+            raise StoreError("its file is empty and read-only")
+
+
+def _connect(path, options, prepare):
+    """Return a connection in autocommit mode, prepared by a function."""
+    connection = sqlite3.connect(
+        # Characters with a meaning in URIs are escaped.
+        f"{path.absolute().as_uri()}?{options}",
+        uri=True,
+        timeout=_TIMEOUT,
+        isolation_level=None,
+        # Threads take turns by the engine's lock.
+        check_same_thread=False,
+    )
+    try:
+        # A text can only be a damaged value, which need not be UTF-8.
+        connection.text_factory = bytes
+        connection.execute(f"PRAGMA cache_size = {-_CACHE_BYTES // 1024}")
+        prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _holds_store(connection):
+    """Return whether a file holds a store, False if it is empty; raise if it holds something else.
+
+    Within a transaction, so that the facts are of one moment: another process may be creating the store.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application not in (_APPLICATION, 0) or (n_tables and application == 0):
+        raise StoreError("its file is a database of something else")
+    if application == _APPLICATION and version != VERSION:
+        age, error = ("a newer", StoreError) if version > VERSION else ("an older", OlderVersion)
+        raise error(f"{age} version of skmm wrote it (format {version}, this one knows {VERSION})")
+    return application == _APPLICATION
+
+
+@contextmanager
+def _transaction(connection, begin):
+    """Run statements as one transaction, rolled back if anything goes wrong; return the function that executes them."""
+    connection.execute(begin)
+    try:
+        yield connection.execute
+        connection.execute("COMMIT")
+    except BaseException:
+        # Some errors, a full disk among them, have ended the transaction.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _primary_code(error):
+    """Return SQLite's code of an error without the details that its upper bits add."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_read_only(error):
+    """Return whether an error says that a file, or one beside it, cannot be written or created."""
+    return _primary_code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+
+
+def _file_bytes(path):
+    """Return the length of a file, 0 if it does not exist."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _batches(sequence, n_rows):
+    return (sequence[start : start + n_rows] for start in range(0, len(sequence), n_rows))
+
+
+def _placeholders(values):
+    return ",".join("?" * len(values))

@@ -1,121 +1,98 @@
-"""What decides the numbers an encoder gives, as a digest: only encoders with the same one share entries of a store."""
+"""What decides the rows of an encoder, as a digest: only encoders with the same one share entries of a store."""
 
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import os
+import random
 import sys
 import weakref
 
 import numpy as np
 
-from .._checkpoints import bases_of, checkpoint_files
 from .._torch import divided_threads
-from ._describe import Unidentifiable, describe_parts, tensor_digest, tensors_of
-from ._files import FileDigests
+from .._warnings import warn
+from ..exceptions import first_line
 
 # Raised whenever the code changes what encoders compute beyond rounding.
-_FORMAT = 1
+_FORMAT = 2
 
-# Files of a checkpoint that no loader here reads: documentation, and weights in the formats of other frameworks.
-_IGNORED_ENDINGS = (
-    ".gif",
-    ".gguf",
-    ".h5",
-    ".jpeg",
-    ".jpg",
-    ".md",
-    ".msgpack",
-    ".onnx",
-    ".ot",
-    ".pdf",
-    ".png",
-    ".tflite",
-)
-_IGNORED_FOLDERS = ("onnx", "openvino", "coreml")
+# Changes of rounding in libraries come with minor versions.
+_VERSION_PARTS = 2
 
 
-# What stands for libraries in the identity: changes of rounding come with minor versions.
-_MINOR_PARTS = 2
+class Unidentifiable(Exception):
+    """Nothing tells what decides the rows of an encoder; the text is the reason."""
 
 
-def digest_of(*parts):
-    """Give a digest of 32 bytes of plain data."""
-    return hashlib.blake2b(repr((_FORMAT, *parts)).encode(), digest_size=32, person=b"skmm identity").digest()
+def digest_of(*values):
+    """Return a digest of 32 bytes of plain data."""
+    return hashlib.blake2b(repr((_FORMAT, *values)).encode(), digest_size=32, person=b"skmm identity").digest()
 
 
 @functools.lru_cache(maxsize=64)
 def minor_version(package):
-    """Give the minor version of an installed package as text, "" if there is none; it is not imported."""
+    """Return the minor version of an installed package as text, "" if there is none; it is not imported."""
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
-    return ".".join(version.split("+")[0].split(".")[:_MINOR_PARTS])
+    return ".".join(version.split("+")[0].split(".")[:_VERSION_PARTS])
 
 
-def folder_digest(folder, store, cache=None, outer=()):
-    """Give a digest of the files of a checkpoint, whatever the folder is called, and of the bases of adapters.
-
-    Parameters
-    ----------
-    folder : str
-        Folder.
-
-    store : EmbeddingStore
-        What remembers the digests of files.
-
-    cache : str or None, default=None
-        Folder of the hub's local cache, in which bases may be; None is that of the hub's library.
-
-    outer : tuple of str, default=()
-        Folders of which this one is the base.
-
-    Returns
-    -------
-    digest : bytes or None
-        Digest of names and contents; None if the base of an adapter is not here, or not yet.
-
-    Raises
-    ------
-    Unidentifiable
-        If a file cannot be read.
-    """
-    folder = os.path.realpath(folder)
-    if folder in outer:
-        return digest_of("again", outer.index(folder))
-    found = checkpoint_files(folder)
-    names = [name for name in found if _is_read(name)]
-    paths = [os.path.join(folder, name) for name in names]
-    digests = FileDigests(store).of(paths)
-    if None in digests:
-        raise Unidentifiable(f"{paths[digests.index(None)]!r} cannot be read")
-    bases = bases_of(folder, found, cache)
-    adapted = [None if base is None else folder_digest(base, store, cache, (*outer, folder)) for base in bases]
-    if None in adapted:
-        return None
-    versions = [minor_version("peft")] * bool(adapted)
-    return digest_of("files", list(zip(names, digests, strict=True)), *versions, *adapted)
+def public_name(kind):
+    """Return the name of a class that stays the same when private files are moved: its package and its own name."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
-def _is_read(name):
-    *folders, file = name.split(os.sep)
-    is_ignored = file.startswith(".") or file.lower().endswith(_IGNORED_ENDINGS)
-    return not is_ignored and not any(folder in _IGNORED_FOLDERS for folder in folders)
+@dataclasses.dataclass
+class _KnownModule:
+    """What decided the rows of a module in memory when its digest was computed."""
+
+    settings: tuple
+    preprocess: object
+    text: str
+    tensors: tuple
+    first_row: np.ndarray
+    digest: bytes
+    warned: bool = False
+
+    def change_to(self, other):
+        """Return which of the things that a user may have changed differs in another state; None if none does."""
+        changes = {
+            "its repr changed": self.text != other.text,
+            "its tensors changed": self.tensors != other.tensors,
+            "it returns other values for the same item": not _same(self.first_row, other.first_row),
+        }
+        return next((reason for reason, is_changed in changes.items() if is_changed), None)
 
 
-def module_digest(module, encode_probe):
-    """Give a digest of a module in memory.
+# Module -> what decided its rows in the last call.
+_known_modules = weakref.WeakKeyDictionary()
 
-    What can be described counts, and for what cannot, such as a hook around the call, what it makes of a fixed input.
+
+def module_digest(module, preprocess, settings, encode_probe, n_probes=3):
+    """Return a digest of a module in memory: its class, ``repr``, tensors and rows of fixed items.
+
+    The code of the module, and of the preprocessing before it, is not looked at. Later calls encode the first item
+    only, and all of them if the tensors, the ``repr`` or that row have changed.
 
     Parameters
     ----------
     module : torch.nn.Module
         The module.
 
+    preprocess : object
+        What prepares items for the module.
+
+    settings : tuple
+        Plain data that the rows depend on besides the module.
+
     encode_probe : callable
-        Called without arguments, gives the rows of the fixed input as an ndarray.
+        Maps the number of a fixed item to its row, an ndarray.
+
+    n_probes : int, default=3
+        Number of fixed items.
 
     Returns
     -------
@@ -125,54 +102,100 @@ def module_digest(module, encode_probe):
     Raises
     ------
     Unidentifiable
-        If the module holds what cannot be read, or gives other rows each time.
+        If the module returns other values for the same item twice, or draws random numbers.
     """
-    rows = _single_threaded(encode_probe)
-    digest = digest_of("module", _known_tensor_digest(module), describe_parts(module), rows.shape, rows.tobytes())
-    if digest not in _steady:
-        if not np.array_equal(rows, _single_threaded(encode_probe), equal_nan=True):
-            raise Unidentifiable("the module gives other numbers each time")
-        _steady.add(digest)
-    return digest
+    first_row = _on_one_thread(encode_probe, 0)
+    state = _KnownModule(settings, preprocess, repr(module), _tensor_versions(module), first_row, b"")
+    previous = _known_modules.get(module)
+    if previous is not None and previous.settings == settings and previous.preprocess is preprocess:
+        change = previous.change_to(state)
+        if change is None:
+            return previous.digest
+        state.warned = True
+        if not previous.warned:
+            warn(
+                f"{type(module).__name__}: the rows that a store holds of this module are not used any more, since "
+                f"{change} between two calls; pass cache_key if its rows are the same nevertheless."
+            )
+    state.digest = digest_of(
+        "module",
+        public_name(type(module)),
+        state.text,
+        _tensor_digest(module),
+        _steady_rows(encode_probe, n_probes, first_row),
+        settings,
+    )
+    _known_modules[module] = state
+    return state.digest
 
 
-# Digests of modules that gave the same numbers twice. Workers get a module anew with each task.
-_steady = set()
-
-# Module -> (what changes with its tensors, digest of their values).
-_tensor_digests = weakref.WeakKeyDictionary()
-
-
-def _known_tensor_digest(module):
-    """Give the digest of a module's tensors, computed only where they have changed."""
-    versions = _tensor_versions(module)
-    known = _tensor_digests.get(module)
-    if versions is None or known is None or known[0] != versions:
-        known = _tensor_digests[module] = versions, tensor_digest(module)
-    return known[1]
+def _steady_rows(encode_probe, n_probes, first_row):
+    """Return the rows of all fixed items as plain data, or raise if they are not the same each time."""
+    generators = _generator_states()
+    rows, repeated = ([_on_one_thread(encode_probe, number) for number in range(n_probes)] for _ in range(2))
+    if not all(map(_same, [first_row, *rows], [rows[0], *repeated])):
+        raise Unidentifiable("the model returns other values for the same item each time")
+    if generators != _generator_states():
+        raise Unidentifiable("the model or its preprocessing draws random numbers")
+    return [(row.shape, row.dtype.str, row.tobytes()) for row in rows]
 
 
-def _single_threaded(function):
-    """Call a function on one thread of torch: other numbers of threads round otherwise."""
+def _same(row, other):
+    return np.array_equal(row, other, equal_nan=True)
+
+
+def _on_one_thread(function, *args):
+    """Call a function on one thread of torch: results depend on the number of threads by rounding."""
     with divided_threads() as divide:
         divide(sys.maxsize)
-        return function()
+        return function(*args)
+
+
+def _generator_states():
+    """Return the states of the global generators of random numbers, as bytes."""
+    import torch
+
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - the generator that users' code draws from
+    return random.getstate(), (name, keys.tobytes(), *rest), torch.get_rng_state().numpy().tobytes()
+
+
+def _tensors_of(module):
+    """Return the state of a module by name, with the buffers that its state dict leaves out."""
+    return {**dict(module.named_buffers()), **module.state_dict(keep_vars=True)}
 
 
 def _tensor_versions(module):
-    """Give what changes whenever a tensor of the module is written to, None if that cannot be seen."""
+    """Return what changes whenever a tensor of the module is written to."""
     try:
-        tensors = tensors_of(module).items()
-        # Who writes through ``data`` goes past torch's own count of versions.
-        return [(name, id(x), x.data_ptr(), x._version, _sum_of_bits(x)) for name, x in tensors]
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return None
+        # Writing through ``data`` is not counted by torch, hence the sums.
+        return tuple((name, id(x), x._version, _sum_of_bits(x)) for name, x in sorted(_tensors_of(module).items()))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        # Quantised and other tensors hide their memory: their digest is computed each time.
+        return (_tensor_digest(module),)
 
 
 def _sum_of_bits(x):
     import torch
 
-    # Where integers of 64 bits fit in, their sum is as fast as memory.
+    # Where integers of 64 bits fit, their sum is as fast as memory.
     n_bytes = x.numel() * x.element_size()
     kind = torch.int64 if n_bytes % 8 == 0 and x.data_ptr() % 8 == 0 else torch.uint8
     return x.detach().contiguous().reshape(-1).view(kind).sum().item()
+
+
+def _tensor_digest(module):
+    """Return a digest of the values of a module's tensors, and of the ``repr`` of other entries of its state."""
+    import torch
+
+    hasher = hashlib.sha256()
+    for name, x in sorted(_tensors_of(module).items()):
+        if not isinstance(x, torch.Tensor):
+            hasher.update(repr((name, x)).encode())
+            continue
+        hasher.update(repr((name, str(x.dtype), tuple(x.shape))).encode())
+        try:
+            x = x.int_repr() if x.is_quantized else x
+            hasher.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise Unidentifiable(f"the values of its {name!r} cannot be read: {first_line(error)}") from error
+    return hasher.digest()

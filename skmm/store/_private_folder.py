@@ -1,4 +1,4 @@
-"""The private folder of a process tree: made once, found by its workers, removed in the end."""
+"""The private folder of a process tree: created once, shared with its workers, removed at exit."""
 
 import atexit
 import os
@@ -13,23 +13,23 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:
-    # Windows: folders of killed processes stay until its own clean-up of temporary files.
+    # Windows: folders of killed processes stay until the system cleans up its temporary files.
     fcntl = None
 
 _PREFIX = "skmm-store-"
 _OWNER = "owner"
 
-# Seconds that a folder without an owner's file may be on its way to getting one.
+# Seconds after which a folder without an owner's file counts as abandoned: its owner may be about to create the file.
 _GRACE = 3600
 
 _lock = threading.Lock()
 _folder = None
-# Of a folder that this process has made, locked as long as it lives.
+# The owner's file of a folder that this process has created, locked until it ends.
 _owner_file = None
 
 
 def private_folder():
-    """Give the private folder of this process tree, made now if there is none yet.
+    """Return the private folder of this process tree, created if there is none yet.
 
     Returns
     -------
@@ -39,18 +39,18 @@ def private_folder():
     Raises
     ------
     OSError
-        If it cannot be made.
+        If it cannot be created.
     """
     global _folder, _owner_file
     with _lock:
         if _folder is None or not _folder.is_dir():
             _sweep()
-            _folder, _owner_file = _make()
+            _folder, _owner_file = _create()
         return _folder
 
 
 def adopt_folder(folder):
-    """Use the folder of a process tree that this process turns out to belong to, unless it has one already."""
+    """Use the private folder of the process that sent work to this one, unless this one has a folder already."""
     global _folder
     with _lock:
         if (_folder is None or not _folder.is_dir()) and _is_private(folder):
@@ -58,23 +58,25 @@ def adopt_folder(folder):
 
 
 def _is_private(folder):
+    """Return whether a path is a folder, not a link, that belongs to this user and that no other user may enter."""
     try:
-        found = os.lstat(folder)
+        status = os.lstat(folder)
     except OSError:
         return False
-    is_mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
-    return stat.S_ISDIR(found.st_mode) and is_mine
+    is_protected = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o077)
+    return stat.S_ISDIR(status.st_mode) and is_protected
 
 
-def _make():
+def _create():
+    """Return a new folder and its owner's file."""
     while True:
-        # For its owner alone, says mkdtemp.
+        # mkdtemp makes it accessible to this user only.
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        # Its lock says that the owner, or a process forked from it, lives.
+        # Locked while the owner, or a process forked from it, lives.
         owner_file = open(folder / _OWNER, "w")  # noqa: SIM115 - closed by _remove
         if fcntl is not None:
             fcntl.flock(owner_file, fcntl.LOCK_EX)
-        # A sweep may have been faster than the lock.
+        # Another process may have swept the folder away before the file was locked.
         if (folder / _OWNER).exists():
             break
         owner_file.close()
@@ -83,14 +85,14 @@ def _make():
 
 
 def _remove(folder, owner_file, owner):
-    # Forked children inherit this call, and not the folder.
+    # Forked children inherit this call, but do not own the folder.
     if os.getpid() == owner:
         owner_file.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep():
-    """Remove the folders whose owners died without doing so."""
+    """Remove the folders of processes that were killed."""
     if fcntl is None:
         return
     for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
@@ -98,7 +100,7 @@ def _sweep():
             continue
         with suppress(OSError):
             try:
-                # To write: not every file system locks what is open for reading.
+                # Open for writing, since some file systems lock only such files.
                 file = open(folder / _OWNER, "r+")  # noqa: SIM115 - closed below
             except FileNotFoundError:
                 if folder.stat().st_mtime < time.time() - _GRACE:

@@ -5,17 +5,18 @@ import os
 import shutil
 import sqlite3
 import threading
-import warnings
 import weakref
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
+from .._typing import PathType
+from .._warnings import warn
 from ._checksums import DIGEST_WORDS
-from ._engine import Engine
-from ._file import OlderVersion, StoreError
-from ._limits import SMALLEST_BYTES
+from ._engine import Engine, OlderVersion, StoreError
 from ._private_folder import private_folder
 
 try:
@@ -26,35 +27,38 @@ except ImportError:
 _FILE = "embeddings.sqlite"
 _LOCK = "encoding.lock"
 
-# What the private store of a process tree may take at most, and of the free space on its disk.
+_SMALLEST_LIMIT = 2**24
+
+# Limit of the private store of a process tree: bytes, and the share of the free space on its disk.
 _PRIVATE_BYTES = 16 * 2**30
 _PRIVATE_SHARE = 0.25
 
-# Damage can turn the numbers in a file into anything, and even the texts of SQLite's own errors.
-_OF_DAMAGE = (OverflowError, TypeError, UnicodeDecodeError)
-
-
-def _as_digests(keys):
-    return np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, DIGEST_WORDS)
+# Errors that damaged numbers and texts in a file raise, beside SQLite's own.
+_DAMAGE_ERRORS = (OverflowError, TypeError, UnicodeDecodeError)
 
 
 class EmbeddingStore:
-    """Embeddings that are kept: what one encoder computed, no other computes again.
+    """Embeddings on disk, so that nothing is encoded twice with the same model.
 
-    Give it to the ``store`` parameter of encoders, or give that the path alone. Processes may share a store, on one
-    machine and at the same time. An entry is found by a digest of the item's content and of everything that
-    decides its embedding: files or tensors of the model, revision, preprocessing, precision, kind
-    of device and versions of the libraries. What changes any of these begins entries of its own.
+    Pass it to the ``store`` parameter of encoders; passing its path alone has the same effect. Several processes of
+    one machine may share a store at the same time. An entry is found by a digest of the item's content and of
+    everything that decides its embedding: files or tensors of the model, revision, preprocessing, precision, kind of
+    device and versions of the libraries. After a change of any of these, items are encoded and stored again.
 
     Parameters
     ----------
     path : str or path-like
-        Folder of the store on a local disk, made when it is first written to. Whoever may read the folder can use
+        Folder of the store on a local disk, created when it is first written to. Whoever may read the folder can use
         its entries.
 
     max_bytes : int, default=None
-        Bytes that the folder may take on the disk, at least 2**24 (16 MiB). Beyond that the entries that were used
-        least recently go, up to a thousand at a time. None sets no limit.
+        Bytes that the store may take on the disk, at least 2**24 (16 MiB). When it is full, the half of the entries
+        that was used least recently is dropped. None sets no limit.
+
+    Attributes
+    ----------
+    hits, misses : int
+        Distinct items whose embeddings encoders found and did not find, through this object in this process.
 
     See Also
     --------
@@ -62,20 +66,19 @@ class EmbeddingStore:
 
     Notes
     -----
-    What goes wrong with a store costs time, not results: where it cannot be opened, read or written (a full
-    disk, a folder without locks, a file of a newer version), one warning says so and encoding goes on without
-    it. From a folder that is read-only entries are read, and none are added. An entry that is damaged is
-    noticed by its checksum, and computed again.
+    A problem with the store costs time and never changes results. If it cannot be opened, read or written (a full
+    disk, a folder without locks, a file of a newer version), one warning says so and encoding goes on without it.
+    Entries of a read-only folder are read, and none are added. A damaged entry is recognized by its checksum, and
+    encoded again.
 
     The folder holds one SQLite database, with its write-ahead log beside it while it is in use. Nothing in it is
-    ever executed. Recency of use is tracked to the hour, so that reading writes next to nothing.
+    ever executed. The time of last use is recorded to the hour, so that reading hardly ever writes.
 
-    ``max_bytes`` holds for all of it, the log included, and for what is written through objects with that limit. Up to
-    a quarter, and no more than 64 MiB, is for the log; values fill about two thirds of the rest. A database that is
-    larger already grows no further, and shrinks with ``clear()``. The log may be longer for as long as a process that
-    reads is stopped in the middle of it. Rows too long for a transaction, 1 MB for the smallest limit, are not kept.
+    ``max_bytes`` is a limit of the database, for what is written through objects with that limit. The write-ahead log
+    comes on top: as a rule about 16 MiB, more while another process reads for long, and nothing once all processes
+    have closed the store. A database that is larger already grows no further, and shrinks with ``clear()``.
 
-    Objects with one path are interchangeable; ``hits`` and ``misses`` are counted by each object in each process.
+    Objects with one path are interchangeable, but for what they count.
 
     Examples
     --------
@@ -89,12 +92,12 @@ class EmbeddingStore:
     (3, 1, 3)
     """
 
-    def __init__(self, path, max_bytes=None):
+    def __init__(self, path: PathType, max_bytes: int | None = None) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"path must be a str or path-like, got {type(path).__name__}.")
-        if max_bytes is not None and not (isinstance(max_bytes, int) and max_bytes >= SMALLEST_BYTES):
-            raise ValueError(f"max_bytes must be an integer of at least {SMALLEST_BYTES} or None, got {max_bytes!r}.")
-        # A worker may have another working folder.
+        if max_bytes is not None and not (isinstance(max_bytes, Integral) and max_bytes >= _SMALLEST_LIMIT):
+            raise ValueError(f"max_bytes must be an integer of at least {_SMALLEST_LIMIT} or None, got {max_bytes!r}.")
+        # Absolute, since a worker may have another working folder.
         self.path = Path(os.path.abspath(os.path.expanduser(path)))
         self.max_bytes = max_bytes
         self._is_lasting = True
@@ -104,7 +107,7 @@ class EmbeddingStore:
     def _reset(self):
         self._lock = threading.Lock()
         self._engine = None
-        # Why this process goes on without the store, or without writing to it.
+        # Why this process does not use the store, or does not write to it; None if it does.
         self._broken = self._unwritable = None
         self.hits = self.misses = 0
 
@@ -122,16 +125,16 @@ class EmbeddingStore:
     def __deepcopy__(self, memo):
         return self
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self):
         limit = "" if self.max_bytes is None else f", max_bytes={self.max_bytes}"
         text = f"{type(self).__name__}({os.fspath(self.path)!r}{limit})"
-        # Looking must not make a folder.
+        # Opening the store would create its folder.
         if not (self.path / _FILE).exists():
             return f"<{text}: empty>"
         info = self.info()
@@ -140,15 +143,14 @@ class EmbeddingStore:
             f"{info['hits']:,} hits, {info['misses']:,} misses>"
         )
 
-    def info(self):
-        """Tell how full the store is, and how much it was used by this object in this process.
+    def info(self) -> dict:
+        """Return how full the store is, and how much it was used through this object in this process.
 
         Returns
         -------
         info : dict
-            "entries", "bytes", "max_bytes", "hits" and "misses": entries in the store, bytes that its files take on
-            the disk, the limit of these, and distinct items that were found and not found by encoders. "entries"
-            and "bytes" are 0 where the store cannot be opened.
+            "entries" and "bytes": entries in the store and the size of its files on the disk, 0 if it cannot be
+            opened; "max_bytes", "hits" and "misses": as the parameter and attributes.
         """
         counts = self._try(lambda engine: engine.count()) or (0, 0)
         return {
@@ -159,28 +161,30 @@ class EmbeddingStore:
             "misses": self.misses,
         }
 
-    def clear(self):
-        """Delete all entries. A database that cannot be opened any more, or is of an older version, is made anew.
+    def clear(self) -> None:
+        """Delete all entries.
+
+        A database that is damaged or of an older version is deleted, and recreated when it is next used.
 
         Raises
         ------
         OSError
-            If the folder cannot be written.
+            If the folder cannot be written, or the database is of a newer version or no store.
         """
-        # Whatever went wrong before, try again.
+        # Forget earlier problems, which may be fixed by now.
         self.close()
         try:
             self._open().clear()
-        except (sqlite3.Error, StoreError, *_OF_DAMAGE) as error:
-            if not _can_be_made_anew(error):
+        except (sqlite3.Error, StoreError, *_DAMAGE_ERRORS) as error:
+            if not _can_be_recreated(error):
                 raise OSError(f"{self._name()} cannot be cleared ({error}).") from error
             for suffix in ("", "-wal", "-shm"):
                 (self.path / (_FILE + suffix)).unlink(missing_ok=True)
         finally:
             self.close()
 
-    def close(self):
-        """Let go of the store's file. The store stays usable: it opens the file again when it next needs it."""
+    def close(self) -> None:
+        """Close the store's file. The next use opens it again."""
         with self._lock:
             engine, self._engine = self._engine, None
             self._broken = self._unwritable = None
@@ -191,7 +195,7 @@ class EmbeddingStore:
         return f"The embedding store {os.fspath(self.path)!r}"
 
     def _open(self):
-        """Give the open engine of this process."""
+        """Return the engine of this process, opened if necessary."""
         with self._lock:
             if self._engine is None:
                 if not self.path.exists():
@@ -200,25 +204,23 @@ class EmbeddingStore:
             return self._engine
 
     def _try(self, use):
-        """Apply a function to the engine; give None, with one warning in this process, where that cannot be."""
+        """Return the result of a function of the engine; after a failure warn once, and return None from then on."""
         if self._broken is not None:
             return None
         try:
             return use(self._open())
-        except (sqlite3.Error, OSError, StoreError, *_OF_DAMAGE) as error:
+        except (sqlite3.Error, OSError, StoreError, *_DAMAGE_ERRORS) as error:
             self._broken = str(error)
-            remedy = "; clear() makes it anew" if _can_be_made_anew(error) else ""
-            _warn(f"{self._name()} cannot be used ({error}){remedy}. Encoding goes on without it.")
+            remedy = "; clear() recreates it" if _can_be_recreated(error) else ""
+            warn(f"{self._name()} cannot be used ({error}){remedy}. Encoding goes on without it.")
         return None
 
     def _try_writing(self, write):
-        """Apply a function that writes to the engine; where that cannot be, warn once and write no more."""
+        """Return the result of a function that writes; after a failure warn once, and write no more."""
         if self._unwritable is not None:
             return None
 
         def attempt(engine):
-            if not engine.is_writable:
-                raise _Unwritable("its folder or file is read-only")
             try:
                 return write(engine)
             except sqlite3.OperationalError as error:
@@ -228,11 +230,24 @@ class EmbeddingStore:
             return self._try(attempt)
         except _Unwritable as error:
             self._unwritable = str(error)
-            _warn(f"{self._name()} cannot be written ({error}). What is encoded from now on is not kept.")
+            warn(f"{self._name()} cannot be written ({error}). What is encoded from now on is not stored.")
         return None
 
     def get_rows(self, keys, n_features, take):
-        """Call ``take`` with positions in ``keys`` and their rows of float32, for those that have one of this width."""
+        """Pass the rows that are stored with a given width to a function.
+
+        Parameters
+        ----------
+        keys : list of bytes
+            Digests, all different.
+
+        n_features : int
+            Width of the rows.
+
+        take : callable
+            Called for some of the rows at a time with their positions in ``keys`` and an array of shape
+            (n_positions, n_features), dtype float32.
+        """
 
         def take_words(positions, words):
             take(positions, words.view(np.float32)[:, :n_features])
@@ -241,87 +256,55 @@ class EmbeddingStore:
             self._try(lambda engine: engine.read(_as_digests(keys), -(-n_features // 2), take_words))
 
     def put_rows(self, keys, rows):
-        """Keep rows of float32 under their digests."""
-        n_features = rows.shape[1]
-        padded = np.zeros((len(rows), n_features + n_features % 2), dtype=np.float32)
-        padded[:, :n_features] = rows
-        self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
-
-    def claim(self, keys, owner, begins=True, takes_over=False):
-        """Claim what is to be computed; give the mask of the digests that nobody else computes, or has computed.
-
-        Parameters
-        ----------
-        keys : list of bytes
-            Digests.
-
-        owner : int
-            From ``new_owner``.
-
-        begins : bool, default=True
-            Whether computing begins now. Before it does, others may take over.
-
-        takes_over : bool, default=False
-            Whether what others have claimed and not begun with is claimed from them.
+        """Store rows of float32 under their digests; a digest that has a row already keeps it.
 
         Returns
         -------
-        is_mine : ndarray of shape (len(keys),), dtype bool
-            What is claimed now; all of it where nothing can be written.
+        n_new : int
+            Number of digests that had no row before; all of them if nothing can be written.
         """
-
-        def claim(engine):
-            return engine.claim(_as_digests(keys), owner, begins, takes_over)
-
-        free = self._try_writing(claim) if keys else None
-        return np.ones(len(keys), dtype=bool) if free is None else free
-
-    def release(self, owner):
-        """Give up all claims of somebody."""
-        if self._engine is not None:
-            self._try_writing(lambda engine: engine.release(owner))
-
-    def release_entries(self, keys):
-        """Give up the claims on what was computed, and is not kept."""
-        if keys:
-            self._try_writing(lambda engine: engine.release_entries(_as_digests(keys)))
+        n_features = rows.shape[1]
+        padded = np.zeros((len(rows), n_features + n_features % 2), dtype=np.float32)
+        padded[:, :n_features] = rows
+        n_new = self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
+        return len(keys) if n_new is None else n_new
 
     def get_digests(self, keys):
-        """Give a list of the digests that are kept under digests, None where there is none."""
-        found = [None] * len(keys)
+        """Return a list of the digests that are stored under digests, None for those without one."""
+        digests = [None] * len(keys)
 
         def take(positions, words):
             for position, digest in zip(positions, words, strict=True):
-                found[position] = digest.tobytes()
+                digests[position] = digest.tobytes()
 
         if keys:
             self._try(lambda engine: engine.read(_as_digests(keys), DIGEST_WORDS, take))
-        return found
+        return digests
 
     def put_digests(self, keys, digests):
-        """Keep digests under digests."""
+        """Store digests under digests."""
         self._try_writing(lambda engine: engine.write(_as_digests(keys), _as_digests(digests), are_facts=True))
 
     def get_fact(self, key):
-        """Give the plain data that is kept under a digest, None if there is none."""
+        """Return the plain data that is stored under a digest, None if there is none."""
         words = self._try(lambda engine: engine.read_one(_as_digests([key])))
         return None if words is None else json.loads(words.tobytes())
 
     def put_fact(self, key, fact):
-        """Keep plain data, which JSON can hold, under a digest."""
+        """Store plain data, which JSON can represent, under a digest."""
         text = json.dumps(fact).encode()
         words = np.frombuffer(text + b" " * (-len(text) % 8), dtype=np.uint64)
         self._try_writing(lambda engine: engine.write(_as_digests([key]), words[None], are_facts=True))
 
     @contextmanager
     def one_at_a_time(self):
-        """Let one process or thread at a time into the block, as far as the folder has locks."""
+        """Let one process or thread at a time into the block, if the folder supports locks."""
         file = None
         if fcntl is not None and self._try_writing(lambda engine: True):
             try:
                 file = open(self.path / _LOCK, "a")  # noqa: SIM115 - closed below
                 fcntl.flock(file, fcntl.LOCK_EX)
-            # Without the lock more than one computes, which costs time only.
+            # Without the lock several compute the same, which costs time only.
             except OSError:
                 pass
         try:
@@ -332,28 +315,28 @@ class EmbeddingStore:
 
 
 class _Unwritable(Exception):
-    """A store takes no entries; the text is the reason."""
+    """A store cannot be written; the text is the reason."""
 
 
-def _can_be_made_anew(error):
+def _as_digests(keys):
+    return np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, DIGEST_WORDS)
+
+
+def _can_be_recreated(error):
     if isinstance(error, sqlite3.OperationalError):
         return False
-    return isinstance(error, (OlderVersion, sqlite3.DatabaseError, *_OF_DAMAGE))
-
-
-def _warn(message):
-    warnings.warn(message, UserWarning, stacklevel=2)
+    return isinstance(error, (OlderVersion, sqlite3.DatabaseError, *_DAMAGE_ERRORS))
 
 
 # All stores of this process.
 _stores = weakref.WeakSet()
 _shared_lock = threading.Lock()
-# What is held still while this process forks.
+# Pairs of a store and its engine that are suspended while this process forks.
 _suspended = []
 
 
 def _suspend():
-    """Close all files: what SQLite knows of its locks must not be taken over by a process that does not hold them."""
+    """Close all files: SQLite in the child would believe that it holds locks that only the parent holds."""
     _shared_lock.acquire()
     for store in list(_stores):
         store._lock.acquire()
@@ -386,7 +369,7 @@ _shared = {}
 
 
 def find_store(store):
-    """Give the store that the ``store`` parameter of an encoder means.
+    """Return the store that the ``store`` parameter of an encoder stands for.
 
     Parameters
     ----------
@@ -396,7 +379,7 @@ def find_store(store):
     Returns
     -------
     store : EmbeddingStore or None
-        None where there is to be none, and for "auto" where no folder can be made.
+        None without a store, and for "auto" if no folder can be created.
     """
     if store is None or isinstance(store, EmbeddingStore):
         return store
@@ -408,7 +391,9 @@ def find_store(store):
             with _shared_lock:
                 if not _shared.get("auto"):
                     _shared["auto"] = str(error)
-                    _warn(f"No private folder for embeddings can be made ({error}); encoding goes on without a store.")
+                    warn(
+                        f"No private folder for embeddings can be created ({error}); encoding goes on without a store."
+                    )
             return None
     else:
         folder = Path(os.path.abspath(os.path.expanduser(store)))
@@ -420,4 +405,4 @@ def find_store(store):
 
 
 def _private_limit(folder):
-    return max(SMALLEST_BYTES, min(_PRIVATE_BYTES, int(_PRIVATE_SHARE * shutil.disk_usage(folder).free)))
+    return max(_SMALLEST_LIMIT, min(_PRIVATE_BYTES, int(_PRIVATE_SHARE * shutil.disk_usage(folder).free)))

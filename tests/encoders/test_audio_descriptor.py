@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from skmm.encoders import AudioDescriptor
 from skmm.exceptions import ItemError
-from skmm.media._spectra import Course
+from skmm.media import SpectralFeatures
 
 librosa = pytest.importorskip("librosa", reason='needs pip install "skmm[audio]"')
 
@@ -90,7 +90,7 @@ def test_spectra_are_computed_in_pieces(n_fft, hop_length, n_times, monkeypatch)
     stft = librosa.stft
     monkeypatch.setattr(librosa, "stft", lambda part, **options: sizes.append(len(part)) or stft(part, **options))
     monkeypatch.setattr("skmm.media._spectra._FRAMES_AT_ONCE", 10)
-    found = Course(AudioDescriptor(n_fft=n_fft, hop_length=hop_length), waveform)._magnitude
+    found = SpectralFeatures(waveform, RATE, n_fft=n_fft, hop_length=hop_length, n_mels=128).magnitude
     assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     assert max(sizes) <= 9 * hop_length + n_fft
 
@@ -183,7 +183,7 @@ def test_missing_items_are_rows_of_nan(items):
 
 def test_bad_items(items):
     column = [items[0], b"no sound", items[1], "absent.wav", 7, None, "absent.wav", sound()]
-    with pytest.raises(ItemError, match="AudioDescriptor: row 1: 8 bytes: the content is not sound"):
+    with pytest.raises(ItemError, match="AudioDescriptor: row 1: 8 bytes: the content is no sound"):
         AudioDescriptor().fit_transform(column)
     descriptor = AudioDescriptor(on_error="missing")
     with pytest.warns(UserWarning, match="5 of 8 items could not be encoded"):

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
+from skmm.encoders._run import EncodingRun
 
 RNG = np.random.default_rng(0)
 PHOTOS = list(RNG.integers(256, size=(4, 20, 24, 3), dtype=np.uint8))
@@ -187,7 +188,7 @@ def test_what_is_no_text(encoders, item):
 def test_huge_texts_are_cut_before_they_are_tokenized(encoders, unit, monkeypatch):
     encoder, good = encoders["text"]
     text = "mat " + unit * (10_000_000 // len(unit.encode()))
-    model, lengths = encoder.fit(good)._get_model(), []
+    model, lengths = EncodingRun(encoder.fit(good), []).model, []
     tokens = model._tokens
     monkeypatch.setattr(model, "_tokens", lambda texts, *rest: lengths.extend(map(len, texts)) or tokens(texts, *rest))
     row = accepted(encoder, good, text)

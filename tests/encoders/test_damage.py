@@ -9,9 +9,8 @@ from PIL import Image, features
 
 from skmm.exceptions import RejectedItem
 from skmm.media._image import load_image
-from skmm.media._sound import load_audio
+from skmm.media._sound import load_audio, load_sound_track as load_sound
 from skmm.media._video import sample_frames
-from skmm.media._video_sound import load_sound
 
 # Damages of each file, enough for each kind of damage a few times.
 N_DAMAGES = 30

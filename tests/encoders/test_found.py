@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 import skmm
-from skmm import EmbeddingStore, TextEncoder
-from skmm.encoders import _model
 
 ENCODE = """
 import sys
@@ -55,7 +53,6 @@ def test_nothing_is_imported(
     pairs += [
         *(("text", "somebody/text"), ("text", "short"), ("audio", "somebody/audio"), ("video", "somebody/video")),
         *(("image", "timm/resnet10t.c3_in1k"), ("image", "hf-hub:timm/resnet10t.c3_in1k"), ("image", "somebody/clip")),
-        *(("image", "resnet10t"), ("image", "resnet10t.c3_in1k"), ("video", "resnet10t")),
     ]
     environment = {
         **os.environ,
@@ -76,22 +73,3 @@ def test_nothing_is_imported(
     assert second[-1] == "[]"
     assert second[:-1] == first[:-1]
     assert len(second) == len(pairs) + 1
-
-
-def test_files_are_looked_at_once_per_call(tiny_text_model, tmp_path, monkeypatch):
-    """Of a fold that finds everything, looking at the model's files takes the longest."""
-    store = EmbeddingStore(tmp_path)
-    encoder = TextEncoder(tiny_text_model, store=store).fit(["a cat"])
-    expected = encoder.transform(["a cat", "a dog"])
-    folders = []
-    found = _model.folder_digest
-
-    def count(folder, *others):
-        folders.append(folder)
-        return found(folder, *others)
-
-    monkeypatch.setattr(_model, "folder_digest", count)
-    assert (encoder.fit_transform(["a cat", "a dog"]) == expected).all()
-    assert len(folders) == 1
-    encoder.transform(["a dog"])
-    assert len(folders) == 2

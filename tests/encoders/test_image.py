@@ -130,7 +130,7 @@ class TestModels:
 
     @pytest.mark.parametrize("name", ["timm/no_such_model", "resnet18", "someone/some-clip"])
     def test_models_that_cannot_be_had(self, name):
-        with pytest.raises(OSError, match=f"ImageEncoder: the model '{name}' could not be had .* to provide it"):
+        with pytest.raises(OSError, match=f"ImageEncoder: the model '{name}' could not be loaded .* to provide it"):
             ImageEncoder(name).fit(IMAGES)
 
     def test_folders_that_are_no_checkpoint(self, tmp_path, tiny_image_model):
@@ -231,7 +231,7 @@ class TestModules:
             encoder(preprocess=preprocess).fit(IMAGES)
 
     def test_preprocess_of_a_named_model(self, tiny_image_model):
-        with pytest.raises(ValueError, match="preprocess goes with a module in memory; leave it at None"):
+        with pytest.raises(ValueError, match="preprocess is for a module in memory; leave it at None"):
             encoder(tiny_image_model).fit(IMAGES)
 
     def test_callables_that_give_different_shapes(self):
@@ -244,7 +244,7 @@ class TestModules:
 
 class TestContract:
     def test_batch_size(self, monkeypatch):
-        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
+        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 1)
         module = means()
         fitted = encoder(module, batch_size=4, store=None).fit(IMAGES)
         module.seen.clear()
@@ -346,7 +346,7 @@ class TestContract:
             for ways in [(1, 1), (1, 2), (2, 2)]:
                 n_workers, n_in_all = ways
                 torch.set_num_threads(n_in_all)
-                monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model, n=n_workers: n)
+                monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, n=n_workers: n)
                 found[ways] = fitted.transform(images)
                 assert_array_equal(fitted.transform(images), found[ways])
                 assert torch.get_num_threads() == n_in_all
@@ -395,7 +395,7 @@ class TestContract:
 
     @pytest.mark.parametrize("is_copied", [False, True])
     def test_batches_that_fit_are_remembered(self, is_copied, monkeypatch):
-        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
+        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 1)
         tried = []
 
         class Tight(Means):

@@ -1,16 +1,22 @@
 """What tells two items apart: equal ones share a key, and none others do."""
 
+import enum
 import io
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
+from sklearn.base import clone
+from torch import nn
 
 from skmm import EmbeddingStore
 from skmm.encoders import AudioDescriptor, AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
 from skmm.encoders._model import ModelEncoder
-from skmm.store._content import content_digest, content_key, holds_files
-from skmm.store._files import FileDigests
+from skmm.store import ItemDigests, content_key
 
 RATE = 16_000
 WAVE = np.sin(np.arange(3200) / 5).astype(np.float32)
@@ -26,7 +32,7 @@ def wav():
 
 
 def digest(item):
-    return content_digest(item, b"c" * 32, FileDigests())
+    return ItemDigests(b"c" * 32, None).of([item])[0]
 
 
 def object_array(parts):
@@ -214,11 +220,11 @@ def test_keys_of_kept_stores_stay_as_they_are(tmp_path):
         "aaa344205d839187ef7309e6a68a482b": b"abc",
         "7e32c1bfc64a7faee70c3e18bc405db2": PCM,
         "b8fb47699165fb7ccac4eed7fc0f9d23": np.array(["2020-01-01"], dtype="M8[D]"),
-        "ccb81f27b95a519eeb9e1ec2bf466dd3": Image.new("RGB", (3, 2), "red"),
-        "391c5d48678c97b8bc1057829e1cebb7": palette,
+        "26760e6856a92ea2cf1d299a63e1907c": Image.new("RGB", (3, 2), "red"),
+        "06d6f4d5c620a67ef93a27f379abea4e": palette,
         "ca4d38642cf4ce72df4d7a3816c5cedc": path,
-        "a2b36561c625208bca6cc75c03a2807b": (RATE, PCM),
-        "496f19602f774287421a4d0bc3c2a5ea": (1.5, PCM),
+        "e87211a3d825dea7db46d851d1d10fbd": (RATE, PCM),
+        "7b52f249dd8e4d788578702e10266b83": (1.5, PCM),
     }
     assert [digest(item).hex()[:32] for item in kept.values()] == list(kept)
     assert digest(str(path)) == digest(path)
@@ -250,10 +256,108 @@ def test_a_file_beside_its_bytes_that_appears_later_counts(tmp_path):
     assert digest(str(tmp_path / "gone.wav")) is None
 
 
-def test_what_holds_files(tmp_path):
-    holds_itself = []
-    holds_itself.append(holds_itself)
-    for item in ("a", tmp_path, ["a"], (10.0, [PCM, tmp_path]), {"path": "a"}, object_array(["a"]), holds_itself):
-        assert holds_files(item)
-    for item in (b"a", PCM, [b"a", PCM], (RATE, PCM), {"array": PCM, "path": None}, object_array([PCM])):
-        assert not holds_files(item)
+class TestUnchanged:
+    """Rows are kept only of files that are the same after decoding as when their digest was computed."""
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda path: path,
+            lambda path: str(path),
+            lambda path: [path, PCM],
+            lambda path: (10.0, (str(path), PCM)),
+            lambda path: {"bytes": None, "path": str(path)},
+            lambda path: object_array([path, PCM]),
+        ],
+        ids=["path", "string", "list", "pair", "dict", "array of objects"],
+    )
+    def test_files_wherever_an_item_names_them(self, make, tmp_path):
+        path = tmp_path / "sound.wav"
+        path.write_bytes(b"abc")
+        digests = ItemDigests(b"c" * 32, None)
+        keys = digests.of([make(path), PCM])
+        assert digests.are_unchanged(keys).tolist() == [True, True]
+        path.write_bytes(b"defg")
+        assert digests.are_unchanged(keys).tolist() == [False, True]
+
+    def test_texts_name_no_files(self, tmp_path):
+        path = tmp_path / "note.txt"
+        path.write_bytes(b"abc")
+        digests = ItemDigests(b"c" * 32, None, strings_are_paths=False)
+        keys = digests.of([str(path), "gone.txt"])
+        path.write_bytes(b"defg")
+        assert digests.are_unchanged(keys).tolist() == [True, True]
+
+
+# What writes itself as the name of its member, other than enum.StrEnum.
+class Colour(str, enum.Enum):  # noqa: UP042
+    RED = "red"
+
+
+class Shouted(str):
+    """Text that writes itself in another way."""
+
+    def __str__(self):
+        return self.upper()
+
+    def encode(self, *args):
+        return self.upper().encode(*args)
+
+
+class Whole(float):
+    """Number that writes itself without its digits."""
+
+    def __repr__(self):
+        return "1"
+
+
+class TestSubclassesOfPlainTypes:
+    """They count by their content, in the key as in the encoder, however they write themselves."""
+
+    @pytest.mark.parametrize("text", [Colour.RED, Shouted("red"), np.str_("red")])
+    def test_texts(self, text, tiny_text_model, tmp_path):
+        with EmbeddingStore(tmp_path / "store") as store:
+            encoder = TextEncoder(tiny_text_model, device="cpu", precision="float32", store=store)
+            expected = clone(encoder).set_params(store=None).fit_transform(["red", "cat"])
+            np.testing.assert_allclose(encoder.fit_transform([text]), expected[:1], atol=1e-6)
+            np.testing.assert_allclose(encoder.fit_transform(["red"]), expected[:1], atol=1e-6)
+            assert store.info()["entries"] == 1
+        assert content_key(text, strings_are_paths=False) == content_key("red", strings_are_paths=False)
+
+    def test_paths(self, tmp_path):
+        path = tmp_path / "red"
+        path.write_bytes(b"abc")
+
+        class Kind(str, enum.Enum):  # noqa: UP042
+            PATH = str(path)
+
+        assert digest(Kind.PATH) == digest(str(path)) == digest(path) is not None
+        assert content_key(Kind.PATH) == content_key(path)
+
+    @pytest.mark.parametrize("key_of", [content_key, digest])
+    def test_numbers(self, key_of):
+        assert key_of((Whole(1), PCM)) != key_of((Whole(2), PCM))
+
+
+class TestArraysOfOtherLibraries:
+    """Tensors and series are known by their numbers, as arrays are."""
+
+    @pytest.mark.parametrize("key_of", [content_key, digest])
+    @pytest.mark.parametrize("make", [torch.from_numpy, pd.Series, pl.Series, pa.array], ids=lambda f: f.__module__)
+    @pytest.mark.parametrize("form", [lambda x: x, lambda x: (RATE, x), lambda x: {"sampling_rate": RATE, "array": x}])
+    def test_equal_content_has_equal_keys(self, key_of, make, form):
+        keys = [key_of(form(make(wave.copy()))) for wave in (WAVE, WAVE, -WAVE)]
+        assert keys[0] == keys[1] != keys[2] is not None
+        assert keys[0] is not None
+
+    def test_tensors_that_learn_are_known(self):
+        assert digest((RATE, torch.ones(3, requires_grad=True))) == digest((RATE, torch.ones(3)))
+
+    def test_waveforms_are_kept(self, tmp_path):
+        network = nn.Sequential(nn.Unflatten(1, (1, -1)), nn.AdaptiveAvgPool1d(4), nn.Flatten()).eval()
+        items = [(RATE, torch.from_numpy(WAVE * factor)) for factor in (1, 0.5, 0.25)]
+        with EmbeddingStore(tmp_path / "store") as store:
+            X = [AudioEncoder(network, store=store).fit_transform(items) for _ in range(3)]
+            assert (store.info()["entries"], store.hits, store.misses) == (3, 6, 3)
+        np.testing.assert_array_equal(X[1], X[0])
+        np.testing.assert_array_equal(X[2], X[0])

@@ -5,7 +5,6 @@ import pytest
 from numpy.testing import assert_allclose
 from torch import nn
 
-from skmm._torch import _memory
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
 
 RNG = np.random.default_rng(0)
@@ -28,7 +27,7 @@ class Regions(nn.Module):
 @pytest.fixture
 def make(request, make_audio_model, monkeypatch):
     """Give a function that makes an encoder of a kind and items for it, which one worker encodes."""
-    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, model: 1)
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 1)
 
     def make(kind, **options):
         options = {"device": "cpu", "precision": "float32", "store": None, **options}
@@ -62,8 +61,8 @@ def test_all_that_a_network_gets_is_copied_to_its_device_by_one_function(kind, m
 
         return copy
 
-    for module in ("_audio_networks", "_image_networks", "_sentence", "_video_model"):
-        name = f"skmm.encoders.{module}.place"
+    for module in ("_audio", "_timm", "_sentence", "_video"):
+        name = f"skmm.encoders.networks.{module}.place"
         monkeypatch.setattr(name, only_the_first(__import__(name.rpartition(".")[0], fromlist=["place"]).place))
     assert_allclose(encoder.transform(X), np.tile(encoder.transform(X[:1]), (4, 1)), atol=1e-5)
 
@@ -92,31 +91,10 @@ def sizes_of_batches(encoder, monkeypatch):
     return sizes
 
 
-class TestAuto:
-    """What memory is free decides; here it is faked."""
-
-    KINDS = ["text", "timm", "frames", "clips", "sound module"]
-
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_less_memory_makes_smaller_batches(self, kind, make, monkeypatch):
-        encoder, X = make(kind)
-        encoder.fit(X)
-        sizes = sizes_of_batches(encoder, monkeypatch)
-        largest = []
-        rows = []
-        for free in (2**50, 0):
-            sizes.clear()
-            monkeypatch.setattr(_memory, "free_memory", lambda device, free=free: free)
-            rows.append(encoder.transform(X))
-            largest.append(max(sizes))
-        assert largest == [16 if kind == "frames" else 4, 1]
-        assert_allclose(rows[1], rows[0], atol=1e-5 * np.abs(rows[0]).max())
-
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_a_number_is_obeyed(self, kind, make, monkeypatch):
-        encoder, X = make(kind, batch_size=3)
-        encoder.fit(X)
-        sizes = sizes_of_batches(encoder, monkeypatch)
-        monkeypatch.setattr(_memory, "free_memory", lambda device: 0)
-        encoder.transform(X)
-        assert max(sizes) == 3
+@pytest.mark.parametrize("kind", ["text", "timm", "frames", "clips", "sound module"])
+def test_a_number_is_obeyed(kind, make, monkeypatch):
+    encoder, X = make(kind, batch_size=3)
+    encoder.fit(X)
+    sizes = sizes_of_batches(encoder, monkeypatch)
+    encoder.transform(X)
+    assert max(sizes) == 3

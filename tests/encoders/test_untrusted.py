@@ -167,6 +167,6 @@ class TestTimm:
         torch.save(Malicious(marks / "unpickled"), folder / file)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         edit(folder / "config.json", pretrained_cfg={**config["pretrained_cfg"], "hf_hub_filename": file})
-        with pytest.raises(OSError, match="'hf-hub:somebody/evil' could not be had"):
+        with pytest.raises(OSError, match="'hf-hub:somebody/evil' could not be loaded"):
             encode_kind("timm", "hf-hub:somebody/evil")
         check_mark(folder / file, marks)

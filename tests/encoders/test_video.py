@@ -115,12 +115,12 @@ class TestImageModels:
         assert {(training, grad) for _, training, grad in module.seen} == {(False, False)}
 
     def test_preprocess_of_a_named_model(self, tiny_image_model):
-        with pytest.raises(ValueError, match="VideoEncoder: preprocess goes with a module in memory"):
+        with pytest.raises(ValueError, match="VideoEncoder: preprocess is for a module in memory"):
             VideoEncoder(tiny_image_model, preprocess=PLAIN).fit(CLIPS)
 
     @pytest.mark.parametrize("name", ["timm/no_such_model", "resnet18", "someone/some-video-model"])
     def test_models_that_cannot_be_had(self, name):
-        with pytest.raises(OSError, match=f"VideoEncoder: the model '{name}' could not be had .* to provide it"):
+        with pytest.raises(OSError, match=f"VideoEncoder: the model '{name}' could not be loaded .* to provide it"):
             VideoEncoder(name).fit(CLIPS)
 
     def test_nothing_is_loaded_before_fit(self):
@@ -316,7 +316,7 @@ class TestSamplingAndPooling:
 
 class TestContract:
     def test_batches_hold_frames_of_several_videos(self, monkeypatch):
-        monkeypatch.setattr(VideoEncoder, "_n_workers", lambda self, model: 1)
+        monkeypatch.setattr(VideoEncoder, "_n_workers", lambda self: 1)
         module = means()
         fitted = encoder(module, batch_size=20, store=None).fit(CLIPS)
         module.seen.clear()
@@ -510,7 +510,7 @@ class TestVideoAudio:
         assert_allclose(mono[1], 6000 / 2**15, rtol=1e-6)
         (both,) = VideoAudio(mono=False).fit_transform([video])
         assert_array_equal(both[1], stereo.T / np.float32(2**15))
-        (slower,) = VideoAudio(sampling_rate=4000).fit_transform([video])
+        (slower,) = VideoAudio(target_rate=4000).fit_transform([video])
         assert slower[0] == 4000
         assert abs(len(slower[1]) - 4000) <= 1
 
@@ -562,9 +562,9 @@ class TestVideoAudio:
             assert_array_equal(whole[76 + i][1], alone[1])
 
     def test_parameters_and_state(self, sounding):
-        with pytest.raises(ValueError, match="'sampling_rate' parameter of VideoAudio"):
-            VideoAudio(sampling_rate=0).fit(sounding)
-        fitted = VideoAudio(sampling_rate=4000).fit(sounding)
+        with pytest.raises(ValueError, match="'target_rate' parameter of VideoAudio"):
+            VideoAudio(target_rate=0).fit(sounding)
+        fitted = VideoAudio(target_rate=4000).fit(sounding)
         before = dict(vars(fitted))
         fitted.transform(sounding)
         assert vars(fitted) == before

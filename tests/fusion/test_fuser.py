@@ -21,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skmm import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, PCAFusion
-from skmm.fusion._fuser import STRATEGIES
+from skmm.fusion import STRATEGIES
 
 N = 60
 

@@ -120,7 +120,7 @@ def test_bad_imputers():
         PCAFusion(imputer="median", blocks=BLOCKS).fit(X)
     with pytest.raises(ValueError, match="The 'n_neighbors' parameter of ModalityImputer must be"):
         PCAFusion(imputer=ModalityImputer("neighbors", n_neighbors=0), blocks=BLOCKS).fit(X)
-    with pytest.raises(ValueError, match=r"PCAFusion gives its imputer the blocks; leave them at None, got \{'a'"):
+    with pytest.raises(ValueError, match=r"PCAFusion sets the blocks of its imputer; leave them at None, got \{'a'"):
         PCAFusion(imputer=ModalityImputer(blocks=BLOCKS), blocks=BLOCKS).fit(X)
     with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as error:
         PCAFusion(imputer="mean", blocks=BLOCKS).partial_fit(X)

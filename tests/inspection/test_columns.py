@@ -58,26 +58,26 @@ def test_frames(make):
     columns = ModalityColumns(None, X, MODALITIES)
     assert columns.names == ["image", "numbers", "text"]
     assert columns.replace({}) is X
-    same = columns.replace({name: columns.part(name) for name in columns.names})
+    same = columns.replace({name: columns.table(name) for name in columns.names})
     assert list(same.columns) == list(X.columns)
     assert cells(same) == before
     for name in columns.names:
-        part = columns.part(name)
-        blanked = blank(part, ROWS)
+        table = columns.table(name)
+        blanked = blank(table, ROWS)
         np.testing.assert_array_equal(missing_rows(blanked), ROWS)
-        assert missing_rows(blank(part, np.ones(N, dtype=bool))).all()
+        assert missing_rows(blank(table, np.ones(N, dtype=bool))).all()
         new = columns.replace({name: blanked})
         assert list(new.columns) == list(X.columns)
         changed = {column for column, values in cells(new).items() if values != before[column]}
         assert changed == set(np.atleast_1d(MODALITIES[name]).tolist())
         order = np.array([2, 0, 3, 1])
-        shuffled = shuffle(part, order)
-        assert cells(shuffled) == {column: [values[i] for i in order] for column, values in cells(part).items()}
-        assert cells(mix(part, shuffled, ROWS)) == {
+        shuffled = shuffle(table, order)
+        assert cells(shuffled) == {column: [values[i] for i in order] for column, values in cells(table).items()}
+        assert cells(mix(table, shuffled, ROWS)) == {
             column: [
                 other if row else own for own, other, row in zip(values, cells(shuffled)[column], ROWS, strict=True)
             ]
-            for column, values in cells(part).items()
+            for column, values in cells(table).items()
         }
         if make is pandas_frame:
             assert new.index.tolist() == shuffled.index.tolist() == [7, 7, 3, 1]
@@ -88,12 +88,12 @@ def test_frames(make):
 def test_arrays(dtype):
     X = np.arange(12).reshape(4, 3).astype(dtype)
     columns = ModalityColumns(None, X, {"b": [2], "a": slice(0, 1)})
-    blanked = columns.replace({"b": blank(columns.part("b"), ROWS)})
+    blanked = columns.replace({"b": blank(columns.table("b"), ROWS)})
     expected = X.astype(np.float32 if dtype == np.float32 else np.float64)
     expected[ROWS, 2] = np.nan
     np.testing.assert_array_equal(blanked.astype(expected.dtype), expected)
     assert blanked.dtype == {np.int64: np.float64}.get(dtype, dtype)
-    np.testing.assert_array_equal(columns.replace({"a": shuffle(columns.part("a"), [3, 2, 1, 0])})[:, 0], [9, 6, 3, 0])
+    np.testing.assert_array_equal(columns.replace({"a": shuffle(columns.table("a"), [3, 2, 1, 0])})[:, 0], [9, 6, 3, 0])
     assert X.dtype == dtype
     np.testing.assert_array_equal(X, np.arange(12).reshape(4, 3))
 
@@ -101,7 +101,7 @@ def test_arrays(dtype):
 def test_arrays_of_strings():
     X = np.array([["a", "b"]] * 4)
     columns = ModalityColumns(None, X, {"text": 0})
-    blanked = columns.replace({"text": blank(columns.part("text"), ROWS)})
+    blanked = columns.replace({"text": blank(columns.table("text"), ROWS)})
     np.testing.assert_array_equal(missing_rows(blanked[:, 0]), ROWS)
     assert blanked[:, 1].tolist() == ["b"] * 4
 

@@ -127,7 +127,7 @@ def test_no_warning_of_rows_without_modalities(data, recwarn):
 def test_errors(data, classifier):
     ridge = make_pipeline(ModalityFuser(triples(data)), RidgeClassifier()).fit(data.X, data.y)
     with pytest.raises(
-        ValueError, match=r"Pipeline has no numbers to share out: .*'predict_proba' needs predict_proba"
+        ValueError, match=r"Pipeline has no numbers to attribute: .*'predict_proba' needs predict_proba"
     ):
         modality_contributions(ridge, data.X, response_method="predict_proba")
     with pytest.raises(ValueError, match="labels are no numbers"):

@@ -1,8 +1,6 @@
 """Drawings hold what was computed."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,13 +8,12 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch
 
 from skmm import CCAFusion, ImageDescriptor, ModalityFuser, ModalityVotingClassifier
 from skmm._plot import COLORS, GREY
-from skmm.datasets import load_glyphs, make_multimodal_classification
+from skmm.datasets import make_multimodal_classification
 from skmm.inspection import (
     CanonicalCorrelationDisplay,
     JointEmbeddingDisplay,
@@ -58,11 +55,6 @@ def fuser(data):
 
 def labels_of(legend):
     return [text.get_text() for text in legend.get_texts()]
-
-
-def test_importing_draws_nothing():
-    code = "import sys, skmm.inspection; print('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize("method", ["shapley", "ablation", "permutation"])
@@ -133,19 +125,19 @@ def test_curves(data, vote):
 
 def test_joint_embedding(data, fuser):
     display = JointEmbeddingDisplay.from_estimator(fuser, data.X, data.y, components=(2, 0), max_rows=None)
-    there = {name: data.X[columns].notna().all(axis=1).to_numpy() for name, columns in data.modalities.items()}
+    present = {name: data.X[columns].notna().all(axis=1).to_numpy() for name, columns in data.modalities.items()}
     for name, points in display.embeddings.items():
-        np.testing.assert_array_equal(np.isnan(points).any(axis=1), ~there[name])
+        np.testing.assert_array_equal(np.isnan(points).any(axis=1), ~present[name])
         block = data.X[data.modalities[name]].to_numpy()
         expected = fuser.fusion_.transform_modality(block, name)[:, [2, 0]]
-        np.testing.assert_allclose(points[there[name]], expected[there[name]])
+        np.testing.assert_allclose(points[present[name]], expected[present[name]])
     ax = display.ax_
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("component 2", "component 0")
     assert labels_of(ax.get_legend()) == ["a", "b", "c", "0", "1"]
     # A line for each row: closed through three modalities, open between two, a point for one.
     lengths = [len(line.get_xdata()) for line in ax.get_lines()[:200]]
-    n_there = np.sum(list(there.values()), axis=0)
-    assert lengths == np.choose(n_there, [0, 1, 2, 4]).tolist()
+    n_present = np.sum(list(present.values()), axis=0)
+    assert lengths == np.choose(n_present, [0, 1, 2, 4]).tolist()
 
 
 def test_joint_embedding_of_some_rows_by_modality(data, fuser):
@@ -193,8 +185,8 @@ def test_pipelines_and_strategies_alone(data, fuser):
         assert display.embeddings["b"].shape == points.shape
 
 
-def test_items_are_encoded_for_the_embedding():
-    X, y = load_glyphs(n_samples=60, return_X_y=True)
+def test_items_are_encoded_for_the_embedding(glyphs):
+    X, y = glyphs.data, glyphs.target
     fuser = ModalityFuser(
         [("text", CountVectorizer(), "text"), ("image", ImageDescriptor("hog", cells_per_block=1), "image")],
         CCAFusion(2),
@@ -203,69 +195,6 @@ def test_items_are_encoded_for_the_embedding():
     np.testing.assert_allclose(
         display.embeddings["text"], fuser.transform(X)[:, :2], atol=1e-6 * np.abs(fuser.transform(X)).max()
     )
-
-
-def without(data, names):
-    """The data with only some modalities left."""
-    columns = [column for name in data.modalities if name not in names for column in data.modalities[name]]
-    return data.X.assign(**dict.fromkeys(columns, np.nan))
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.filterwarnings("ignore:.*rows have no modality")
-def test_importance_from_predictions(data, vote, weighted):
-    weights = np.linspace(0, 1, len(data.y)) if weighted else None
-    names = list(data.modalities)
-    subsets = [tuple(names[i] for i in range(3) if number >> i & 1) for number in reversed(range(8))]
-    predictions = {subset: vote.predict(without(data, subset)) for subset in subsets}
-    display = ModalityImportanceDisplay.from_predictions(
-        data.y, predictions, sample_weight=weights, random_state=0, kind="interactions"
-    )
-    expected = modality_importance(vote, data.X, data.y, sample_weight=weights, random_state=0)
-    assert set(expected) == set(display.result)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(display.result[name], value)
-    assert len(display.ax_.texts) == 6
-    # Probabilities, with another metric.
-    probabilities = {subset: vote.predict_proba(without(data, subset))[:, 1] for subset in subsets}
-    result = ModalityImportanceDisplay.from_predictions(data.y, probabilities, metric=roc_auc_score).result
-    expected = modality_importance(vote, data.X, data.y, scoring="roc_auc")
-    np.testing.assert_allclose(result.importances_mean, expected.importances_mean)
-    assert result.score_name == "roc_auc"
-    with pytest.raises(ValueError, match=r"need predictions from every subset .* \[\('b',\)\] are not among"):
-        ModalityImportanceDisplay.from_predictions(data.y, {s: p for s, p in predictions.items() if s != ("b",)})
-
-
-def test_importance_from_predictions_of_numbers():
-    y = np.arange(8.0)
-    predictions = {(): np.full(8, 3.5), "a": y, "b": np.full(8, 3.5), ("a", "b"): y}
-    result = ModalityImportanceDisplay.from_predictions(y, predictions).result
-    assert result.importances_mean.tolist() == [1, 0]
-    assert result.score_name == "r2"
-
-
-@pytest.mark.filterwarnings("ignore:.*rows have no modality")
-def test_curves_from_predictions(data, vote):
-    lost = {name: vote.predict(without(data, set(data.modalities) - {name})) for name in ("a", "c")}
-    # The estimator's curves draw seeds between the repeats, so only the first ones are the same.
-    options = {"shares": [0, 0.3, 1], "n_repeats": 1, "random_state": 0}
-    display = MissingModalityCurveDisplay.from_predictions(data.y, vote.predict(data.X), lost, **options)
-    assert labels_of(display.ax_.get_legend()) == ["a", "c"]
-    result = display.result
-    expected = missing_modality_curve(vote, data.X, data.y, lose=["a", "c"], **options)
-    assert set(result) == set(expected)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(result[name], value)
-    assert result.scores.shape == (2, 3, 1)
-    weights = np.linspace(0, 1, len(data.y))
-    weighted = MissingModalityCurveDisplay.from_predictions(
-        data.y, vote.predict(data.X), lost, shares=[0], sample_weight=weights
-    ).result
-    assert weighted.scores_mean[0, 0] == pytest.approx(vote.score(data.X, data.y, sample_weight=weights))
-    with pytest.raises(ValueError, match=r"shares must be a list of numbers in \[0, 1\], got \[2.0\]"):
-        MissingModalityCurveDisplay.from_predictions(data.y, vote.predict(data.X), lost, shares=[2])
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        MissingModalityCurveDisplay.from_predictions(data.y, vote.predict(data.X)[:-1], lost)
 
 
 def test_joint_displays_from_predictions(data, fuser):

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from skmm import ImageDescriptor, ModalityFuser, ModalityVotingClassifier
-from skmm.datasets import load_glyphs, make_multimodal_classification
+from skmm.datasets import make_multimodal_classification
 from skmm.inspection import missing_modality_curve
 
 
@@ -116,8 +116,8 @@ def test_regression_labels_and_weights(data):
     assert weighted.scores[0, 0, 0] == model.score(data.X, y, sample_weight=weight)
 
 
-def test_glyphs_with_a_corruption_of_their_own_for_each():
-    X, y = load_glyphs(n_samples=100, return_X_y=True)
+def test_glyphs_with_a_corruption_of_their_own_for_each(glyphs):
+    X, y = glyphs.data, glyphs.target
     model = make_pipeline(
         ModalityFuser(
             [
@@ -156,7 +156,7 @@ def test_errors(data, model):
         missing_modality_curve(model, X, y, lose=[()])
     with pytest.raises(ValueError, match=r"shares must be a list of numbers in \[0, 1\], got \[2.0\]"):
         missing_modality_curve(model, X, y, shares=[2])
-    with pytest.raises(ValueError, match=r"corruption must give each of \['a', 'b'\] a callable or one of"):
+    with pytest.raises(ValueError, match=r"corruption must map each of \['a', 'b'\] to a callable or one of"):
         missing_modality_curve(model, X, y, corruption={"a": "noise"})
     with pytest.raises(ValueError, match="'corruption' parameter"):
         missing_modality_curve(model, X, y, corruption="fog")

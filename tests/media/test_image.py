@@ -202,12 +202,13 @@ def test_file_is_closed_and_can_be_removed(rgb, tmp_path, recwarn):
         (2.5, "object of type float"),
         (np.float32(1), "object of type float32"),
         ([[0, 1], [1, 0]], "object of type list"),
-        ({"bytes": b""}, "object of type dict"),
+        ({"bytes": b"", "path": None}, r"a dict must have .* got the keys \['bytes', 'path'\]"),
         (b"", "no bytes at all"),
         (b"GIF, said the frog", "not an image in a format that Pillow can read"),
         ("https://example.org/cat.png", "nothing is fetched"),
         ("a\0b", "cannot be opened as a path"),
-        ("x" * 100_000, "cannot be opened as a path"),
+        ("x" * 100_000, "a string of 100,000 characters that is no path.* base64"),
+        ("data:image/png;base64,iVBORw0KGgo=", "a data URL"),
         (np.zeros(5, np.uint8), r"shape \(5,\) is no image"),
         (np.zeros((5, 5, 2), np.uint8), r"shape \(5, 5, 2\) is no image"),
         (np.zeros((1, 5, 5, 3), np.uint8), r"shape \(1, 5, 5, 3\) is no image"),
@@ -227,8 +228,34 @@ def test_file_is_closed_and_can_be_removed(rgb, tmp_path, recwarn):
     ],
 )
 def test_rejection_says_why(item, reason):
-    with pytest.raises(RejectedItem, match=reason):
+    with pytest.raises(RejectedItem, match=reason) as caught:
         load_image(item)
+    assert len(str(caught.value)) < 500
+
+
+def test_dicts_of_files(rgb, tmp_path):
+    content = encoded(Image.fromarray(rgb))
+    path = as_path(content, tmp_path)
+    for item in (
+        {"bytes": content, "path": None},
+        {"bytes": bytearray(content), "path": "gone.png"},
+        {"bytes": None, "path": str(path)},
+        {"path": path},
+    ):
+        np.testing.assert_array_equal(load_image(item), rgb)
+
+
+def test_pil_images_that_lost_their_file(rgb, tmp_path):
+    path = as_path(encoded(Image.fromarray(rgb)), tmp_path)
+    with Image.open(path) as image:
+        pass
+    assert "closed before its pixels were read; call image.load() first" in reason_of(image)
+    with Image.open(path) as image:
+        image.load()
+    np.testing.assert_array_equal(load_image(image), rgb)
+    image = Image.fromarray(rgb)
+    image.close()
+    assert "Operation on closed image" in reason_of(image)
 
 
 def test_rejected_files_say_why(tmp_path, monkeypatch):

@@ -63,11 +63,13 @@ class Page(HTMLParser):
 def comparison():
     added = {"<b>chance</b>": DummyClassifier(), "fails": Failing()}
     options = {"levels": ("single", "feature", "joint"), "scoring": ["accuracy", "neg_log_loss"]}
-    return compare_fusions(X, y, IRIS, LogisticRegression(), extra=added, **options)
+    return compare_fusions(LogisticRegression(), X, y, modalities=IRIS, extra=added, **options)
 
 
 def test_page_holds_all_numbers_and_loads_nothing(comparison, tmp_path):
-    html = comparison.to_html(tmp_path / "page.html", title="Sepals & petals")
+    html = comparison.to_html(title="Sepals & petals")
+    # A page that is written is not returned, so that notebooks do not print it.
+    assert comparison.to_html(tmp_path / "page.html", title="Sepals & petals") is None
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == html
     page = Page(html)
     # Two tables for each scorer: one that draws, one of numbers.
@@ -105,7 +107,7 @@ def test_drawn_positions_are_those_of_the_numbers(comparison):
 
 
 def test_page_when_all_failed():
-    failed = compare_fusions(X, y, IRIS, Failing(), levels=("single", "feature"), cv=2)
+    failed = compare_fusions(Failing(), X, y, modalities=IRIS, levels=("single", "feature"), cv=2)
     page = failed.to_html()
     Page(page)
     assert "All strategies failed" in page
@@ -113,7 +115,7 @@ def test_page_when_all_failed():
 
 
 def test_page_without_single_modalities():
-    html = compare_fusions(X, y, IRIS, LogisticRegression(), levels=("feature",), cv=2).to_html()
+    html = compare_fusions(LogisticRegression(), X, y, modalities=IRIS, levels=("feature",), cv=2).to_html()
     assert Page(html).drawings == 5
     assert "best single modality is" not in html
 
@@ -123,7 +125,7 @@ def test_summary_counts_what_is_better():
     data = rng.normal(size=(200, 4))
     target = 2 * (data[:, 0] > 0) + (data[:, 2] > 0)
     levels = ("single", "feature")
-    html = compare_fusions(data, target, IRIS, LogisticRegression(), levels=levels, n_repeats=2).to_html()
+    html = compare_fusions(LogisticRegression(), data, target, modalities=IRIS, levels=levels, n_repeats=2).to_html()
     assert "5 of 5 strategies of fusion are shown to be better than every single modality." in html
     assert '<td class="verdict better">better</td>' in html
 
@@ -150,7 +152,9 @@ def test_display(comparison):
 def test_long_names_leave_room():
     pyplot = pytest.importorskip("matplotlib.pyplot")
     added = {"a name that is longer than any of the others, by far": DummyClassifier()}
-    display = compare_fusions(X, y, IRIS, LogisticRegression(), levels=("single",), extra=added, refit=False).plot()
+    display = compare_fusions(
+        LogisticRegression(), X, y, modalities=IRIS, levels=("single",), extra=added, refit=False
+    ).plot()
     display.figure_.canvas.draw()
     assert display.ax_.get_position().width > 0.6
     box = display.ax_.xaxis.label.get_window_extent()
@@ -170,8 +174,8 @@ def test_display_into_given_axes(comparison):
 def test_display_from_estimator():
     pyplot = pytest.importorskip("matplotlib.pyplot")
     options = {"levels": ("single", "feature"), "exclude": ["product", "kernel"], "scoring": "balanced_accuracy"}
-    display = FusionComparisonDisplay.from_estimator(LogisticRegression(), X, y, IRIS, **options)
-    expected = compare_fusions(X, y, IRIS, LogisticRegression(), **options).to_frame()
+    display = FusionComparisonDisplay.from_estimator(LogisticRegression(), X, y, modalities=IRIS, **options)
+    expected = compare_fusions(LogisticRegression(), X, y, modalities=IRIS, **options).to_frame()
     times = ["fit_time", "predict_time"]
     assert display.frame.drop(columns=times).equals(expected.drop(columns=times))
     assert display.ax_.get_xlabel().startswith("balanced_accuracy, mean")
@@ -182,7 +186,7 @@ def test_display_from_predictions():
     pyplot = pytest.importorskip("matplotlib.pyplot")
     cv = StratifiedKFold(5, shuffle=True, random_state=0)
     options = {"levels": ("single", "feature"), "exclude": ["lda", "product", "kernel"], "cv": cv}
-    comparison = compare_fusions(X, y, IRIS, LogisticRegression(), **options)
+    comparison = compare_fusions(LogisticRegression(), X, y, modalities=IRIS, **options)
     strategies = make_strategies(IRIS, LogisticRegression(), options["levels"], options["exclude"], random_state=0)
     predictions = {s.label: cross_val_predict(s.estimator, X, y, cv=cv) for s in strategies}
     folds = np.empty(len(y), dtype=int)
@@ -198,7 +202,7 @@ def test_display_from_predictions():
     comparison.confidence = 0.9
     times = ["fit_time", "predict_time"]
     pd.testing.assert_frame_equal(display.frame.drop(columns=times), comparison.to_frame().drop(columns=times))
-    for levels, text in [({"none": "single"}, "must give strategies among"), ({"concat": "deep"}, "a level of")]:
+    for levels, text in [({"none": "single"}, "must map strategies of"), ({"concat": "deep"}, "to levels of")]:
         with pytest.raises(ValueError, match=text):
             FusionComparisonDisplay.from_predictions(y, predictions, folds, levels=levels, metric=accuracy_score)
     with pytest.raises(ValueError, match="at least 2 folds to compare scores over, got 1"):

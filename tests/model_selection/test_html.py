@@ -12,7 +12,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
 from skmm.model_selection import compare_fusions
-from skmm.model_selection._html import _SCRIPT
+from skmm.model_selection._html import read_template
 
 IRIS = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
 
@@ -86,14 +86,15 @@ class Failing(DummyClassifier):
 def test_clicks_on_headings_sort_the_numbers():
     X, y = load_iris(return_X_y=True)
     options = {"levels": ("single", "feature"), "exclude": ["kernel"], "extra": {"fails": Failing()}, "cv": 2}
-    comparison = compare_fusions(X, y, IRIS, LogisticRegression(), **options)
+    comparison = compare_fusions(LogisticRegression(), X, y, modalities=IRIS, **options)
     html, frame = comparison.to_html(), comparison.to_frame()
-    assert _SCRIPT in html
+    script = read_template("comparison.js")
+    assert script in html
     table = Numbers(html)
     table.rows = [row for row in table.rows if row]
     assert [row[0][1] for row in table.rows] == list(frame.index)
-    script = CLICKS % (json.dumps({"headings": table.headings, "rows": table.rows}), _SCRIPT)
-    ran = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True)
+    program = CLICKS % (json.dumps({"headings": table.headings, "rows": table.rows}), script)
+    ran = subprocess.run(["node", "-"], input=program, capture_output=True, text=True, check=True)
     found = json.loads(ran.stdout)
     keys = ["mean", "sd", "low", "gain", "gain_low", "p", "p_holm", "fit_time", "predict_time"]
     assert len(found) == 2 * (2 + len(keys))

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 from skmm import ModalityFuser
 from skmm.model_selection import fusion_grid
-from skmm.model_selection._strategies import make_strategies
+from skmm.model_selection._strategies import LEVELS, make_strategies
 
 IRIS = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
 CLASSIFIER = LogisticRegression()
@@ -68,26 +68,49 @@ def test_dropped_modalities_are_left_out():
     assert labels(three, CLASSIFIER) == labels(IRIS, CLASSIFIER)
 
 
-@pytest.mark.parametrize("estimator", [CLASSIFIER, LinearSVC(), Ridge()], ids=lambda e: type(e).__name__)
+def test_one_name_for_each_strategy_of_fusion():
+    shorthands = {"average", "cca", "concat", "kernel", "kernel_cca", "lda", "pca", "pls", "product"}
+    assert set(labels(IRIS, CLASSIFIER, ("feature", "joint"))) == shorthands
+    for name in shorthands:
+        ModalityFuser(IRIS, name).fit(X, y)
+    assert not [label for label in labels(IRIS, CLASSIFIER, LEVELS[1:]) if " " in label]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "levels"),
+    [
+        (LinearSVC(), ("single",)),
+        pytest.param(CLASSIFIER, LEVELS, marks=pytest.mark.slow),
+        pytest.param(LinearSVC(), LEVELS, marks=pytest.mark.slow),
+        pytest.param(Ridge(), LEVELS, marks=pytest.mark.slow),
+    ],
+    ids=["some", "LogisticRegression", "LinearSVC", "Ridge"],
+)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_every_candidate_fits_and_predicts(estimator):
+def test_every_candidate_fits_and_predicts(estimator, levels):
     data, target = load_diabetes(return_X_y=True) if isinstance(estimator, Ridge) else (X, y)
     modalities = [("a", "passthrough", slice(0, 3)), ("b", StandardScaler(), slice(3, None))]
     pipe = Pipeline([("model", estimator)])
     seen = set()
-    for params in ParameterGrid(fusion_grid(modalities, estimator, random_state=0)):
+    for params in ParameterGrid(fusion_grid(modalities, estimator, levels, random_state=0)):
         fitted = pipe.set_params(**params).fit(data, target)
         assert fitted.predict(data).shape == target.shape
         assert fitted.score(data, target) > 0.2
         seen.add(str(params))
-    assert len(seen) == len(ParameterGrid(fusion_grid(modalities, estimator)))
+    assert len(seen) == len(ParameterGrid(fusion_grid(modalities, estimator, levels)))
 
 
 @pytest.mark.filterwarnings("ignore:.*rows have no modality")
 def test_text_and_gaps():
     frame, target, modalities = mixed_frame()
-    for strategy in make_strategies(modalities, CLASSIFIER):
+    for strategy in make_strategies(modalities, CLASSIFIER, LEVELS[:4]):
         assert strategy.estimator.fit(frame, target).score(frame, target) > 0.6, strategy.label
+
+
+def test_votes_calibrate_classifiers_without_probabilities():
+    for estimator, calibration in [(LinearSVC(), "sigmoid"), (CLASSIFIER, None)]:
+        *votes, _ = make_strategies(IRIS, estimator, ("decision",))
+        assert [vote.estimator.calibration for vote in votes] == 3 * [calibration]
 
 
 def test_networks_take_class_weights_over():
@@ -120,6 +143,7 @@ def test_scikit_learns_searches(kind, options):
     assert search.predict(X).shape == y.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [RandomizedSearchCV, HalvingGridSearchCV])
 @pytest.mark.filterwarnings("ignore:The least populated class in y")
 def test_searches_over_all_levels(kind):
@@ -139,8 +163,16 @@ def test_searches_over_all_levels(kind):
     [
         ({"levels": ("single", "sum")}, ValueError, "levels must be a sequence of"),
         ({"levels": "single"}, ValueError, "levels must be a sequence of"),
-        ({"exclude": ["ccaa"]}, ValueError, "exclude must be a sequence of strategies among"),
-        ({"exclude": "cca"}, ValueError, "exclude must be a sequence of strategies among"),
+        (
+            {"exclude": ["cca", "ccaa", "kernel cca"]},
+            ValueError,
+            r"exclude: \['ccaa', 'kernel cca'\] are not .*'kernel_cca'",
+        ),
+        (
+            {"exclude": "cca"},
+            ValueError,
+            r"exclude must be a sequence of names such as \['cca'\], got the string 'cca'",
+        ),
         ({"extra": {"cca": CLASSIFIER}}, ValueError, "there is a strategy 'cca' already"),
         ({"levels": ("model",), "exclude": ["net"]}, ValueError, "No strategy remains"),
         ({"modalities": IRIS[:1]}, ValueError, "at least 2 modalities, got 1"),

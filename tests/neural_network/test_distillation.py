@@ -15,8 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 from torch.nn import functional
 
 from skmm.neural_network import MultimodalNetClassifier, MultimodalNetMultiTask, MultimodalNetRegressor, distill
-from skmm.neural_network._distillation_loss import StudentLoss
-from skmm.neural_network.network._losses import make_loss
+from skmm.neural_network._distillation import StudentLoss
+from skmm.neural_network.network import make_loss
 
 WEAK, STRONG = slice(0, 20), slice(20, 24)
 PARTS = [("weak", "passthrough", WEAK), ("strong", "passthrough", STRONG)]
@@ -183,7 +183,7 @@ def teacher():
         ({}, ValueError, "pass either modalities, names of those the student has, or student, a network"),
         ({"modalities": ["sound"]}, ValueError, r"some of the teacher's, \['weak', 'strong'\], got \['sound'\]"),
         ({"modalities": []}, ValueError, r"some of the teacher's, .* got \[\]"),
-        ({"modalities": ["weak"], "alpha": 0.5}, ValueError, r"alpha=0\.5 gives labels a share .* and y is None"),
+        ({"modalities": ["weak"], "alpha": 0.5}, ValueError, r"alpha=0\.5 needs labels, but y is None"),
         ({"modalities": ["weak"], "temperature": 0}, ValueError, "The 'temperature' parameter of distill"),
         ({"student": MultimodalNetRegressor(PARTS)}, TypeError, "teaches a MultimodalNetClassifier, got a Multi"),
         ({"modalities": ["weak"], "y": ["a"] * 3}, ValueError, "X has 50 rows, y has 3"),
@@ -198,13 +198,13 @@ def test_errors(teacher, params, error, message):
 
 def test_teachers_that_cannot_teach():
     X, y = make(2, 50)
-    with pytest.raises(TypeError, match="must give probabilities, LinearSVC has no predict_proba"):
+    with pytest.raises(TypeError, match="must have predict_proba, LinearSVC has none"):
         distill(LinearSVC().fit(X, y), X, student=MultimodalNetClassifier(PARTS))
     with pytest.raises(TypeError, match=r"a Ridge has no parameters for a network; pass student=, a MultimodalNetReg"):
         distill(Ridge().fit(X, X[:, 0]), X, modalities=["weak"])
     tasks = MultimodalNetMultiTask(PARTS, max_epochs=1, **PARAMS).fit(X, pd.DataFrame({"a": y, "b": X[:, 0]}))
     for options in ({"modalities": ["weak"]}, {"student": MultimodalNetRegressor(PARTS)}):
-        with pytest.raises(TypeError, match="a MultimodalNetMultiTask has several tasks, and a student one"):
+        with pytest.raises(TypeError, match="a MultimodalNetMultiTask has several tasks, but a student has one"):
             distill(tasks, X, **options)
     student = MultimodalNetClassifier(PARTS)
     with pytest.raises(ValueError, match=r"the classes 0 and 1, the teacher's are \[\['a', 'b'\], \['a', 'b'\]\]"):

@@ -19,8 +19,8 @@ QUICK = {"width": 16, "max_epochs": 20, "random_state": 0}
 
 def test_a_search_over_fusions(xor, halves):
     X, y, X_test, y_test = xor
-    net = MultimodalNetClassifier(halves, n_joint_layers=0, width=16, max_epochs=40, random_state=0)
-    search = GridSearchCV(net, {"fusion": ["concat", "low_rank"], "width": [16, 32]}, cv=2, n_jobs=2).fit(X, y)
+    net = MultimodalNetClassifier(halves, n_joint_layers=0, learning_rate=0.01, max_epochs=15, random_state=0)
+    search = GridSearchCV(net, {"fusion": ["concat", "low_rank"], "width": [16, 32]}, cv=2).fit(X, y)
     assert search.best_params_["fusion"] == "low_rank"
     assert search.score(X_test, y_test) > 0.9
 

@@ -1,6 +1,7 @@
 """Training that goes on, stops early or is broken off: warm starts, partial_fit, validation, interrupts."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import GradientModulation
-from skmm.neural_network.branches._base import ModuleBranch
+from skmm.neural_network.branches import ModuleBranch
+from skmm.neural_network.network import split_validation
 
 QUICK = {"width": 16, "max_epochs": 20, "random_state": 0}
 
@@ -35,7 +37,7 @@ def test_warm_start_goes_on(small, halves):
 def test_warm_start_wants_the_same_classes(small, halves):
     X, y = small
     net = MultimodalNetClassifier(halves, warm_start=True, **QUICK).fit(X, y)
-    with pytest.raises(ValueError, match=r"y has the class '5', which the network was not made for; .* \[0, 1, 2\]"):
+    with pytest.raises(ValueError, match=r"y has the class '5', which the network does not have; .* \[0, 1, 2\]"):
         net.fit(X, y + 3 * (y == 2))
 
 
@@ -94,7 +96,7 @@ def test_validation_that_makes_no_sense(small, halves):
 
 def test_partial_fit_never_spares_rows(small, halves, monkeypatch):
     X, y = small
-    monkeypatch.setattr("skmm.neural_network._base._ENOUGH_TO_SPLIT", 10)
+    monkeypatch.setattr("skmm.neural_network._base._MIN_ROWS_TO_SPLIT", 10)
     for early_stopping in ("auto", True):
         net = MultimodalNetClassifier(halves, early_stopping=early_stopping, validation_fraction=0.5, **QUICK)
         assert net.partial_fit(X, y).validation_scores_ is None
@@ -247,3 +249,57 @@ def test_validation_rows_are_routed(small, halves, search):
     direct = clone(fitted[-1]).fit(scaler.transform(X), y, X_val=scaler.transform(X_val), y_val=y_val)
     assert fitted[-1].validation_scores_ == direct.validation_scores_
     assert len(direct.validation_scores_) == direct.n_epochs_
+
+
+@pytest.fixture
+def validation_groups(monkeypatch):
+    """Return a list of the pairs of groups, of training and validation, that later fits split."""
+    splits = []
+
+    def note(n_samples, strata, fraction, random_state, owner, groups):
+        train, validation = split_validation(n_samples, strata, fraction, random_state, owner, groups)
+        splits.append((set(groups[train]), set(groups[validation])))
+        return train, validation
+
+    monkeypatch.setattr("skmm.neural_network._base.split_validation", note)
+    return splits
+
+
+@pytest.mark.parametrize("how", ["weights", "missing", "plain"])
+def test_groups_of_the_validation_split_stay_whole(how, small, halves, validation_groups):
+    X, y = small
+    X, groups = X.copy(), np.array([f"speaker {i // 4}" for i in range(32)])
+    weights = np.ones(32)
+    if how == "weights":
+        weights[:4] = 0
+    if how == "missing":
+        X[:4] = np.nan
+    net = MultimodalNetClassifier(halves, early_stopping=True, validation_fraction=0.2, **QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.fit(X, y, weights, groups=groups)
+    [(train, validation)] = validation_groups
+    assert not train & validation
+    assert train | validation == set(groups) - ({"speaker 0"} if how != "plain" else set())
+    assert len(net.validation_scores_) == net.n_epochs_
+
+
+def test_groups_are_routed_by_a_search(small, halves, validation_groups):
+    X, y = small
+    groups = np.arange(32) // 4
+    with config_context(enable_metadata_routing=True):
+        net = MultimodalNetClassifier(halves, early_stopping=True, validation_fraction=0.3, **QUICK)
+        search = GridSearchCV(net.set_fit_request(groups=True), {"fusion": ["concat", "sum"]}, cv=GroupKFold(2))
+        search.fit(X, y, groups=groups)
+    assert [len(train | validation) for train, validation in validation_groups] == [4, 4, 4, 4, 8]
+    assert not any(train & validation for train, validation in validation_groups)
+
+
+def test_groups_need_one_entry_per_row(small, halves):
+    X, y = small
+    net = MultimodalNetClassifier(halves, early_stopping=True, **QUICK)
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[32, 31\]"):
+        net.fit(X, y, groups=np.arange(31))
+    # Without a split they have no effect.
+    net = MultimodalNetClassifier(halves, **QUICK)
+    assert_array_equal(net.fit(X, y, groups=y).predict_proba(X), clone(net).fit(X, y).predict_proba(X))

@@ -11,10 +11,8 @@ from sklearn.exceptions import NotFittedError
 
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import ImageBranch, SequenceBranch, TextBranch
-from skmm.neural_network._base import FUSIONS
-from skmm.neural_network.branches._base import ModuleBranch
-from skmm.neural_network.network._network import Network
-from skmm.neural_network.network._rows import seeded
+from skmm.neural_network.branches import ModuleBranch
+from skmm.neural_network.network import FUSIONS, Network, seeded
 
 NAMES = sorted(FUSIONS)
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 from skmm import MultimodalNetClassifier, MultimodalNetRegressor
 from skmm.neural_network import (
@@ -16,7 +16,7 @@ from skmm.neural_network import (
     TextBranch,
     distill,
 )
-from skmm.neural_network._base import FUSIONS
+from skmm.neural_network.network import FUSIONS
 
 NAMES = sorted(FUSIONS)
 QUICK = {"width": 16, "max_epochs": 10, "learning_rate": 0.003, "dropout": 0.0, "random_state": 0, "device": "cpu"}
@@ -53,7 +53,7 @@ def both(column, branch, fusion="gated", **options):
     modalities = [(column, branch, column), ("number", "passthrough", ["number"])]
     return [
         MultimodalNetClassifier(modalities, fusion, precision=precision, **{**QUICK, **options})
-        for precision in ("full", "bfloat16")
+        for precision in ("float32", "bfloat16")
     ]
 
 
@@ -102,7 +102,7 @@ def test_modulation_and_validation_in_half_precision(loss, raw):
     options = {**QUICK, "modulation": GradientModulation(), "early_stopping": True, "validation_fraction": 0.3}
     full, half = (
         MultimodalNetRegressor(modalities, "film", loss=loss, precision=precision, **options).fit(X, y)
-        for precision in ("full", "bfloat16")
+        for precision in ("float32", "bfloat16")
     )
     assert_close_but_not_equal(full.predict(X), half.predict(X))
     assert_allclose(half.validation_scores_, full.validation_scores_, atol=0.02)
@@ -114,7 +114,7 @@ def test_several_tasks_in_half_precision(raw):
     modalities = [("text", TextBranch(n_hidden=8), "text"), ("number", "passthrough", ["number"])]
     full, half = (
         MultimodalNetMultiTask(modalities, precision=precision, **QUICK).fit(X, targets)
-        for precision in ("full", "bfloat16")
+        for precision in ("float32", "bfloat16")
     )
     assert_close_but_not_equal(full.predict_proba(X).to_numpy(), half.predict_proba(X).to_numpy())
 
@@ -136,21 +136,41 @@ def test_auto_is_half_precision_for_raw_items_where_it_is_native(native, raw, mo
     for kept, half in ((modalities, native), (modalities[1:], False)):
         known = X[X["number"].notna()]
         net = MultimodalNetClassifier(kept, **{**QUICK, "max_epochs": 1}).fit(known, y[X["number"].notna()])
-        dtypes = dtypes_of(net.network_)
-        net.predict(known)
-        assert dtypes == {torch.bfloat16 if half else torch.float32}
+        assert dtypes_after(net, known) == {torch.bfloat16 if half else torch.float32}
 
 
 def test_half_precision_computes_float32_networks(small, halves):
     X, y = small
     X32 = X.astype(np.float32)
     full, half = (
-        MultimodalNetRegressor(halves, precision=precision, **QUICK).fit(X32, y) for precision in ("full", "bfloat16")
+        MultimodalNetRegressor(halves, precision=precision, **QUICK).fit(X32, y)
+        for precision in ("float32", "bfloat16")
     )
     assert_close_but_not_equal(full.predict(X32), half.predict(X32))
-    # float64 stays what it is.
-    exact = [MultimodalNetRegressor(halves, precision=p, **QUICK).fit(X, y).predict(X) for p in ("full", "bfloat16")]
-    assert_array_equal(*exact)
+    # A precision that is asked for holds for features in float64 as well.
+    for precision, expected in (("float32", full), ("bfloat16", half)):
+        double = MultimodalNetRegressor(halves, precision=precision, **QUICK).fit(X, y)
+        assert {weights.dtype for weights in double.network_.parameters()} == {torch.float32}
+        assert_allclose(double.predict(X), expected.predict(X32), atol=0.02)
+
+
+def test_float16_scales_the_loss_so_that_small_gradients_count(small, halves):
+    X, y = small
+    # Gradients of a loss this small are 0 in float16 unless it is scaled up.
+    options = {**QUICK, "loss": lambda outputs, targets, weights: 1e-7 * ((outputs - targets) ** 2).mean()}
+    full, half = (
+        MultimodalNetRegressor(halves, precision=precision, **options).fit(X, y) for precision in ("float32", "float16")
+    )
+    assert dtypes_after(half, X) == {torch.float16}
+    learned = 1 - full.loss_curve_[-1] / full.loss_curve_[0]
+    assert learned > 0.01
+    assert 1 - half.loss_curve_[-1] / half.loss_curve_[0] == pytest.approx(learned, rel=0.1)
+
+
+def dtypes_after(net, X):
+    dtypes = dtypes_of(net.network_)
+    net.predict(X)
+    return dtypes
 
 
 @pytest.mark.parametrize("fusion", NAMES)

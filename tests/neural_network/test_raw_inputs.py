@@ -197,6 +197,7 @@ def weak_alone(modulation, seed):
     return net.score(X[test], y[test])
 
 
+@pytest.mark.slow
 def test_modulation_keeps_a_strong_modality_from_starving_a_weak_one():
     plain = np.mean([weak_alone(None, seed) for seed in range(3)])
     modulated = np.mean([weak_alone(GradientModulation(alpha=1.0, noise=False), seed) for seed in range(3)])

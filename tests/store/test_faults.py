@@ -1,112 +1,104 @@
-"""Processes that are killed and files that are damaged: nothing that was kept is lost, and nothing wrong is given."""
+"""Processes that are killed and files that are damaged: nothing stored is lost, and no wrong row is returned."""
 
 import os
-import subprocess
-import sys
+import signal
+import time
+import traceback
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import skmm
 from skmm import EmbeddingStore
 
-# Forks three processes that read and write, and 50 writers, one after the other, that it kills at random moments.
-KILLS = """
-import os, random, signal, sys, time, warnings
-import numpy as np
-from skmm import EmbeddingStore
+# Rows of the test with killed processes: their width, and how many are written at once.
+KILLED_WIDTH, BATCH = 24, 20
 
-warnings.simplefilter("error")
-WIDTH, BATCH = 24, 20
 
-def keys_of(numbers):
+def numbered_keys(numbers):
     return [np.random.PCG64(int(i)).random_raw(4).tobytes() for i in numbers]
 
-def rows_of(numbers):
-    words = [np.random.PCG64(int(i) + 10**6).random_raw(WIDTH // 2) for i in numbers]
+
+def numbered_rows(numbers):
+    words = [np.random.PCG64(int(i) + 10**6).random_raw(KILLED_WIDTH // 2) for i in numbers]
     return (np.stack(words).view(np.uint32) % 2**20).astype(np.float32)
 
-def check(store, numbers):
-    '''Give how many of the numbers are there; each as it was computed.'''
-    rows, n = rows_of(numbers), 0
-    def take(positions, found):
-        nonlocal n
-        n += len(positions)
-        wrong.extend(positions[(found != rows[positions]).any(axis=1)])
 
-    wrong = []
-    store.get_rows(keys_of(numbers), WIDTH, take)
-    assert not wrong
-    return n
+def count_rows(store, numbers):
+    """Return how many of the numbers have a row; raise if a row is wrong."""
+    out = np.full((len(numbers), KILLED_WIDTH), np.nan, dtype=np.float32)
+    store.get_rows(numbered_keys(numbers), KILLED_WIDTH, out.__setitem__)
+    is_stored = ~np.isnan(out).any(axis=1)
+    np.testing.assert_array_equal(out[is_stored], numbered_rows(numbers)[is_stored])
+    return int(is_stored.sum())
 
-def put(store, numbers):
-    store.put_rows(keys_of(numbers), rows_of(numbers))
 
-folder, stop = sys.argv[1], time.monotonic() + 120
-others = []
-for seed in range(3):
+def put_rows(store, numbers):
+    store.put_rows(numbered_keys(numbers), numbered_rows(numbers))
+
+
+def fork(function):
+    """Return the id of a child process that calls a function, and ends with status 0 if that raises nothing."""
     child = os.fork()
-    if child == 0:
-        rng, store, code = np.random.default_rng(seed), EmbeddingStore(folder), 1
-        try:
-            while not os.path.exists(folder + ".done") and time.monotonic() < stop:
-                numbers = rng.choice(2000, 60, replace=False)
-                check(store, numbers)
-                store.claim(keys_of(numbers[:BATCH]), seed + 1)
-                put(store, numbers[:BATCH])
-                time.sleep(0.002)
-            code = 0
-        finally:
-            os._exit(code)
-    others.append(child)
-
-committed, chance = set(), random.Random(0)
-for kill in range(50):
-    out, into = os.pipe()
-    child = os.fork()
-    if child == 0:
-        store, code = EmbeddingStore(folder), 1
-        try:
-            for start in range(2000 + 1000 * kill, 3000 + 1000 * kill, BATCH):
-                put(store, range(start, start + BATCH))
-                os.write(into, b"%d\\n" % start)
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(into)
-    # Not before it has begun.
-    told = os.read(out, 100)
-    time.sleep(chance.random() * 0.03)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    while more := os.read(out, 1 << 16):
-        told += more
-    os.close(out)
-    for line in told.split():
-        committed.update(range(int(line), int(line) + BATCH))
-
-open(folder + ".done", "w").close()
-assert [os.waitpid(child, 0)[1] for child in others] == [0, 0, 0]
-with EmbeddingStore(folder) as store:
-    numbers = sorted(committed)
-    assert check(store, numbers) == len(numbers) >= 50 * BATCH
-    everything = range(2000 + 1000 * 50)
-    print(len(numbers), check(store, everything), store.info()["entries"])
-"""
+    if child:
+        return child
+    code = 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            function()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_killed_writers(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(tmp_path / "store")], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    n_committed, n_right, n_entries = map(int, done.stdout.split())
-    # What was written and not told of may be there as well, and is right.
-    assert n_committed <= n_right == n_entries
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("n_kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_writers(tmp_path, n_kills):
+    folder, end, parent = tmp_path / "store", tmp_path / "end", os.getpid()
+
+    def read_and_write(seed):
+        rng, store = np.random.default_rng(seed), EmbeddingStore(folder)
+        while not end.exists() and os.getppid() == parent:
+            numbers = rng.choice(2000, 60, replace=False)
+            count_rows(store, numbers)
+            put_rows(store, numbers[:BATCH])
+            time.sleep(0.002)
+
+    def write_and_report(first, pipe):
+        store = EmbeddingStore(folder)
+        for start in range(first, first + 1000, BATCH):
+            put_rows(store, range(start, start + BATCH))
+            os.write(pipe, b"%d\n" % start)
+
+    bystanders = [fork(lambda seed=seed: read_and_write(seed)) for seed in range(3)]
+    committed, rng = set(), np.random.default_rng(0)
+    try:
+        for kill in range(n_kills):
+            reports, pipe = os.pipe()
+            child = fork(lambda kill=kill, pipe=pipe: write_and_report(2000 + 1000 * kill, pipe))
+            os.close(pipe)
+            # Not before it has begun.
+            text = os.read(reports, 100)
+            time.sleep(0.03 * rng.random())
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            while more := os.read(reports, 1 << 16):
+                text += more
+            os.close(reports)
+            for start in map(int, text.split()):
+                committed.update(range(start, start + BATCH))
+    finally:
+        end.touch()
+        statuses = [os.waitpid(child, 0)[1] for child in bystanders]
+    assert statuses == [0, 0, 0]
+    with EmbeddingStore(folder) as store:
+        assert count_rows(store, sorted(committed)) == len(committed) >= n_kills * BATCH
+        # What was written and not reported may be stored as well, and is right.
+        assert count_rows(store, range(2000 + 1000 * n_kills)) == store.info()["entries"]
 
 
 N, WIDTH = 400, 32
@@ -134,26 +126,25 @@ def read(store):
 
 
 def check_damaged(folder):
-    """Read and mend a store with damage; give how many rows were there before and after."""
+    """Read a damaged store and write what is missing; return how many rows it had before and after."""
     with warnings.catch_warnings(), EmbeddingStore(folder, max_bytes=2**30) as store:
         warnings.simplefilter("ignore")
         before = read(store)
         lost = np.isnan(before).any(axis=1)
         np.testing.assert_array_equal(before[~lost], ROWS[~lost])
-        store.claim(KEYS, 1)
         if lost.any():
             store.put_rows([key for key, is_lost in zip(KEYS, lost, strict=True) if is_lost], ROWS[lost])
         after = read(store)
-        is_there = ~np.isnan(after).any(axis=1)
-        np.testing.assert_array_equal(after[is_there], ROWS[is_there])
+        is_stored = ~np.isnan(after).any(axis=1)
+        np.testing.assert_array_equal(after[is_stored], ROWS[is_stored])
         store.info()
-    return N - int(lost.sum()), int(is_there.sum())
+    return N - int(lost.sum()), int(is_stored.sum())
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["database", "log"])
 def test_changed_bytes(files, tmp_path, which):
     rng = np.random.default_rng(0)
-    n_lost = n_mended = 0
+    n_lost = n_repaired = 0
     for trial in range(150):
         folder = tmp_path / str(trial)
         folder.mkdir()
@@ -164,10 +155,10 @@ def test_changed_bytes(files, tmp_path, which):
             (folder / name).write_bytes(damaged)
         n_before, n_after = check_damaged(folder)
         n_lost += n_before < (300, N)[which]
-        n_mended += n_before < n_after == N
+        n_repaired += n_before < n_after == N
     # Else the damage was in no place that counts.
     assert n_lost > 50
-    assert n_mended > 30
+    assert n_repaired > 30
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["database", "log"])

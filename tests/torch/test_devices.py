@@ -1,25 +1,18 @@
-import os
-import subprocess
-import sys
+"""Devices, precision, batches that run out of memory, and shares of torch's threads."""
+
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import skmm._torch._devices as skmm_torch
+from skmm._torch import _batches, _devices
 from skmm._torch._batches import BatchLimit, batch_limit, forget_limits, run_with_backoff
-from skmm._torch._devices import place, resolve_device, resolve_precision
+from skmm._torch._devices import expected_place, numeric_settings, place, resolve_device, resolve_precision
 from skmm._torch._threads import divided_threads
 
 torch = pytest.importorskip("torch")
-
-
-def test_importing_it_does_not_import_torch():
-    environment = {**os.environ, "PYTHONPATH": str(Path(skmm_torch.__file__).parents[1])}
-    code = "import sys, skmm, skmm._torch._devices; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 class TestDevice:
@@ -29,7 +22,7 @@ class TestDevice:
     @pytest.mark.parametrize(
         ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
     )
-    def test_auto_takes_the_first_that_is_there(self, monkeypatch, cuda, mps, expected):
+    def test_auto_takes_the_first_available(self, monkeypatch, cuda, mps, expected):
         empty = torch.empty
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -46,7 +39,7 @@ class TestDevice:
         assert resolve_device("cuda:1") == torch.device("cuda", 1)
 
     @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "cpu:x", ""])
-    def test_what_is_not_there_says_what_is(self, device):
+    def test_other_devices_are_refused_with_those_available(self, device):
         with pytest.raises(ValueError, match=rf"device='{device}' cannot be used here.*available: .*'cpu', or 'auto'"):
             resolve_device(device)
 
@@ -73,31 +66,77 @@ class TestPrecision:
     def test_auto_on_mps(self):
         assert resolve_precision("auto", torch.device("mps")) is torch.float32
 
-    @pytest.mark.parametrize("names", [(), ("_is_avx512_bf16_supported",), ("_is_amx_tile_supported",)])
-    def test_auto_on_cpu_goes_by_its_instructions(self, monkeypatch, names):
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-            monkeypatch.setattr(torch.cpu, name, lambda name=name: name in names, raising=False)
-        skmm_torch._cpu_computes_bfloat16.cache_clear()
-        try:
-            expected = torch.bfloat16 if names else torch.float32
-            assert resolve_precision("auto", torch.device("cpu")) is expected
-        finally:
-            skmm_torch._cpu_computes_bfloat16.cache_clear()
-
     @pytest.mark.parametrize(
         ("flags", "expected"),
-        [("sse avx2", torch.float32), ("sse avx512_bf16", torch.bfloat16), ("amx_bf16 sse", torch.bfloat16)],
+        [
+            ("sse avx2", torch.float32),
+            ("sse avx512_bf16", torch.float32),
+            ("amx_tile amx_int8", torch.float32),
+            ("amx_bf16 sse", torch.bfloat16),
+            ("avx512_bf16 amx_bf16", torch.bfloat16),
+        ],
     )
-    def test_older_torch_reads_the_flags_of_the_kernel(self, monkeypatch, tmp_path, flags, expected):
-        path = tmp_path / "cpuinfo"
-        path.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-        monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
-        monkeypatch.setattr(skmm_torch, "open", lambda name, **options: path.open(), raising=False)
-        skmm_torch._cpu_computes_bfloat16.cache_clear()
-        try:
-            assert resolve_precision("auto", torch.device("cpu")) is expected
-        finally:
-            skmm_torch._cpu_computes_bfloat16.cache_clear()
+    def test_auto_on_cpu_is_half_precision_with_amx_only(self, cpu_info, flags, expected):
+        cpu_info.write_text(f"processor\t: 0\nmodel name\t: some amx_bf16 CPU\nflags\t\t: {flags}\n")
+        assert resolve_precision("auto", torch.device("cpu")) is expected
+        assert expected_place("cpu", "auto") == ("cpu", str(expected).removeprefix("torch."))
+        assert expected_place("cpu", "float16") == ("cpu", "float16")
+
+    @pytest.mark.parametrize("content", ["", "processor: 0\n", None])
+    def test_auto_on_cpu_without_flags(self, cpu_info, content):
+        if content is not None:
+            cpu_info.write_text(content)
+        assert resolve_precision("auto", torch.device("cpu")) is torch.float32
+        assert expected_place("cpu", "auto") == ("cpu", "float32")
+
+    @pytest.fixture
+    def cpu_info(self, monkeypatch, tmp_path):
+        """Path of the file that stands for /proc/cpuinfo."""
+        monkeypatch.setattr(_devices, "_CPU_INFO", tmp_path / "cpuinfo")
+        _devices._cpu_has_amx.cache_clear()
+        yield tmp_path / "cpuinfo"
+        _devices._cpu_has_amx.cache_clear()
+
+
+class TestExpectedPlace:
+    """What a run of a network will use; it is told without torch where that can be."""
+
+    def test_it_is_what_torch_resolves(self):
+        for precision in ("auto", "float32", "bfloat16", "float16"):
+            device = resolve_device("auto")
+            expected = device.type, str(resolve_precision(precision, device)).removeprefix("torch.")
+            assert expected_place("auto", precision) == expected
+
+    @pytest.mark.parametrize(("has_accelerator", "expected"), [(False, "cpu"), (True, "cuda")])
+    def test_without_torch_the_files_of_accelerators_decide(self, monkeypatch, tmp_path, has_accelerator, expected):
+        accelerator = tmp_path / "nvidiactl"
+        if has_accelerator:
+            accelerator.touch()
+        monkeypatch.setattr(_devices, "sys", SimpleNamespace(modules={}, platform="linux"))
+        monkeypatch.setattr(_devices, "_ACCELERATORS", (str(accelerator),))
+        monkeypatch.setattr(_devices, "resolve_device", lambda device: torch.device("cuda", 0))
+        assert expected_place("auto", "float32") == (expected, "float32")
+
+
+class TestNumericSettings:
+    def test_defaults_are_those_of_plain_torch(self, monkeypatch):
+        before = numeric_settings()
+        monkeypatch.setattr(_devices, "imported", lambda name: None)
+        assert numeric_settings() == before
+
+    @pytest.mark.parametrize(
+        ("module", "name", "value"),
+        [
+            (torch, "get_default_dtype", lambda: torch.float64),
+            (torch, "get_float32_matmul_precision", lambda: "medium"),
+            (torch, "are_deterministic_algorithms_enabled", lambda: True),
+            (torch.backends.cudnn, "allow_tf32", False),
+        ],
+    )
+    def test_each_setting_counts(self, monkeypatch, module, name, value):
+        before = numeric_settings()
+        monkeypatch.setattr(module, name, value)
+        assert numeric_settings() != before
 
 
 class TestPlace:
@@ -191,9 +230,9 @@ class TestBackoff:
         assert batch_limit(network, "cpu").rows(8, 1) == 2
         forget_limits()
         assert batch_limit(network, "cpu").rows(8, 1) == 8
-        n_limits = len(skmm_torch._limits)
+        n_limits = len(_batches._limits)
         del network
-        assert len(skmm_torch._limits) == n_limits - 1
+        assert len(_batches._limits) == n_limits - 1
 
     def test_no_attempt_is_repeated_without_need(self):
         sizes = []
@@ -218,7 +257,7 @@ class TestBackoff:
 
     def test_cached_memory_is_freed_before_the_next_attempt(self, monkeypatch):
         events = []
-        monkeypatch.setattr(skmm_torch, "free_cached_memory", lambda: events.append("freed"))
+        monkeypatch.setattr(_batches, "free_cached_memory", lambda: events.append("freed"))
 
         def function(batch):
             events.append(len(batch))

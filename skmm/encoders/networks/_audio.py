@@ -6,9 +6,8 @@ from math import ceil
 
 import numpy as np
 
-from ..._checkpoints import load_from_hub
 from ..._torch import place, place_of
-from ._source import without_progress_bar
+from ._source import load_from_hub, without_progress_bar
 
 # No network hears less than one frame of a usual spectrogram.
 SHORTEST_SECONDS = 0.025
@@ -101,9 +100,14 @@ class Recipe:
         if self.extractor is None:
             import torch
 
-            inputs = torch.from_numpy(np.array(waveform)) if self.preprocess is None else self.preprocess(waveform)
+            # A copy: users' functions may write to it.
+            inputs = np.array(waveform) if self.preprocess is None else self.preprocess(np.array(waveform))
+            if isinstance(inputs, np.ndarray):
+                inputs = torch.from_numpy(np.ascontiguousarray(inputs))
             if not isinstance(inputs, torch.Tensor):
-                raise ValueError(f"AudioEncoder: preprocess must give a tensor, got {type(inputs).__name__}.")
+                raise ValueError(
+                    f"AudioEncoder: preprocess must return a tensor or an array, got {type(inputs).__name__}."
+                )
             return Window({"": inputs}, n_times, n_times)
         n_padded = self.longest if self.fills else n_times
         inputs = _extract(self.extractor, waveform, self.rate)
@@ -217,26 +221,26 @@ def _n_conv_frames(config, n_times):
     return n_times
 
 
-def load_audio_model(source, is_folder, revision, device, dtype):
+def load_audio_model(source, device, dtype):
     """Load an audio network of transformers, and its feature extractor."""
     from transformers import AutoFeatureExtractor, AutoModel
 
     def load(local_files_only):
         options = {
-            "revision": "main" if is_folder or revision is None else revision,
+            "revision": source.revision or "main",
             "local_files_only": local_files_only,
             "trust_remote_code": False,
         }
-        extractor = AutoFeatureExtractor.from_pretrained(source, **options)
+        extractor = AutoFeatureExtractor.from_pretrained(source.location, **options)
         if not hasattr(extractor, "sampling_rate"):
             raise ValueError(f"its feature extractor is a {type(extractor).__name__}, which does not take sound")
-        return extractor, AutoModel.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        return extractor, AutoModel.from_pretrained(source.location, dtype=dtype, use_safetensors=True, **options)
 
     with without_progress_bar():
-        if is_folder:
+        if source.is_local:
             extractor, network = load(local_files_only=True)
         else:
-            extractor, network = load_from_hub([source], revision, load, "config.json")
+            extractor, network = load_from_hub(source, load, "config.json")
     if network.config.is_encoder_decoder:
         network = network.get_encoder()
     network = network.to(device).eval().requires_grad_(False)

@@ -8,10 +8,9 @@ import threading
 import numpy as np
 from PIL import Image
 
-from ..._checkpoints import load_from_hub
 from ..._torch import place
 from ._processors import PIXELS, recipe_for
-from ._source import without_progress_bar
+from ._source import load_from_hub, without_progress_bar
 
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
 _TOKENIZE_ROWS = 512
@@ -175,36 +174,36 @@ class SentenceModel:
         return self.network(features)["sentence_embedding"][:, : self.network.truncate_dim]
 
 
-def load_sentence_transformer(source, is_folder, revision, device, dtype):
-    """Load a network from a folder or by its hub name, in eval mode, on a device and in a dtype."""
+def load_sentence_transformer(source, device, dtype):
+    """Load a network of sentence-transformers, in eval mode, on a device and in a dtype."""
     from sentence_transformers import SentenceTransformer
 
     def load(local_files_only):
         return SentenceTransformer(
-            source,
+            source.location,
             device=str(device),
-            revision=None if is_folder else revision,
+            revision=source.revision,
             local_files_only=local_files_only,
             trust_remote_code=False,
             model_kwargs={"dtype": dtype, "use_safetensors": True},
         )
 
     with without_progress_bar():
-        if is_folder:
-            _refuse_foreign_classes(source)
+        if source.is_local:
+            _refuse_foreign_classes(source.folder)
             network = load(local_files_only=True)
         else:
-            # Where it is unknown whether there is the marker, the rest could load as a model with another pooling.
-            network = load_from_hub(hub_names(source), revision, load, "modules.json", hub_cache())
+            # Without this file a model could load with another pooling than its own.
+            network = load_from_hub(source, load, "modules.json")
     tokenizer = getattr(network[0], "tokenizer", None)
     if getattr(tokenizer, "eos_token", None) is not None and tokenizer.pad_token is None:
-        # Models that go on with a text are made without padding; it is masked, whatever it is.
+        # Generative models are made without padding; it is masked, whatever it is.
         tokenizer.pad_token = tokenizer.eos_token
     weights = next(network.parameters(), None)
     if weights is not None and weights.dtype != dtype:
         # Networks without a transformer take no dtype when they load.
         network.to(dtype)
-    return network.eval().requires_grad_(False)
+    return SentenceModel(network.eval().requires_grad_(False))
 
 
 def _refuse_foreign_classes(folder):
@@ -231,14 +230,10 @@ def _module_classes(folder, file, inside=""):
             yield from _module_classes(folder, inner, os.path.join(inside, path))
 
 
-def hub_names(source):
-    """Give the names under which the hub may have a model of sentence-transformers."""
-    return [source] if "/" in source else [source, f"sentence-transformers/{source}"]
-
-
-def hub_cache():
-    """Give the folder in which sentence-transformers keeps what it downloads; None is that of the hub's library."""
-    return os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+def sentence_hub_place(name):
+    """Return the names that a model of sentence-transformers may have on the hub, and the folder of its cache."""
+    names = (name,) if "/" in name else (name, f"sentence-transformers/{name}")
+    return names, os.environ.get("SENTENCE_TRANSFORMERS_HOME")
 
 
 def stored_prompt(folder, prompt):

@@ -4,11 +4,13 @@ import functools
 import inspect
 import json
 import os
+from collections.abc import Mapping
+
+import numpy as np
 
 from ..._torch import place, place_of
 from ...exceptions import RejectedItem
-from ._processors import ProcessorRecipe
-from ._timm_names import timm_names, without_scheme
+from ._processors import PIXELS, ProcessorRecipe
 
 # Pixels per side where nothing else is known.
 USUAL_SIDE = 224
@@ -74,23 +76,53 @@ class ClipModel:
         return self._model.embed(self._model.image_features(batch))
 
 
-def load_timm(source, is_folder, revision, store, device, dtype):
+def is_timm(name, folder):
+    """Return whether a folder or a name on the hub is a model of timm; all others are for sentence-transformers.
+
+    Short names are timm's, except those that begin with "clip-".
+    """
+    if folder is not None:
+        return _architecture(folder) is not None
+    return name.startswith(("timm/", "hf-hub:", "hf_hub:")) or ("/" not in name and not name.startswith("clip-"))
+
+
+def _architecture(folder):
+    """Return the architecture that a checkpoint in timm's format names, None for all others."""
+    try:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            return json.load(file).get("architecture")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def timm_hub_place(name):
+    """Return the names that a model of timm has on the hub, one or none that timm knows, and None for its cache."""
+    name = name.removeprefix("hf-hub:").removeprefix("hf_hub:")
+    if "/" in name:
+        return (name,), None
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return () if config is None or not config.hf_hub_id else (config.hf_hub_id,), None
+
+
+def load_timm(source, device, dtype):
     """Load a network of timm without its classifier."""
     import timm
     import torch
     from timm.data import resolve_model_data_config
 
-    if is_folder:
-        network = _create_from_folder(source)
+    if source.is_local:
+        network = _create_from_folder(source.folder)
     else:
-        name, overlay = without_scheme(source), {}
-        at_revision = f"@{revision}" if revision else ""
+        at_revision = f"@{source.revision}" if source.revision else ""
+        name, overlay = source.name, {}
         if "/" in name:
-            name = f"hf-hub:{name}{at_revision}"
+            name = f"hf-hub:{source.hub_names[0]}{at_revision}"
             # Before version 1.0.26 timm read a file that a configuration on the hub names as a pickle of anything.
             overlay["hf_hub_filename"] = None
-        elif revision and (hub_ids := timm_names(source, store)):
-            overlay["hf_hub_id"] = hub_ids[0] + at_revision
+        elif source.revision and source.hub_names:
+            overlay["hf_hub_id"] = source.hub_names[0] + at_revision
         network = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
     recipe = data_config(resolve_model_data_config(network))
     network = network.to(device, dtype, memory_format=torch.channels_last)
@@ -162,15 +194,36 @@ def prepare(image, recipe):
     """
     if callable(recipe) and not isinstance(recipe, ProcessorRecipe):
         try:
-            return recipe(image)
+            inputs = recipe(image)
         except MemoryError:
             raise
         except Exception as error:
             raise RejectedItem(f"preprocess raised {type(error).__name__} ({error})") from error
+        return _input_tensor(inputs)
     _check_proportions(image, recipe)
     if recipe is None:
         return image
     return geometry(json.dumps(recipe))(image) if isinstance(recipe, dict) else recipe(image)
+
+
+def _input_tensor(inputs):
+    """Turn what a user's function returns into a tensor (3, height, width): processors add names and a batch axis."""
+    import torch
+
+    if isinstance(inputs, Mapping) and PIXELS in inputs:
+        inputs = inputs[PIXELS]
+    if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
+        (inputs,) = inputs
+    tensor = torch.from_numpy(np.ascontiguousarray(inputs)) if isinstance(inputs, np.ndarray) else inputs
+    if isinstance(tensor, torch.Tensor) and tensor.ndim == 4 and len(tensor) == 1:
+        (tensor,) = tensor
+    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3:
+        shape = f" of shape {tuple(inputs.shape)}" if hasattr(inputs, "shape") else ""
+        raise ValueError(
+            f"preprocess must map an image to a tensor (channels, height, width), got {type(inputs).__name__}{shape}; "
+            "convert its result, for example with torchvision's ToTensor."
+        )
+    return tensor
 
 
 def enough_pixels(recipe):

@@ -3,39 +3,38 @@
 import json
 import os
 
-from ..._checkpoints import load_from_hub
 from ..._torch import place
 from ._processors import ProcessorRecipe, processor_of
-from ._source import without_progress_bar
+from ._source import cached_file, load_from_hub, without_progress_bar
 
 # What stands for the whole clip in the last layer: the mean of all tokens, or the token before them.
 _SUMMARIES = {"timesformer": "first", "videomae": "mean", "vivit": "first"}
 
 
-def is_video_model(source, is_folder, revision):
-    """Tell whether a folder, or a model on the hub, is a video model that can be loaded here."""
-    return _model_type(source, is_folder, revision) in _SUMMARIES
+def is_video_model(name, folder, revision):
+    """Return whether a folder, or a model on the hub, is a video model that can be loaded."""
+    return _model_type(name, folder, revision) in _SUMMARIES
 
 
-def _model_type(source, is_folder, revision):
-    path = os.path.join(source, "config.json") if is_folder else _hub_config(source, revision)
+def _model_type(name, folder, revision):
+    path = _hub_config(name, revision) if folder is None else os.path.join(folder, "config.json")
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file).get("model_type")
-    # No config, or none of transformers: whoever loads the model next has the better message.
+    # No configuration, or none of transformers: the library that loads the model next has the better message.
     except (OSError, TypeError, ValueError, AttributeError):
         return None
 
 
 def _hub_config(name, revision):
-    """Give the path of a model's configuration in the local cache, where it is put if need be; None if it is not."""
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    """Return the path of a model's configuration in the local cache, downloaded if necessary; None if there is none."""
+    from huggingface_hub import HfApi, hf_hub_download
 
-    path = try_to_load_from_cache(name, "config.json", revision=revision)
-    if isinstance(path, str):
+    path = cached_file(name, "config.json", revision)
+    if path is not None:
         return path
     try:
-        # One request: left to itself the library tries for more than a minute to reach a network that is not there.
+        # One request: the library itself tries for more than a minute to reach a network that is not there.
         HfApi().model_info(name, revision=revision, timeout=10)
         return hf_hub_download(name, "config.json", revision=revision)
     except (OSError, ValueError):
@@ -68,30 +67,27 @@ class VideoModel:
         return tokens[:, 0] if self.summary == "first" else tokens.mean(dim=1)
 
 
-def load_video_model(source, is_folder, revision, device, dtype):
-    """Load a video model from a folder or by its hub name, in eval mode, on a device and in a dtype."""
+def load_video_model(source, device, dtype):
+    """Load a video model, in eval mode, on a device and in a dtype."""
     from transformers import AutoModel
 
+    model_type = _model_type(source.name, source.folder, source.revision)
     # ViViT's pooler is not part of most checkpoints, and not used.
-    options = {"add_pooling_layer": False} if _model_type(source, is_folder, revision) == "vivit" else {}
+    options = {"add_pooling_layer": False} if model_type == "vivit" else {}
 
     def load(local_files_only):
-        where = {
-            "revision": None if is_folder else revision,
-            "local_files_only": local_files_only,
-            "trust_remote_code": False,
-        }
-        processor = _load_processor(source, where)
+        origin = {"revision": source.revision, "local_files_only": local_files_only, "trust_remote_code": False}
+        processor = _load_processor(source.location, origin)
         loaded = AutoModel.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options, **where
+            source.location, dtype=dtype, use_safetensors=True, output_loading_info=True, **options, **origin
         )
         return processor, *loaded
 
     with without_progress_bar():
-        if is_folder:
+        if source.is_local:
             processor, network, report = load(local_files_only=True)
         else:
-            processor, network, report = load_from_hub([source], revision, load, "config.json")
+            processor, network, report = load_from_hub(source, load, "config.json")
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]!r}")
@@ -101,13 +97,13 @@ def load_video_model(source, is_folder, revision, device, dtype):
     return VideoModel(network.to(device).eval().requires_grad_(False), recipe)
 
 
-def _load_processor(source, where):
+def _load_processor(location, origin):
     """Load what prepares frames: older checkpoints bring an image processor, newer ones a video processor."""
     from transformers import AutoImageProcessor
 
     try:
-        return AutoImageProcessor.from_pretrained(source, **where)
+        return AutoImageProcessor.from_pretrained(location, **origin)
     except (OSError, ValueError):
         from transformers import AutoVideoProcessor
 
-        return AutoVideoProcessor.from_pretrained(source, **where)
+        return AutoVideoProcessor.from_pretrained(location, **origin)

@@ -1,20 +1,28 @@
 """What all joint embeddings share: blocks that are mapped into one space, and from there to each other.
 
-A concrete strategy writes ``_score_block``, which gives the variates of one block, and ends its
-``_fit_blocks`` with ``_set_space`` (or ``_learn_space``, which reads what that needs from the rows).
-All that concerns missing blocks, outputs and cross-modal mapping follows from the second moments kept there.
+A concrete strategy writes ``_score_block``, which returns the variates of one block, and ends its
+``_fit_blocks`` with ``_set_space`` (or ``_learn_space``, which computes the moments that it needs from rows).
+Completion of missing blocks, outputs and prediction of one modality from another follow from these second moments.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import linalg
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import gen_batches
+from sklearn.utils.validation import check_is_fitted
 
-from ..._array_api import chunks_of_rows, float_dtypes, like, namespace, take_rows, to_numpy
-from ..._missing import column_means, column_variances, fill_missing, missing_blocks
+from ..._moments import (
+    CHUNK_OF_ROWS,
+    column_means,
+    column_variances,
+    consecutive_slices,
+    missing_blocks,
+    present_blocks,
+    take_rows,
+)
 from ..._sklearn import StrOptions
+from ..._typing import Matrix
 from .._base import N_COMPONENTS, BlockTransformer, signs_by_largest
-from ._moments import present_with_others
 
 
 class JointEmbedding(BlockTransformer):
@@ -28,7 +36,7 @@ class JointEmbedding(BlockTransformer):
     _min_blocks = 2
     _min_samples = 2
 
-    def transform_modality(self, X_block, name):
+    def transform_modality(self, X_block: Matrix, name: str) -> np.ndarray:
         """Map one modality into the joint space.
 
         Parameters
@@ -44,11 +52,21 @@ class JointEmbedding(BlockTransformer):
         variates : ndarray of shape (n_samples, n_components_)
             Variates of the block; zeros, their mean, in rows in which it is missing.
         """
-        X_block, missing = self._check_block(X_block, name)
-        variates = self._score_block(X_block, name)
-        return variates * like(~missing[:, None], variates)
+        check_is_fitted(self)
+        columns = self._columns_of(name)
+        X_block = self._validate_block(X_block)
+        width = columns.stop - columns.start
+        if X_block.shape[1] != width:
+            raise ValueError(
+                f"{type(self).__name__}: block {name!r} has {width} columns, got an array with {X_block.shape[1]}."
+            )
+        X_block = self._scale(X_block, columns)
+        missing = missing_blocks(X_block, {name: slice(0, width)})[:, 0]
+        variates = self._score_block(self._fill(X_block, columns), name)
+        variates[missing] = 0
+        return variates
 
-    def predict_modality(self, X_block, source, target):
+    def predict_modality(self, X_block: Matrix, source: str, target: str) -> np.ndarray:
         """Predict one modality from another, by way of the joint space.
 
         It is the linear regression of the target's columns on the variates of the source, as learned
@@ -60,10 +78,10 @@ class JointEmbedding(BlockTransformer):
             Columns of the source block, in the units of ``fit``, with NaN in missing cells.
 
         source : str
-            Name of the block that is given.
+            Name of the block that X_block is.
 
         target : str
-            Name of the block that is wanted.
+            Name of the block to predict.
 
         Returns
         -------
@@ -72,13 +90,13 @@ class JointEmbedding(BlockTransformer):
             the source is missing.
         """
         variates = self.transform_modality(X_block, source)
-        own = self._own(source)
-        columns = self._columns(target)
-        slopes = _solve(self._covariance[own, own], self._cross[target][:, own].T)
-        return variates @ like(slopes, variates) + like(self._means[columns], variates)
+        means = self._means[self._columns_of(target)]
+        k = self._variates_of(source)
+        slopes = _regression(self._covariance[k, k], self._cross[target][:, k].T)
+        return variates @ slopes.astype(variates.dtype) + means.astype(variates.dtype)
 
-    def score(self, X, y=None):
-        """Give the mean correlation of the variates of different blocks in X.
+    def score(self, X: Matrix, y: ArrayLike | None = None) -> float:
+        """Return the mean correlation of the variates of different blocks in X.
 
         Parameters
         ----------
@@ -100,15 +118,13 @@ class JointEmbedding(BlockTransformer):
             If no two rows of X have the same two blocks.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=False)
-        self._check_library(X)
-        X = self._scale(X)
-        missing = missing_blocks(X, self.blocks_)
-        variates = [to_numpy(scores) for scores in self._score_blocks(X)]
+        X = self._scale(self._validate(X, reset=False))
+        present = ~self._missing(X)
+        variates = self._score_blocks(X)
         correlations = []
         for a in range(len(self.blocks_)):
             for b in range(a):
-                both = ~(missing[:, a] | missing[:, b])
+                both = present[:, a] & present[:, b]
                 if np.count_nonzero(both) > 1:
                     correlations.append(_paired_correlations(variates[a][both], variates[b][both]))
         if not correlations:
@@ -116,58 +132,36 @@ class JointEmbedding(BlockTransformer):
         return float(np.mean(correlations))
 
     def _transform_blocks(self, X):
-        k = self.n_components_
         missing = missing_blocks(X, self.blocks_)
-        xp = namespace(X)
-        scores = xp.concat(self._score_blocks(X), axis=1)
+        variates = np.hstack(self._score_blocks(X))
         for pattern in np.unique(missing[missing.any(axis=1)], axis=0):
+            # The conditional expectation of the variates of missing blocks, given the others.
             rows = (missing == pattern).all(axis=1)
-            absent = np.repeat(pattern, k)
-            expected = _solve(self._covariance[np.ix_(~absent, ~absent)], self._covariance[np.ix_(~absent, absent)])
-            if isinstance(scores, np.ndarray):
-                scores[np.ix_(rows, absent)] = scores[np.ix_(rows, ~absent)] @ expected.astype(X.dtype)
-            else:
-                # Other libraries need not be able to assign to some rows of some columns.
-                completion = np.diag(~absent).astype(np.float64)
-                completion[np.ix_(~absent, absent)] = expected
-                rows = like(rows[:, None], scores) != 0
-                scores = xp.where(rows, scores @ like(completion, scores), scores)
+            m = np.repeat(pattern, self.n_components_)
+            slopes = _regression(self._covariance[np.ix_(~m, ~m)], self._covariance[np.ix_(~m, m)])
+            variates[np.ix_(rows, m)] = variates[np.ix_(rows, ~m)] @ slopes.astype(X.dtype)
         if self.output == "concat":
-            return scores
-        scores = xp.reshape(scores, (X.shape[0], len(self.blocks_), k))
-        return xp.mean(scores, axis=1) if self.output == "mean" else xp.sum(scores, axis=1)
+            return variates
+        variates = variates.reshape(len(X), len(self.blocks_), self.n_components_)
+        return variates.mean(axis=1) if self.output == "mean" else variates.sum(axis=1)
 
     def _score_blocks(self, X):
-        """Give the variates of each block of the scaled matrix; of missing blocks they mean nothing."""
+        """Return the variates of each block of the scaled matrix; those of missing blocks mean nothing."""
         filled = self._fill(X)
         return [self._score_block(filled[:, columns], name) for name, columns in self.blocks_.items()]
 
     def _score_block(self, X_block, name):
-        """Give the variates of one block, scaled and without NaN, as a new array."""
+        """Return the variates of one block, scaled and without NaN, as a new array."""
         raise NotImplementedError
 
-    def _check_block(self, X_block, name):
-        """Give one block scaled and without NaN, and the mask of the rows in which it is missing."""
-        check_is_fitted(self)
-        columns = self._columns(name)
-        X_block = check_array(X_block, dtype=float_dtypes(X_block), ensure_all_finite="allow-nan", estimator=self)
-        self._check_library(X_block)
-        width = columns.stop - columns.start
-        if X_block.shape[1] != width:
-            raise ValueError(
-                f"{type(self).__name__}: block {name!r} has {width} columns, got an array with {X_block.shape[1]}."
-            )
-        X_block = self._scale_columns(X_block, columns)
-        means = self._means[columns] if self._scales is None else np.zeros(width)
-        return fill_missing(X_block, means), missing_blocks(X_block, {name: slice(0, width)})[:, 0]
-
-    def _columns(self, name):
+    def _columns_of(self, name):
+        """Return the slice of a block's columns."""
         if name not in self.blocks_:
             raise ValueError(f"{type(self).__name__}: there is no block {name!r}; the blocks are {list(self.blocks_)}.")
         return self.blocks_[name]
 
-    def _own(self, name):
-        """Positions of a block's variates among those of all blocks."""
+    def _variates_of(self, name):
+        """Return the slice of a block's variates among those of all blocks."""
         start = list(self.blocks_).index(name) * self.n_components_
         return slice(start, start + self.n_components_)
 
@@ -188,23 +182,24 @@ class JointEmbedding(BlockTransformer):
         Returns
         -------
         signs : ndarray of shape (n_components_,)
-            What the strategy has to multiply its own variates by: the largest loading of the first
+            The strategy multiplies its variates by them, so that the largest loading of the first
             block is positive, component by component.
         """
         m, k = len(self.blocks_), self.n_components_
         loadings = {}
         for name, products in cross.items():
-            own = self._own(name)
-            spread = np.sqrt(np.outer(variances[name], np.diag(covariance)[own]))
-            loadings[name] = np.divide(products[:, own], spread, out=np.zeros_like(spread), where=spread > 0)
+            variates = self._variates_of(name)
+            spreads = np.sqrt(np.outer(variances[name], np.diag(covariance)[variates]))
+            loadings[name] = np.divide(products[:, variates], spreads, out=np.zeros_like(spreads), where=spreads > 0)
         signs = signs_by_largest(loadings[next(iter(self.blocks_))])
         all_signs = np.tile(signs, m)
 
-        self._covariance = _nearest_covariance(covariance) * np.outer(all_signs, all_signs)
+        self._covariance = nearest_covariance(covariance) * np.outer(all_signs, all_signs)
         self._cross = {name: products * all_signs for name, products in cross.items()}
         self.loadings_ = {name: values * signs for name, values in loadings.items()}
-        spread = np.sqrt(np.diag(self._covariance))
-        correlations = self._covariance / np.where(spread > 0, spread, 1.0) / np.where(spread > 0, spread, 1.0)[:, None]
+        spreads = np.sqrt(np.diag(self._covariance))
+        spreads = np.where(spreads > 0, spreads, 1.0)
+        correlations = self._covariance / np.outer(spreads, spreads)
         by_pair = correlations.reshape(m, k, m, k).diagonal(axis1=1, axis2=3)
         self.correlations_ = np.mean([by_pair[a, b] for a in range(m) for b in range(a)], axis=0)
         return signs
@@ -225,29 +220,34 @@ class JointEmbedding(BlockTransformer):
         Returns
         -------
         signs : ndarray of shape (n_components_,)
-            As :meth:`_set_space` gives them.
+            As :meth:`_set_space` returns them.
         """
-        m, k = len(self.blocks_), self.n_components_
-        present = present_with_others(X, self.blocks_)
+        k = self.n_components_
+        present = present_blocks(X, self.blocks_)
         filled = self._fill(X)
-        covariance = np.zeros((m * k, m * k))
-        cross = {name: np.zeros((columns.stop - columns.start, m * k)) for name, columns in self.blocks_.items()}
-        variances = {}
+        slices = list(consecutive_slices(dict.fromkeys(self.blocks_, k)).values())
+        covariance = np.zeros((slices[-1].stop, slices[-1].stop))
+        cross, variances = {}, {}
         for a, (name, columns) in enumerate(self.blocks_.items()):
-            units = np.ones(len(cross[name])) if self._scales is None else self._scales[columns]
-            own = take_rows(filled[:, columns], present[:, a])
-            variances[name] = column_variances(own, column_means(own)) * len(own) / (len(own) - 1) * units**2
-            for b in range(m):
+            units = 1.0 if self._scales is None else self._scales[columns]
+            rows_of_block = take_rows(filled[:, columns], present[:, a])
+            n = len(rows_of_block)
+            variances[name] = column_variances(rows_of_block, column_means(rows_of_block)) * n / (n - 1) * units**2
+            cross[name] = np.zeros((columns.stop - columns.start, len(covariance)))
+            for b, variates_b in enumerate(slices):
                 both = present[:, a] & present[:, b]
-                if np.count_nonzero(both) > 1:
-                    others = variates[b][both] - variates[b][both].mean(axis=0, dtype=np.float64)
-                    others /= np.count_nonzero(both) - 1
-                    part = slice(b * k, (b + 1) * k)
-                    covariance[a * k : (a + 1) * k, part] = variates[a][both].T @ others
-                    own = take_rows(filled[:, columns], both)
-                    # In float64, without a copy of the block.
-                    products = sum(own[rows].T.astype(np.float64) @ others[rows] for rows in chunks_of_rows(own))
-                    cross[name][:, part] = products * units[:, None]
+                if np.count_nonzero(both) < 2:
+                    continue
+                centered = variates[b][both] - variates[b][both].mean(axis=0, dtype=np.float64)
+                centered /= np.count_nonzero(both) - 1
+                covariance[slices[a], variates_b] = variates[a][both].T @ centered
+                rows_of_both = take_rows(filled[:, columns], both)
+                # In float64, without a copy of the block.
+                products = sum(
+                    rows_of_both[chunk].T.astype(np.float64) @ centered[chunk]
+                    for chunk in gen_batches(len(rows_of_both), CHUNK_OF_ROWS)
+                )
+                cross[name][:, variates_b] = (products.T * units).T
         return self._set_space(covariance, cross, variances)
 
     def _names_out(self, input_features):
@@ -256,24 +256,27 @@ class JointEmbedding(BlockTransformer):
         return self._joint_names(self.n_components_)
 
 
-def _solve(covariance, right):
-    """Give the coefficients of a regression from its moments, least in norm where collinear."""
-    return linalg.lstsq(covariance, right)[0]
+def _regression(covariance, cross):
+    """Return the coefficients of a regression from its moments; of equally good ones, the least in norm."""
+    return linalg.lstsq(covariance, cross)[0]
 
 
 def _paired_correlations(A, B):
-    """Correlation of each column of A with the same column of B; 0 where one does not vary."""
+    """Return the correlation of each column of A with the same column of B; 0 where one does not vary."""
     A, B = (Z - Z.mean(axis=0, dtype=np.float64) for Z in (A, B))
-    spread = np.sqrt((A**2).sum(axis=0) * (B**2).sum(axis=0))
-    return np.divide((A * B).sum(axis=0), spread, out=np.zeros_like(spread), where=spread > 0)
+    spreads = np.sqrt((A**2).sum(axis=0) * (B**2).sum(axis=0))
+    return np.divide((A * B).sum(axis=0), spreads, out=np.zeros_like(spreads), where=spreads > 0)
 
 
-def _nearest_covariance(covariance):
-    """Clip what is no covariance, as estimates from different rows may be, and keep the variances."""
+def nearest_covariance(covariance):
+    """Return a positive semidefinite matrix with the same variances, near an estimate that may be none.
+
+    Covariances that were estimated from different rows need not fit together.
+    """
     values, vectors = linalg.eigh((covariance + covariance.T) / 2)
     if values[0] >= -1e-10 * values[-1]:
         return covariance
     clipped = (vectors * np.maximum(values, 0)) @ vectors.T
-    lost = np.diag(clipped)
-    factors = np.sqrt(np.divide(np.diag(covariance), lost, out=np.zeros_like(lost), where=lost > 0))
+    variances = np.diag(clipped)
+    factors = np.sqrt(np.divide(np.diag(covariance), variances, out=np.zeros_like(variances), where=variances > 0))
     return clipped * np.outer(factors, factors)

@@ -1,15 +1,75 @@
-"""Joint embedding by canonical correlation analysis, in closed form."""
+"""Joint embedding by canonical correlation analysis, in closed form.
 
+The file follows the computation: the estimator; scaled covariances of the blocks; what whitens the ridged covariance of
+each block; the weights, as singular vectors or eigenvectors of the whitened covariance; the ridge, chosen by held-out
+rows; blocks with more columns than rows.
+"""
+
+import warnings
 from numbers import Real
+from typing import NamedTuple, Self
 
-from ..._sklearn import Interval, StrOptions
-from ._canonical import ledoit_wolf
-from ._linear import LinearEmbedding
-from ._moments import sum_of_fourth_powers
-from ._ridge import choose_ridge, parts_for_choice
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+from scipy.linalg import blas
+from sklearn.utils import gen_batches
+from sklearn.utils.metaestimators import available_if
+
+from ..._moments import (
+    CHUNK_OF_ROWS,
+    BlockMoments,
+    block_moments,
+    column_means,
+    consecutive_slices,
+    fill_missing,
+    ledoit_wolf_shrinkage,
+    present_blocks,
+    sum_of_fourth_powers,
+)
+from ..._sklearn import Interval, StrOptions, fit_context
+from ..._typing import Blocks, Matrix
+from .._base import group_folds
+from ._base import JointEmbedding
+
+# Smallest relative Cholesky pivot with which products in float32 are precise enough: their error in a correlation is
+# about 1e-8 over the pivot.
+_SINGLE_PIVOT = 1e-2
+# Smallest relative Cholesky pivot with which the factor is used to whiten a block.
+_PIVOT = 1e-8
+# Smallest variance along a direction, relative to the largest of the block, with which the direction is used: an error
+# of 1e-15 in a product, relative to the largest, moves a correlation by up to 1e-5 there.
+_SMALLEST_VARIANCE = 1e-10
+# A column counts as constant if its variance is less than this many times that of a number that is rounded once;
+# columns that were computed are rounded more than once.
+_ROUNDINGS = 16
+# A variate counts as constant if its variance is a smaller share of what the ridge would give it.
+_FLAT = 1e-10
+# Columns of a wide block that are multiplied at a time.
+_WIDE_CHUNK = 2048
+
+# The ridges that regularization="cv" chooses from.
+RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+# One fit with the first ridge and one step of subspace iteration from there with the second: the weights of all ridges
+# lie close to the span of both.
+_SOLVED_RIDGE, _STEPPED_RIDGE = 0.07, 0.5
+# One row of so many is held out, once. Five folds in turn choose hardly better, of few rows too
+# (benchmarks/cca_ridge.py): all ridges are judged by the same rows and share their noise.
+_HELD_OUT_ONE_OF = 5
 
 
-class CCAFusion(LinearEmbedding):
+def _can_stream(estimator):
+    """Return True if a fit needs nothing but sums over rows; else raise an AttributeError that says why not."""
+    ridge = estimator.regularization
+    if any(isinstance(value, str) for value in (ridge.values() if isinstance(ridge, dict) else [ridge])):
+        raise AttributeError(
+            f"{type(estimator).__name__}: partial_fit needs a regularization given as numbers, got {ridge!r}, for "
+            "which all rows must be at hand."
+        )
+    return True
+
+
+class CCAFusion(JointEmbedding):
     r"""Map all blocks into one space in which they agree: canonical correlation analysis.
 
     For two blocks with covariances :math:`\Sigma_{11}, \Sigma_{22}` and cross-covariance
@@ -27,7 +87,8 @@ class CCAFusion(LinearEmbedding):
     Parameters
     ----------
     n_components : int, default=32
-        Upper bound of the number of components; it is clipped to the smallest rank of a block.
+        Upper bound of the number of components; it is clipped to the smallest rank of a block. The default is half of
+        that of :class:`PCAFusion`, as what blocks share has fewer dimensions than what they hold.
 
     objective : {"maxvar", "sumcor"}, default="maxvar"
         What is maximised over more than two blocks; with two it is the above either way.
@@ -110,10 +171,6 @@ class CCAFusion(LinearEmbedding):
 
     **Data larger than memory.** ``partial_fit`` takes X in batches, with a ridge given as numbers.
 
-    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device; weights are
-    solved for on the CPU, from covariances, or from all of X where a block has more columns than rows. What is learned
-    are NumPy arrays.
-
     With as many columns as rows and no ridge the blocks can be made to agree perfectly on nothing;
     a warning says so.
 
@@ -142,21 +199,24 @@ class CCAFusion(LinearEmbedding):
     """
 
     _parameter_constraints: dict = {
-        **LinearEmbedding._parameter_constraints,
+        **JointEmbedding._parameter_constraints,
         "objective": [StrOptions({"maxvar", "sumcor"})],
         "regularization": [StrOptions({"auto", "cv"}), Interval(Real, 0, 1, closed="both"), dict],
         "scaling": [StrOptions({"std"}), None],
     }
+    _learns_out_of_fold = True
+    # Scales are folded into covariances and weights, so that no scaled copy of X is made.
+    _scales_itself = True
 
     def __init__(
         self,
-        n_components=32,
+        n_components: int = 32,
         *,
-        objective="maxvar",
-        regularization=0.3,
-        scaling="std",
-        output="concat",
-        blocks=None,
+        objective: str = "maxvar",
+        regularization: float | str | dict[str, float | str] = 0.3,
+        scaling: str | None = "std",
+        output: str = "concat",
+        blocks: Blocks = None,
     ):
         self.n_components = n_components
         self.objective = objective
@@ -165,62 +225,707 @@ class CCAFusion(LinearEmbedding):
         self.output = output
         self.blocks = blocks
 
-    def _objective(self):
-        return self.objective
+    @available_if(_can_stream)
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Matrix, y: ArrayLike | None = None) -> Self:
+        """Learn from more rows.
 
-    def _standardized(self):
-        # Without a ridge the scales have no influence but on rounding.
-        return {name: self.scaling == "std" or ridge == 0 for name, ridge in self._given().items()}
+        Sums over the rows are stored, from which the weights are computed again, so that the result is the one of
+        ``fit`` on all rows so far; but single missing cells count as the mean of the first batch. The first call
+        after ``fit`` starts from the beginning. Only available with ridges given as numbers: the others need all rows
+        at hand.
 
-    def _check_streams(self):
-        given = self.regularization
-        for value in given.values() if isinstance(given, dict) else [given]:
-            if isinstance(value, str):
-                raise AttributeError(
-                    f"CCAFusion: partial_fit needs a regularization given as numbers, got {given!r}, for which all "
-                    "rows must be at hand."
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Blocks side by side, with NaN in missing cells.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : estimator
+            The strategy fitted to all rows so far.
+        """
+        first = not hasattr(self, "_moments")
+        X = self._validate(X, reset=first)
+        if first:
+            self._resolve_blocks(X)
+            self._fit_scale(X)
+            self._moments = BlockMoments(column_means(X), self.blocks_)
+        self._moments.add(X)
+        self._check_pairs(self._moments.counts)
+        self._set_weights(*self._solve([self._moments], None, X.dtype, self._standardized()))
+        return self
+
+    def _fit_blocks(self, X, y, groups=None):
+        self.__dict__.pop("_moments", None)
+        present = present_blocks(X, self.blocks_)
+        counts = present.T.astype(np.float64) @ present
+        self._check_pairs(counts)
+        wide = [
+            name
+            for (name, columns), n_rows in zip(self.blocks_.items(), np.diag(counts), strict=True)
+            if columns.stop - columns.start > n_rows
+        ]
+        subsets = self._subsets(len(X), groups)
+        if wide:
+            self._fit_row_spaces(X, subsets, present, wide)
+        else:
+            self._fit_columns(X, subsets)
+
+    def _fit_columns(self, X, subsets):
+        """Fit from the covariance of the columns; of a float32 X, from products in float32 if they are good enough."""
+        for single in (True, False) if X.dtype == np.float32 else (False,):
+            moments = block_moments(X, self.blocks_, subsets, single=single)
+            if single and not all(np.isfinite(np.diag(subset.products)).all() for subset in moments):
+                # Squares overflow float32.
+                continue
+            covariance, solution = self._solve(moments, X, X.dtype, self._standardized())
+            if not single or solution.pivot > _SINGLE_PIVOT:
+                break
+        self._set_weights(covariance, solution)
+
+    def _fit_row_spaces(self, X, subsets, present, wide):
+        """Fit with the wide blocks in coordinates of the span of their rows, which are fewer than their columns."""
+        standardized = self._standardized()
+        spaces, coordinates = {}, []
+        for i, (name, columns) in enumerate(self.blocks_.items()):
+            if name in wide:
+                spaces[name] = row_space(X[:, columns], present[:, i], standardized[name])
+                coordinates.append(spaces[name].coordinates)
+                standardized[name] = False
+            else:
+                Z = X[:, columns].astype(np.float64)
+                coordinates.append(np.where(present[:, [i]], fill_missing(Z, column_means(Z)), np.nan))
+        blocks = consecutive_slices({name: Z.shape[1] for name, Z in zip(self.blocks_, coordinates, strict=True)})
+        R = np.hstack(coordinates)
+        moments = block_moments(R, blocks, subsets)
+        targets = {name: space.target for name, space in spaces.items()}
+        covariance, solution = self._solve(moments, R, X.dtype, standardized, targets)
+
+        means = covariance.means
+        self.n_components_ = solution.n_components
+        self._means = np.zeros(X.shape[1])
+        self.weights_, variates = covariance.in_units(solution.weights), []
+        for i, (name, columns) in enumerate(self.blocks_.items()):
+            variates.append((R[:, blocks[name]] - means[blocks[name]]) @ self.weights_[name])
+            if name in spaces:
+                self._means[columns] = spaces[name].means
+                self.weights_[name] = primal_weights(X[:, columns], present[:, i], spaces[name], self.weights_[name])
+            else:
+                self._means[columns] = means[blocks[name]]
+        signs = self._learn_space(X, variates)
+        self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
+
+    def _solve(self, subset_moments, X, dtype, standardized, targets=None):
+        """Return the scaled covariance of all rows and the weights.
+
+        Parameters
+        ----------
+        subset_moments : list of BlockMoments
+            Moments of the subsets of the rows that :meth:`_subsets` returns.
+
+        X : ndarray of shape (n_samples, n_features) or None
+            The rows; not needed for ridges given as numbers.
+
+        dtype : dtype
+            Of the rows as they came.
+
+        standardized : dict of str to bool
+            Whether the columns of a block are brought to unit variance.
+
+        targets : dict of str to float, default=None
+            The ridge's scale by block, if it is not the mean variance of the columns.
+
+        Returns
+        -------
+        covariance : BlockCovariance
+            Of the columns that vary.
+
+        solution : CanonicalWeights
+            The weights of these columns.
+        """
+        moments = sum(subset_moments[1:], subset_moments[0])
+        covariance = block_covariance(moments, dtype, standardized, targets)
+        for name, columns in covariance.blocks.items():
+            if columns.start == columns.stop:
+                raise ValueError(
+                    f"{type(self).__name__}: block {name!r} does not vary over the {covariance.n_rows[name]} rows that "
+                    "have it; drop the modality."
+                )
+        self.regularization_ = self._resolve_ridges(covariance, subset_moments, X)
+        solution = canonical_weights(covariance, self.regularization_, self.n_components, self.objective)
+        n_rows = int(moments.counts[moments.counts > 1].min())
+        if not any(self.regularization_.values()) and sum(solution.ranks.values()) > n_rows - 1:
+            warnings.warn(
+                f"{type(self).__name__}: the blocks have {sum(solution.ranks.values())} independent columns together "
+                f"and only {n_rows} rows, so some correlations are 1 whatever the data; use a regularization, such as "
+                "'auto'.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return covariance, solution
+
+    def _set_weights(self, covariance, solution):
+        """Set the weights in the units of X, and learn the joint space from the covariance."""
+        self._means = covariance.means
+        self.n_components_ = solution.n_components
+        W = linalg.block_diag(*solution.weights.values())
+        # Covariances of the columns with the variates.
+        products = covariance.matrix @ W
+        scaled_variances = np.diag(covariance.matrix)
+        cross, variances = {}, {}
+        for name, columns in self.blocks_.items():
+            width = columns.stop - columns.start
+            varying, scales = covariance.columns[name], covariance.scales[name]
+            cross[name], variances[name] = np.zeros((width, W.shape[1])), np.zeros(width)
+            cross[name][varying] = products[covariance.blocks[name]] * scales[:, None]
+            variances[name][varying] = scaled_variances[covariance.blocks[name]] * scales**2
+        signs = self._set_space(W.T @ products, cross, variances)
+        self.weights_ = {name: W * signs for name, W in covariance.in_units(solution.weights).items()}
+
+    def _score_block(self, X_block, name):
+        means, weights = self._means[self.blocks_[name]], self.weights_[name]
+        centers = means.astype(X_block.dtype)
+        # Rounding of the means would move the variates; their part of them is subtracted.
+        shift = ((means - centers) @ weights).astype(X_block.dtype)
+        weights = weights.astype(X_block.dtype)
+        variates = np.empty((len(X_block), self.n_components_), dtype=X_block.dtype)
+        for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
+            variates[rows] = (X_block[rows] - centers) @ weights - shift
+        return variates
+
+    def _check_pairs(self, counts):
+        """Raise unless every block meets another one in two rows."""
+        together = counts - np.diag(np.diag(counts))
+        for name, most in zip(self.blocks_, together.max(axis=0), strict=True):
+            if most < 2:
+                raise ValueError(
+                    f"{type(self).__name__} learns from rows that have two blocks, and needs at least 2 with block "
+                    f"{name!r} and the same other block, got {int(most)}; leave out a modality that is rarely present."
                 )
 
-    def _parts(self, n_samples):
-        if self.regularization != "cv":
-            return super()._parts(n_samples)
-        if n_samples < 4:
-            raise ValueError(
-                f"{type(self).__name__}: regularization='cv' needs at least 4 rows, got {n_samples}; give a number."
-            )
-        return parts_for_choice(n_samples)
+    def _standardized(self):
+        """Return, by block, whether its columns are brought to unit variance."""
+        # Without a ridge the scales have no influence but on rounding.
+        return {name: self.scaling == "std" or ridge == 0 for name, ridge in self._ridges_by_block().items()}
 
-    def _given(self):
-        """The parameter, by block."""
-        given = self.regularization
-        if not isinstance(given, dict):
-            return dict.fromkeys(self.blocks_, given)
-        if given.keys() != self.blocks_.keys():
+    def _ridges_by_block(self):
+        """Return the parameter ``regularization`` by block."""
+        ridges = self.regularization
+        if not isinstance(ridges, dict):
+            return dict.fromkeys(self.blocks_, ridges)
+        if ridges.keys() != self.blocks_.keys():
             raise ValueError(
-                f"{type(self).__name__}: regularization names the blocks {sorted(given)}, X has the blocks "
+                f"{type(self).__name__}: regularization names the blocks {sorted(ridges)}, X has the blocks "
                 f"{sorted(self.blocks_)}."
             )
-        for name, value in given.items():
+        for name, value in ridges.items():
             if value != "auto" and not (isinstance(value, Real) and 0 <= value <= 1):
                 raise ValueError(
                     f"{type(self).__name__}: regularization[{name!r}] must be 'auto' or in [0, 1], got {value!r}."
                 )
-        return given
+        return ridges
 
-    def _find_ridges(self, covariance, parts, X):
-        given = self._given()
+    def _subsets(self, n_samples, groups):
+        """Return the rows whose moments are computed apart: those to learn from, and those held out to choose a ridge.
+
+        Each are a list of slices or arrays of positions, of a few rows each.
+        """
+        if self.regularization != "cv":
+            return [[slice(None)]]
+        if n_samples < 4:
+            raise ValueError(
+                f"{type(self).__name__}: regularization='cv' needs at least 4 rows, got {n_samples}; give a number."
+            )
+        if groups is not None:
+            held_out = group_folds(groups, _HELD_OUT_ONE_OF) == 0
+            return [
+                [rows[chunk] for chunk in gen_batches(len(rows), CHUNK_OF_ROWS)]
+                for rows in (np.flatnonzero(~held_out), np.flatnonzero(held_out))
+            ]
+        # Every k-th row is held out, so that the order of sorted rows does no harm.
+        k = min(_HELD_OUT_ONE_OF, n_samples // 2)
+        return [slice(i, None, k) for i in range(1, k)], [slice(0, None, k)]
+
+    def _resolve_ridges(self, covariance, subset_moments, X):
+        """Return the ridge of each block as a number; the parameters are those of :meth:`_solve`."""
+        ridges = self._ridges_by_block()
         if self.regularization == "cv":
-            given = dict.fromkeys(given, choose_ridge(covariance, *parts, self.n_components, self.objective))
-        self.regularization_ = {
-            name: self._ledoit_wolf(covariance, parts[0], X, name) if value == "auto" else float(value)
-            for name, value in given.items()
+            ridges = dict.fromkeys(ridges, choose_ridge(covariance, *subset_moments, self.n_components, self.objective))
+        return {
+            name: _ledoit_wolf(covariance, subset_moments[0], X, name) if ridge == "auto" else float(ridge)
+            for name, ridge in ridges.items()
         }
-        return self.regularization_
 
-    def _ledoit_wolf(self, covariance, moments, X, name):
-        kept = covariance.columns[name] + moments.blocks[name].start
-        fourth = sum_of_fourth_powers(
-            X[:, moments.blocks[name]], covariance.columns[name], moments.means()[kept], covariance.scales[name]
-        )
-        own = covariance.blocks[name]
-        return ledoit_wolf(covariance.matrix[own, own], covariance.targets[name], covariance.n_rows[name], fourth)
+
+def _ledoit_wolf(covariance, moments, X, name):
+    """Return the ridge of one block by Ledoit and Wolf."""
+    X_block, varying = X[:, moments.blocks[name]], covariance.columns[name]
+    means = covariance.means[moments.blocks[name]][varying]
+    fourth_powers = sum_of_fourth_powers(X_block, varying, means, covariance.scales[name])
+    S = covariance.matrix[covariance.blocks[name], covariance.blocks[name]]
+    return ledoit_wolf_shrinkage(S, covariance.targets[name], covariance.n_rows[name], fourth_powers)
+
+
+# Covariances of the blocks.
+
+
+class BlockCovariance(NamedTuple):
+    """Covariance of the columns that vary, scaled, and what is known about each block."""
+
+    matrix: np.ndarray
+    means: np.ndarray  # of all columns, in their units
+    blocks: dict  # name -> slice of the matrix
+    columns: dict  # name -> positions of these columns in the block
+    widths: dict  # name -> columns of the block
+    scales: dict  # name -> what these columns were divided by
+    targets: dict  # name -> variance that a full ridge gives every column
+    noises: dict  # name -> variance that rounding of X can make, along the worst direction
+    n_rows: dict  # name -> rows behind the block
+
+    def of(self, moments):
+        """Return the covariance of other rows in the same columns and scales."""
+        return _restrict(moments.covariance(), *self._layout(moments.blocks))
+
+    def in_units(self, weights):
+        """Return weights of all columns of each block in their own units, from those of the columns that vary."""
+        unscaled = {}
+        for name, scaled in weights.items():
+            unscaled[name] = np.zeros((self.widths[name], scaled.shape[1]))
+            unscaled[name][self.columns[name]] = scaled / self.scales[name][:, None]
+        return unscaled
+
+    def _layout(self, blocks):
+        """Return positions and scales of the columns of the matrix, among those of all blocks."""
+        varying = np.concatenate([self.columns[name] + columns.start for name, columns in blocks.items()])
+        return varying, np.concatenate([self.scales[name] for name in blocks])
+
+
+def block_covariance(moments, dtype, standardized, targets=None):
+    """Scale the covariance of moments, and leave out columns that do not vary.
+
+    Parameters
+    ----------
+    moments : BlockMoments
+        Moments of the rows.
+
+    dtype : dtype
+        Of the rows; its rounding tells which columns vary.
+
+    standardized : dict of str to bool
+        Whether the columns of a block are brought to unit variance.
+
+    targets : dict of str to float, default=None
+        The ridge's scale by block, if it is not the mean variance of the columns.
+
+    Returns
+    -------
+    covariance : BlockCovariance
+        Of the columns that vary. A block of which none does has no columns.
+    """
+    S = moments.covariance()
+    variances = np.diag(S).copy()
+    # Twelve times the variance of a number that is rounded once.
+    means = moments.means()
+    rounding = np.finfo(dtype).eps ** 2 * (means**2 + variances)
+    varies = variances > _ROUNDINGS * rounding
+    n_rows = moments.n_rows()
+    blocks, positions, scales, ridge_targets, noises = {}, {}, {}, {}, {}
+    end = 0
+    for name, columns in moments.blocks.items():
+        positions[name] = np.flatnonzero(varies[columns])
+        varying = positions[name] + columns.start
+        blocks[name] = slice(end, end := end + len(varying))
+        # Factors of whole blocks have no influence; at a mean variance of 1 products in float32 stay in its range.
+        mean = variances[varying].mean() if len(varying) else 1.0
+        units = variances[varying] if standardized[name] else np.full(len(varying), mean)
+        scales[name] = np.sqrt(units)
+        ridge_targets[name] = float(targets[name] / mean) if name in (targets or {}) else 1.0
+        spread = (1 + np.sqrt(len(varying) / max(n_rows[name] - 1, 1))) ** 2
+        noises[name] = float((rounding[varying] / units).max(initial=0) * spread)
+    widths = {name: columns.stop - columns.start for name, columns in moments.blocks.items()}
+    result = BlockCovariance(S, means, blocks, positions, widths, scales, ridge_targets, noises, n_rows)
+    return result._replace(matrix=_restrict(S, *result._layout(moments.blocks)))
+
+
+def _restrict(S, columns, scales):
+    if not np.array_equal(columns, np.arange(len(S))):
+        S = S[np.ix_(columns, columns)]
+    S /= scales
+    S /= scales[:, None]
+    return S
+
+
+# Whitening by the ridged covariance of each block.
+
+
+class _Cholesky(NamedTuple):
+    """Whitening by the triangular factor of the ridged covariance of a block."""
+
+    factor: np.ndarray
+    pivot: float  # the smallest, relative to its column's variance
+
+    @property
+    def rank(self):
+        return len(self.factor)
+
+    def left(self, M):
+        return self._trsm(1.0, self.factor, M, lower=1)
+
+    def right(self, M):
+        return self._trsm(1.0, self.factor, M, side=1, lower=1, trans_a=1)
+
+    def weights(self, directions):
+        return self._trsm(1.0, self.factor, directions, lower=1, trans_a=1)
+
+    @property
+    def _trsm(self):
+        return linalg.get_blas_funcs("trsm", (self.factor,))
+
+
+class _Eigenvectors(NamedTuple):
+    """Whitening in the directions that vary."""
+
+    scaled: np.ndarray
+    pivot: float
+
+    @property
+    def rank(self):
+        return self.scaled.shape[1]
+
+    def left(self, M):
+        return self.scaled.T @ M
+
+    def right(self, M):
+        return M @ self.scaled
+
+    def weights(self, directions):
+        return self.scaled @ directions
+
+
+def block_whitening(covariance, name, ridge):
+    """Return what whitens the ridged covariance of one block."""
+    columns, target, noise = covariance.blocks[name], covariance.targets[name], covariance.noises[name]
+    # Symmetric, so that the transpose, in the order of the Fortran routines, is the same.
+    ridged = ((1 - ridge) * covariance.matrix[columns, columns]).T
+    ridged.T.flat[:: len(ridged) + 1] += ridge * target
+    variances = np.diag(ridged)
+    potrf = linalg.get_lapack_funcs("potrf", (ridged,))
+    factor, failed = potrf(ridged, lower=1)
+    pivot = 0.0 if failed else (np.diag(factor) ** 2 / variances).min()
+    # Written so that NaN fails.
+    if pivot > _PIVOT and pivot * variances.min() > 100 * noise:
+        return _Cholesky(factor, pivot)
+    values, vectors = linalg.eigh(ridged)
+    varying = values > max(_SMALLEST_VARIANCE * values[-1], (1 - ridge) * noise)
+    return _Eigenvectors(vectors[:, varying] / np.sqrt(values[varying]), pivot)
+
+
+# Weights.
+
+
+class CanonicalWeights(NamedTuple):
+    """Weights of the columns that vary, scaled, and how well the problem was conditioned."""
+
+    weights: dict  # name -> (n_columns, n_components), variates of unit variance
+    ranks: dict  # name -> int, directions of the block that took part
+    pivot: float  # smallest relative pivot of a block, 0 if one had no Cholesky factor
+
+    @property
+    def n_components(self):
+        return next(iter(self.weights.values())).shape[1]
+
+
+def canonical_weights(covariance, ridges, n_components, objective):
+    """Solve for the weights under which the blocks agree most.
+
+    Parameters
+    ----------
+    covariance : BlockCovariance
+        Covariance of all blocks.
+
+    ridges : dict of str to float
+        Ridge of each block, in [0, 1].
+
+    n_components : int
+        Upper bound of the number of components.
+
+    objective : {"maxvar", "sumcor"}
+        What "most" means for more than two blocks.
+
+    Returns
+    -------
+    solution : CanonicalWeights
+        The weights, best agreement first.
+    """
+    weights, whitenings = leading_directions(covariance, ridges, n_components, objective)
+    ranks = {name: whitening.rank for name, whitening in whitenings.items()}
+    pivot = min(whitening.pivot for whitening in whitenings.values())
+    return CanonicalWeights(_to_unit_variance(weights, covariance), ranks, pivot)
+
+
+def leading_directions(covariance, ridges, n_components, objective):
+    """Return the weights of each block, not yet of unit variance, and its whitening; see :func:`canonical_weights`."""
+    S, blocks = covariance.matrix, covariance.blocks
+    whitenings = {name: block_whitening(covariance, name, ridges[name]) for name in blocks}
+    k = min(n_components, *(whitening.rank for whitening in whitenings.values()))
+    if len(blocks) == 2:
+        (a, columns_a), (b, columns_b) = blocks.items()
+        directions = leading_pairs(whitenings[b].right(whitenings[a].left(S[columns_a, columns_b])), k)
+    else:
+        directions = _leading_stacks(S, blocks, whitenings, k, objective)
+    weights = {
+        name: whitening.weights(np.asfortranarray(direction))
+        for (name, whitening), direction in zip(whitenings.items(), directions, strict=True)
+    }
+    return weights, whitenings
+
+
+def leading_pairs(M, k):
+    """Return the k leading left and right singular vectors of a matrix, as columns.
+
+    The eigenvectors of the smaller product span them; within their span the decomposition is exact, so that small
+    singular values keep their digits and vectors of a zero one stay orthonormal.
+    """
+    if M.shape[0] < M.shape[1]:
+        right, left = leading_pairs(M.T, k)
+        return left, right
+    n = M.shape[1]
+    product = linalg.get_blas_funcs("syrk", (M,))(1.0, M, trans=1, lower=1)
+    _, V = linalg.eigh(product, lower=True, subset_by_index=[n - k, n - 1], overwrite_a=True, check_finite=False)
+    Q, R = linalg.qr(M @ V, mode="economic", check_finite=False)
+    left, _, right = linalg.svd(R, check_finite=False)
+    return Q @ left, V @ right.T
+
+
+def _leading_stacks(S, blocks, whitenings, k, objective):
+    """Return, by block, the k leading eigenvectors of the whitened covariance of all blocks."""
+    slices = list(consecutive_slices({name: whitening.rank for name, whitening in whitenings.items()}).values())
+    n = slices[-1].stop
+    # For "sumcor" the diagonal blocks do not count, beyond the identity, which changes no eigenvector.
+    agreement = np.eye(n, dtype=S.dtype)
+    for i, (a, columns_a) in enumerate(blocks.items()):
+        for j, (b, columns_b) in enumerate(blocks.items()):
+            if j < i or (j == i and objective == "maxvar"):
+                agreement[slices[i], slices[j]] = whitenings[b].right(whitenings[a].left(S[columns_a, columns_b]))
+    _, vectors = linalg.eigh(agreement, lower=True, subset_by_index=[n - k, n - 1], overwrite_a=True)
+    return [vectors[rows, ::-1] for rows in slices]
+
+
+def _to_unit_variance(weights, covariance):
+    """Scale the weights, and leave out components in which fewer than two blocks vary."""
+    variances = {}
+    for name, columns in covariance.blocks.items():
+        W = weights[name]
+        lengths = np.maximum((W**2).sum(axis=0), np.finfo(float).tiny)
+        variances[name] = np.maximum((W * (covariance.matrix[columns, columns] @ W)).sum(axis=0), 0)
+        # A direction of a singular block that has a length by the ridge only gets no weights.
+        scale = np.diag(covariance.matrix[columns, columns]).mean()
+        variances[name][variances[name] <= _FLAT * scale * lengths] = 0
+    varies = {name: values > _FLAT * values.max() for name, values in variances.items()}
+    shared = np.sum(list(varies.values()), axis=0) >= 2
+    # Blocks that agree in nothing at all still get one component.
+    shared[0] |= not shared.any()
+    return {
+        name: W[:, shared] * np.where(varies[name], 1 / np.sqrt(np.where(varies[name], variances[name], 1)), 0)[shared]
+        for name, W in weights.items()
+    }
+
+
+# The ridge under which the blocks agree most in rows that were held out.
+
+
+def choose_ridge(covariance, train, test, n_components, objective):
+    """Return the ridge, one for all blocks, whose weights correlate most in held-out rows.
+
+    Parameters
+    ----------
+    covariance : BlockCovariance
+        Of all rows; it says which columns count, and their scales.
+
+    train, test : BlockMoments
+        Moments of the rows to learn from and of those held out.
+
+    n_components, objective
+        As in :func:`canonical_weights`.
+
+    Returns
+    -------
+    ridge : float
+        One of ``RIDGES``; the smaller of equals.
+    """
+    reduced, bases = reduce_to_snapshots(covariance, covariance.of(train), n_components, objective)
+    held_out = test.projected(covariance.in_units(bases)).covariance()
+    return RIDGES[int(np.argmax(held_out_correlations(reduced, held_out, n_components, objective)))]
+
+
+def reduce_to_snapshots(covariance, train, n_components, objective):
+    """Project a covariance on the span of a few solutions, so that the others cost next to nothing.
+
+    The axes are those in which each block is diagonal, as it is then under every ridge. Returned are the covariance
+    on them, and the axes of each block.
+    """
+    # The correlations of different ridges differ by far more than float32 rounds them.
+    S = train.astype(np.float32)
+    single = covariance._replace(matrix=S)
+    names, slices = list(single.blocks), list(single.blocks.values())
+    solved = leading_directions(single, dict.fromkeys(names, _SOLVED_RIDGE), n_components, objective)[0]
+    stepped = _subspace_step(single, solved, _STEPPED_RIDGE)
+    spans = [linalg.qr(np.hstack([solved[name], stepped[name]]), mode="economic")[0] for name in names]
+    products = [[S[rows, columns] @ Q for columns, Q in zip(slices, spans, strict=True)] for rows in slices]
+    turns = [linalg.eigh(Q.T @ products[i][i])[1] for i, Q in enumerate(spans)]
+    bases = [Q @ turn for Q, turn in zip(spans, turns, strict=True)]
+    small = np.block(
+        [[B.T @ P @ turn for P, turn in zip(row, turns, strict=True)] for B, row in zip(bases, products, strict=True)]
+    )
+    blocks = consecutive_slices({name: B.shape[1] for name, B in zip(names, bases, strict=True)})
+    reduced = single._replace(matrix=small, blocks=blocks, noises=dict.fromkeys(blocks, 0.0))
+    return reduced, dict(zip(names, bases, strict=True))
+
+
+def _subspace_step(covariance, weights, ridge):
+    """Regress, with a ridge, the sum of the other blocks' variates on each block."""
+    S, blocks = covariance.matrix, covariance.blocks
+    stepped = {}
+    for name, rows in blocks.items():
+        whitening = block_whitening(covariance, name, ridge)
+        sums = sum(S[rows, columns] @ weights[other] for other, columns in blocks.items() if other != name)
+        stepped[name] = whitening.weights(whitening.left(np.asfortranarray(sums)))
+    return stepped
+
+
+def held_out_correlations(train, test, n_components, objective):
+    """Mean correlation, in a second covariance, of the variates learned from a first whose blocks are diagonal.
+
+    All of ``RIDGES`` are solved side by side, as :func:`canonical_weights` would one by one.
+
+    Parameters
+    ----------
+    train : BlockCovariance
+        Where each block is a diagonal matrix.
+
+    test : ndarray of shape (n_features, n_features)
+        Covariance of the same columns in other rows.
+
+    n_components, objective
+        As in :func:`canonical_weights`.
+
+    Returns
+    -------
+    correlations : ndarray of shape (len(RIDGES),)
+        Mean over the pairs of blocks and the components.
+    """
+    slices = list(train.blocks.values())
+    widths = [columns.stop - columns.start for columns in slices]
+    k = min(n_components, *widths)
+    variances = np.maximum(np.diag(train.matrix), 0)
+    targets = np.repeat([train.targets[name] for name in train.blocks], widths)
+    ridges = np.array(RIDGES)[:, None]
+    scales = (((1 - ridges) * variances + ridges * targets) ** -0.5).astype(train.matrix.dtype)
+    if len(slices) == 2:
+        a, b = slices
+        agreement = scales[:, a, None] * train.matrix[a, b] * scales[:, None, b]
+        # Takes less time than singular vectors do. Lengths do not matter here, nor do correlations of next to nothing.
+        right = np.linalg.eigh(agreement.transpose(0, 2, 1) @ agreement)[1][:, :, -k:]
+        directions = [agreement @ right, right]
+    else:
+        agreement = scales[:, :, None] * train.matrix * scales[:, None, :]
+        if objective == "sumcor":
+            agreement[:, np.arange(len(variances)), np.arange(len(variances))] = 1
+        stacks = np.linalg.eigh(agreement)[1][:, :, -k:]
+        directions = [stacks[:, rows] for rows in slices]
+    weights = [scales[:, rows, None] * direction for rows, direction in zip(slices, directions, strict=True)]
+    spreads = []
+    for columns, W in zip(slices, weights, strict=True):
+        learned = (W**2 * variances[columns, None]).sum(axis=1)
+        spread = np.sqrt(np.maximum((W * (test[columns, columns] @ W)).sum(axis=1), 0))
+        # Directions that did not vary in training belong to no component.
+        spreads.append(np.where(learned > _FLAT * learned.max(axis=1, keepdims=True), spread, 0.0))
+    total = np.zeros(len(RIDGES))
+    for i, columns in enumerate(slices):
+        for j in range(i):
+            moments = (weights[i] * (test[columns, slices[j]] @ weights[j])).sum(axis=1)
+            products = spreads[i] * spreads[j]
+            total += np.divide(moments, products, out=np.zeros_like(moments), where=products > 0).sum(axis=1)
+    return total / (n_components * len(slices) * (len(slices) - 1) / 2)
+
+
+# Blocks with more columns than rows: any covariance of them, ridged or not, and any weights that can matter live in the
+# span of their rows.
+
+
+class RowSpace(NamedTuple):
+    """Coordinates of the rows of a block in the space that they span, and how its columns were centred and scaled."""
+
+    coordinates: np.ndarray  # (n_samples, rank); NaN in rows in which the block is missing
+    dual: np.ndarray  # (n_present, rank), from rows to a basis of the space
+    target: float  # mean variance of the columns that vary
+    means: np.ndarray  # of the columns
+    scales: np.ndarray  # of the columns; infinite for one that does not vary
+
+
+def row_space(X_block, present, standardize):
+    """Return the row space of a centred block.
+
+    Parameters
+    ----------
+    X_block : ndarray of shape (n_samples, n_features)
+        The block, with NaN in missing cells.
+
+    present : ndarray of shape (n_samples,), dtype bool
+        Rows that have the block.
+
+    standardize : bool
+        Whether columns are brought to unit variance.
+
+    Returns
+    -------
+    space : RowSpace
+        The coordinates, from the eigenvectors of the inner products of the rows.
+    """
+    n_samples, n_features = X_block.shape
+    n_present = np.count_nonzero(present)
+    means, scales = np.zeros(n_features), np.full(n_features, np.inf)
+    gram = np.zeros((n_present, n_present), order="F")
+    total, noise = 0.0, 0.0
+    for start in range(0, n_features, _WIDE_CHUNK):
+        columns = slice(start, start + _WIDE_CHUNK)
+        Z = X_block[present, columns].astype(np.float64)
+        missing = np.isnan(Z)
+        counts = (~missing).sum(axis=0)
+        Z[missing] = 0
+        means[columns] = np.divide(Z.sum(axis=0), counts, out=np.zeros(Z.shape[1]), where=counts > 0)
+        Z -= means[columns]
+        Z[missing] = 0
+        variances = (Z**2).sum(axis=0) / (n_present - 1)
+        rounding = np.finfo(X_block.dtype).eps ** 2 * (means[columns] ** 2 + variances)
+        varies = variances > _ROUNDINGS * rounding
+        scales[columns] = np.where(varies, np.sqrt(variances) if standardize else 1.0, np.inf)
+        Z /= scales[columns]
+        gram = blas.dsyrk(1.0, Z.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
+        total += (variances / scales[columns] ** 2).sum()
+        noise = max(noise, (rounding / scales[columns] ** 2).max())
+    values, vectors = linalg.eigh(gram, lower=True, overwrite_a=True)
+    noise *= (np.sqrt(n_present) + np.sqrt(n_features)) ** 2
+    varying = values > max(_SMALLEST_VARIANCE * values[-1], noise)
+    lengths = np.sqrt(values[varying])
+    coordinates = np.full((n_samples, len(lengths)), np.nan)
+    coordinates[present] = vectors[:, varying] * lengths
+    target = total / max(np.count_nonzero(np.isfinite(scales)), 1)
+    return RowSpace(coordinates, vectors[:, varying] / lengths, target, means, scales)
+
+
+def primal_weights(X_block, present, space, weights):
+    """Return weights of the columns of a block, in its units, from those of its coordinates in the row space."""
+    dual_weights = space.dual @ weights
+    primal = np.empty((X_block.shape[1], weights.shape[1]))
+    for start in range(0, len(primal), _WIDE_CHUNK):
+        columns = slice(start, start + _WIDE_CHUNK)
+        Z = X_block[present, columns].astype(np.float64)
+        Z -= space.means[columns]
+        Z[np.isnan(Z)] = 0
+        primal[columns] = (Z.T @ dual_weights) / space.scales[columns, None] ** 2
+    return primal

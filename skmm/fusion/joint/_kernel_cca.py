@@ -3,11 +3,11 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 
-from ..._array_api import chunks_of_rows
-from ..._missing import missing_blocks
+from ..._moments import CHUNK_OF_ROWS, consecutive_slices
 from ..._sklearn import Interval, StrOptions
+from ..._typing import Blocks, RandomState
 from .._kernels import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
 from ._base import JointEmbedding
 from ._cca import CCAFusion
@@ -29,7 +29,8 @@ class KernelCCAFusion(JointEmbedding):
     Parameters
     ----------
     n_components : int, default=32
-        Upper bound of the number of components; it is clipped to the smallest rank of a kernel.
+        Upper bound of the number of components, as in :class:`CCAFusion`; it is clipped to the smallest rank of a
+        kernel.
 
     kernel : {"rbf", "linear", "poly", "precomputed"} or dict of str to these, default="rbf"
         Kernel of all blocks, or by block. A precomputed one, which needs ``scaling=None``, has as columns
@@ -107,8 +108,6 @@ class KernelCCAFusion(JointEmbedding):
     :meth:`predict_modality` is a linear regression of columns on variates, so no function has to be inverted.
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
-    **Other arrays** than NumPy's raise an error.
-
     References
     ----------
     .. [1] P. L. Lai and C. Fyfe, "Kernel and nonlinear canonical correlation analysis", International
@@ -143,23 +142,23 @@ class KernelCCAFusion(JointEmbedding):
         "scaling": CCAFusion._parameter_constraints["scaling"],
         "random_state": ["random_state"],
     }
-    _numpy_only = True
+    _learns_out_of_fold = True
 
     def __init__(
         self,
-        n_components=32,
+        n_components: int = 32,
         *,
-        kernel="rbf",
-        gamma="scale",
-        degree=3,
-        coef0=1,
-        objective="maxvar",
-        regularization=0.3,
-        n_landmarks=300,
-        scaling="std",
-        output="concat",
-        blocks=None,
-        random_state=None,
+        kernel: str | dict[str, str] = "rbf",
+        gamma: float | str = "scale",
+        degree: float = 3,
+        coef0: float = 1,
+        objective: str = "maxvar",
+        regularization: float | str | dict[str, float | str] = 0.3,
+        n_landmarks: int = 300,
+        scaling: str | None = "std",
+        output: str = "concat",
+        blocks: Blocks = None,
+        random_state: RandomState = None,
     ):
         self.n_components = n_components
         self.kernel = kernel
@@ -174,45 +173,42 @@ class KernelCCAFusion(JointEmbedding):
         self.blocks = blocks
         self.random_state = random_state
 
-    def _fit_blocks(self, X, y):
+    def _fit_blocks(self, X, y, groups=None):
         kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
         random_state = check_random_state(self.random_state)
-        present = ~missing_blocks(X, self.blocks_)
+        present = ~self._missing(X)
         filled = self._fill(X)
-        self._maps = {}
-        features = []
-        for (name, columns), there in zip(self.blocks_.items(), present.T, strict=True):
-            rows = np.flatnonzero(there)
-            if len(rows) > self.n_landmarks:
-                rows = np.sort(random_state.choice(rows, self.n_landmarks, replace=False))
-            kernel = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0).fit(filled[:, columns], rows)
-            values, vectors = leading_eigenpairs(kernel.centered, len(rows))
+        self._maps, features = {}, {}
+        for (name, columns), rows in zip(self.blocks_.items(), present.T, strict=True):
+            landmarks = np.flatnonzero(rows)
+            if len(landmarks) > self.n_landmarks:
+                landmarks = np.sort(random_state.choice(landmarks, self.n_landmarks, replace=False))
+            kernel = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0).fit(filled[:, columns], landmarks)
+            values, vectors = leading_eigenpairs(kernel.centered, len(landmarks))
             self._maps[name] = (kernel, vectors / np.sqrt(values))
-            own = np.full((len(X), max(1, len(values))), np.nan)
-            own[there] = self._features(filled[there, columns], name)
-            features.append(own)
-        ends = np.cumsum([own.shape[1] for own in features]).tolist()
-        blocks = {
-            name: slice(end - own.shape[1], end) for name, own, end in zip(self.blocks_, features, ends, strict=True)
-        }
+            features[name] = np.full((len(X), max(1, len(values))), np.nan)
+            features[name][rows] = self._features(filled[rows, columns], name)
         self._cca = _CCAOfFeatures(
             self.n_components,
             objective=self.objective,
             regularization=self.regularization,
             scaling=None,
-            blocks=blocks,
-        ).fit(np.hstack(features))
+            blocks=consecutive_slices({name: block.shape[1] for name, block in features.items()}),
+        ).fit(np.hstack(list(features.values())), groups=groups)
+        # Formats that store names of classes, such as skops, find this one again.
+        self._cca.__class__ = CCAFusion
         self.regularization_ = self._cca.regularization_
         self.n_components_ = self._cca.n_components_
-        variates = [self._cca.transform_modality(own, name) for name, own in zip(self.blocks_, features, strict=True)]
-        self._signs = self._learn_space(X, variates)
+        self._signs = self._learn_space(
+            X, [self._cca.transform_modality(block, name) for name, block in features.items()]
+        )
 
     def _features(self, X_block, name):
-        """Give the kernel principal components of one block; zeros if its kernel is constant."""
+        """Return the kernel principal components of one block; zeros if its kernel is constant."""
         kernel, axes = self._maps[name]
         features = np.zeros((len(X_block), max(1, axes.shape[1])))
         if axes.shape[1] > 0:
-            for rows in chunks_of_rows(X_block):
+            for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
                 features[rows] = kernel(X_block[rows]) @ axes
         return features
 
@@ -222,7 +218,7 @@ class KernelCCAFusion(JointEmbedding):
 
 
 class _CCAOfFeatures(CCAFusion):
-    """CCAFusion whose errors and warnings name the estimator that the user knows."""
+    """CCAFusion under the name of the estimator that the user knows, for errors and warnings."""
 
 
 _CCAOfFeatures.__name__ = KernelCCAFusion.__name__

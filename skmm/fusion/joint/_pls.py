@@ -1,10 +1,12 @@
 """Joint embedding by partial least squares, in closed form."""
 
 from ..._sklearn import StrOptions
-from ._linear import LinearEmbedding
+from ..._typing import Blocks
+from ._base import JointEmbedding
+from ._cca import CCAFusion
 
 
-class PLSFusion(LinearEmbedding):
+class PLSFusion(CCAFusion):
     r"""Map all blocks into one space in which they vary together: partial least squares.
 
     For two blocks with cross-covariance :math:`\Sigma_{12}` the pairs of weights are its leading singular
@@ -26,7 +28,8 @@ class PLSFusion(LinearEmbedding):
     Parameters
     ----------
     n_components : int, default=32
-        Upper bound of the number of components; it is clipped to the smallest rank of a block.
+        Upper bound of the number of components, as in :class:`CCAFusion`; it is clipped to the smallest rank of a
+        block.
 
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Factors of whole blocks have no influence.
@@ -50,6 +53,9 @@ class PLSFusion(LinearEmbedding):
         Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
         of blocks.
 
+    regularization_ : dict of str to float
+        The ridge of each block: 1.
+
     n_components_ : int
         Number of components.
 
@@ -69,9 +75,9 @@ class PLSFusion(LinearEmbedding):
 
     Notes
     -----
-    **Missing blocks**, precision, ``partial_fit`` and other arrays than NumPy's are as with :class:`CCAFusion`: each
-    covariance comes from the rows that have both blocks, and the variates of a missing block are their conditional
-    expectation given those of the others.
+    **Missing blocks**, precision and ``partial_fit`` are as with :class:`CCAFusion`: each covariance comes from the
+    rows that have both blocks, and the variates of a missing block are their conditional expectation given those of
+    the others.
 
     References
     ----------
@@ -91,19 +97,21 @@ class PLSFusion(LinearEmbedding):
     array([0.554, 0.177])
     """
 
-    _parameter_constraints: dict = {**LinearEmbedding._parameter_constraints, "scaling": [StrOptions({"std"}), None]}
+    _parameter_constraints: dict = {**JointEmbedding._parameter_constraints, "scaling": [StrOptions({"std"}), None]}
 
-    def __init__(self, n_components=32, *, scaling="std", output="concat", blocks=None):
+    # The ridged covariance of CCA's constraint is then a multiple of the identity: w' w = 1.
+    objective = "sumcor"
+    regularization = 1.0
+
+    def __init__(
+        self,
+        n_components: int = 32,
+        *,
+        scaling: str | None = "std",
+        output: str = "concat",
+        blocks: Blocks = None,
+    ):
         self.n_components = n_components
         self.scaling = scaling
         self.output = output
         self.blocks = blocks
-
-    def _objective(self):
-        return "sumcor"
-
-    def _standardized(self):
-        return dict.fromkeys(self.blocks_, self.scaling == "std")
-
-    def _find_ridges(self, covariance, parts, X):
-        return dict.fromkeys(self.blocks_, 1.0)

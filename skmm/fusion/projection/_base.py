@@ -1,36 +1,39 @@
-"""What the strategies share that project each block, or all blocks together, to fewer dimensions."""
+"""The base of the strategies that project each block, or all blocks together, to fewer dimensions."""
 
-from ..._array_api import namespace, take_rows
-from ..._missing import missing_blocks
-from .._imputed import ImputedBlockTransformer
+import numpy as np
+
+from ..._moments import missing_blocks, take_rows
+from .._imputer import ImputedBlockTransformer
 
 
 class BlockProjection(ImputedBlockTransformer):
     """Base of the strategies with one projection per block, or one for all blocks together, as ``level`` says.
 
-    A concrete one writes ``_fit_projection`` and ``_width``.
+    A concrete one writes ``_fit_projection(X, y, name)``, which returns an object with ``transform`` and
+    ``n_components_``.
     """
 
     def _fit_blocks(self, X, y):
         filled = self._fill(X)
         self.projections_ = {}
-        for name, columns in self._parts().items():
+        for name, columns in self._projected_slices().items():
             present = ~missing_blocks(X, {name: columns})[:, 0]
             self.projections_[name] = self._fit_projection(
-                take_rows(filled[:, columns], present), None if y is None else take_rows(y, present), name
+                take_rows(filled[:, columns], present), None if y is None else y[present], name
             )
-        self.n_components_ = {name: self._width(projection) for name, projection in self.projections_.items()}
+        self._count_components()
+
+    def _count_components(self):
+        self.n_components_ = {name: int(projection.n_components_) for name, projection in self.projections_.items()}
 
     def _transform_blocks(self, X):
-        xp = namespace(X)
         filled = self._fill(X)
-        parts = []
-        for name, columns in self._parts().items():
-            parts.append(xp.astype(self.projections_[name].transform(filled[:, columns]), X.dtype, copy=False))
-        return xp.concat(parts, axis=1)
+        slices = self._projected_slices()
+        scores = [self.projections_[name].transform(filled[:, columns]) for name, columns in slices.items()]
+        return np.hstack(scores).astype(X.dtype, copy=False)
 
-    def _parts(self):
-        """The slices that get a projection each."""
+    def _projected_slices(self):
+        """Return the slices of columns that get a projection each."""
         return self.blocks_ if self.level == "modality" else {"": slice(0, self.n_features_in_)}
 
     def _names_out(self, input_features):

@@ -1,26 +1,30 @@
 """Feature-level fusion by principal components."""
 
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
 from sklearn.decomposition import PCA
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
-from ..._array_api import float_dtypes, like, namespace, to_numpy
-from ..._missing import column_means
+from ..._moments import BlockMoments, column_means
 from ..._sklearn import Interval, fit_context
+from ..._typing import Blocks, Matrix, RandomState
 from .._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
-from ..joint import BlockMoments
 from ._base import BlockProjection
-from ._streamed_pca import pca_from_covariance
+
+# Variance, relative to the largest, below which a direction of a covariance matrix is rounding.
+_SMALLEST_VARIANCE = 1e-12
 
 
-def _fills_nothing_in(estimator):
-    """Tell whether there is no imputer, which would need all rows at hand."""
+def _can_stream(estimator):
+    """Return True if there is no imputer, which needs all rows at hand; else raise an AttributeError that says so."""
     if estimator.imputer is not None:
         raise AttributeError(
-            f"PCAFusion: partial_fit fills no blocks in, got imputer={estimator.imputer!r}; pass imputer=None."
+            f"PCAFusion: partial_fit cannot fill in missing blocks, got imputer={estimator.imputer!r}; pass "
+            "imputer=None."
         )
     return True
 
@@ -38,7 +42,7 @@ class PCAFusion(BlockProjection):
     n_components : int, float or None, default=64
         Upper bound of the number of components per projection; it is clipped to the numerical rank
         of the block, but not below 1. A float in (0, 1): as many as explain this share of the variance.
-        None: as many as possible.
+        None: as many as possible. The default is that of :class:`AverageFusion`.
 
     level : {"modality", "joint"}, default="modality"
         One projection per block, or one of the concatenated blocks.
@@ -96,8 +100,6 @@ class PCAFusion(BlockProjection):
     **Data larger than memory.** ``partial_fit`` takes X in batches, and computes the components from
     covariances; those whose standard deviation is below 1e-6 of the largest are rounding, and left out.
 
-    **Other arrays** (torch, CuPy) come in by scikit-learn's array API dispatch, and stay on their device.
-
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -121,14 +123,14 @@ class PCAFusion(BlockProjection):
 
     def __init__(
         self,
-        n_components=64,
+        n_components: int | float | None = 64,
         *,
-        level="modality",
-        scaling="norm",
-        whiten=False,
-        imputer=None,
-        blocks=None,
-        random_state=None,
+        level: str = "modality",
+        scaling: str | None = "norm",
+        whiten: bool = False,
+        imputer: object = None,
+        blocks: Blocks = None,
+        random_state: RandomState = None,
     ):
         self.n_components = n_components
         self.level = level
@@ -138,15 +140,45 @@ class PCAFusion(BlockProjection):
         self.blocks = blocks
         self.random_state = random_state
 
-    @available_if(_fills_nothing_in)
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
-        """Go on learning with more rows.
+    def _fit_scale(self, X):
+        super()._fit_scale(X)
+        if self._scales is None:
+            # The solver for many rows loses digits far from zero, so that columns are centred in any case.
+            self._scales = np.ones(X.shape[1])
 
-        Kept are the covariances of the columns, of which the components are computed anew, so that the result is the
+    def _fit_blocks(self, X, y):
+        self.__dict__.pop("_moments", None)
+        super()._fit_blocks(X, y)
+
+    def _fit_projection(self, X, y, name):
+        n_components = self.n_components
+        if isinstance(n_components, Integral):
+            n_components = min(n_components, *X.shape)
+        varies = bool((np.abs(X - X[:1]) > np.finfo(X.dtype).eps * np.abs(X[:1])).any())
+        if not varies:
+            # Shares of no variance are undefined; a single component that is always zero is defined.
+            n_components = 1
+        # The next steps need arrays, whatever the global configuration says.
+        pca = PCA(n_components, random_state=self.random_state).set_output(transform="default")
+        with np.errstate(invalid="warn" if varies else "ignore"):
+            pca.fit(X)
+        rank = max(1, _numerical_rank(pca.explained_variance_, X))
+        if rank < pca.n_components_:
+            # Components beyond the rank are rounding, which whitening would blow up.
+            pca.set_params(n_components=rank).fit(X)
+        pca.components_ = pca.components_ * signs_by_largest(pca.components_.T)[:, None].astype(X.dtype)
+        # The components do not depend on it.
+        return pca.set_params(whiten=self.whiten and varies)
+
+    @available_if(_can_stream)
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Matrix, y: ArrayLike | None = None) -> Self:
+        """Learn from more rows.
+
+        Covariances of the columns are stored, from which the components are computed again, so that the result is the
         one of ``fit`` on all rows so far; but what ``fit`` fills with means (single missing cells and, with
-        ``level="joint"``, missing blocks) is filled with those of the first batch. The first call after ``fit`` begins
-        anew. Only available with ``imputer=None``.
+        ``level="joint"``, missing blocks) is filled with those of the first batch. The first call after ``fit`` starts
+        from the beginning. Only available with ``imputer=None``.
 
         Parameters
         ----------
@@ -162,77 +194,112 @@ class PCAFusion(BlockProjection):
             The strategy fitted to all rows so far.
         """
         first = not hasattr(self, "_moments")
-        X = validate_data(self, X, dtype=float_dtypes(X), ensure_all_finite="allow-nan", reset=first)
+        X = self._validate(X, reset=first)
         if first:
             self.imputer_ = None
             self._resolve_blocks(X)
             shift = column_means(X)
             self._moments = {
-                name: BlockMoments(shift[columns], {name: slice(0, columns.stop - columns.start)}, together=1)
-                for name, columns in self._parts().items()
+                name: BlockMoments(shift[columns], {name: slice(0, columns.stop - columns.start)}, min_present=1)
+                for name, columns in self._projected_slices().items()
             }
         self._means, variances = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-        covariances = {}
-        for name, columns in self._parts().items():
+        covariances, n_rows = {}, {}
+        for name, columns in self._projected_slices().items():
             moments = self._moments[name]
             moments.add(X[:, columns])
-            n_rows = int(moments.counts[0, 0])
-            self._check_seen(name, n_rows > 0)
+            n_rows[name] = moments.n_rows()[name]
+            if n_rows[name] == 0:
+                self._raise_without_values(name)
             self._means[columns] = moments.means()
             covariances[name] = moments.covariance()
-            variances[columns] = np.diag(covariances[name]) * (n_rows - 1) / n_rows
+            variances[columns] = np.diag(covariances[name]) * (n_rows[name] - 1) / n_rows[name]
         self._empty, self._scales = np.zeros(X.shape[1], dtype=bool), np.ones(X.shape[1])
         if self.scaling is not None:
-            self._set_scales(variances, n_rows)
+            self._set_scales(variances, max(n_rows.values()))
         self.projections_ = {}
-        for name, columns in self._parts().items():
-            S = covariances[name] / self._scales[columns] / self._scales[columns, None]
-            n_rows = int(self._moments[name].counts[0, 0])
-            pca = pca_from_covariance(S, n_rows, self.n_components, X)
+        for name, columns in self._projected_slices().items():
+            S = covariances[name] / np.outer(self._scales[columns], self._scales[columns])
+            pca = _pca_of_covariance(S, n_rows[name], self.n_components, X.dtype)
             self.projections_[name] = pca.set_params(whiten=self.whiten and bool(S.any()))
-        self.n_components_ = {name: pca.n_components_ for name, pca in self.projections_.items()}
+        self._count_components()
         return self
 
-    def _fit_scale(self, X):
-        super()._fit_scale(X)
-        if self._scales is None:
-            # Far from zero, the solver of many rows loses what varies; it gets centred columns in any case.
-            self._scales = np.ones(X.shape[1])
 
-    def _fit_blocks(self, X, y):
-        self.__dict__.pop("_moments", None)
-        super()._fit_blocks(X, y)
+def principal_axes(X, n_components, random_state):
+    """Return the mean of a block's rows and its leading principal axes.
 
-    def _fit_projection(self, X, y, name):
-        n_components = self.n_components
-        if isinstance(n_components, Integral):
-            n_components = min(n_components, *X.shape)
-        xp = namespace(X)
-        varies = bool(xp.any(xp.abs(X - X[:1, :]) > xp.finfo(X.dtype).eps * xp.abs(X[:1, :])))
-        if not varies:
-            # Shares of no variance are undefined; one component that is always zero is not.
-            n_components = 1
-        # Whatever the global configuration says, what is computed on here are arrays.
-        pca = PCA(n_components, random_state=self.random_state).set_output(transform="default")
-        with np.errstate(invalid="warn" if varies else "ignore"):
-            pca.fit(X)
-        rank = max(1, _numerical_rank(to_numpy(pca.explained_variance_), X))
-        if rank < pca.n_components_:
-            # What is beyond the rank is rounding noise, which whitening would blow up.
-            pca.set_params(n_components=rank).fit(X)
-        signs = signs_by_largest(to_numpy(pca.components_).T)
-        pca.components_ = pca.components_ * like(signs[:, None], pca.components_)
-        # The components do not depend on it.
-        return pca.set_params(whiten=self.whiten and varies)
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        The rows that have the block, without NaN.
 
-    @staticmethod
-    def _width(projection):
-        return projection.n_components_
+    n_components : int
+        Upper bound of the number of axes, clipped to the numerical rank but not below 1.
+
+    random_state : int, RandomState instance or None
+        Used by the randomised solver.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_features,)
+        Mean of the rows.
+
+    axes : ndarray of shape (n_features, n_axes)
+        Orthonormal axes.
+    """
+    fusion = PCAFusion(n_components, scaling=None, random_state=random_state).fit(X)
+    return fusion._means, fusion.projections_[""].components_.T
 
 
 def _numerical_rank(variances, X):
-    """Number of directions whose variance is more than what rounding of the entries of X makes."""
+    """Return the number of directions whose variance is more than rounding of the entries of X makes."""
     n_samples, n_features = X.shape
-    xp = namespace(X)
-    noise = xp.finfo(X.dtype).eps * float(xp.max(xp.abs(X))) * (np.sqrt(n_samples) + np.sqrt(n_features))
+    noise = np.finfo(X.dtype).eps * np.abs(X).max() * (np.sqrt(n_samples) + np.sqrt(n_features))
     return int(np.count_nonzero(np.sqrt(variances * max(n_samples - 1, 1)) > 4 * noise))
+
+
+def _pca_of_covariance(S, n_rows, n_components, dtype):
+    """Return a fitted :class:`~sklearn.decomposition.PCA` of columns whose means are zero.
+
+    Parameters
+    ----------
+    S : ndarray of shape (n_features, n_features)
+        Covariance matrix, divided by n - 1.
+
+    n_rows : int
+        Rows behind it.
+
+    n_components : int, float or None
+        As in :class:`PCAFusion`.
+
+    dtype : dtype
+        Of the arrays of the result.
+
+    Returns
+    -------
+    pca : PCA
+        With at least one component, and no more than S has directions that vary.
+    """
+    values, vectors = linalg.eigh(S)
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    total = values.sum()
+    shares = values / total if total > 0 else np.zeros_like(values)
+    k = max(1, np.count_nonzero(values > _SMALLEST_VARIANCE * values[0]))
+    if isinstance(n_components, Integral):
+        k = min(n_components, k)
+    elif n_components is not None:
+        k = min(int(np.searchsorted(np.cumsum(shares), n_components, side="right")) + 1, k)
+    axes = vectors[:, :k] * signs_by_largest(vectors[:, :k])
+
+    pca = PCA(k).set_output(transform="default")
+    pca.n_features_in_ = len(S)
+    pca.n_samples_ = n_rows
+    pca.n_components_ = k
+    pca.components_ = np.ascontiguousarray(axes.T, dtype=dtype)
+    pca.mean_ = np.zeros(len(S), dtype=dtype)
+    pca.explained_variance_ = values[:k].astype(dtype)
+    pca.explained_variance_ratio_ = shares[:k].astype(dtype)
+    pca.singular_values_ = np.sqrt(values[:k] * (n_rows - 1)).astype(dtype)
+    pca.noise_variance_ = float(values[k:].mean()) if k < len(values) else 0.0
+    return pca

@@ -1,4 +1,5 @@
-from ._base import Branch as Branch, ModuleBranch as ModuleBranch
+from ._base import Branch as Branch
 from ._image import ImageBranch as ImageBranch
 from ._signal import AudioBranch as AudioBranch, SequenceBranch as SequenceBranch
 from ._text import TextBranch as TextBranch
+from ._users_module import ModuleBranch as ModuleBranch

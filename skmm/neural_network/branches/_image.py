@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,24 +10,24 @@ from PIL import Image
 from sklearn.utils.validation import check_is_fitted
 
 from ..._sklearn import HasMethods, Interval
-from ...encoders import ImageEncoder
+from ...encoders import load_image_model
 from ...encoders.networks import prepare
 from ...media import check_background, load_image
 from ._base import Branch
 
-_USUAL_SIZE = 64
+_DEFAULT_SIZE = 64
 
-# ImageNet's, for modules in memory.
-_USUAL_MEAN, _USUAL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Statistics of ImageNet, for modules in memory.
+_DEFAULT_MEAN, _DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageBranch(Branch):
     """Read images with a convolutional network that is trained with the network.
 
     By default a small network starts from random weights: layers of 3 x 3 convolutions, group normalisation [1]_ and
-    ReLU, each halving the image, then a dense layer. With ``model`` a pretrained network is fine-tuned instead; for
-    one that stays as it is use :class:`~skmm.encoders.ImageEncoder` as the modality's transformer, which is much
-    faster.
+    ReLU, each halving the image, then a dense layer. With ``model`` a pretrained network is fine-tuned instead. For a
+    pretrained network without fine-tuning use :class:`~skmm.encoders.ImageEncoder` as the modality's transformer, which
+    is much faster.
 
     Parameters
     ----------
@@ -38,8 +39,8 @@ class ImageBranch(Branch):
           (n, n_outputs). It is copied, and starts from the weights it has.
 
     size : int, default=None
-        Height and width in pixels that images are brought to. None is that of a named model, else 64. Named models
-        resize and crop as their evaluation does, the others resize each side on its own.
+        Height and width in pixels to which images are resized. None is that of a named model, else 64. Named models
+        resize and crop as in their evaluation, the others change the aspect ratio.
 
     channels : tuple of int, default=(32, 64, 128)
         Channels of the small network's layers.
@@ -48,7 +49,7 @@ class ImageBranch(Branch):
         Units of the small network's dense layer.
 
     dropout : float, default=0.1
-        Share of the values before and behind the dense layer, or behind ``model``, that are set to 0 in training.
+        Share of the values before and after the dense layer, or after ``model``, that are set to 0 in training.
 
     background : str or sequence of 3 int, default="white"
         Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue from 0 to 255.
@@ -57,12 +58,12 @@ class ImageBranch(Branch):
         Learning rate of this branch; None is that of the network. A tenth of it or less suits a pretrained ``model``.
 
     n_frozen_epochs : int, default=0
-        First epochs in which the weights of this branch stay as they are, so that what is random behind a pretrained
-        ``model`` does not spoil it.
+        Number of first epochs in which the weights of this branch are frozen, so that the random layers after a
+        pretrained ``model`` do not spoil it.
 
     augment : callable, default=None
         Called in training with the tuple of a batch's tensors, here one of images (n, 3, height, width) of dtype
-        uint8, and a torch generator; gives such a tuple.
+        uint8, and a torch generator; returns such a tuple.
 
     Attributes
     ----------
@@ -75,7 +76,7 @@ class ImageBranch(Branch):
     Raises
     ------
     OSError
-        By ``fit`` if the model cannot be had. It names the model and the ways to provide it.
+        By ``fit`` if the model cannot be loaded; it names the model and the ways to provide it.
 
     ValueError
         By ``prepare`` if an item cannot be decoded; it names the row.
@@ -86,11 +87,11 @@ class ImageBranch(Branch):
 
     Notes
     -----
-    Items are those of :class:`~skmm.encoders.ImageEncoder`: paths, bytes, PIL images, arrays. What ``prepare`` gives is
-    one array of shape (n_samples, 3, height, width), dtype uint8.
+    Items are those of :class:`~skmm.encoders.ImageEncoder`: paths, bytes, PIL images, arrays. ``prepare`` returns one
+    array of shape (n_samples, 3, height, width), dtype uint8.
 
-    A pickled network holds its weights, but not how a named model is built: to load it, the model must be there as for
-    ``fit``.
+    A pickled network holds its weights, but not the architecture of a named model: to load it, the model must be
+    available as for ``fit``.
 
     Batch normalisation in a named model keeps the statistics of its pretraining.
 
@@ -120,16 +121,16 @@ class ImageBranch(Branch):
 
     def __init__(
         self,
-        model=None,
+        model: object = None,
         *,
-        size=None,
-        channels=(32, 64, 128),
-        n_hidden=128,
-        dropout=0.1,
-        background="white",
-        learning_rate=None,
-        n_frozen_epochs=0,
-        augment=None,
+        size: int | None = None,
+        channels: Sequence[int] = (32, 64, 128),
+        n_hidden: int = 128,
+        dropout: float = 0.1,
+        background: str | Sequence[int] = "white",
+        learning_rate: float | None = None,
+        n_frozen_epochs: int = 0,
+        augment: Callable | None = None,
     ):
         self.model = model
         self.size = size
@@ -157,30 +158,27 @@ class ImageBranch(Branch):
         if self.model is None:
             return ImageModule(self)
         if self._is_named():
-            known = self._named_model()
-            network, mean, std = (
-                copy.deepcopy(known.network).requires_grad_(True),
-                known.recipe["mean"],
-                known.recipe["std"],
-            )
+            pretrained = self._pretrained()
+            network = copy.deepcopy(pretrained.network).requires_grad_(True)
+            mean, std = pretrained.recipe["mean"], pretrained.recipe["std"]
         else:
-            network, mean, std = copy.deepcopy(self.model), _USUAL_MEAN, _USUAL_STD
+            network, mean, std = copy.deepcopy(self.model), _DEFAULT_MEAN, _DEFAULT_STD
         network = network.float()
-        # Two of them, for networks that take statistics over a batch even then.
+        # Two rows, for networks that take statistics over a batch in evaluation mode too.
         width = probe(network, next(network.parameters(), torch.empty(0)).new_zeros(2, 3, *self._shape))
-        return Backbone(network, mean, std, width, self.dropout, keeps_statistics=self._is_named())
+        return Backbone(network, mean, std, width, self.dropout, freezes_statistics=self._is_named())
 
     def _is_named(self):
         return isinstance(self.model, (str, os.PathLike))
 
-    def _named_model(self):
-        """Give the pretrained network from the registry of the process, with its recipe."""
-        known = ImageEncoder(self.model, device="cpu", precision="float32")._get_model()
-        if not isinstance(known.recipe, dict):
+    def _pretrained(self):
+        """Return the named network from the registry of the process, with its recipe."""
+        model = load_image_model(self.model, "ImageBranch")
+        if not isinstance(model.recipe, dict):
             raise ValueError(
                 f"ImageBranch: {os.fspath(self.model)!r} is no model of timm; pass one, or a module in memory."
             )
-        return known
+        return model
 
     def _learn(self, X):
         check_background(self.background)
@@ -189,22 +187,22 @@ class ImageBranch(Branch):
         self._items(X)
         self._recipe = None
         if self._is_named():
-            self._recipe = dict(self._named_model().recipe)
+            self._recipe = dict(self._pretrained().recipe)
             if self.size is not None:
                 self._recipe["input_size"] = (3, self.size, self.size)
             self._shape = tuple(self._recipe["input_size"][1:])
         else:
-            self._shape = (self.size or _USUAL_SIZE,) * 2
+            self._shape = (self.size or _DEFAULT_SIZE,) * 2
 
     def _prepare(self, X):
         items = self._items(X)
         images = np.empty((len(items), 3, *self._shape), dtype=np.uint8)
-        for row, image in enumerate(self._read(items, self._bring_to_size, in_threads=True)):
+        for row, image in enumerate(self._read(items, self._resize, in_threads=True)):
             images[row] = image
         return (images,)
 
-    def _bring_to_size(self, item):
-        """Decode one image and give it at the network's size, channels first."""
+    def _resize(self, item):
+        """Decode one image and return it at the network's size, channels first."""
         image = Image.fromarray(load_image(item, self.background, max(self._shape)))
         if self._recipe is not None:
             return np.asarray(prepare(image, self._recipe))

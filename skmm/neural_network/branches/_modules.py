@@ -1,7 +1,7 @@
-"""The trainable parts of branches.
+"""The trainable modules of branches.
 
-Rows do not depend on how far others in the batch are filled up, nor on each other: what lies beyond an item's end is
-masked in every layer, and no statistics are taken over a batch.
+A row's vector does not depend on padding or on the other rows of its batch: steps beyond an item's end are masked in
+every layer, and no statistics are taken over a batch.
 """
 
 from itertools import pairwise
@@ -9,14 +9,15 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ._text import PADDING, UNKNOWN
+from ..network import Dropout, seeded
+from ._base import PADDING, UNKNOWN
 
-# Side of the grid of positions that a convolutional network keeps of an image.
+# Height and width of the grid to which the features of an image are pooled.
 _GRID = 2
 
 
 class UserModule(nn.Module):
-    """A user's module on columns of numbers, with its width.
+    """A user's module on columns of numbers, and the width of its output.
 
     Parameters
     ----------
@@ -27,20 +28,23 @@ class UserModule(nn.Module):
         Columns.
     """
 
+    # Its dropout, if any, draws from torch's global generator.
+    draws_globally = True
+
     def __init__(self, module, n_features):
         super().__init__()
         self.module = module
         self.out_features = probe(module, next(module.parameters(), torch.empty(0)).new_zeros(2, n_features))
 
     def forward(self, x):
-        """Give one vector per row."""
+        """Return one vector per row."""
         return self.module(x)
 
 
 def probe(module, inputs):
-    """Give the width of what a module maps a batch to."""
+    """Return the width of a module's output for a batch."""
     was_training = module.training
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with seeded(0, inputs.device), torch.no_grad():
         outputs = module.eval()(inputs)
     module.train(was_training)
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(inputs):
@@ -63,41 +67,47 @@ def pool_steps(x, lengths, pooling):
 
 
 class Recurrent(nn.Module):
-    """A bidirectional LSTM or GRU, and the pooling of its states.
+    """Layers of bidirectional LSTMs or GRUs with dropout between them, and the pooling of their states.
 
     Parameters
     ----------
     kind : {"LSTM", "GRU"}
-        Which one.
+        Kind of the layers.
 
     n_inputs, n_hidden, n_layers : int
         Width of a step, units in each direction, and layers.
 
     dropout : float
-        Between layers.
+        Dropout between layers.
 
     pooling : {"max", "mean"}
-        Over the steps.
+        Pooling over the steps.
     """
 
     def __init__(self, kind, n_inputs, n_hidden, n_layers, dropout, pooling):
         super().__init__()
-        between = dropout if n_layers > 1 else 0
-        self.states = getattr(nn, kind)(
-            n_inputs, n_hidden, n_layers, batch_first=True, dropout=between, bidirectional=True
+        widths = [n_inputs, *[2 * n_hidden] * (n_layers - 1)]
+        # One module per layer: the dropout inside of torch's takes no generator.
+        self.layers = nn.ModuleList(
+            getattr(nn, kind)(width, n_hidden, batch_first=True, bidirectional=True) for width in widths
         )
+        self.dropout = Dropout(dropout)
         self.pooling = pooling
         self.out_features = 2 * n_hidden
 
     def forward(self, x, lengths):
-        """Give one vector per row."""
+        """Return one vector per row."""
         packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.states(packed)[0], batch_first=True)
+        for number, layer in enumerate(self.layers):
+            if number > 0:
+                packed = packed._replace(data=self.dropout(packed.data))
+            packed = layer(packed)[0]
+        states, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
         return pool_steps(states, lengths, self.pooling)
 
 
 class Attending(nn.Module):
-    """A Transformer's encoder, and the pooling of its states.
+    """Layers of a Transformer's encoder, and the pooling of their states.
 
     Parameters
     ----------
@@ -105,22 +115,24 @@ class Attending(nn.Module):
         Width of a step and of the feed-forward layers, layers, and heads.
 
     max_length : int
-        Steps at most.
+        Maximum number of steps.
 
     dropout : float
-        In every layer.
+        Dropout of the states in every layer.
 
     pooling : {"max", "mean"}
-        Over the steps.
+        Pooling over the steps.
     """
 
     def __init__(self, n_features, n_hidden, n_layers, n_heads, max_length, dropout, pooling):
         super().__init__()
-        # Of the size of the embeddings that they are added to.
+        # At the scale of the embeddings to which they are added.
         self.positions = nn.Parameter(torch.randn(max_length, n_features) * n_features**-0.5)
-        options = {"dropout": dropout, "activation": "gelu", "batch_first": True, "norm_first": True}
+        options = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
         layer = nn.TransformerEncoderLayer(n_features, n_heads, n_hidden, **options)
-        # Layers are copies of the first, and each needs weights of its own.
+        # Torch's own dropout takes no generator.
+        layer.dropout, layer.dropout1, layer.dropout2 = Dropout(dropout), Dropout(dropout), Dropout(dropout)
+        # nn.TransformerEncoder copies the first layer: draw different weights for each.
         self.layers = nn.TransformerEncoder(layer, n_layers, nn.LayerNorm(n_features), enable_nested_tensor=False)
         for weights in self.layers.parameters():
             if weights.ndim > 1:
@@ -129,7 +141,7 @@ class Attending(nn.Module):
         self.out_features = n_features
 
     def forward(self, x, lengths):
-        """Give one vector per row."""
+        """Return one vector per row."""
         beyond = ~_inside(x, lengths)[:, :, 0]
         states = self.layers(x + self.positions[: x.shape[1]], src_key_padding_mask=beyond)
         return pool_steps(states, lengths, self.pooling)
@@ -141,41 +153,43 @@ class TextModule(nn.Module):
     Parameters
     ----------
     n_tokens : int
-        Numbers of tokens, with padding and the unknown one.
+        Size of the vocabulary, with padding and the unknown token.
 
     settings : TextBranch
-        Parameters.
+        Branch with the parameters.
     """
 
     def __init__(self, n_tokens, settings):
         super().__init__()
         width, dropout, pooling = settings.n_embedding, settings.dropout, settings.pooling
         self.token_dropout = settings.token_dropout
+        # Set in training, for the dropout of tokens.
+        self.generator = None
         self.embedding = nn.Embedding(n_tokens, width, padding_idx=PADDING)
         with torch.no_grad():
             self.embedding.weight.mul_(width**-0.5)
-            # A word never met says nothing, until token dropout has taught what that means.
+            # An unknown word has no influence at first; token dropout trains its embedding.
             self.embedding.weight[UNKNOWN] = 0
         if settings.architecture == "lstm":
             self.states = Recurrent("LSTM", width, settings.n_hidden, settings.n_layers, dropout, pooling)
         else:
             sizes = (settings.n_hidden, settings.n_layers, settings.n_heads, settings.max_length)
             self.states = Attending(width, *sizes, dropout, pooling)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_features = self.states.out_features
 
     def forward(self, tokens):
-        """Give one vector per text."""
+        """Return one vector per text."""
         lengths = (tokens != PADDING).sum(dim=1)
         tokens = tokens[:, : int(lengths.max())]
         if self.training and self.token_dropout:
-            drop = torch.rand(tokens.shape, device=tokens.device) < self.token_dropout
-            tokens = tokens.masked_fill(drop & (tokens != PADDING), UNKNOWN)
+            uniform = torch.rand(tokens.shape, device=tokens.device, generator=self.generator)
+            tokens = tokens.masked_fill((uniform < self.token_dropout) & (tokens != PADDING), UNKNOWN)
         return self.dropout(self.states(self.dropout(self.embedding(tokens)), lengths))
 
 
 class Convolutions(nn.Module):
-    """Convolutions over time, each with half as many steps as the one before, and the pooling of the last.
+    """Convolutions over time, each followed by a pooling to half the steps, and the pooling of the last.
 
     Parameters
     ----------
@@ -183,10 +197,10 @@ class Convolutions(nn.Module):
         Width of a step, channels of every layer, and layers.
 
     kernel_size : int
-        Steps that a layer sees at once, an odd number.
+        Number of steps that a layer sees at once, odd.
 
     pooling : {"max", "mean"}
-        Over the steps that are left.
+        Pooling over the steps of the last layer.
     """
 
     def __init__(self, n_channels, n_hidden, n_layers, kernel_size, pooling):
@@ -195,13 +209,13 @@ class Convolutions(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(n_in, n_out, kernel_size, padding=kernel_size // 2) for n_in, n_out in pairwise(widths)
         )
-        # Over the channels of one step: what was filled up has no say in it.
+        # Over the channels of one step, so that padding has no influence.
         self.norms = nn.ModuleList(nn.LayerNorm(n_hidden) for _ in self.convolutions)
         self.pooling = pooling
         self.out_features = n_hidden
 
     def forward(self, x, lengths):
-        """Give one vector per row."""
+        """Return one vector per row."""
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(convolution(x.transpose(1, 2)).transpose(1, 2)).relu()
             x = x.masked_fill(~_inside(x, lengths), 0)
@@ -219,7 +233,7 @@ class SignalModule(nn.Module):
         Numbers per step.
 
     settings : AudioBranch or SequenceBranch
-        Parameters.
+        Branch with the parameters.
     """
 
     def __init__(self, n_channels, settings):
@@ -229,11 +243,11 @@ class SignalModule(nn.Module):
             self.states = Recurrent("GRU", *size, settings.dropout, settings.pooling)
         else:
             self.states = Convolutions(*size, settings.kernel_size, settings.pooling)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.out_features = self.states.out_features
 
     def forward(self, steps, lengths):
-        """Give one vector per row."""
+        """Return one vector per row."""
         steps = steps[:, : int(lengths.max())].to(next(self.parameters()).dtype)
         return self.dropout(self.states(steps, lengths))
 
@@ -244,35 +258,35 @@ class ImageModule(nn.Module):
     Parameters
     ----------
     settings : ImageBranch
-        Parameters.
+        Branch with the parameters.
     """
 
     def __init__(self, settings):
         super().__init__()
         layers, n_in = [], 3
         for n_out in settings.channels:
-            # Groups instead of a batch: a row's vector is its own.
+            # Normalisation over groups of channels instead of the batch: rows stay independent.
             norm = nn.GroupNorm(_n_groups(n_out), n_out)
             layers += [nn.Conv2d(n_in, n_out, 3, padding=1), norm, nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
             n_in = n_out
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(_GRID), nn.Flatten())
         self.head = nn.Linear(n_in * _GRID**2, settings.n_hidden)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.out_features = settings.n_hidden
 
     def forward(self, images):
-        """Give one vector per image."""
+        """Return one vector per image."""
         images = images.to(self.head.weight.dtype) / 127.5 - 1
         return self.dropout(self.head(self.dropout(self.layers(images))).relu())
 
 
 def _n_groups(n_channels):
-    """Give the largest number of groups up to 8 that divides the channels."""
+    """Return the largest number of groups up to 8 that divides the channels."""
     return next(n_groups for n_groups in range(8, 0, -1) if n_channels % n_groups == 0)
 
 
 class Backbone(nn.Module):
-    """A network on images that exists already.
+    """An existing network on images.
 
     Parameters
     ----------
@@ -280,37 +294,39 @@ class Backbone(nn.Module):
         Maps (n, 3, height, width) to (n, n_outputs).
 
     mean, std : sequence of 3 float
-        What images from 0 to 1 are normalised by.
+        Mean and standard deviation of the channels, by which images from 0 to 1 are normalised.
 
     out_features : int
-        Its width.
+        Width of its output.
 
     dropout : float
-        Behind it.
+        Dropout of its output.
 
-    keeps_statistics : bool
-        Whether batch normalisation stays with the statistics that it was pretrained with: those of small batches are
-        worse.
+    freezes_statistics : bool
+        Whether batch normalisation uses the statistics of the pretraining: those of small batches are worse.
     """
 
-    def __init__(self, network, mean, std, out_features, dropout, keeps_statistics):
+    # Its dropout, if any, draws from torch's global generator.
+    draws_globally = True
+
+    def __init__(self, network, mean, std, out_features, dropout, freezes_statistics):
         super().__init__()
         self.network = network
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_features = out_features
-        self.keeps_statistics = keeps_statistics
+        self.freezes_statistics = freezes_statistics
 
     def forward(self, images):
-        """Give one vector per image."""
+        """Return one vector per image."""
         return self.dropout(self.network((images.to(self.mean.dtype) / 255 - self.mean) / self.std))
 
     def train(self, mode=True):
         """Turn training on or off."""
         super().train(mode)
-        if self.keeps_statistics:
-            for part in self.network.modules():
-                if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
-                    part.eval()
+        if self.freezes_statistics:
+            for module in self.network.modules():
+                if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+                    module.eval()
         return self

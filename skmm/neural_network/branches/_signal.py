@@ -1,5 +1,6 @@
 """Signals over time, trained from scratch: sound as log-mel frames, and series of numbers."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import narwhals.stable.v2 as nw
@@ -10,15 +11,15 @@ from ..._optional import import_optional_dependency
 from ..._sklearn import Interval, StrOptions
 from ..._validation import is_data_frame
 from ...exceptions import RejectedItem
-from ...media import Course, load_audio
+from ...media import SpectralFeatures, load_audio
 from ._base import Branch
 
-# Decibels below the loudest frame at which a log-mel spectrogram ends.
+# Range of a log-mel spectrogram in decibels below its loudest value.
 _RANGE = 80.0
 
 
 class _SignalBranch(Branch):
-    """What branches of steps of numbers share."""
+    """Base of the branches that read steps of numbers."""
 
     _parameter_constraints: dict = {
         **Branch._parameter_constraints,
@@ -46,7 +47,7 @@ class _SignalBranch(Branch):
         return SignalModule(self._n_channels(), self)
 
     def _n_channels(self):
-        """Give the numbers per step."""
+        """Return the number of values per step."""
         raise NotImplementedError
 
     def _check_kernel(self):
@@ -54,17 +55,17 @@ class _SignalBranch(Branch):
             raise ValueError(f"{type(self).__name__}: kernel_size must be odd, got {self.kernel_size}.")
 
 
-def _fill_up(rows, n_channels, dtype):
-    """Give signals of several lengths as one array filled up with 0, and their lengths."""
+def _pad(rows, n_channels, dtype):
+    """Return signals of several lengths as one array, padded with 0, and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     steps = np.zeros((len(rows), lengths.max(), n_channels), dtype=dtype)
-    for filled, row in zip(steps, rows, strict=True):
-        filled[: len(row)] = row
+    for padded, row in zip(steps, rows, strict=True):
+        padded[: len(row)] = row
     return steps, lengths
 
 
 class AudioBranch(_SignalBranch):
-    """Read recordings with a network on log-mel frames that is trained with the network.
+    """Read recordings with layers on log-mel frames that are trained with the network.
 
     For pretrained models of sound use :class:`~skmm.encoders.AudioEncoder` as the modality's transformer instead.
     Needs ``pip install "skmm[audio]"``.
@@ -78,44 +79,44 @@ class AudioBranch(_SignalBranch):
         Channels of the convolutions, or units of the GRU in each direction.
 
     n_layers : int, default=3
-        Layers. Each convolution leaves half the frames.
+        Number of layers. Each convolution halves the number of frames.
 
     kernel_size : int, default=5
-        Frames that a convolution sees at once, an odd number.
+        Number of frames that a convolution sees at once, odd.
 
     pooling : {"max", "mean"}, default="mean"
-        How the frames become one vector. What was filled up has no part in it.
+        How the frames become one vector; padding is ignored.
 
     dropout : float, default=0.1
         Share of the pooled values that are set to 0 in training.
 
-    n_mels : int, default=40
+    n_mels : int, default=64
         Number of mel bands.
 
-    n_fft : int, default=512
-        Length of a frame in samples at ``target_rate``. Shorter recordings are filled up with zeros.
+    n_fft : int, default=1024
+        Length of a frame in samples at ``target_rate``. Shorter recordings are padded with zeros.
 
-    hop_length : int, default=160
+    hop_length : int, default=256
         Samples from one frame to the next.
 
     target_rate : float, default=16000
         Rate in Hz that recordings are resampled to.
 
     sampling_rate : float, default=None
-        Rate in Hz of items that are bare arrays, which do not say it themselves. None refuses such items.
+        Rate in Hz of items that are bare arrays, without a rate of their own. None refuses such items.
 
     max_seconds : float, default=10.0
-        What follows is cut off.
+        Maximum duration in seconds; the rest is cut off.
 
     learning_rate : float, default=None
         Learning rate of this branch; None is that of the network.
 
     n_frozen_epochs : int, default=0
-        First epochs in which the weights of this branch stay as they are.
+        Number of first epochs in which the weights of this branch are frozen.
 
     augment : callable, default=None
         Called in training with the tuple of a batch's tensors, here frames (n, n_frames, n_mels) and their numbers
-        (n,), and a torch generator; gives such a tuple.
+        (n,), and a torch generator; returns such a tuple.
 
     Attributes
     ----------
@@ -140,9 +141,9 @@ class AudioBranch(_SignalBranch):
 
     Notes
     -----
-    Items are those of :class:`~skmm.encoders.AudioEncoder`. Decibels count from the loudest frame of a recording, from
-    1 there to -1 at 80 below it, so that how loud a recording is as a whole has no say. What ``prepare`` gives is
-    an array of frames (n_samples, n_frames, n_mels), filled up with 0, and their numbers (n_samples,).
+    Items are those of :class:`~skmm.encoders.AudioEncoder`. Decibels are relative to the loudest value of the
+    recording, which becomes 1, and 80 below it becomes -1: the volume of a recording has no influence. ``prepare``
+    returns an array of frames (n_samples, n_frames, n_mels), padded with 0, and their numbers (n_samples,).
 
     References
     ----------
@@ -158,7 +159,7 @@ class AudioBranch(_SignalBranch):
     >>> recordings = [(16000, np.sin(np.arange(n) / 10)) for n in (8000, 16000)]
     >>> frames, n_frames = AudioBranch().fit(recordings).prepare(recordings)
     >>> frames.shape, n_frames
-    ((2, 101, 40), array([ 51, 101]))
+    ((2, 63, 64), array([32, 63]))
     """
 
     _parameter_constraints: dict = {
@@ -173,22 +174,22 @@ class AudioBranch(_SignalBranch):
 
     def __init__(
         self,
-        architecture="cnn",
+        architecture: str = "cnn",
         *,
-        n_hidden=64,
-        n_layers=3,
-        kernel_size=5,
-        pooling="mean",
-        dropout=0.1,
-        n_mels=40,
-        n_fft=512,
-        hop_length=160,
-        target_rate=16000,
-        sampling_rate=None,
-        max_seconds=10.0,
-        learning_rate=None,
-        n_frozen_epochs=0,
-        augment=None,
+        n_hidden: int = 64,
+        n_layers: int = 3,
+        kernel_size: int = 5,
+        pooling: str = "mean",
+        dropout: float = 0.1,
+        n_mels: int = 64,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+        target_rate: float = 16000,
+        sampling_rate: float | None = None,
+        max_seconds: float = 10.0,
+        learning_rate: float | None = None,
+        n_frozen_epochs: int = 0,
+        augment: Callable | None = None,
     ):
         self.architecture = architecture
         self.n_hidden = n_hidden
@@ -216,18 +217,21 @@ class AudioBranch(_SignalBranch):
     def _prepare(self, X):
         import_optional_dependency("librosa", "audio")
         rows = list(self._read(self._items(X), self._to_frames, in_threads=True))
-        return _fill_up(rows, self.n_mels, np.float32)
+        return _pad(rows, self.n_mels, np.float32)
 
     def _to_frames(self, item):
         """Decode one recording to frames of shape (n_frames, n_mels)."""
         waveform, _ = load_audio(item, self.target_rate, self.sampling_rate)
         waveform = waveform[: max(1, round(self.max_seconds * self.target_rate))]
-        decibels = Course(self, waveform).of("logmel").T
+        spectral = SpectralFeatures(
+            waveform, self.target_rate, n_fft=self.n_fft, hop_length=self.hop_length, n_mels=self.n_mels
+        )
+        decibels = spectral.logmel.T
         return 1 + (decibels - decibels.max()) / (_RANGE / 2)
 
 
 class SequenceBranch(_SignalBranch):
-    """Read series of numbers, such as a sensor's, with a network that is trained with the network.
+    """Read series of numbers, such as those of a sensor, with layers that are trained with the network.
 
     Parameters
     ----------
@@ -238,29 +242,29 @@ class SequenceBranch(_SignalBranch):
         Channels of the convolutions, or units of the GRU in each direction.
 
     n_layers : int, default=2
-        Layers. Each convolution leaves half the steps.
+        Number of layers. Each convolution halves the number of steps.
 
     kernel_size : int, default=5
-        Steps that a convolution sees at once, an odd number.
+        Number of steps that a convolution sees at once, odd.
 
     pooling : {"max", "mean"}, default="max"
-        How the steps become one vector. What was filled up has no part in it.
+        How the steps become one vector; padding is ignored.
 
     dropout : float, default=0.1
         Share of the pooled values that are set to 0 in training.
 
     max_length : int, default=None
-        Steps at most; what follows is cut off. None keeps all.
+        Maximum number of steps; the rest is cut off. None uses all.
 
     learning_rate : float, default=None
         Learning rate of this branch; None is that of the network.
 
     n_frozen_epochs : int, default=0
-        First epochs in which the weights of this branch stay as they are.
+        Number of first epochs in which the weights of this branch are frozen.
 
     augment : callable, default=None
         Called in training with the tuple of a batch's tensors, here steps (n, n_steps, n_channels) and their numbers
-        (n,), and a torch generator; gives such a tuple.
+        (n,), and a torch generator; returns such a tuple.
 
     Attributes
     ----------
@@ -268,7 +272,7 @@ class SequenceBranch(_SignalBranch):
         Mean of each channel over all steps of ``fit``.
 
     scale_ : ndarray of shape (n_channels,)
-        Standard deviation of each channel, 1 for a constant one; what steps are standardised by.
+        Standard deviation of each channel, 1 for a constant one, by which steps are divided.
 
     n_features_in_ : int
         Columns seen in ``fit``.
@@ -279,8 +283,8 @@ class SequenceBranch(_SignalBranch):
     Raises
     ------
     ValueError
-        By ``fit`` if ``kernel_size`` is even; by ``fit`` and ``prepare`` if an item is no series, or its number of
-        channels differs from that of the others; it names the row.
+        By ``fit`` if ``kernel_size`` is even; by ``fit`` and ``prepare`` if an item is no series, or the number of its
+        channels differs; it names the row.
 
     See Also
     --------
@@ -290,10 +294,11 @@ class SequenceBranch(_SignalBranch):
     -----
     X is one column of arrays (n_steps,) or (n_steps, n_channels), whose lengths may differ, or an array (n_samples,
     n_steps, n_channels), or several columns of numbers, which are the steps of one channel. Missing readings (NaN)
-    count as the channel's mean; those at a series' end are cut off, so that a table may hold series of several lengths.
+    count as the channel's mean; those at the end of a series are cut off, so that a table may hold series of several
+    lengths.
 
-    What ``prepare`` gives is an array of standardised steps (n_samples, n_steps, n_channels), filled up with 0, and
-    their numbers (n_samples,).
+    ``prepare`` returns an array of standardised steps (n_samples, n_steps, n_channels), padded with 0, and their
+    numbers (n_samples,).
 
     References
     ----------
@@ -319,17 +324,17 @@ class SequenceBranch(_SignalBranch):
 
     def __init__(
         self,
-        architecture="cnn",
+        architecture: str = "cnn",
         *,
-        n_hidden=64,
-        n_layers=2,
-        kernel_size=5,
-        pooling="max",
-        dropout=0.1,
-        max_length=None,
-        learning_rate=None,
-        n_frozen_epochs=0,
-        augment=None,
+        n_hidden: int = 64,
+        n_layers: int = 2,
+        kernel_size: int = 5,
+        pooling: str = "max",
+        dropout: float = 0.1,
+        max_length: int | None = None,
+        learning_rate: float | None = None,
+        n_frozen_epochs: int = 0,
+        augment: Callable | None = None,
     ):
         self.architecture = architecture
         self.n_hidden = n_hidden
@@ -357,22 +362,22 @@ class SequenceBranch(_SignalBranch):
         steps = np.concatenate(self._series(X, None))
         if not np.isfinite(steps).any():
             raise ValueError("SequenceBranch: the series hold no number; check the columns.")
-        # Not the scaler's own: a channel without any reading has a mean as well.
+        # Not by StandardScaler: a channel without any reading gets a mean as well.
         present = np.isfinite(steps)
         count = np.maximum(present.sum(axis=0), 1)
         steps = np.where(present, steps, 0).astype(np.float64)
         self.mean_ = steps.sum(axis=0) / count
-        spread = np.sqrt((np.where(present, steps - self.mean_, 0) ** 2).sum(axis=0) / count)
-        self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_), spread, 1.0)
+        deviation = np.sqrt((np.where(present, steps - self.mean_, 0) ** 2).sum(axis=0) / count)
+        self.scale_ = np.where(deviation > 1e-12 * np.abs(self.mean_), deviation, 1.0)
 
     def _prepare(self, X):
         rows = self._series(X, len(self.mean_))
         dtype = np.result_type(*{row.dtype for row in rows})
         rows = [np.nan_to_num((row - self.mean_) / self.scale_).astype(dtype) for row in rows]
-        return _fill_up(rows, len(self.mean_), dtype)
+        return _pad(rows, len(self.mean_), dtype)
 
     def _series(self, X, n_channels):
-        """Give each item as an array (n_steps, n_channels); without a number of channels the first item says it."""
+        """Return each item as an array (n_steps, n_channels); None takes the number of channels of the first item."""
 
         def to_series(item):
             nonlocal n_channels

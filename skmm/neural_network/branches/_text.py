@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,10 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..._sklearn import Interval, StrOptions
 from ...exceptions import RejectedItem
-from ._base import Branch
-
-# Numbers of the tokens that no text contains.
-PADDING, UNKNOWN = 0, 1
+from ._base import PADDING, UNKNOWN, Branch
 
 # Words, and every other character that is no space.
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -29,23 +27,23 @@ class TextBranch(Branch):
     ----------
     architecture : {"lstm", "transformer"}, default="lstm"
         "lstm" is a bidirectional LSTM [1]_, "transformer" an encoder with learned positions and normalisation before
-        each part [2]_.
+        attention and feed-forward layers [2]_.
 
     analyzer : {"word", "char"} or callable, default="word"
-        What the tokens are: runs of letters and digits and every other character that is no space, single
-        characters, or what a callable makes of a text (a list of str).
+        How a text is split into tokens: runs of letters and digits and every other character that is no space, single
+        characters, or by a callable from str to list of str.
 
     lowercase : bool, default=True
-        Whether texts are put in lower case first. A callable gets them as they are.
+        Whether texts are converted to lower case first; not for a callable.
 
     max_features : int, default=20000
-        Size of the vocabulary at most; the most frequent tokens stay.
+        Maximum size of the vocabulary; the most frequent tokens are used.
 
     min_df : int, default=1
-        Texts of ``fit`` in which a token must occur at least.
+        Minimum number of texts in which a token must occur in ``fit``.
 
     max_length : int, default=128
-        Tokens per text at most; what follows is cut off.
+        Maximum number of tokens per text; the rest is cut off.
 
     n_embedding : int, default=64
         Width of the embeddings, and of the Transformer.
@@ -60,29 +58,29 @@ class TextBranch(Branch):
         Heads of the Transformer's attention, a divisor of ``n_embedding``.
 
     pooling : {"max", "mean"}, default="max"
-        How the states of the tokens become one vector. Padding has no part in it.
+        How the states of the tokens become one vector; padding is ignored.
 
     dropout : float, default=0.1
         Share of the embeddings and states that are set to 0 in training.
 
     token_dropout : float, default=0.05
-        Share of the tokens that training replaces by the unknown one [3]_, which teaches the network to do without a
-        word, and what a word means that it never met.
+        Share of the tokens that training replaces by the unknown token [3]_. It teaches the network to do without
+        single words, and trains the embedding of unknown words.
 
     learning_rate : float, default=None
         Learning rate of this branch; None is that of the network.
 
     n_frozen_epochs : int, default=0
-        First epochs in which the weights of this branch stay as they are.
+        Number of first epochs in which the weights of this branch are frozen.
 
     augment : callable, default=None
         Called in training with the tuple of a batch's tensors, here one of token numbers (n, n_tokens), and a torch
-        generator; gives such a tuple.
+        generator; returns such a tuple.
 
     Attributes
     ----------
     vocabulary_ : dict of str to int
-        Number of each token, from 2 on and by falling frequency; 0 is padding, 1 an unknown token.
+        Number of each token, from 2 on in order of falling frequency; 0 is padding, 1 the unknown token.
 
     n_features_in_ : int
         1, the column of texts.
@@ -102,8 +100,8 @@ class TextBranch(Branch):
 
     Notes
     -----
-    What ``prepare`` gives is one array of token numbers of shape (n_samples, n_tokens), filled up with 0. A text's
-    vector does not depend on how far it was filled up. A text without any token counts as one unknown token.
+    ``prepare`` returns one array of token numbers of shape (n_samples, n_tokens), padded with 0. A text's vector does
+    not depend on the padding. A text without any token counts as one unknown token.
 
     References
     ----------
@@ -143,23 +141,23 @@ class TextBranch(Branch):
 
     def __init__(
         self,
-        architecture="lstm",
+        architecture: str = "lstm",
         *,
-        analyzer="word",
-        lowercase=True,
-        max_features=20000,
-        min_df=1,
-        max_length=128,
-        n_embedding=64,
-        n_hidden=64,
-        n_layers=1,
-        n_heads=4,
-        pooling="max",
-        dropout=0.1,
-        token_dropout=0.05,
-        learning_rate=None,
-        n_frozen_epochs=0,
-        augment=None,
+        analyzer: str | Callable = "word",
+        lowercase: bool = True,
+        max_features: int = 20000,
+        min_df: int = 1,
+        max_length: int = 128,
+        n_embedding: int = 64,
+        n_hidden: int = 64,
+        n_layers: int = 1,
+        n_heads: int = 4,
+        pooling: str = "max",
+        dropout: float = 0.1,
+        token_dropout: float = 0.05,
+        learning_rate: float | None = None,
+        n_frozen_epochs: int = 0,
+        augment: Callable | None = None,
     ):
         self.architecture = architecture
         self.analyzer = analyzer
@@ -198,30 +196,30 @@ class TextBranch(Branch):
                 f"n_embedding={self.n_embedding}."
             )
         counts, n_texts = Counter(), Counter()
-        for tokens in self._read(self._items(X), self._cut):
+        for tokens in self._read(self._items(X), self._split):
             counts.update(tokens)
             n_texts.update(set(tokens))
-        # Ties by the alphabet: the order of the rows does not matter.
+        # Ties in alphabetical order, so that the order of the rows does not matter.
         tokens = sorted((token for token in counts if n_texts[token] >= self.min_df), key=lambda t: (-counts[t], t))
         if not tokens:
-            found = (
+            reason = (
                 f"none of the {len(counts)} tokens occurs in {self.min_df} texts" if counts else "no text has a token"
             )
-            raise ValueError(f"TextBranch: the vocabulary is empty, {found}; lower min_df, or check the column.")
+            raise ValueError(f"TextBranch: the vocabulary is empty, {reason}; lower min_df, or check the column.")
         self.vocabulary_ = {token: number for number, token in enumerate(tokens[: self.max_features], start=2)}
 
     def _prepare(self, X):
         rows = [
             [self.vocabulary_.get(token, UNKNOWN) for token in tokens[: self.max_length]] or [UNKNOWN]
-            for tokens in self._read(self._items(X), self._cut)
+            for tokens in self._read(self._items(X), self._split)
         ]
         numbers = np.full((len(rows), max(map(len, rows))), PADDING, dtype=np.int64)
-        for row, known in enumerate(rows):
-            numbers[row, : len(known)] = known
+        for row, tokens in enumerate(rows):
+            numbers[row, : len(tokens)] = tokens
         return (numbers,)
 
-    def _cut(self, text):
-        """Give the tokens of a text."""
+    def _split(self, text):
+        """Return the tokens of a text."""
         if not isinstance(text, str):
             raise RejectedItem(f"a text is a string, got an object of type {type(text).__name__}")
         if callable(self.analyzer):

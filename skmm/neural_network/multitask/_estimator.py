@@ -1,12 +1,16 @@
 """Several targets of mixed kind at once: task-level fusion."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ..._missing import missing_rows
 from ..._sklearn import StrOptions, fit_context
+from ..._typing import Items, Modalities, RandomState, Table
 from .._base import MultimodalNet
+from ..network import GradientModulation
 from ._outputs import TaskOutputs
 from ._targets import as_frame, check_classes, read_targets, read_tasks, read_weights
 
@@ -14,20 +18,20 @@ from ._targets import as_frame, check_classes, read_targets, read_tasks, read_we
 class MultimodalNetMultiTask(MultimodalNet):
     r"""Predict several targets, classes and numbers, by one neural network over several modalities.
 
-    The tasks share all layers but the last. ``y`` is a data frame with one column per task, and so is what ``predict``
-    gives. A target may be missing in a row, which then teaches the other tasks only.
+    The tasks share all layers but the last. ``y`` is a data frame with one column per task, and so are predictions.
+    Where a target is missing, the row trains the other tasks only.
 
     Parameters
     ----------
     modalities : list of (str, transformer or branch, columns)
         As for :class:`MultimodalNetClassifier`.
 
-    fusion : str or torch.nn.Module, default="concat"
+    fusion : str, FusionLayer, subclass of FusionLayer, or torch.nn.Module, default="concat"
         Layer that joins the modalities, as for :class:`MultimodalNetClassifier`.
 
     tasks : dict of str to {"classification", "regression"} or None, default=None
-        Kind of the tasks of which the type of the column does not tell: columns of floats are regressed, all others
-        classified. Integers that are quantities belong here.
+        Kind of the tasks whose kind does not follow from the type of their column: columns of floats are regressed, all
+        others classified. Integers that are quantities belong here.
 
     task_weights : "uncertainty", "equal" or list of float, default="uncertainty"
         Weights of the tasks' losses, in the order of the columns of ``y``. "uncertainty" learns them [1]_: with
@@ -51,7 +55,8 @@ class MultimodalNetMultiTask(MultimodalNet):
         Activation of the hidden layers.
 
     dropout : float, default=0.1
-        Share of the hidden units that are set to zero in training.
+        Share of the hidden units that are set to zero in training; as for :class:`MultimodalNetRegressor`, since some
+        tasks may be numbers.
 
     rank : int, default=8
         Rank of ``fusion="low_rank"``.
@@ -63,7 +68,7 @@ class MultimodalNetMultiTask(MultimodalNet):
         Highest learning rate of AdamW.
 
     schedule : {"cosine", "constant"}, default="cosine"
-        Course of the learning rate: after the warm-up down to 0 in half a cosine, or constant.
+        Course of the learning rate: half a cosine down to 0 after the warm-up, or constant.
 
     warmup : float, default=0.05
         Share of the steps in which the rate of ``schedule="cosine"`` rises linearly.
@@ -78,36 +83,37 @@ class MultimodalNetMultiTask(MultimodalNet):
         Rows of a step; "auto" is a fortieth of the rows, but at least 64 and at most 200.
 
     max_epochs : int or "auto", default="auto"
-        Times that ``fit`` goes through the rows, at most. "auto" is as many as make 600 steps, but at least 30 and at
-        most 100: on some thousand rows more of them cost time and made nothing better.
+        Maximum number of epochs of ``fit``. "auto" gives 600 steps, but at least 30 and at most 100 epochs: with some
+        thousand rows, more epochs took time without better scores.
 
     early_stopping : bool or "auto", default="auto"
-        Whether ``fit`` validates after each epoch on rows that it spares, stops when that gets no better, and keeps the
-        weights that were best; "auto" does so from 10,000 rows on, or where ``X_val`` is given.
+        Whether ``fit`` validates on held-out rows after each epoch, stops when the score does not improve, and restores
+        the best weights; "auto" does so from 10,000 rows on, or where ``X_val`` is passed.
 
     validation_fraction : float, default=0.1
-        Share of the rows to spare.
+        Share of the rows to hold out.
 
     patience : int, default=10
         Epochs without a better validation score after which to stop.
 
     modulation : GradientModulation or None, default=None
-        Slows down the layers of modalities that are ahead of the others, so that these are not starved.
+        Slows down the layers of modalities that are ahead of the others, so that all are trained.
 
     modality_dropout : float, default=0.0
-        Probability with which a modality counts as missing in a row, drawn anew in each step; never all of a row.
+        Probability with which a modality counts as missing in a row, drawn in each step; never all of a row.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the fit before, with its tasks, transformers and layers.
+        Whether ``fit`` continues with the weights of the previous fit, its tasks, transformers and layers.
 
     device : str, default="auto"
         Device to train on: "auto" for the first of "cuda", "mps" and "cpu" that this machine has, or its name.
 
-    precision : {"auto", "full", "bfloat16"}, default="auto"
-        Precision of products in float32 networks, as for :class:`MultimodalNetClassifier`.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of the network, as for :class:`MultimodalNetClassifier`.
 
     random_state : int, RandomState instance or None, default=None
-        Seed for weights, order of rows, dropout and spared rows. With an int, fits on a CPU are the same bit for bit.
+        Seed for weights, order of rows, dropout and validation rows. With an int, fits on a CPU are equal bit for bit,
+        in threads and processes as well.
 
     verbose : bool, default=False
         Whether to show a bar over the epochs and name the modality being fitted.
@@ -118,7 +124,7 @@ class MultimodalNetMultiTask(MultimodalNet):
         Kind of each task, in the order of the columns of ``y``.
 
     task_weights_ : ndarray of shape (n_tasks,)
-        Weights of the tasks' losses at the end of training: those given, or :math:`c_t e^{-s_t}`.
+        Weights of the tasks' losses at the end of training: the parameter's, or :math:`c_t e^{-s_t}`.
 
     network_ : torch.nn.Module
         The trained network, in evaluation mode.
@@ -133,10 +139,10 @@ class MultimodalNetMultiTask(MultimodalNet):
         Mean training loss of each epoch. With learned weights it may fall below 0.
 
     validation_scores_ : list of float or None
-        Negative mean loss on the validation rows after each epoch; None if there are none.
+        Negative mean loss on the validation rows after each epoch; None without validation.
 
     n_epochs_ : int
-        Epochs done.
+        Number of epochs.
 
     n_features_in_ : int
         Number of columns seen in ``fit``.
@@ -173,8 +179,8 @@ class MultimodalNetMultiTask(MultimodalNet):
     >>> from skmm.neural_network import MultimodalNetMultiTask
     >>> X, species = load_iris(return_X_y=True)
     >>> y = pd.DataFrame({"species": species, "petal_width": X[:, 3]})
-    >>> parts = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", [2])]
-    >>> net = MultimodalNetMultiTask(parts, width=32, learning_rate=0.01, random_state=0).fit(X[:, :3], y)
+    >>> modalities = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", [2])]
+    >>> net = MultimodalNetMultiTask(modalities, width=32, learning_rate=0.01, random_state=0).fit(X[:, :3], y)
     >>> net.tasks_
     {'species': 'classification', 'petal_width': 'regression'}
     >>> net.predict(X[:2, :3]).shape
@@ -191,35 +197,35 @@ class MultimodalNetMultiTask(MultimodalNet):
 
     def __init__(
         self,
-        modalities,
-        fusion="concat",
+        modalities: Modalities,
+        fusion: object = "concat",
         *,
-        tasks=None,
-        task_weights="uncertainty",
-        n_layers=1,
-        n_joint_layers=1,
-        width=128,
-        activation="relu",
-        dropout=0.1,
-        rank=8,
-        n_heads=4,
-        learning_rate=1e-3,
-        schedule="cosine",
-        warmup=0.05,
-        weight_decay=0.01,
-        max_grad_norm=None,
-        batch_size="auto",
-        max_epochs="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        patience=10,
-        modulation=None,
-        modality_dropout=0.0,
-        warm_start=False,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=False,
+        tasks: dict[str, str] | None = None,
+        task_weights: str | list[float] = "uncertainty",
+        n_layers: int = 1,
+        n_joint_layers: int = 1,
+        width: int = 128,
+        activation: str = "relu",
+        dropout: float = 0.1,
+        rank: int = 8,
+        n_heads: int = 4,
+        learning_rate: float = 1e-3,
+        schedule: str = "cosine",
+        warmup: float = 0.05,
+        weight_decay: float = 0.01,
+        max_grad_norm: float | None = None,
+        batch_size: int | str = "auto",
+        max_epochs: int | str = "auto",
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        modulation: GradientModulation | None = None,
+        modality_dropout: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool = False,
     ):
         self.modalities = modalities
         self.fusion = fusion
@@ -251,7 +257,16 @@ class MultimodalNetMultiTask(MultimodalNet):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: Table,
+        y: Table,
+        sample_weight: Items = None,
+        *,
+        groups: Items = None,
+        X_val: Table = None,
+        y_val: Table = None,
+    ) -> Self:
         """Fit the transformers, then train the network.
 
         Parameters
@@ -260,10 +275,14 @@ class MultimodalNetMultiTask(MultimodalNet):
             Data, with one or several columns per modality.
 
         y : DataFrame of shape (n_samples, n_tasks)
-            One column per task, with None or NaN where a target is not known.
+            One column per task, with None or NaN where a target is missing.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
+
+        groups : array-like of shape (n_samples,), default=None
+            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
+            validation rows belong to other groups than the training rows; not used otherwise.
 
         X_val : DataFrame or array-like, default=None
             Rows to validate on, in place of a share of X.
@@ -276,11 +295,11 @@ class MultimodalNetMultiTask(MultimodalNet):
         self : MultimodalNetMultiTask
             The fitted network.
         """
-        return self._fit(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val, groups)
 
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
-        """Go once through some rows, at a constant learning rate; the first call fits the transformers to them.
+    def partial_fit(self, X: Table, y: Table, classes: dict | None = None, sample_weight: Items = None) -> Self:
+        """Train for one epoch at a constant learning rate; the first call fits the transformers.
 
         The kinds of the tasks and the scales of numbers are learned in the first call.
 
@@ -290,11 +309,11 @@ class MultimodalNetMultiTask(MultimodalNet):
             Data, with one or several columns per modality.
 
         y : DataFrame of shape (n_samples, n_tasks)
-            One column per task, with None or NaN where a target is not known.
+            One column per task, with None or NaN where a target is missing.
 
         classes : dict of str to array-like, default=None
-            All classes that will ever come of tasks, by the names of the tasks; needed in the first call for each task
-            of classes of which y does not have them all.
+            All classes of tasks that will ever come, by the names of the tasks; needed in the first call for each task
+            of which y does not have all classes.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
@@ -305,10 +324,10 @@ class MultimodalNetMultiTask(MultimodalNet):
             The network.
         """
         if classes is not None and hasattr(self, "network_"):
-            check_classes(classes, self.tasks_, dict(zip(self.tasks_, self._outputs.parts, strict=True)))
-        return self._fit(X, y, sample_weight, keep=True, classes=classes)
+            check_classes(classes, self.tasks_, dict(zip(self.tasks_, self._outputs.tasks, strict=True)))
+        return self._fit(X, y, sample_weight, partial=True, classes=classes)
 
-    def predict(self, X):
+    def predict(self, X: Table) -> Table:
         """Predict all targets.
 
         Parameters
@@ -323,11 +342,11 @@ class MultimodalNetMultiTask(MultimodalNet):
         """
         import pandas as pd
 
-        outputs = self._respond(X)
-        columns = [part.predict(own) for part, own in self._outputs.split(outputs)]
+        outputs = self._compute_outputs(X)
+        columns = [task.predict(columns) for task, columns in self._outputs.split(outputs)]
         return pd.DataFrame(dict(zip(self.tasks_, columns, strict=True)), index=getattr(X, "index", None))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Table) -> Table:
         """Predict probabilities of the classes of all tasks that have classes.
 
         Parameters
@@ -342,21 +361,21 @@ class MultimodalNetMultiTask(MultimodalNet):
         """
         import pandas as pd
 
-        outputs = self._respond(X)
-        found = {
-            (task, value): column
-            for task, (part, own) in zip(self.tasks_, self._outputs.split(outputs), strict=True)
-            if self.tasks_[task] == "classification"
-            for value, column in zip(part.classes, part.proba(own).T, strict=True)
+        outputs = self._compute_outputs(X)
+        columns = {
+            (name, value): column
+            for name, (task, task_outputs) in zip(self.tasks_, self._outputs.split(outputs), strict=True)
+            if self.tasks_[name] == "classification"
+            for value, column in zip(task.classes, task.proba(task_outputs).T, strict=True)
         }
         index = getattr(X, "index", None)
-        if not found:
+        if not columns:
             return pd.DataFrame(index=index)
-        columns = pd.MultiIndex.from_tuples(found, names=["task", "class"])
-        return pd.DataFrame(np.column_stack(list(found.values())), index, columns)
+        names = pd.MultiIndex.from_tuples(columns, names=["task", "class"])
+        return pd.DataFrame(np.column_stack(list(columns.values())), index, names)
 
-    def score_tasks(self, X, y, sample_weight=None):
-        """Score each task where its target is known: accuracy of classes, R2 of numbers.
+    def score_tasks(self, X: Table, y: Table, sample_weight: Items = None) -> Items:
+        """Score each task on the rows that have its target: accuracy of classes, R2 of numbers.
 
         Parameters
         ----------
@@ -372,7 +391,7 @@ class MultimodalNetMultiTask(MultimodalNet):
         Returns
         -------
         scores : pandas.Series of shape (n_tasks,)
-            Scores by task, NaN for one without any known target.
+            Scores by task, NaN for one without any target.
         """
         import pandas as pd
 
@@ -381,16 +400,16 @@ class MultimodalNetMultiTask(MultimodalNet):
         weights = None if sample_weight is None else np.asarray(sample_weight)
         scores = {}
         for (task, kind), column in zip(self.tasks_.items(), y.T, strict=True):
-            known = ~missing_rows(column)
-            own = None if weights is None else weights[known]
-            guess = predicted[task].to_numpy()[known]
+            present = ~missing_rows(column)
+            task_weights = None if weights is None else weights[present]
+            prediction = predicted[task].to_numpy()[present]
             score = accuracy_score if kind == "classification" else r2_score
-            truth = np.array(column[known].tolist())
-            scores[task] = score(truth, guess, sample_weight=own) if known.any() else np.nan
+            truth = np.array(column[present].tolist())
+            scores[task] = score(truth, prediction, sample_weight=task_weights) if present.any() else np.nan
         return pd.Series(scores)
 
-    def score(self, X, y, sample_weight=None):
-        """Give the mean of the tasks' scores: accuracy of classes, R2 of numbers.
+    def score(self, X: Table, y: Table, sample_weight: Items = None) -> float:
+        """Return the mean of the tasks' scores: accuracy of classes, R2 of numbers.
 
         Parameters
         ----------
@@ -406,7 +425,7 @@ class MultimodalNetMultiTask(MultimodalNet):
         Returns
         -------
         score : float
-            The mean over tasks that have a known target.
+            The mean over tasks that have a target.
         """
         return float(self.score_tasks(X, y, sample_weight).mean())
 
@@ -419,7 +438,7 @@ class MultimodalNetMultiTask(MultimodalNet):
         return read_targets(frame, self.tasks_)
 
     def _make_outputs(self, y, weights, classes):
-        # None has been learned yet.
+        # Set by the first training.
         self._log_variances = None
         if classes is not None:
             check_classes(classes, self.tasks_)

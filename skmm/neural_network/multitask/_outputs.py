@@ -1,4 +1,4 @@
-"""What the outputs of a network for several tasks mean."""
+"""Meaning of the outputs of a network for several tasks."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ class TaskOutputs:
     Parameters
     ----------
     y : ndarray of shape (n_samples, n_tasks), dtype object
-        Targets; None or NaN where one is not known.
+        Targets; None or NaN where one is missing.
 
     tasks : dict of str to {"classification", "regression"}
         Kind of each task.
@@ -23,51 +23,52 @@ class TaskOutputs:
         Weights of the rows.
 
     classes : dict of str to array-like or None, default=None
-        All classes of tasks, by their names; of others those in y are all.
+        All classes of tasks, by their names; other tasks have the classes in y.
     """
 
     def __init__(self, y, tasks, weights, classes=None):
         self.kinds = list(tasks.values())
-        self.parts = []
+        self.tasks = []
         classes = classes or {}
         for column, (name, kind) in zip(y.T, tasks.items(), strict=True):
-            known = ~missing_rows(column)
+            present = ~missing_rows(column)
             if kind == "classification":
-                self.parts.append(ClassOutputs(_classes(classes[name] if name in classes else column[known])))
+                self.tasks.append(ClassOutputs(_classes(classes[name] if name in classes else column[present])))
             else:
-                own = None if weights is None else weights[known]
-                self.parts.append(NumberOutputs(column[known].astype(np.float64), own))
-        ends = np.cumsum([0, *(part.n_outputs for part in self.parts)]).tolist()
+                task_weights = None if weights is None else weights[present]
+                self.tasks.append(NumberOutputs(column[present].astype(np.float64), task_weights))
+        ends = np.cumsum([0, *(task.n_outputs for task in self.tasks)]).tolist()
         self.slices = [slice(start, end) for start, end in pairwise(ends)]
         self.n_outputs = ends[-1]
 
     def encode(self, y, owner, dtype):
-        """Give a target per task, and which rows know it, of shape (n_samples, n_tasks)."""
-        known = np.column_stack([~missing_rows(column) for column in y.T])
+        """Return the target of each task, and the mask of present targets of shape (n_samples, n_tasks)."""
+        is_present = np.column_stack([~missing_rows(column) for column in y.T])
         targets = []
-        for part, kind, column, own in zip(self.parts, self.kinds, y.T, known.T, strict=True):
-            found = part.encode(_classes(column[own]) if kind == "classification" else column[own], owner, dtype)
-            target = np.zeros((len(y), *found.shape[1:]), dtype=found.dtype)
-            target[own] = found
+        for task, kind, column, present in zip(self.tasks, self.kinds, y.T, is_present.T, strict=True):
+            values = _classes(column[present]) if kind == "classification" else column[present]
+            encoded = task.encode(values, owner, dtype)
+            target = np.zeros((len(y), *encoded.shape[1:]), dtype=encoded.dtype)
+            target[present] = encoded
             targets.append(target)
-        return (*targets, known.astype(dtype))
+        return (*targets, is_present.astype(dtype))
 
     def strata(self, targets):
-        """Give None: nothing is kept the shares of."""
+        """Return None: a split preserves no shares."""
 
     def prior(self, targets, weights):
-        """Give the outputs that stand for frequencies and means in the data, of shape (n_outputs,)."""
-        *targets, known = targets
-        found = []
-        for part, target, own in zip(self.parts, targets, known.T > 0, strict=True):
-            found.append(part.prior(target[own], None if weights is None else weights[own]))
-        return np.concatenate(found)
+        """Return the outputs of shape (n_outputs,) that predict class frequencies and means of the data."""
+        *targets, is_present = targets
+        priors = []
+        for task, target, present in zip(self.tasks, targets, is_present.T > 0, strict=True):
+            priors.append(task.prior(target[present], None if weights is None else weights[present]))
+        return np.concatenate(priors)
 
     def split(self, outputs):
-        """Give each task's part and its columns of the outputs."""
-        return [(part, outputs[:, own]) for part, own in zip(self.parts, self.slices, strict=True)]
+        """Return each task with its columns of the outputs."""
+        return [(task, outputs[:, columns]) for task, columns in zip(self.tasks, self.slices, strict=True)]
 
 
 def _classes(column):
-    """Give classes as an array of their own type, which can be sorted."""
+    """Return classes as an array of a sortable type instead of objects."""
     return np.array(list(column))

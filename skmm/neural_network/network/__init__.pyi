@@ -1,7 +1,8 @@
+from ._fusion_layers import FusionLayer as FusionLayer
+from ._fusions import FUSIONS as FUSIONS, weighs_modalities as weighs_modalities
 from ._losses import make_loss as make_loss
 from ._modulation import GradientModulation as GradientModulation
 from ._network import Network as Network
-from ._rows import Rows as Rows, apply as apply, seeded as seeded
-from ._splitting import split_validation as split_validation
-from ._steps import resolve_epochs as resolve_epochs
-from ._training import Trainer as Trainer
+from ._randomness import DrawFrom as DrawFrom, Dropout as Dropout, seeded as seeded
+from ._rows import Rows as Rows, apply as apply, split_validation as split_validation
+from ._training import Trainer as Trainer, resolve_epochs as resolve_epochs

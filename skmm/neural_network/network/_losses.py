@@ -10,7 +10,7 @@ from ..._sklearn import Interval
 
 
 class Loss:
-    """Base of the losses: the weighted mean of the costs of rows, which subclasses give in ``rows``."""
+    """Base of the losses: the weighted mean of the costs of rows, which subclasses return from ``rows``."""
 
     # Option -> (default, allowed values).
     _options: dict = {}
@@ -18,8 +18,8 @@ class Loss:
     def __init__(self, **options):
         unknown = sorted(set(options) - set(self._options))
         if unknown:
-            known = f"it knows {sorted(self._options)}" if self._options else "it has none"
-            raise ValueError(f"{type(self).__name__} has no option {unknown}; {known}.")
+            options = f"it has {sorted(self._options)}" if self._options else "it has none"
+            raise ValueError(f"{type(self).__name__} has no option {unknown}; {options}.")
         for name, (default, allowed) in self._options.items():
             value = options.get(name, default)
             if not allowed.is_satisfied_by(value):
@@ -27,22 +27,22 @@ class Loss:
             setattr(self, name, value)
 
     def rows(self, outputs, targets):
-        """Give the cost of each row, a tensor of shape (n_samples,)."""
+        """Return the cost of each row, a tensor of shape (n_samples,)."""
         raise NotImplementedError
 
     def __call__(self, outputs, targets, weights=None):
-        """Give the weighted mean of the costs.
+        """Return the weighted mean of the costs.
 
         Parameters
         ----------
         outputs : Tensor of shape (n_samples, n_outputs)
-            What the network gave, before any softmax or sigmoid.
+            Outputs of the network, before any softmax or sigmoid.
 
         targets : Tensor of shape (n_samples,) or (n_samples, n_outputs)
-            What it should have given.
+            Targets of the rows.
 
         weights : Tensor of shape (n_samples,) or None, default=None
-            Weights of the rows, none below 0; None weighs all alike.
+            Weights of the rows, none below 0; None for equal weights.
 
         Returns
         -------
@@ -55,7 +55,7 @@ class Loss:
         if weights is None:
             return costs.mean()
         total = weights.sum()
-        # Not by a tiny number: its inverse times a gradient may be infinite, and times 0 no number.
+        # Do not divide by a tiny number instead of 0: infinity times 0 would give NaN gradients.
         return (weights * costs).sum() / torch.where(total > 0, total, 1)
 
 
@@ -73,7 +73,7 @@ class CrossEntropy(Loss):
     _options = {"label_smoothing": (0.0, Interval(Real, 0, 1, closed="left"))}
 
     def rows(self, outputs, targets):
-        """Give the cost of each row, a tensor of shape (n_samples,)."""
+        """Return the cost of each row, a tensor of shape (n_samples,)."""
         from torch.nn import functional
 
         return functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
@@ -89,7 +89,7 @@ class BinaryCrossEntropy(Loss):
     _options = {"label_smoothing": (0.0, Interval(Real, 0, 1, closed="left"))}
 
     def rows(self, outputs, targets):
-        """Give the cost of each row, a tensor of shape (n_samples,)."""
+        """Return the cost of each row, a tensor of shape (n_samples,)."""
         from torch.nn import functional
 
         _check_shapes(self, outputs, targets)
@@ -98,7 +98,7 @@ class BinaryCrossEntropy(Loss):
 
 
 class Focal(Loss):
-    """Cross-entropy that turns away from what is already right: -(1 - p)^gamma log p for the true class [1]_.
+    """Cross-entropy with less weight on rows that are already right: -(1 - p)^gamma log p for the true class [1]_.
 
     Targets are class numbers of shape (n_samples,), for a softmax over the outputs, or 0 and 1 in the shape of the
     outputs, for a sigmoid of each. ``gamma=0`` is the plain cross-entropy.
@@ -111,7 +111,7 @@ class Focal(Loss):
     _options = {"gamma": (2.0, Interval(Real, 0, None, closed="left"))}
 
     def rows(self, outputs, targets):
-        """Give the cost of each row, a tensor of shape (n_samples,)."""
+        """Return the cost of each row, a tensor of shape (n_samples,)."""
         import torch
         from torch.nn import functional
 
@@ -121,7 +121,7 @@ class Focal(Loss):
             _check_shapes(self, outputs, targets)
             # log sigmoid(z) for yes, log(1 - sigmoid(z)) = log sigmoid(-z) for no.
             logs = functional.logsigmoid(outputs * (2 * targets.to(outputs.dtype) - 1))
-        # 1 - p without its cancellation; at p = 1 the power of 0 would have no gradient for gamma < 1.
+        # 1 - p without cancellation. Above 0, where powers below 1 have no gradient.
         wrong = (-logs.expm1()).clamp(min=torch.finfo(logs.dtype).tiny)
         return (-(wrong**self.gamma) * logs).mean(dim=1)
 
@@ -130,7 +130,7 @@ class Squared(Loss):
     """Squared error, its mean over a row's outputs."""
 
     def rows(self, outputs, targets):
-        """Give the cost of each row, a tensor of shape (n_samples,)."""
+        """Return the cost of each row, a tensor of shape (n_samples,)."""
         _check_shapes(self, outputs, targets)
         return ((outputs - targets) ** 2).mean(dim=1)
 
@@ -147,7 +147,7 @@ class Huber(Loss):
     _options = {"delta": (1.0, Interval(Real, 0, None, closed="neither"))}
 
     def rows(self, outputs, targets):
-        """Give the cost of each row, a tensor of shape (n_samples,)."""
+        """Return the cost of each row, a tensor of shape (n_samples,)."""
         from torch.nn import functional
 
         _check_shapes(self, outputs, targets)
@@ -165,7 +165,7 @@ class Quantile(Loss):
     _options = {"quantile": (0.5, Interval(Real, 0, 1, closed="neither"))}
 
     def rows(self, outputs, targets):
-        """Give the cost of each row, a tensor of shape (n_samples,)."""
+        """Return the cost of each row, a tensor of shape (n_samples,)."""
         import torch
 
         _check_shapes(self, outputs, targets)
@@ -193,21 +193,21 @@ LOSSES = {
 
 
 def make_loss(name, **options):
-    """Give a loss by its name.
+    """Return a loss by its name.
 
     Parameters
     ----------
     name : {"binary_cross_entropy", "cross_entropy", "focal", "huber", "quantile", "squared"}
-        Which loss.
+        Name of the loss.
 
     **options : dict
-        What the loss lets one choose: ``label_smoothing`` of both cross-entropies (default 0), ``gamma`` of "focal"
+        Options of the loss: ``label_smoothing`` of both cross-entropies (default 0), ``gamma`` of "focal"
         (2), ``delta`` of "huber" (1), ``quantile`` of "quantile" (0.5).
 
     Returns
     -------
     loss : Loss
-        Called with outputs, targets and weights it gives a scalar tensor.
+        Called with outputs, targets and weights it returns a scalar tensor.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def make_loss(name, **options):
     Examples
     --------
     >>> import torch
-    >>> from skmm.neural_network._losses import make_loss
+    >>> from skmm.neural_network.network import make_loss
     >>> loss = make_loss("quantile", quantile=0.9)
     >>> loss(torch.zeros(2, 1), torch.tensor([[1.0], [-1.0]]), torch.tensor([3.0, 1.0]))
     tensor(0.7000)

@@ -16,7 +16,7 @@ class GradientModulation(BaseEstimator):
 
     .. math:: \rho_m = s_m \Big/ \frac{1}{M - 1} \sum_{l \neq m} s_l
 
-    and the steps of its own layers are multiplied by
+    and the steps of its layers are multiplied by
 
     .. math:: k_m = 1 - \tanh(\alpha \rho_m) \text{ if } \rho_m > 1, \text{ else } 1.
 
@@ -69,44 +69,44 @@ class GradientModulation(BaseEstimator):
 
     _parameter_constraints: dict = {"alpha": [Interval(Real, 0, None, closed="left")], "noise": ["boolean"]}
 
-    def __init__(self, alpha=0.5, *, noise=True):
+    def __init__(self, alpha: float = 0.5, *, noise: bool = True):
         self.alpha = alpha
         self.noise = noise
 
     def coefficients(self, scores):
-        """Give the factor on the steps of each modality's layers.
+        """Return the factor on the steps of each modality's layers.
 
         Parameters
         ----------
         scores : Tensor of shape (n_modalities,)
-            How well each modality does alone, above 0; NaN for one that is not there.
+            Score of each modality alone, above 0; NaN for one that no row has.
 
         Returns
         -------
         coefficients : Tensor of shape (n_modalities,)
             From 0 to 1.
         """
-        there = ~scores.isnan()
-        others = (there.sum() - there.to(scores.dtype)).clamp(min=1)
-        known = scores.nan_to_num()
-        ratios = known * others / (known.sum() - known)
-        # Nothing to compare with gives an infinite ratio, which is no lead.
-        ahead = there & (ratios > 1) & ratios.isfinite()
+        present = ~scores.isnan()
+        n_others = (present.sum() - present.to(scores.dtype)).clamp(min=1)
+        filled = scores.nan_to_num()
+        ratios = filled * n_others / (filled.sum() - filled)
+        # The ratio is infinite where all others score 0 or are missing: nothing to be ahead of.
+        ahead = present & (ratios > 1) & ratios.isfinite()
         return scores.new_ones(()).where(~ahead, 1 - (self.alpha * ratios).tanh())
 
     def scores(self, network, hiddens, mask, targets, weights, criterion):
-        """Say how well each modality does alone in a batch.
+        """Return how well each modality predicts alone in a batch.
 
         Parameters
         ----------
         network : Network
-            Has ``outputs_of(hiddens, mask)``, which gives outputs for the hidden vectors of the modalities.
+            Has ``outputs_of(hiddens, mask)``, which returns outputs for the hidden vectors of the modalities.
 
         hiddens : list of Tensor of shape (n_samples, width)
             Hidden vectors of each modality.
 
         mask : Tensor of shape (n_samples, n_modalities) or None
-            True where a modality is present; None if all are everywhere.
+            True where a modality is present; None if nothing is missing.
 
         targets : Tensor
             What the criterion takes.
@@ -115,7 +115,7 @@ class GradientModulation(BaseEstimator):
             Weights of the rows.
 
         criterion : Loss
-            Its ``rows(outputs, targets)`` gives the cost of each row.
+            Its ``rows(outputs, targets)`` returns the cost of each row.
 
         Returns
         -------
@@ -126,39 +126,43 @@ class GradientModulation(BaseEstimator):
 
         was_training = network.training
         with torch.no_grad():
-            # Without dropout, and without an effect on any statistics.
+            # Without dropout, and without a change of running statistics.
             network.eval()
             n_samples, n_modalities = len(hiddens[0]), len(hiddens)
             present = hiddens[0].new_ones(n_samples, n_modalities, dtype=torch.bool) if mask is None else mask
-            found = []
+            scores = []
             for m in range(n_modalities):
                 alone = torch.zeros_like(present)
                 alone[:, m] = present[:, m]
-                kept = [hidden if i == m else torch.zeros_like(hidden) for i, hidden in enumerate(hiddens)]
-                costs = criterion.rows(network.outputs_of(kept, alone), targets)
-                share = alone[:, m] if weights is None else alone[:, m] * weights
-                found.append((share * (-costs).exp()).sum() / share.sum())
+                single = [hidden if i == m else torch.zeros_like(hidden) for i, hidden in enumerate(hiddens)]
+                costs = criterion.rows(network.outputs_of(single, alone), targets)
+                row_weights = alone[:, m] if weights is None else alone[:, m] * weights
+                scores.append((row_weights * (-costs).exp()).sum() / row_weights.sum())
             network.train(was_training)
-            return torch.stack(found)
+            return torch.stack(scores)
 
-    def add_noise(self, encoders, coefficients):
+    def add_noise(self, layers, coefficients, generator=None):
         """Add noise to the gradients of layers that are slowed down.
 
         Parameters
         ----------
-        encoders : iterable of sequence of torch.nn.Module
+        layers : iterable of sequence of torch.nn.Module
             The layers of each modality.
 
         coefficients : sequence of float
             Factors on their steps.
+
+        generator : torch.Generator or None, default=None
+            Draws the noise; None is torch's global generator.
         """
         import torch
 
         if not self.noise:
             return
-        for modules, coefficient in zip(encoders, coefficients, strict=True):
+        for modules, coefficient in zip(layers, coefficients, strict=True):
             gradients = [weights.grad for module in modules for weights in module.parameters()]
             for gradient in gradients if coefficient < 1 else ():
                 if gradient is not None:
-                    # The noise takes part in the shorter step; the paper's does not, and is that much louder.
-                    gradient.add_(torch.randn_like(gradient) * gradient.std(correction=0))
+                    noise = torch.empty_like(gradient).normal_(generator=generator)
+                    # The shorter step shortens the noise as well; in the paper it does not, and is that much louder.
+                    gradient.add_(noise * gradient.std(correction=0))

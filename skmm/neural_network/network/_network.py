@@ -1,64 +1,31 @@
 """The network: a branch and a tower for each modality, a layer that joins them, joint layers and a linear head."""
 
-from copy import deepcopy
-
 from torch import nn
 
-from ._fusion_layers import (
-    AttentionLayer,
-    ConcatLayer,
-    FilmLayer,
-    GatedLayer,
-    GivenLayer,
-    LowRankLayer,
-    MixtureLayer,
-    SumLayer,
-    TensorLayer,
-    WeightedLayer,
-)
+from ._fusions import make_fusion, needs_same_width
+from ._randomness import Dropout
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
-# Entries that the tensor of all products may have in each row.
-_MAX_TENSOR = 1024
-
-
-def make_fusion(fusion, widths, *, rank, n_heads):
-    """Give the layer that a string stands for, or wrap a copy of a module."""
-    if isinstance(fusion, nn.Module):
-        return GivenLayer(deepcopy(fusion), widths)
-    make = {
-        "concat": ConcatLayer,
-        "sum": SumLayer,
-        "weighted": WeightedLayer,
-        "gated": GatedLayer,
-        "attention": lambda widths: AttentionLayer(widths, n_heads),
-        "tensor": lambda widths: TensorLayer(widths, widths[0], _MAX_TENSOR),
-        "low_rank": lambda widths: LowRankLayer(widths, widths[0], rank),
-        "film": FilmLayer,
-        "mixture": MixtureLayer,
-    }
-    return make[fusion](widths)
-
 
 def _layers(n_in, n_layers, width, activation, dropout):
-    """Give ``n_layers`` hidden layers, and the width that comes out."""
+    """Return ``n_layers`` hidden layers and the width of their output."""
     layers = []
     for _ in range(n_layers):
         layers += [nn.Linear(n_in, width), ACTIVATIONS[activation]()]
         if dropout > 0:
-            layers.append(nn.Dropout(dropout))
+            layers.append(Dropout(dropout))
         n_in = width
     return nn.Sequential(*layers), n_in
 
 
 def run_branch(branch, tensors):
-    """Run a branch; a single row in training is normalised by the statistics so far, for it has none of its own."""
+    """Run a branch. In training, a single row is normalised by the running statistics: it has no variance itself."""
     if len(tensors[0]) > 1:
         return branch(*tensors)
-    norms = [part for part in branch.modules() if isinstance(part, _BATCH_NORMS) and part.training]
+    norms = [module for module in branch.modules() if isinstance(module, _BATCH_NORMS) and module.training]
     for norm in norms:
         norm.eval()
     try:
@@ -80,7 +47,7 @@ class Network(nn.Module):
     n_outputs : int
         Outputs of the head.
 
-    fusion : str or nn.Module
+    fusion : str, FusionLayer, subclass of FusionLayer, or nn.Module
         The layer that joins the modalities.
 
     n_layers, n_joint_layers : int
@@ -108,23 +75,25 @@ class Network(nn.Module):
         towers, widths = [], []
         for _, n_in in branches:
             tower, n_out = _layers(n_in, n_layers, width, activation, dropout)
-            if n_layers == 0 and fusion != "concat":
-                # All other layers join vectors of one width.
+            if n_layers == 0 and needs_same_width(fusion):
                 tower, n_out = nn.Linear(n_in, width), width
             towers.append(tower)
             widths.append(n_out)
         self.towers = nn.ModuleList(towers)
         self.widths = widths
-        self.fusion = make_fusion(fusion, widths, rank=rank, n_heads=n_heads)
-        # The heads of a mixture are linear, and their biases are in what it gives.
-        late = fusion == "mixture"
+        self.fusion = make_fusion(fusion, widths, {"rank": rank, "n_heads": n_heads})
+        late = self.fusion.is_late
         self.joint, self.joint_features = _layers(
             self.fusion.out_features, 0 if late else n_joint_layers, width, activation, dropout
         )
         self.head = nn.Linear(self.joint_features, n_outputs, bias=not late)
+        # Modules of users draw from torch's global generator.
+        self.draws_globally = not isinstance(fusion, str) or any(
+            getattr(branch, "draws_globally", False) for branch in self.branches
+        )
 
     def forward(self, inputs, mask=None):
-        """Give the outputs.
+        """Return the outputs.
 
         Parameters
         ----------
@@ -132,7 +101,7 @@ class Network(nn.Module):
             The tensors of each modality, with one row per sample in all of them.
 
         mask : Tensor of shape (n_samples, n_modalities) or None, default=None
-            True where a modality is present; None if all are everywhere.
+            True where a modality is present; None if nothing is missing.
 
         Returns
         -------
@@ -142,23 +111,23 @@ class Network(nn.Module):
         return self.outputs_of(self.hiddens(inputs, mask), mask)
 
     def outputs_of(self, hiddens, mask):
-        """Give the outputs for hidden vectors of the modalities."""
+        """Return the outputs for hidden vectors of the modalities."""
         return self.head(self.join(hiddens, mask)[0])
 
     def hiddens(self, inputs, mask):
-        """Give the hidden vectors of each modality, zero where it is missing."""
-        found = []
-        for i, (branch, tower) in enumerate(zip(self.branches, self.towers, strict=True)):
-            present = None if mask is None else mask[:, i]
-            if self.is_trained[i] and present is not None:
-                found.append(self._present_hiddens(i, present, inputs[i]))
-                continue
-            hidden = tower(run_branch(branch, inputs[i]))
-            found.append(hidden if present is None else hidden * present[:, None])
-        return found
+        """Return the hidden vectors of each modality, zero where it is missing."""
+        if mask is None:
+            layers = zip(self.branches, self.towers, inputs, strict=True)
+            return [tower(run_branch(branch, tensors)) for branch, tower, tensors in layers]
+        return [
+            self._present_hiddens(m, mask[:, m], tensors)
+            if self.is_trained[m]
+            else self.towers[m](self.branches[m](*tensors)) * mask[:, m, None]
+            for m, tensors in enumerate(inputs)
+        ]
 
     def _present_hiddens(self, i, present, tensors):
-        """Run a branch on the rows that have its modality, so that no others enter its statistics; zeros elsewhere."""
+        """Run a branch on the rows that have its modality, so that its statistics come from these; zeros elsewhere."""
         branch, tower = self.branches[i], self.towers[i]
         if present.all():
             return tower(run_branch(branch, tensors))
@@ -169,6 +138,6 @@ class Network(nn.Module):
         return values.new_zeros(len(present), self.widths[i]).index_copy(0, rows, values)
 
     def join(self, hiddens, mask):
-        """Give the joint representation that enters the head, and the weights of the modalities or None."""
+        """Return the joint representation that enters the head, and the weights of the modalities or None."""
         joint, weights = self.fusion(hiddens, mask)
         return self.joint(joint), weights

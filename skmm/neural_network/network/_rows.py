@@ -1,12 +1,12 @@
-"""Rows as tensors, and what goes through a network without gradients."""
+"""Rows as tensors, rows to validate on, and passes through a network without gradients."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import numpy as np
 
 from ..._torch import batch_limit, run_with_backoff
 
-# Rows that go through the network at a time where no gradient is needed.
+# Rows per forward pass where no gradient is needed.
 _ROWS_AT_ONCE = 1024
 
 
@@ -16,16 +16,16 @@ class Rows:
     Parameters
     ----------
     inputs : list of tuple of Tensor
-        What the network takes of each modality.
+        Input of the network for each modality.
 
     mask : Tensor of shape (n_samples, n_modalities) or None
-        True where a modality is present; None if all are everywhere.
+        True where a modality is present; None if nothing is missing.
 
     targets : Tensor, tuple of Tensor or None, default=None
         What the criterion takes.
 
     weights : Tensor of shape (n_samples,) or None, default=None
-        Weights of the rows, of mean 1; None weighs all alike.
+        Weights of the rows, of mean 1; None for equal weights.
     """
 
     def __init__(self, inputs, mask, targets=None, weights=None):
@@ -38,34 +38,106 @@ class Rows:
         return len(self.inputs[0][0])
 
     def map(self, function):
-        """Give the rows with a function applied to every tensor."""
-        return Rows(*(_map(function, part) for part in (self.inputs, self.mask, self.targets, self.weights)))
+        """Return the rows with a function applied to every tensor."""
+        return Rows(*(_map(function, field) for field in (self.inputs, self.mask, self.targets, self.weights)))
 
     def take(self, indices):
-        """Give the rows at some positions."""
+        """Return the rows at some positions."""
         return self.map(lambda tensor: tensor.index_select(0, indices))
 
     def slice(self, start, stop):
-        """Give neighbouring rows, without a copy."""
+        """Return neighbouring rows, without a copy."""
         return self.map(lambda tensor: tensor[start:stop])
 
 
-def _map(function, part):
-    if part is None:
+def _map(function, tensors):
+    """Apply a function to all tensors in nested lists and tuples; None stays None."""
+    if tensors is None:
         return None
-    if isinstance(part, (list, tuple)):
-        return type(part)(_map(function, inner) for inner in part)
-    return function(part)
+    if isinstance(tensors, (list, tuple)):
+        return type(tensors)(_map(function, tensor) for tensor in tensors)
+    return function(tensors)
 
 
-@contextmanager
-def seeded(seed, device):
-    """Seed torch inside, with gradients on, and leave its global random state and mode as they were."""
-    import torch
+def split_validation(n_samples, strata, fraction, random_state, owner, groups=None):
+    """Split rows at random into those to learn from and those to validate on; no class is lost to training.
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
-        torch.manual_seed(seed)
-        yield
+    Parameters
+    ----------
+    n_samples : int
+        Number of rows.
+
+    strata : ndarray of shape (n_samples,) or None
+        Class of each row, whose shares are preserved without groups; None if y has no classes.
+
+    fraction : float
+        Share of the rows to validate on.
+
+    random_state : RandomState
+        Draws the rows.
+
+    owner : str
+        Name of the estimator, for the error message.
+
+    groups : ndarray of shape (n_samples,) or None, default=None
+        Group of each row; groups stay whole.
+
+    Returns
+    -------
+    train, validation : ndarray of int
+        Positions of the rows, in order.
+    """
+    if groups is not None:
+        is_validation = _draw_groups(groups, strata, fraction * n_samples, random_state)
+        unit = f"{len(np.unique(groups))} groups"
+    else:
+        is_validation = _draw_rows(n_samples, strata, fraction, random_state)
+        unit = f"{n_samples} rows"
+    if not is_validation.any():
+        raise ValueError(
+            f"{owner}: validation_fraction={fraction} of {unit} leaves no row to validate on; change it, pass X_val "
+            "and y_val, or use early_stopping=False."
+        )
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+
+
+def _draw_rows(n_samples, strata, fraction, random_state):
+    """Return a mask of validation rows that keeps the shares of the classes."""
+    order = random_state.permutation(n_samples)
+    is_first = np.zeros(n_samples, dtype=bool)
+    if strata is not None:
+        order = order[np.argsort(strata[order], kind="stable")]
+        is_first[0] = True
+        is_first[1:] = strata[order][1:] != strata[order][:-1]
+    # Evenly spread over the rows in order of classes, which keeps their shares; the first row of each stays in
+    # training.
+    steps = np.floor((np.arange(n_samples) + random_state.uniform()) * fraction)
+    is_validation = np.zeros(n_samples, dtype=bool)
+    is_validation[order] = (np.diff(steps, prepend=0) > 0) & ~is_first
+    return is_validation
+
+
+def _draw_groups(groups, strata, n_validation, random_state):
+    """Return a mask of whole validation groups, of about ``n_validation`` rows in all."""
+    codes = np.unique(groups, return_inverse=True)[1].ravel()
+    classes = np.zeros(len(codes), dtype=int) if strata is None else np.unique(strata, return_inverse=True)[1]
+    # Rows of each class in each group.
+    counts = np.zeros((codes.max() + 1, classes.max() + 1), dtype=int)
+    np.add.at(counts, (codes, classes), 1)
+    training, chosen = counts.sum(axis=0), []
+    order = random_state.permutation(len(counts))
+    for group in order:
+        n_before = len(codes) - training.sum()
+        # A group enters if that brings the number of rows closer to n_validation and leaves all classes in training.
+        is_closer = abs(n_before + counts[group].sum() - n_validation) < abs(n_before - n_validation)
+        if is_closer and (training > counts[group]).all():
+            training = training - counts[group]
+            chosen.append(group)
+    if not chosen:
+        # All groups are large: the smallest one that leaves all classes in training.
+        possible = [group for group in order if (training > counts[group]).all()]
+        chosen = sorted(possible, key=lambda group: counts[group].sum())[:1]
+    return np.isin(codes, chosen)
 
 
 def apply(network, rows, function, device, autocast=None):
@@ -80,7 +152,7 @@ def apply(network, rows, function, device, autocast=None):
         On the CPU.
 
     function : callable
-        Takes rows on the device and gives a tensor with one row each.
+        Takes rows on the device and returns a tensor with one row each.
 
     device : torch.device
         Where the network is.
@@ -91,34 +163,33 @@ def apply(network, rows, function, device, autocast=None):
     Returns
     -------
     values : ndarray of shape (n_samples, ...)
-        What the function gave for all rows.
+        Results of the function for all rows.
     """
     import torch
 
-    def compute(part):
+    def compute(batch):
         with precise(device, autocast):
-            values = function(part)
+            values = function(batch)
         return values.to(next(network.parameters()).dtype).cpu().numpy()
 
     with torch.inference_mode():
-        return in_pieces(network, rows, compute, device)
+        return in_batches(network, rows, compute, device)
 
 
-def in_pieces(network, rows, function, device):
-    """Apply a function that needs no gradients to some rows at a time, to fewer where memory runs out."""
+def in_batches(network, rows, function, device):
+    """Apply a function that needs no gradients to batches of rows, smaller ones where memory runs out."""
     limit = batch_limit(network, device)
 
     def compute(indices):
         return function(rows.slice(indices[0], indices[-1] + 1).map(lambda tensor: tensor.to(device)))
 
-    ends = [*range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE), len(rows)]
-    return np.concatenate(
-        [run_with_backoff(compute, range(*part), limit) for part in zip([0, *ends], ends, strict=False)]
-    )
+    starts = range(0, len(rows), _ROWS_AT_ONCE)
+    batches = [range(start, min(start + _ROWS_AT_ONCE, len(rows))) for start in starts]
+    return np.concatenate([run_with_backoff(compute, batch, limit) for batch in batches])
 
 
 def precise(device, autocast):
-    """Compute inside in a half precision, or in that of the tensors if there is none."""
+    """Return a context that computes in half precision, or in the precision of the tensors if ``autocast`` is None."""
     import torch
 
     return nullcontext() if autocast is None else torch.autocast(device.type, dtype=autocast)

@@ -1,23 +1,68 @@
 """The training loop: batches by index, AdamW, schedule, early stopping, best weights.
 
-The loop is skmm's own, and short, for reasons of measurement and of design. skorch is the well-kept library that would
-do the job, and as fast (.98 to 1.08 of a bare loop on frozen features) once its ``DataLoader`` gives way to slicing
-and its checkpoint of the best weights, which goes through a pickle (1.20), to a copy in memory; what then remains of
-it is the order of the calls. Against it stands what a loop of one's own gives: the weights of rows enter the loss
-exactly (scikit-learn's check of their equivalence to repeated rows holds at 1e-7, in float64), masks of missing
-modalities and gradients per modality are plain tensors, the global random state stays as it was, and skmm depends on
-one package less.
+The loop is skmm's own for four reasons. Weights of rows enter the loss exactly, so that a row of weight 2 equals the
+row twice. Masks of missing modalities and gradients of single modalities are plain tensors. All random numbers come
+from generators of the fit, so that fits in threads repeat. And skmm depends on one package less: skorch would do the
+job, but as fast only with its ``DataLoader`` and its checkpoints replaced.
 """
 
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 
 from ..._torch import free_cached_memory, is_out_of_memory
 from .._state import to_arrays, to_tensors
-from ._rows import in_pieces, precise
-from ._steps import resolve_batch_size
+from ._rows import in_batches, precise
+
+# Number of steps that max_epochs="auto" aims at, and its bounds.
+_N_STEPS = 600
+_MIN_EPOCHS, _MAX_EPOCHS = 30, 100
+
+
+def resolve_batch_size(batch_size, n_samples):
+    """Return the number of rows of a step.
+
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        Parameter of the network.
+
+    n_samples : int
+        Number of rows to learn from.
+
+    Returns
+    -------
+    size : int
+        From 1 to ``n_samples``.
+    """
+    if batch_size == "auto":
+        # Few rows need small batches for enough steps per epoch; many steps cost time.
+        batch_size = min(200, max(64, n_samples // 40))
+    return min(batch_size, n_samples)
+
+
+def resolve_epochs(max_epochs, batch_size, n_samples):
+    """Return the number of epochs.
+
+    Parameters
+    ----------
+    max_epochs, batch_size : int or "auto"
+        Parameters of the network.
+
+    n_samples : int
+        Number of rows to learn from.
+
+    Returns
+    -------
+    n_epochs : int
+        At least 1.
+    """
+    if max_epochs != "auto":
+        return max_epochs
+    n_steps = math.ceil(n_samples / resolve_batch_size(batch_size, n_samples))
+    return min(_MAX_EPOCHS, max(_MIN_EPOCHS, math.ceil(_N_STEPS / n_steps)))
 
 
 class Trainer:
@@ -29,21 +74,21 @@ class Trainer:
         On its device.
 
     criterion : callable
-        Takes outputs, targets and weights (or None), gives the weighted mean loss; its parameters, if it is a module,
-        are trained as well.
+        Takes outputs, targets and weights (or None) and returns the weighted mean loss. If it is a module, its
+        parameters are trained as well.
 
     device : torch.device
         Where the network is.
 
     branches : list of (learning_rate, n_frozen_epochs, augment)
-        For each modality its own learning rate or None, the epochs in which its branch stays as it is, and its
-        augmentation or None.
+        For each modality the learning rate of its branch or None for the network's, the number of epochs in which the
+        branch is frozen, and its augmentation or None.
 
     settings : object
         Has the parameters of :class:`~skmm.neural_network.MultimodalNetClassifier` that concern training as attributes.
 
     generator : torch.Generator
-        For the order of rows, augmentation and modality dropout.
+        On the CPU. For the order of rows, augmentation, dropout and modality dropout.
 
     autocast : torch.dtype or None, default=None
         Half precision to compute in, or None.
@@ -57,30 +102,47 @@ class Trainer:
         self.settings = settings
         self.generator = generator
         self.autocast = autocast
+        self.device_generator = self._make_device_generator()
         self.optimizer = self._make_optimizer()
-        # Rows that fit into memory with their gradients; None while all of a batch do.
-        self._fitting = None
-        # How well each modality does alone, in the pieces of the batch at hand.
+        self.scaler = self._make_scaler()
+        # Rows whose forward and backward pass fit into memory; None while a whole batch does.
+        self._n_rows_fitting = None
+        # Scores of single modalities, one tensor for each part of the current batch.
         self._scores = []
-        # Freezing for some epochs sets no weights free that their module holds fast.
-        self._free = [[p for p in branch.parameters() if p.requires_grad] for branch in network.branches]
+        # Weights to freeze; those that the user's module has frozen itself stay so.
+        self._trainable = [[p for p in branch.parameters() if p.requires_grad] for branch in network.branches]
         self.history = SimpleNamespace(losses=[], scores=[])
 
-    def _make_optimizer(self):
-        """AdamW, with weight decay on matrices only, and a learning rate of its own for a branch that wants one."""
+    def _make_device_generator(self):
+        """Return a generator for the layers, which draw on the device."""
         import torch
 
-        groups, seen, usual, parts = [], set(), self.settings.learning_rate, []
+        if self.device.type == "cpu":
+            return self.generator
+        return torch.Generator(self.device).manual_seed(self.generator.initial_seed())
+
+    def _make_scaler(self):
+        """Return what scales the loss up, where gradients in float16 would become 0."""
+        import torch
+
+        return torch.amp.GradScaler(self.device.type, enabled=self.autocast == torch.float16)
+
+    def _make_optimizer(self):
+        """Return AdamW with weight decay on matrices only and the learning rates of the branches."""
+        import torch
+
+        # Modules with their learning rates, and the modality whose gradient modulation shortens their steps.
+        modules, default_rate = [], self.settings.learning_rate
         for m, (branch, (rate, _, _)) in enumerate(zip(self.network.branches, self.branches, strict=True)):
             if rate is not None or self.settings.modulation is not None:
-                parts.append((branch, usual if rate is None else rate, m))
+                modules.append((branch, default_rate if rate is None else rate, m))
         if self.settings.modulation is not None:
-            # Groups of their own, for steps of their own length.
-            parts += [(tower, usual, m) for m, tower in enumerate(self.network.towers)]
-        parts.append((self.network, usual, None))
+            modules += [(tower, default_rate, m) for m, tower in enumerate(self.network.towers)]
+        modules.append((self.network, default_rate, None))
         if isinstance(self.criterion, torch.nn.Module):
-            parts.append((self.criterion, usual, None))
-        for module, rate, modality in parts:
+            modules.append((self.criterion, default_rate, None))
+        groups, seen = [], set()
+        for module, rate, modality in modules:
             parameters = [p for p in module.parameters() if p not in seen]
             seen.update(parameters)
             for decay, group in (
@@ -93,7 +155,7 @@ class Trainer:
         return torch.optim.AdamW(groups, fused=self.device.type in ("cpu", "cuda"))
 
     def fit(self, train, validation, n_epochs, patience=None, schedule="constant", on_epoch=None, n_before=0):
-        """Train for some epochs; however that ends, the network is in evaluation mode, with the best weights so far.
+        """Train for some epochs; then, or after an error, the network has its best weights and is in evaluation mode.
 
         Parameters
         ----------
@@ -101,7 +163,7 @@ class Trainer:
             Rows to learn from.
 
         validation : Rows or None
-            Rows that tell when to stop, and which weights were best.
+            Rows whose loss decides when to stop and which weights are best.
 
         n_epochs : int
             Epochs, at most.
@@ -116,44 +178,51 @@ class Trainer:
             Called after each epoch with its number from 0, the mean training loss and the validation score or None.
 
         n_before : int, default=0
-            Epochs that the network has behind it, for branches that wait.
+            Epochs that the network was trained before, which count for frozen branches.
 
         Returns
         -------
         history : SimpleNamespace
             With the lists ``losses`` and ``scores``.
         """
+        import torch
+
+        from ._randomness import use_generator
+
         train, validation = self._to_device(train), None if validation is None else self._to_device(validation)
         n_batches = math.ceil(len(train) / resolve_batch_size(self.settings.batch_size, len(train)))
-        best, waited, checkpoint = -math.inf, 0, None
+        best, n_waited, checkpoint = -math.inf, 0, None
+        use_generator(self.network, self.device_generator)
         try:
             for epoch in range(n_epochs):
                 self._freeze(n_before + epoch)
                 steps = range(epoch * n_batches, (epoch + 1) * n_batches)
                 rates = [self._rate(step, n_epochs * n_batches, schedule) for step in steps]
-                loss = self._epoch(train, n_batches, rates)
+                with torch.enable_grad():
+                    loss = self._epoch(train, n_batches, rates)
                 score = None if validation is None else -self._loss(validation)
                 self.history.losses.append(loss)
                 if score is not None:
                     self.history.scores.append(score)
                     if score > best:
-                        best, waited = score, 0
+                        best, n_waited = score, 0
                         checkpoint = self.save(checkpoint)
                     else:
-                        waited += 1
+                        n_waited += 1
                 if on_epoch is not None:
                     on_epoch(epoch, loss, score)
-                if waited == patience:
+                if n_waited == patience:
                     break
         finally:
             if checkpoint is not None:
                 self.restore(checkpoint)
             self._freeze(math.inf)
+            use_generator(self.network, None)
             self.network.eval()
         return self.history
 
     def _to_device(self, rows):
-        """Move rows to the device at once; if they do not fit there, batch by batch later."""
+        """Move rows to the device; if they do not fit there, return them as they are, to be moved batch by batch."""
         try:
             return rows.map(lambda tensor: tensor.to(self.device))
         except (RuntimeError, MemoryError) as error:
@@ -163,7 +232,7 @@ class Trainer:
         return rows
 
     def _rate(self, step, n_steps, schedule):
-        """Give the factor on the learning rates: a linear rise, then half a cosine down to 0."""
+        """Return the factor on the learning rates: a linear rise, then half a cosine down to 0."""
         if schedule == "constant":
             return 1.0
         n_warm = max(1, round(self.settings.warmup * n_steps))
@@ -172,12 +241,13 @@ class Trainer:
         return 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
 
     def _freeze(self, epoch):
-        for parameters, (_, n_frozen, _) in zip(self._free, self.branches, strict=True):
+        """Freeze the branches that are still to be left as they are in this epoch, and release the others."""
+        for parameters, (_, n_frozen, _) in zip(self._trainable, self.branches, strict=True):
             for parameter in parameters if n_frozen else ():
                 parameter.requires_grad_(epoch >= n_frozen)
 
     def _epoch(self, train, n_batches, rates):
-        """Go once through all rows; give the mean loss."""
+        """Train on all rows once and return the mean loss."""
         import torch
 
         self.network.train()
@@ -185,7 +255,7 @@ class Trainer:
         if n_batches > 1:
             order = torch.randperm(len(train), generator=self.generator).to(train.inputs[0][0].device)
         total = torch.zeros((), device=self.device)
-        # Batches of equal size, but for one row: a last batch of a row or two would make a wild step.
+        # Batch sizes differ by one row at most: a last batch of a few rows would give a noisy step.
         ends = [len(train) * (i + 1) // n_batches for i in range(n_batches)]
         for start, end, rate in zip([0, *ends], ends, rates, strict=False):
             for group in self.optimizer.param_groups:
@@ -196,45 +266,59 @@ class Trainer:
         if not math.isfinite(loss):
             raise ValueError(
                 f"The training loss became {loss}: lower learning_rate={self.settings.learning_rate}, or look for "
-                "values of extreme size in X and y."
+                "extreme values in X and y."
             )
         return loss
 
     def _step(self, batch):
-        """Update the weights once; give the loss."""
-        import torch
+        """Update the weights once and return the loss."""
+        loss = self._add_gradients(batch)
+        self.scaler.unscale_(self.optimizer)
+        if self._scores:
+            self._modulate()
+        if self.settings.max_grad_norm is not None:
+            self._clip()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss
 
+    def _add_gradients(self, batch):
+        """Set the gradients to those of a batch, in smaller parts where memory runs out, and return its loss."""
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             self._scores = []
-            size = self._fitting or len(batch)
+            size = self._n_rows_fitting or len(batch)
             try:
-                loss = sum(
+                return sum(
                     self._backward(batch.slice(start, start + size), len(batch)) for start in range(0, len(batch), size)
                 )
-                break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or size == 1:
                     raise
             # Outside of the handler: its traceback holds the tensors of the attempt that failed.
-            self._fitting = math.ceil(size / 2)
+            self._n_rows_fitting = math.ceil(size / 2)
             free_cached_memory()
-        if self._scores:
-            # Of pieces of a batch that did not fit into memory at once, the mean.
-            coefficients = self.settings.modulation.coefficients(torch.stack(self._scores).nanmean(dim=0)).tolist()
-            layers = zip(self.network.branches, self.network.towers, strict=True)
-            self.settings.modulation.add_noise(layers, coefficients)
-            for group in self.optimizer.param_groups:
-                if group["modality"] is not None:
-                    group["lr"] *= coefficients[group["modality"]]
-        if self.settings.max_grad_norm is not None:
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
-        self.optimizer.step()
-        return loss
+
+    def _modulate(self):
+        """Shorten the steps of modalities that are ahead of the others."""
+        import torch
+
+        modulation = self.settings.modulation
+        coefficients = modulation.coefficients(torch.stack(self._scores).nanmean(dim=0)).tolist()
+        layers = zip(self.network.branches, self.network.towers, strict=True)
+        modulation.add_noise(layers, coefficients, self.device_generator)
+        for group in self.optimizer.param_groups:
+            if group["modality"] is not None:
+                group["lr"] *= coefficients[group["modality"]]
+
+    def _clip(self):
+        import torch
+
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
 
     def _backward(self, rows, n_batch):
-        """Add the gradients of some rows of a batch; give their part of its loss."""
+        """Add the gradients of some rows of a batch, and return what they contribute to its loss."""
         if rows.inputs[0][0].device != self.device:
             rows = rows.map(lambda tensor: tensor.to(self.device))
         inputs = [
@@ -242,7 +326,7 @@ class Trainer:
             for tensors, (_, _, augment) in zip(rows.inputs, self.branches, strict=True)
         ]
         mask = self._drop_modalities(rows)
-        with precise(self.device, self.autocast):
+        with self._seeded_for_users_modules(), precise(self.device, self.autocast):
             hiddens = self.network.hiddens(inputs, mask)
             outputs = self.network.outputs_of(hiddens, mask)
             if self.settings.modulation is not None:
@@ -252,41 +336,51 @@ class Trainer:
                     )
                 )
         loss = self._criterion(outputs, rows) * (len(rows) / n_batch)
-        loss.backward()
+        self.scaler.scale(loss).backward()
         return loss.detach()
 
+    def _seeded_for_users_modules(self):
+        """Return a context in which torch's global generator, from which modules of users draw, is seeded."""
+        import torch
+
+        from ._randomness import seeded
+
+        if not self.network.draws_globally:
+            return nullcontext()
+        return seeded(int(torch.randint(2**62, (), generator=self.generator)), self.device)
+
     def _criterion(self, outputs, rows):
-        """Give the loss of rows: the mean of weight times cost, weights being 1 on average over all rows."""
+        """Return the mean of weight times cost, where weights have mean 1 over all training rows."""
         outputs = outputs.to(self.network.head.weight.dtype)
         loss = self.criterion(outputs, rows.targets, rows.weights)
         return loss if rows.weights is None else loss * rows.weights.mean()
 
     def _drop_modalities(self, rows):
-        """Give the mask with modalities left out at random, never all that a row has."""
+        """Return the mask with modalities left out at random, never all of a row."""
         import torch
 
         if self.settings.modality_dropout == 0:
             return rows.mask
         shape = len(rows), len(rows.inputs)
-        kept = torch.rand(shape, generator=self.generator).to(self.device) >= self.settings.modality_dropout
+        present = torch.rand(shape, generator=self.generator).to(self.device) >= self.settings.modality_dropout
         if rows.mask is not None:
-            kept &= rows.mask
-        whole = torch.ones_like(kept) if rows.mask is None else rows.mask
-        return torch.where(kept.any(dim=1, keepdim=True), kept, whole)
+            present &= rows.mask
+        undropped = torch.ones_like(present) if rows.mask is None else rows.mask
+        return torch.where(present.any(dim=1, keepdim=True), present, undropped)
 
     def _loss(self, rows):
-        """Give the mean loss of rows, weighted, with dropout off."""
+        """Return the weighted mean loss of rows, with dropout off."""
         import torch
 
         self.network.eval()
 
-        def costs(part):
+        def costs(batch):
             with precise(self.device, self.autocast):
-                outputs = self.network(part.inputs, part.mask)
-            return np.array([float(self._criterion(outputs, part)) * len(part)])
+                outputs = self.network(batch.inputs, batch.mask)
+            return np.array([float(self._criterion(outputs, batch)) * len(batch)])
 
         with torch.no_grad():
-            total = in_pieces(self.network, rows, costs, self.device).sum()
+            total = in_batches(self.network, rows, costs, self.device).sum()
         return float(total / (len(rows) if rows.weights is None else rows.weights.sum().item()))
 
     def save(self, checkpoint=None):
@@ -299,23 +393,22 @@ class Trainer:
         return checkpoint
 
     def restore(self, checkpoint):
-        """Put weights and statistics back that :meth:`save` copied."""
+        """Set weights and statistics to what :meth:`save` copied."""
         for saved, tensor in zip(checkpoint, self._state(), strict=True):
             tensor.copy_(saved)
 
     def optimizer_state(self):
-        """Give what the optimiser knows of each weight, as arrays by its name."""
-        known = self.optimizer.state
-        return {name: to_arrays(known[weights]) for name, weights in self._named_weights() if weights in known}
+        """Return the optimiser's state of each weight, as arrays by the weight's name."""
+        state = self.optimizer.state
+        return {name: to_arrays(state[weights]) for name, weights in self._named_weights() if weights in state}
 
     def load_optimizer_state(self, state):
-        """Take up what an optimiser knew, with the rates of now."""
+        """Continue with the state of an earlier optimiser, at the present learning rates."""
         groups = self.optimizer.state_dict()["param_groups"]
-        places = {
-            weights: i for i, weights in enumerate(p for own in self.optimizer.param_groups for p in own["params"])
-        }
-        known = {places[weights]: to_tensors(state[name]) for name, weights in self._named_weights() if name in state}
-        self.optimizer.load_state_dict({"state": known, "param_groups": groups})
+        weights = [weights for group in self.optimizer.param_groups for weights in group["params"]]
+        positions = {weights: i for i, weights in enumerate(weights)}
+        states = {positions[w]: to_tensors(state[name]) for name, w in self._named_weights() if name in state}
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
 
     def _state(self):
         return [tensor for module in self._modules() for tensor in module.state_dict().values()]

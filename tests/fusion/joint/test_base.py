@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from sklearn.linear_model import LinearRegression
 
 from skmm import CCAFusion
-from skmm.fusion.joint._base import _nearest_covariance
+from skmm.fusion.joint._base import nearest_covariance
 
 BLOCKS = {"a": slice(0, 5), "b": slice(5, 9), "c": slice(9, None)}
 OFFSETS = np.linspace(-20, 20, 12)
@@ -109,9 +109,9 @@ def test_wrong_blocks():
 
 def test_what_is_no_covariance_becomes_one():
     estimate = np.array([[1.0, 0.9, 0.9], [0.9, 1.0, -0.9], [0.9, -0.9, 1.0]])
-    nearest = _nearest_covariance(estimate)
+    nearest = nearest_covariance(estimate)
     assert np.linalg.eigvalsh(estimate).min() < -0.5
     assert np.linalg.eigvalsh(nearest).min() > -1e-12
     assert_allclose(np.diag(nearest), 1)
     sound = np.array([[1.0, 0.5], [0.5, 2.0]])
-    assert_allclose(_nearest_covariance(sound), sound)
+    assert_allclose(nearest_covariance(sound), sound)

@@ -16,8 +16,7 @@ from sklearn.cross_decomposition import CCA, PLSSVD
 from sklearn.preprocessing import StandardScaler
 
 from skmm import CCAFusion, PLSFusion
-from skmm.fusion.joint._canonical import BlockCovariance, canonical_weights
-from skmm.fusion.joint._ridge import RIDGES, held_out_correlations
+from skmm.fusion.joint._cca import RIDGES, BlockCovariance, canonical_weights, held_out_correlations
 
 BLOCKS = {"a": slice(0, 5), "b": slice(5, None)}
 
@@ -586,7 +585,7 @@ def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
     S = np.cov(X[::2], rowvar=False)
     axes = linalg.block_diag(*[linalg.eigh(S[own, own])[1] for own in slices.values()])
     train = BlockCovariance(
-        axes.T @ S @ axes, slices, None, None, None, dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0), None
+        axes.T @ S @ axes, None, slices, None, None, None, dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0), None
     )
     test = np.cov(X[1::2] @ axes, rowvar=False)
     found = held_out_correlations(train, test, 3, objective)

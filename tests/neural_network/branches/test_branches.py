@@ -13,7 +13,7 @@ from torch import nn
 from skmm._composition._rows import PresentRows
 from skmm.exceptions import BranchItemError
 from skmm.neural_network import AudioBranch, ImageBranch, SequenceBranch, TextBranch
-from skmm.neural_network.branches._base import ModuleBranch
+from skmm.neural_network.branches import ModuleBranch
 
 RNG = np.random.default_rng(0)
 TEXTS = ["a small letter", "capital letter with a long tail", "digit", "a"]

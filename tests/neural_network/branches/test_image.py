@@ -120,7 +120,7 @@ def test_fine_tuning_starts_late_and_slowly(tiny_image_model):
             [("image", branch, "image")], width=8, max_epochs=max_epochs, schedule="constant", weight_decay=0.0
         )
         X = pd.DataFrame({"image": list(IMAGES)})
-        return net.set_params(random_state=0, device="cpu", precision="full").fit(X, y), X
+        return net.set_params(random_state=0, device="cpu", precision="float32").fit(X, y), X
 
     pretrained = list(ImageBranch(tiny_image_model).fit(IMAGES).make_module().parameters())
     (frozen, _), (tuned, X) = fit(1), fit(2)
@@ -132,3 +132,10 @@ def test_fine_tuning_starts_late_and_slowly(tiny_image_model):
     assert moved == [0, pytest.approx(1e-4, rel=0.05)]
     data = pickle.dumps(tuned)
     assert_array_equal(pickle.loads(data).predict_proba(X), tuned.predict_proba(X))
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "timm/no_such_model", "no_such_model"])
+def test_errors_of_loading_name_the_branch(model):
+    with pytest.raises(OSError, match=r"^ImageBranch: the model ") as caught:
+        ImageBranch(model).fit(IMAGES)
+    assert "ImageEncoder" not in str(caught.value)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.neural_network._base import FUSIONS
+from skmm.neural_network.network import FUSIONS, Network
 from skmm.neural_network.network._fusion_layers import LowRankLayer, TensorLayer, masked_softmax
-from skmm.neural_network.network._network import Network, make_fusion
+from skmm.neural_network.network._fusions import make_fusion
 
 WIDTH = 8
 NAMES = sorted(FUSIONS)
@@ -16,11 +16,16 @@ WEIGHING = ("attention", "gated", "mixture", "weighted")
 def layer(name, n_modalities=3, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = make_fusion(name, [WIDTH] * n_modalities, rank=4, n_heads=2)
+        made = make_fusion(name, [WIDTH] * n_modalities, {"rank": 4, "n_heads": 2})
         for parameter in made.parameters():
             # Nothing at zero or at one, where a missing term would not show.
             parameter.data += 0.3 * torch.randn_like(parameter)
     return made.double()
+
+
+def built(layer, widths):
+    layer.build(widths)
+    return layer.double()
 
 
 def hiddens(n_modalities=3, n=6, seed=1):
@@ -132,9 +137,9 @@ def test_masking_equals_removing(name, gone):
 def test_masking_equals_removing_in_the_tensor(gone):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made, small = TensorLayer([3, 3, 3], 5).double(), TensorLayer([3, 3], 5).double()
+        made, small = (built(TensorLayer(None), [3] * n) for n in (3, 2))
     h = [x[:, :3] for x in hiddens()]
-    small.joint.weight.data = made.joint.weight.data.view(5, 4, 4, 4).select(1 + gone, 0).reshape(5, 16)
+    small.joint.weight.data = made.joint.weight.data.view(3, 4, 4, 4).select(1 + gone, 0).reshape(3, 16)
     small.joint.bias.data = made.joint.bias.data
     joint, _ = made([x * (m != gone) for m, x in enumerate(h)], None)
     np.testing.assert_allclose(
@@ -143,21 +148,21 @@ def test_masking_equals_removing_in_the_tensor(gone):
 
 
 def test_a_tensor_that_is_mapped_first_masks_after_the_map():
-    made = TensorLayer([WIDTH] * 3, 5, max_entries=64).double()
+    made = built(TensorLayer(64), [WIDTH] * 3)
     assert made.joint.in_features == 64
     h = hiddens()
     mask = torch.ones(6, 3, dtype=torch.bool)
     mask[:, 2] = False
     joint, _ = made([h[0], h[1], torch.zeros_like(h[2])], mask)
-    plain = TensorLayer([3, 3, 3], 5).double()
-    plain.joint.load_state_dict(made.joint.state_dict())
+    plain = built(TensorLayer(None), [3] * 3)
+    plain.joint = made.joint
     mapped = [made.maps[0](h[0]), made.maps[1](h[1]), torch.zeros(6, 3, dtype=torch.float64)]
     np.testing.assert_allclose(joint.detach(), plain(mapped, None)[0].detach(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 3, 5, 10])
 def test_a_tensor_has_1024_entries_at_most(n_modalities):
-    made = make_fusion("tensor", [200] * n_modalities, rank=1, n_heads=1)
+    made = make_fusion("tensor", [200] * n_modalities, {})
     assert made.joint.in_features <= 1024
     assert made(hiddens_of(200, n_modalities), None)[0].shape == (6, 200)
 
@@ -165,8 +170,8 @@ def test_a_tensor_has_1024_entries_at_most(n_modalities):
 def test_single_modalities_and_products_start_out_alike():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = LowRankLayer([200, 200], 200, rank=8)
-        a, b = torch.randn(2, 500, 200)
+        made = built(LowRankLayer(rank=8), [200, 200])
+        a, b = torch.randn(2, 500, 200, dtype=torch.float64)
     zeros = torch.zeros_like(a)
     with torch.no_grad():
         both, first, second, none = (made([x, y], None)[0] for x, y in ((a, b), (a, zeros), (zeros, b), (zeros, zeros)))
@@ -177,9 +182,9 @@ def test_single_modalities_and_products_start_out_alike():
 def test_low_rank_is_a_tensor_of_low_rank():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        low, full = LowRankLayer([3, 4, 2], 5, rank=7).double(), TensorLayer([3, 4, 2], 5).double()
+        low, full = (built(layer, [3, 4, 2]) for layer in (LowRankLayer(rank=7), TensorLayer(None)))
     h = [x[:, :width] for x, width in zip(hiddens(), (3, 4, 2), strict=True)]
-    full.joint.weight.data = torch.einsum("rio,rjo,rko->oijk", *(f.data for f in low.factors)).reshape(5, -1)
+    full.joint.weight.data = torch.einsum("rio,rjo,rko->oijk", *(f.data for f in low.factors)).reshape(3, -1)
     full.joint.bias.data = low.bias.data
     np.testing.assert_allclose(low(h, None)[0].detach(), full(h, None)[0].detach(), rtol=1e-10)
 
@@ -187,10 +192,10 @@ def test_low_rank_is_a_tensor_of_low_rank():
 def test_low_rank_of_sufficient_rank_equals_any_tensor():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        low, full = LowRankLayer([3, 4], 5, rank=4).double(), TensorLayer([3, 4], 5).double()
+        low, full = (built(layer, [3, 4]) for layer in (LowRankLayer(rank=4), TensorLayer(None)))
     h = [x[:, :width] for x, width in zip(hiddens(2), (3, 4), strict=True)]
     # For each output the tensor is a 4 x 5 matrix, so rank 4 is enough.
-    left, values, right = torch.linalg.svd(full.joint.weight.data.view(5, 4, 5), full_matrices=False)
+    left, values, right = torch.linalg.svd(full.joint.weight.data.view(3, 4, 5), full_matrices=False)
     low.factors[0].data = (left * values[:, None]).permute(2, 1, 0)
     low.factors[1].data = right.permute(1, 2, 0)
     low.bias.data = full.joint.bias.data
@@ -260,7 +265,7 @@ def test_masked_softmax():
     torch.testing.assert_close(masked_softmax(scores, mask, 1), torch.tensor([[0.26894143, 0.7310586], [0.0, 1.0]]))
 
 
-class Given(torch.nn.Module):
+class Module(torch.nn.Module):
     def __init__(self, result="sum"):
         super().__init__()
         self.linear = torch.nn.Linear(WIDTH, 3)
@@ -273,16 +278,16 @@ class Given(torch.nn.Module):
         return sum(self.linear(h) * mask[:, i, None] for i, h in enumerate(hiddens))
 
 
-def test_a_module_of_ones_own():
-    given = Given()
-    made = make_fusion(given, [WIDTH] * 2, rank=1, n_heads=1)
+def test_a_module_of_the_user():
+    module = Module()
+    made = make_fusion(module, [WIDTH] * 2, {})
     assert made.out_features == 3
     h = [torch.ones(2, WIDTH)] * 2
-    torch.testing.assert_close(made(h, None)[0], 2 * given.linear(h[0]))
-    assert made.module is not given
+    torch.testing.assert_close(made(h, None)[0], 2 * module.linear(h[0]))
+    assert made.module is not module
     assert made.training
 
 
-def test_a_module_that_gives_something_else():
-    with pytest.raises(ValueError, match=r"fusion=Given: .* tensor of shape \(2, n\), got shape \(2,\)"):
-        make_fusion(Given("flat"), [WIDTH] * 2, rank=1, n_heads=1)
+def test_a_module_that_returns_something_else():
+    with pytest.raises(ValueError, match=r"fusion=Module: .* tensor of shape \(2, n\), got shape \(2,\)"):
+        make_fusion(Module("flat"), [WIDTH] * 2, {})

@@ -174,7 +174,7 @@ def test_shapes_are_not_broadcast(data, name):
     [
         ("hinge", {}, r"loss must be one of \['binary_cross_entropy', .*'squared'\], got 'hinge'"),
         ("squared", {"delta": 1}, r"Squared has no option \['delta'\]; it has none"),
-        ("huber", {"gamma": 1}, r"Huber has no option \['gamma'\]; it knows \['delta'\]"),
+        ("huber", {"gamma": 1}, r"Huber has no option \['gamma'\]; it has \['delta'\]"),
         ("huber", {"delta": 0}, "Huber: delta must be a float in the range .*, got 0"),
         ("quantile", {"quantile": 1.0}, "Quantile: quantile must be a float in the range .*, got 1.0"),
         ("cross_entropy", {"label_smoothing": 1}, "CrossEntropy: label_smoothing must be .*, got 1"),

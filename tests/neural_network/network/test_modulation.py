@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skmm.neural_network import GradientModulation
-from skmm.neural_network.network._losses import make_loss
+from skmm.neural_network.network import make_loss
 
 
 class Linear(nn.Module):

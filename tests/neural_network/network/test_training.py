@@ -8,10 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skmm import MultimodalNetClassifier
-from skmm.neural_network.network._losses import make_loss
-from skmm.neural_network.network._network import Network
-from skmm.neural_network.network._rows import Rows, apply, seeded
-from skmm.neural_network.network._training import Trainer
+from skmm.neural_network.network import Network, Rows, Trainer, apply, make_loss, seeded
 
 CPU = torch.device("cpu")
 SETTINGS = {

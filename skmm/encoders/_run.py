@@ -1,0 +1,357 @@
+"""One encoding of a column: its items, their rows, its errors and its progress."""
+
+import random
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, nullcontext
+from functools import cached_property
+from itertools import compress
+from multiprocessing import current_process
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .._missing import is_missing_item
+from .._threads import MAX_BYTES_AHEAD, in_order, in_pool
+from .._torch import available_cpus, divided_threads
+from .._warnings import warn
+from ..exceptions import RejectedItem
+from ..store import ItemDigests, content_key
+
+# Steps in which callbacks hear of the progress of an encoding.
+N_STEPS = 100
+
+
+class ProgressBar(tqdm):
+    """Progress bar that also tells scikit-learn's callbacks how far the encoding is, in ``N_STEPS`` steps."""
+
+    def __init__(self, encoder, n_items, progress):
+        super().__init__(total=n_items, desc=type(encoder).__name__, unit="item", disable=not encoder.verbose)
+        self._encoder, self._progress = encoder, progress
+        self._n_items, self._n_done, self._n_steps = n_items, 0, 0
+
+    def update(self, n=1):
+        """Count ``n`` more items as done."""
+        self._n_done += n
+        while self._progress is not None and self._n_steps * self._n_items < self._n_done * N_STEPS:
+            self._n_steps += 1
+            step = self._progress.subcontext(task_name="encode")
+            step.call_on_fit_task_begin(estimator=self._encoder)
+            step.call_on_fit_task_end(estimator=self._encoder)
+        return super().update(n)
+
+
+class EncodingRun:
+    """One call of an encoder: whatever is found out about it is found out once.
+
+    Equal items form a group ``(key, rows)``: the key is the digest under which the store knows the item, None without
+    a store or where the content is unknown; the rows are those in which the item stands. Groups that the store does
+    not hold are prepared, collected in windows of bounded size, and encoded in batches.
+
+    Several workers may encode the same items at once. Each starts at another place and looks into the store before
+    every batch; whoever meets the rows of another worker continues at a random place among what is still missing.
+
+    Parameters
+    ----------
+    encoder : ItemEncoder
+        The encoder.
+
+    items : sequence
+        The column.
+
+    Attributes
+    ----------
+    source : ModelSource or None
+        Where the encoder's model comes from.
+
+    store : EmbeddingStore or None
+        Where rows are kept.
+
+    identity : bytes or None
+        Digest of everything that decides the rows besides the items; None if no store is used.
+
+    model : object or None
+        What the encoder's hooks work with; loaded when it is first needed.
+
+    errors : list of ItemError
+        Items that could not be encoded.
+    """
+
+    def __init__(self, encoder, items):
+        self.encoder = encoder
+        self.items = items
+        self.errors = []
+        self._first = None, None
+        self._start = 0.0
+        self._meets_others = False
+        # First rows of the groups that are finished.
+        self._finished = set()
+
+    @cached_property
+    def source(self):
+        return self.encoder._find_source()
+
+    @cached_property
+    def store(self):
+        return self.encoder._find_store()
+
+    @cached_property
+    def identity(self):
+        return None if self.store is None else self.encoder._find_identity(self)
+
+    @cached_property
+    def model(self):
+        return self.encoder._get_model(self)
+
+    def encode(self, progress=None):
+        """Encode all items, or read their rows from the store.
+
+        Parameters
+        ----------
+        progress : CallbackContext or None, default=None
+            Where callbacks hear of the progress.
+
+        Returns
+        -------
+        X_out : ndarray of shape (n_samples, n_features_out_)
+            One row per item; missing ones and those that could not be encoded have NaN.
+
+        errors : list of ItemError
+            Items that could not be encoded, in the order of the rows.
+        """
+        self.X_out = self.encoder._missing_output(len(self.items))
+        groups = self._group()
+        with ProgressBar(self.encoder, len(groups), progress) as self.bar:
+            missing = self._read(groups)
+            if self.identity is not None:
+                self.store.hits += len(groups) - len(missing)
+                self.store.misses += len(missing)
+            self.bar.update(len(groups) - len(missing))
+            if missing:
+                self._encode_missing(missing)
+        self.errors.sort(key=lambda error: error.row)
+        if self.errors:
+            first = self.errors[0]
+            warn(
+                f"{type(self.encoder).__name__}: {len(self.errors)} of {len(self.items)} items could not be encoded "
+                f"and count as missing (the first: {first.item}: {first.reason}); find_errors(X) lists what cannot be "
+                "read."
+            )
+        return self.X_out, self.errors
+
+    def _group(self):
+        """Return a list of groups ``(key, rows)`` of equal items."""
+        present = [row for row, item in enumerate(self.items) if not is_missing_item(item)]
+        items = [self.items[row] for row in present]
+        if self.identity is None:
+            keys = [content_key(item, self.encoder._strings_are_paths) for item in items]
+        else:
+            self.digests = ItemDigests(self.identity, self.store, self.encoder._strings_are_paths)
+            keys = self.digests.of(items)
+        rows_of = {}
+        for row, key in zip(present, keys, strict=True):
+            rows_of.setdefault(row if key is None else key, []).append(row)
+        if self.identity is None:
+            return [(None, rows) for rows in rows_of.values()]
+        return [(None if isinstance(key, int) else key, rows) for key, rows in rows_of.items()]
+
+    def _read(self, groups):
+        """Write the rows that the store holds to the output; return the groups that it does not hold."""
+        if self.identity is None:
+            return groups
+        with_key = [group for group in groups if group[0] is not None]
+        first_rows = np.array([rows[0] for _, rows in with_key], dtype=np.intp)
+        is_missing = np.ones(len(with_key), dtype=bool)
+
+        def take(positions, stored):
+            self.X_out[first_rows[positions]] = self.encoder._finish_rows(stored)
+            is_missing[positions] = False
+
+        self.store.get_rows([key for key, _ in with_key], self.X_out.shape[1], take)
+        for rows in (rows for _, rows in with_key if len(rows) > 1):
+            self.X_out[rows[1:]] = self.X_out[rows[0]]
+        if len(with_key) == len(groups):
+            return list(compress(groups, is_missing))
+        still_missing = iter(is_missing)
+        return [group for group in groups if group[0] is None or next(still_missing)]
+
+    def _encode_missing(self, groups):
+        """Encode groups that the store does not hold; on shared devices one process after the other."""
+        takes_turns = self.identity is not None and self.encoder._takes_turns()
+        with self.store.one_at_a_time() if takes_turns else nullcontext():
+            if takes_turns:
+                groups = self._read_again(groups)
+            self._start = _start_of_worker()
+            while groups:
+                self._meets_others = False
+                self._encode_groups(self._rotate(groups))
+                if not self._meets_others:
+                    return
+                groups = self._read_again([group for group in groups if group[1][0] not in self._finished])
+                self._start = _places.random()
+
+    def _rotate(self, sequence):
+        """Let a list begin at the place where this worker starts."""
+        first = int(self._start * len(sequence))
+        return sequence[first:] + sequence[:first]
+
+    def _read_again(self, groups):
+        """Return the groups that are still missing."""
+        missing = self._read(groups)
+        self.bar.update(len(groups) - len(missing))
+        return missing
+
+    def _encode_groups(self, groups):
+        """Encode groups, as long as no other worker is met."""
+        groups = self._reject_first(groups)
+        if not groups:
+            return
+        encoder = self.encoder
+        # Loaded before there are threads, and only if there is something to encode.
+        _ = self.model
+        n_workers = encoder._n_workers() if len(groups) > 1 else 1
+        if n_workers == 1:
+            n_threads = available_cpus() if encoder._prepare_in_threads and len(groups) > 1 else 0
+            for result in self._encode_chunk(groups, n_threads):
+                self._record(*result)
+            return
+        # Chunks of equal length, as many for each worker, so that all end at about the same time.
+        n_chunks = n_workers * -(-len(groups) // (n_workers * encoder._window))
+        chunks = (groups[i * len(groups) // n_chunks : (i + 1) * len(groups) // n_chunks] for i in range(n_chunks))
+        # Everything is closed at once if an error ends the loop early, and the threads with it.
+        with ExitStack() as stack:
+            divide = stack.enter_context(divided_threads())
+            pool = stack.enter_context(ThreadPoolExecutor(n_workers, initializer=divide, initargs=(n_workers,)))
+            encoded = in_pool(lambda chunk: list(self._encode_chunk(chunk)), chunks, pool, ahead=2 * n_workers)
+            for _, results in stack.enter_context(closing(encoded)):
+                for result in results:
+                    self._record(*result)
+
+    def _record(self, errors, n_finished):
+        self.errors += errors
+        self.bar.update(n_finished)
+
+    def _reject_first(self, groups):
+        """Return the groups from the first readable item on: where all are bad, no model is needed."""
+        for start, group in enumerate(groups):
+            item = self._prepare(group)
+            if not isinstance(item, RejectedItem):
+                self._first = group, item
+                return groups[start:]
+            self._record(self._reject(group, item), 1)
+        return []
+
+    def _prepare(self, group):
+        if group is self._first[0]:
+            return self._first[1]
+        try:
+            return self.encoder._prepare_item(self.items[group[1][0]])
+        except RejectedItem as rejected:
+            return rejected
+
+    def _encode_chunk(self, groups, n_threads=0):
+        """Prepare groups, in threads if there are any, and encode them in windows of bounded size.
+
+        Yields
+        ------
+        errors : list of ItemError
+            Items that could not be encoded.
+
+        n_finished : int
+            Number of groups that are finished.
+        """
+        encoder = self.encoder
+        ahead = in_order(self._prepare, groups, n_threads, 2 * encoder._window, size=encoder._prepared_bytes)
+        with closing(ahead) as prepared:
+            window, n_bytes = [], 0
+            for group, item in prepared:
+                if isinstance(item, RejectedItem):
+                    yield self._reject(group, item), 1
+                    continue
+                window.append((group, item))
+                n_bytes += encoder._prepared_bytes(item)
+                if len(window) == encoder._window or n_bytes > MAX_BYTES_AHEAD:
+                    yield from self._encode_window(window)
+                    window, n_bytes = [], 0
+                if self._meets_others:
+                    return
+            if window:
+                yield from self._encode_window(window)
+
+    def _encode_window(self, window):
+        """Encode pairs of a group and its prepared item; yield as ``_encode_chunk`` does, for each batch."""
+        groups, prepared = zip(*window, strict=True)
+        for positions in self._rotate(list(self.encoder._batches(prepared, self.model))):
+            if self._meets_others:
+                return
+            missing = {id(group) for group in self._read([groups[position] for position in positions])}
+            if len(missing) < len(positions):
+                self._meets_others = True
+                yield [], len(positions) - len(missing)
+                self._finished.update(groups[p][1][0] for p in positions if id(groups[p]) not in missing)
+                positions = [position for position in positions if id(groups[position]) in missing]
+            if positions:
+                batch = [groups[position] for position in positions]
+                yield self._encode_batch(batch, [prepared[position] for position in positions]), len(positions)
+
+    def _encode_batch(self, groups, prepared):
+        """Encode prepared items, write their rows to the output and the store; return the errors."""
+        rows = np.asarray(self.encoder._encode_batch(prepared, self.model))
+        self._check_shape(rows, groups)
+        # Other outputs than numbers are always valid.
+        is_valid = np.isfinite(rows).all(axis=1) if rows.dtype.kind == "f" else np.ones(len(rows), dtype=bool)
+        self._store(groups, rows, is_valid)
+        errors = []
+        for group, row, valid in zip(groups, self.encoder._finish_rows(rows), is_valid, strict=True):
+            if valid:
+                for number in group[1]:
+                    self.X_out[number] = row
+            else:
+                errors += self._reject(group, "the encoder returned values that are not finite")
+        self._finished.update(group[1][0] for group in groups)
+        return errors
+
+    def _check_shape(self, rows, groups):
+        width = self.X_out.shape[1:]
+        if rows.shape == (len(groups), *width):
+            return
+        numbers = sorted(row for _, rows_of_item in groups for row in rows_of_item)
+        named = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+        raise ValueError(
+            f"{type(self.encoder).__name__}: the model returned an array of shape {rows.shape} for rows {named}, where "
+            f"{(len(groups), *width)} was expected, as it had {width[0]} features when the encoder was fitted. Let the "
+            "model return the same number of features for every item, for example by pooling over time or positions "
+            "inside it, or call fit again if the model was changed."
+        )
+
+    def _store(self, groups, rows, is_valid):
+        if self.identity is None:
+            return
+        keys = [key for key, _ in groups]
+        is_stored = is_valid & np.array([key is not None for key in keys]) & self.digests.are_unchanged(keys)
+        if is_stored.any():
+            n_new = self.store.put_rows(list(compress(keys, is_stored)), rows[is_stored])
+            # Others have stored the same rows meanwhile.
+            self._meets_others |= n_new < is_stored.sum()
+
+    def _reject(self, group, reason):
+        """Return the errors of a bad item, one for each row; raise the first with ``on_error="raise"``."""
+        errors = [self.encoder._error(row, self.items[row], reason) for row in group[1]]
+        if self.encoder.on_error == "raise":
+            raise errors[0] from (reason if isinstance(reason, Exception) else None)
+        self._finished.add(group[1][0])
+        return errors
+
+
+# A generator of its own: neither the user's results nor their random numbers depend on it.
+_places = random.Random()
+
+
+def _start_of_worker():
+    """Return the place, from 0 to 1, at which a process of joblib or multiprocessing starts; 0 in any other process.
+
+    Processes are numbered in their names; the binary digits of these numbers, reversed, are far apart.
+    """
+    number = re.search(r"-(\d+)$", current_process().name)
+    digits = "" if number is None else format(int(number[1]) - 1, "b")
+    return sum(int(digit) / 2 ** (power + 1) for power, digit in enumerate(reversed(digits)))

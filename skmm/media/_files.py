@@ -1,0 +1,98 @@
+"""Items that are files: paths, bytes, or dicts of the `datasets` library that hold either."""
+
+import io
+import os
+import stat
+from collections.abc import Mapping
+
+from ..exceptions import RejectedItem, first_line
+from ._columns import shorten
+
+# Longer names than file systems allow for one file; such a string rather holds the file itself.
+_LONGEST_NAME = 255
+
+_ENCODED_FILE = "if it holds the file itself in base64, decode it first, with base64.b64decode"
+
+
+def is_file(item):
+    """Return whether an item is a path or the bytes of a file."""
+    return isinstance(item, (str, os.PathLike, bytes, bytearray, memoryview))
+
+
+def unwrap_file(item):
+    """Return the file that a dict with "bytes" or "path" holds; None if it holds none, other items as they are."""
+    if not isinstance(item, Mapping):
+        return item
+    for content in (item.get("bytes"), item.get("path")):
+        if isinstance(content, os.PathLike) or (is_file(content) and len(content)):
+            return content
+    return None
+
+
+def describe_keys(item):
+    """Return the keys of a dict as a short text, for the messages."""
+    return shorten(str(sorted(map(str, item))))
+
+
+def open_file(item, kind):
+    """Open a file for reading, or raise an error that says why this is impossible.
+
+    Parameters
+    ----------
+    item : str, path-like or bytes-like
+        Path of a regular file, or its bytes.
+
+    kind : str
+        What the file should be, for the messages: "an image file".
+
+    Returns
+    -------
+    stream : binary file
+        The open file; the caller closes it.
+
+    Raises
+    ------
+    RejectedItem
+        If there is no such file, it is empty, or it cannot be read.
+    """
+    if not isinstance(item, (str, os.PathLike)):
+        if len(item) == 0:
+            raise RejectedItem(f"no bytes at all, expected those of {kind}")
+        return io.BytesIO(item)
+    if isinstance(item, str):
+        _check_string(item, kind)
+    try:
+        status = os.stat(item)
+        # To open a pipe or a device could wait for ever.
+        if not stat.S_ISREG(status.st_mode):
+            actual = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise RejectedItem(f"this is {actual}, pass the path of {kind}")
+        if status.st_size == 0:
+            raise RejectedItem("the file is empty (0 bytes)")
+        return open(item, "rb")
+    except FileNotFoundError:
+        folder = "" if os.path.isabs(item) else f" (looked for in {os.getcwd()})"
+        raise RejectedItem(f"the file does not exist{folder}") from None
+    except PermissionError:
+        raise RejectedItem("no permission to read the file") from None
+    except RejectedItem:
+        raise
+    # A ValueError here means a null character in the path.
+    except (OSError, ValueError) as error:
+        raise RejectedItem(f"this cannot be opened as a path ({reason_of(error)})") from error
+
+
+def _check_string(item, kind):
+    """Raise if a string cannot be meant as the path of a file."""
+    start = item[:8].lower()
+    if start.startswith(("http://", "https://")):
+        raise RejectedItem("this is a web address and nothing is fetched; download the file and pass its path")
+    if start.startswith("data:"):
+        raise RejectedItem(f"this is a data URL, pass the path or the bytes of {kind}; {_ENCODED_FILE}")
+    if len(item) > _LONGEST_NAME and not os.path.exists(item):
+        raise RejectedItem(f"a string of {len(item):,} characters that is no path of a file; {_ENCODED_FILE}")
+
+
+def reason_of(error):
+    """Return what an error says, shortened and without the name of the file."""
+    return shorten(getattr(error, "strerror", None) or first_line(error))
