@@ -475,7 +475,8 @@ def grouped_splits(n_splits, y, groups, stratified, owner):
     n_groups = len(np.unique(groups))
     if n_groups < n_splits:
         raise ValueError(
-            f"{owner}: {n_splits} folds need at least {n_splits} groups, got {n_groups} in groups; use a smaller cv."
+            f"{owner}: {n_splits} folds need at least {n_splits} groups, got {n_groups}; pass a smaller cv, or no "
+            "groups."
         )
     splitter = StratifiedGroupKFold(n_splits) if stratified else GroupKFold(n_splits)
     return list(splitter.split(np.zeros(len(y)), y, groups))
