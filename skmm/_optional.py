@@ -35,7 +35,7 @@ def import_optional_dependency(name, extra):
 
 
 def imported(name):
-    """Give a module if it has been imported in this process, None if not.
+    """Return a module if it has been imported in this process, None if not.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ _WIDTH = 6.0
 
 
 def make_axes(ax=None, height=4.0):
-    """Give axes to draw into; this is where matplotlib is imported.
+    """Return axes to draw into; this is where matplotlib is imported.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class ItemError(ValueError):
 
     def __str__(self):
         return (
-            f'{self.owner}: row {self.row}: {self.item}: {self.reason}; mend the item, or pass on_error="missing" '
+            f'{self.owner}: row {self.row}: {self.item}: {self.reason}; fix the item, or pass on_error="missing" '
             "to treat such items as missing."
         )
 
@@ -50,6 +50,6 @@ class BranchItemError(ItemError):
 
 
 def first_line(error):
-    """Give the first line of an exception's text, for a message that quotes it; its type if it has no text."""
+    """Return the first line of an exception's text, for a message that quotes it; its type if it has no text."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -357,7 +357,7 @@ class _Prepared:
 
 
 def _clips(n_samples, length):
-    """Give the positions of clips of one length in a list of samples."""
+    """Return the positions of clips of one length in a list of samples."""
     if n_samples < length:
         return [np.array([(2 * i + 1) * n_samples // (2 * length) for i in range(length)])]
     starts = [min(start, n_samples - length) for start in range(0, n_samples, length)]

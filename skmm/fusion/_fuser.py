@@ -356,7 +356,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
 
 
 def _blocks_keys(fusion):
-    """Give the names of the parameters of a strategy that take the blocks."""
+    """Return the names of the parameters of a strategy that take the blocks."""
     if isinstance(fusion, Pipeline):
         keys = []
         for name, step in fusion.steps:

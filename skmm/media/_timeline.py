@@ -116,7 +116,7 @@ def choose_frames(timeline, sampling, n_frames, fps):
 
 
 def exact_rate(fps):
-    """Give frames per second as a fraction: the simple one that a float stands for."""
+    """Return frames per second as a fraction: the simple one that a float stands for."""
     return Fraction(float(fps)).limit_denominator(10**6) or Fraction(float(fps))
 
 

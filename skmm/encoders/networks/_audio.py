@@ -155,7 +155,7 @@ class AudioModel:
         self.device, self.dtype = place_of(next(network.parameters(), None))
 
     def embed(self, batch, pooling):
-        """Give a tensor with one row per window of one shape."""
+        """Return a tensor with one row per window of one shape."""
         import torch
 
         def together(values):
@@ -173,7 +173,7 @@ class AudioModel:
         return rows if rows.ndim == 2 else self._pool(rows, batch, pooling)
 
     def _run(self, inputs):
-        """Give the network's own vector of each window, or its frames."""
+        """Return the network's own vector of each window, or its frames."""
         if "" in inputs:
             return self.network(inputs[""])
         if hasattr(self.network, "get_audio_features"):

@@ -53,7 +53,7 @@ def processor_of(config):
 
 
 def recipe_for(processor, features):
-    """Give the recipe of an image processor, None where it does not make all of the network's input on its own.
+    """Return the recipe of an image processor, None where it does not make all of the network's input on its own.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def _is_all(pixels, features):
 
 
 def _picture(width, height):
-    """Give a picture whose colours change slowly, at the same pace whatever its size."""
+    """Return a picture whose colours change slowly, at the same pace whatever its size."""
     x, y = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, np.newaxis]
     colours = np.stack(np.broadcast_arrays(x, y, x * y), axis=2)
     return Image.fromarray(np.rint(255 * colours).astype(np.uint8))

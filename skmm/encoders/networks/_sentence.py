@@ -75,17 +75,17 @@ class SentenceModel:
             return dict(self.network.preprocess(texts, prompt=prompt, processing_kwargs=options))
 
     def prompt_text(self, prompt):
-        """Give what stands before each text: the prompt of that name, else the text itself; the default for None."""
+        """Return what stands before each text: the prompt of that name, else the text itself; the default for None."""
         if prompt is None:
             prompt = self.network.default_prompt_name
         return self.network.prompts.get(prompt, prompt)
 
     def tokens_added(self, prompt):
-        """Give the number of tokens that stand beside those of a text: special ones, and those of the prompt."""
+        """Return the number of tokens that stand beside those of a text: special ones, and those of the prompt."""
         return len(self._tokens([""], prompt)["input_ids"][0])
 
     def _head(self, text, prompt, max_length):
-        """Give the beginning of a long text that has all the tokens that count; tokenizers work through all of it."""
+        """Return the beginning of a long text that has all the tokens that count; tokenizers work through all of it."""
         limits = [limit for limit in (self.network.max_seq_length, max_length) if limit is not None]
         if not limits:
             return text
@@ -110,7 +110,7 @@ class SentenceModel:
                 item.settings = features
 
     def padded_width(self, item):
-        """Give the width a text is padded to: a function of this text alone, so a row depends on no other."""
+        """Return the width a text is padded to: a function of this text alone, so a row depends on no other."""
         n_tokens = len(item.tokens["input_ids"])
         width = -(-n_tokens // 8) * 8
         # Beyond its limit the network may have no position embeddings.
@@ -118,7 +118,7 @@ class SentenceModel:
         return width if limit is None else max(n_tokens, min(width, limit))
 
     def features(self, batch, prompt):
-        """Give the input of the network for texts of one padded width."""
+        """Return the input of the network for texts of one padded width."""
         import torch
 
         if not self.takes_tokens:
@@ -155,7 +155,7 @@ class SentenceModel:
             return self.network.preprocess(images)
 
     def image_features(self, images):
-        """Give the input of the network for images that its recipe has prepared; without one, for PIL images."""
+        """Return the input of the network for images that its recipe has prepared; without one, for PIL images."""
         import torch
 
         if self.image_recipe is None:
@@ -237,7 +237,7 @@ def sentence_hub_place(name):
 
 
 def stored_prompt(folder, prompt):
-    """Give what ``SentenceModel.prompt_text`` gives, from the files of the model."""
+    """Return what ``SentenceModel.prompt_text`` gives, from the files of the model."""
     try:
         with open(os.path.join(folder, "config_sentence_transformers.json"), encoding="utf-8") as file:
             config = json.load(file)

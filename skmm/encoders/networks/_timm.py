@@ -39,7 +39,7 @@ class ImageModel:
         self.device, self.dtype = place_of(weights)
 
     def embed(self, batch):
-        """Give a tensor with one row per prepared image."""
+        """Return a tensor with one row per prepared image."""
         import torch
 
         shapes = {tuple(image.shape) for image in batch}
@@ -72,7 +72,7 @@ class ClipModel:
         self.network, self.device, self.recipe = model.network, model.device, model.image_recipe
 
     def embed(self, batch):
-        """Give a tensor with one row per image, as the recipe prepares them; without one, per PIL image."""
+        """Return a tensor with one row per image, as the recipe prepares them; without one, per PIL image."""
         return self._model.embed(self._model.image_features(batch))
 
 
@@ -150,7 +150,7 @@ def _create_from_folder(folder):
 
 
 def data_config(given):
-    """Give timm's data configuration as plain data, with ImageNet's usual values for what is left out."""
+    """Return timm's data configuration as plain data, with ImageNet's usual values for what is left out."""
     usual = {
         "input_size": (3, USUAL_SIDE, USUAL_SIDE),
         "mean": (0.485, 0.456, 0.406),
@@ -227,7 +227,7 @@ def _input_tensor(inputs):
 
 
 def enough_pixels(recipe):
-    """Give the pixels per side that a recipe makes use of; None if it has to see images in full."""
+    """Return the pixels per side that a recipe makes use of; None if it has to see images in full."""
     return max(recipe["input_size"][1:]) if isinstance(recipe, dict) else getattr(recipe, "enough", None)
 
 
@@ -247,7 +247,7 @@ def _check_proportions(image, recipe):
 
 @functools.lru_cache(maxsize=16)
 def geometry(config):
-    """Give timm's evaluation transform up to normalisation: PIL image to uint8 tensor."""
+    """Return timm's evaluation transform up to normalisation: PIL image to uint8 tensor."""
     from timm.data import create_transform
 
     return create_transform(**json.loads(config), is_training=False, use_prefetcher=True)

@@ -60,7 +60,7 @@ class VideoModel:
         self.summary = _SUMMARIES[network.config.model_type]
 
     def embed(self, batch):
-        """Give a tensor with one row per clip, each a tensor (clip_length, 3, height, width)."""
+        """Return a tensor with one row per clip, each a tensor (clip_length, 3, height, width)."""
         import torch
 
         tokens = self.network(place(torch.stack(batch), self.device, self.network.dtype)).last_hidden_state
