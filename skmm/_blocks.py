@@ -17,7 +17,7 @@ def check_block_name(name):
 
 
 def resolve_blocks(blocks, n_features, feature_names=None, *, owner, min_blocks=1):
-    """Return the blocks of a matrix as closed slices, in the order given.
+    """Return the blocks of a matrix as closed slices, in the order of ``blocks``.
 
     Parameters
     ----------

@@ -102,10 +102,16 @@ def _missing_in_frame(frame):
     if frame.shape[1] == 1 or not missing.any():
         return missing
     numeric = np.array([_is_number(dtype) for dtype in frame.dtypes], dtype=bool)
-    for columns in (np.flatnonzero(numeric), np.flatnonzero(~numeric)):
+    numbers, others = np.flatnonzero(numeric).tolist(), np.flatnonzero(~numeric).tolist()
+    rows = np.flatnonzero(missing)
+    if numbers:
+        missing[rows] = missing_rows(cells[rows, numbers].to_numpy())
         rows = np.flatnonzero(missing)
-        if len(rows) > 0 and len(columns) > 0:
-            missing[rows] = missing_rows(cells[rows, columns.tolist()].to_numpy())
+    if others and len(rows) > 0:
+        # Polars makes no array of columns whose dtypes have none in common, such as dates beside an empty column.
+        selected = cells[rows, others]
+        items = selected.iter_rows() if nw.dependencies.is_polars_dataframe(selected) else selected.to_numpy()
+        missing[rows] = [all(is_missing_item(item) for item in row) for row in items]
     return missing
 
 

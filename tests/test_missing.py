@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import sparse
 
+from skmm import _missing
 from skmm._missing import is_missing_item, missing_rows
 from skmm._moments import column_means, fill_missing
 
@@ -58,6 +59,79 @@ def test_rows_of_one_column(column):
 def test_a_row_is_missing_if_all_of_its_columns_are(frame):
     data = {"a": [1.0, None, None, np.nan], "b": ["x", "", "z", None], "c": [None, None, None, None]}
     assert_array_equal(missing_rows(frame(data)), [False, True, False, True])
+
+
+def random_columns(rng, n_rows, n_columns):
+    """Columns of all kinds, in each of which some cells are missing; in some rows all are, as far as a kind can be."""
+    kinds = {
+        "float": lambda x: np.nan if x is None else float(x),
+        "single": lambda x: np.float32(np.nan if x is None else x),
+        "integer": lambda x: 0 if x is None else x,
+        "boolean": lambda x: bool(x),
+        "text": lambda x: rng.choice(["", None]) if x is None else str(x),
+        "bytes": lambda x: None if x is None else b"x",
+        "time": lambda x: None if x is None else pd.Timestamp(x, unit="s"),
+        "nullable": lambda x: x,
+    }
+    # Integers and booleans of NumPy are never missing, so that a frame with one has no missing row.
+    names = [*kinds] if rng.random() < 0.2 else [name for name in kinds if name not in ("integer", "boolean")]
+    gone = rng.random(n_rows) < rng.choice([0, 0.1, 0.6])
+    columns = {}
+    for i in range(n_columns):
+        kind = rng.choice(names)
+        missing = gone | (rng.random(n_rows) < rng.choice([0, 0.3, 0.9]))
+        columns[f"{kind}{i}"] = [
+            kinds[kind](None if lacks else int(x))
+            for lacks, x in zip(missing, rng.integers(9, size=n_rows), strict=True)
+        ]
+    return columns
+
+
+def as_pandas(columns):
+    dtypes = {"single": np.float32, "integer": np.int64, "boolean": bool, "nullable": "Int64"}
+    series = {}
+    for name, values in columns.items():
+        kind = name.rstrip("0123456789")
+        series[name] = pd.Series(values, dtype=dtypes.get(kind, object if kind in ("text", "bytes") else None))
+    return pd.DataFrame(series)
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize(
+    "convert",
+    [
+        as_pandas,
+        lambda columns: as_pandas(columns).convert_dtypes(),
+        lambda columns: as_pandas(columns).to_numpy(dtype=object),
+        lambda columns: pl.DataFrame(columns, strict=False),
+        lambda columns: as_pandas(columns).select_dtypes("float"),
+    ],
+    ids=["pandas", "pandas nullable", "array", "polars", "floats"],
+)
+def test_rows_of_any_table_are_missing_if_each_item_is(convert, seed):
+    rng = np.random.default_rng(seed)
+    X = convert(random_columns(rng, n_rows=12, n_columns=rng.integers(1, 8)))
+    expected = np.ones(12, dtype=bool)
+    for j in range(X.shape[1]):
+        column = X[:, j] if not hasattr(X, "iloc") else X.iloc[:, j]
+        expected &= [is_missing_item(item) for item in column]
+    assert_array_equal(missing_rows(X), expected)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_wide_frames_are_not_looked_at_column_by_column(frame, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(30, 1200))
+    X[3] = np.nan
+    calls = []
+    original = _missing._missing_in_column
+    monkeypatch.setattr(_missing, "_missing_in_column", lambda column: calls.append(1) or original(column))
+    assert_array_equal(np.flatnonzero(missing_rows(frame(X))), [3])
+    assert len(calls) < 5
+
+
+def test_columns_of_one_name():
+    X = pd.DataFrame([[1.0, np.nan], [np.nan, np.nan]], columns=["a", "a"])
+    assert_array_equal(missing_rows(X), [False, True])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GroupKFold
 from sklearn.utils import check_array, check_consistent_length, gen_batches
@@ -26,6 +27,8 @@ N_COMPONENTS = [Interval(Integral, 1, None, closed="left")]
 SCALING = [StrOptions({"std", "norm"}), None]
 LEVEL = [StrOptions({"modality", "joint"})]
 
+# What X is checked for.
+_CELLS = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
 # Coefficients whose sizes differ by less than this share count as ties when signs are chosen.
 _TIE = 1e-2
 
@@ -269,27 +272,14 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
 
     def _validate(self, X, y="no_validation", *, reset, **options):
         """Return X as an array of float32 or float64, and y if there is one."""
-        checked = validate_data(
-            self, X, y, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", **options
-        )
-        self._check_numpy(checked[0] if isinstance(checked, tuple) else checked)
-        return checked
+        # Arrays of other libraries become NumPy's, whatever the global configuration says.
+        with config_context(array_api_dispatch=False):
+            return validate_data(self, X, y, reset=reset, **_CELLS, **options)
 
     def _validate_block(self, X_block):
         """Return one block as an array of float32 or float64."""
-        X_block = check_array(
-            X_block, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", estimator=self, input_name="X_block"
-        )
-        self._check_numpy(X_block)
-        return X_block
-
-    def _check_numpy(self, X):
-        """Raise if scikit-learn let an array of another library in, as with its array API dispatch."""
-        if not isinstance(X, np.ndarray):
-            raise TypeError(
-                f"{type(self).__name__} takes NumPy arrays and data frames, got {type(X).__module__}."
-                f"{type(X).__name__}; convert it first, for example by numpy.asarray."
-            )
+        with config_context(array_api_dispatch=False):
+            return check_array(X_block, estimator=self, input_name="X_block", **_CELLS)
 
     def _resolve_blocks(self, X):
         self.blocks_ = resolve_blocks(

@@ -1,9 +1,11 @@
 """The composite that applies a transformer to each modality and fuses what they give."""
 
 from numbers import Integral
+from typing import Self
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.pipeline import Pipeline
@@ -23,6 +25,7 @@ from .._composition import (
     transform_modality,
 )
 from .._sklearn import HasMethods, StrOptions, VisualBlock, check_feature_names_in, fit_context, raise_for_params
+from .._typing import Modalities, Table
 from .._validation import check_can_be_sent, check_X
 from ._imputer import ModalityImputer
 from ._strategies import STRATEGIES
@@ -128,13 +131,20 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         "verbose": ["boolean"],
     }
 
-    def __init__(self, modalities, fusion="concat", *, n_jobs=None, verbose=False):
+    def __init__(
+        self,
+        modalities: Modalities,
+        fusion: object = "concat",
+        *,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ):
         self.modalities = modalities
         self.fusion = fusion
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def set_params(self, **params):
+    def set_params(self, **params: object) -> Self:
         """Set parameters of this fuser, of its transformers or of its strategy.
 
         Parameters
@@ -157,7 +167,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             )
         return super().set_params(**params)
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Table, y: ArrayLike | None = None, **params: object) -> Self:
         """Fit the transformers of all modalities, then the strategy.
 
         Parameters
@@ -182,7 +192,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X, y=None, **params):
+    def fit_transform(self, X: Table, y: ArrayLike | None = None, **params: object) -> np.ndarray:
         """Fit all transformers and the strategy, and give the fused features.
 
         Parameters
@@ -241,7 +251,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return fused
 
-    def transform(self, X, **params):
+    def transform(self, X: Table, **params: object) -> np.ndarray:
         """Apply all transformers and the strategy.
 
         Parameters
@@ -276,7 +286,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         )
         return dense_block(self.fusion_.transform(_join(blocks), **routed["fusion"].transform), "fusion")
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the fused features.
 
         Parameters
@@ -297,11 +307,11 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
                 raise AttributeError(
                     f"Modality {name!r}: {type(transformer).__name__} does not provide get_feature_names_out."
                 )
-            own = transformer.get_feature_names_out(self._input_names(name))
-            names.extend(f"{name}__{feature}" for feature in own)
+            features = transformer.get_feature_names_out(self._input_names(name))
+            names.extend(f"{name}__{feature}" for feature in features)
         return self.fusion_.get_feature_names_out(np.array(names, dtype=object))
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Get the routing of metadata to the transformers and the strategy.
 
         Returns
@@ -310,19 +320,19 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             Routing information.
         """
         router = MetadataRouter(owner=self)
-        parts = {name: as_transformer(member) for name, member, _ in self.modalities if name in self._active()}
-        for name, part in {**parts, "fusion": self._make_fusion()}.items():
+        steps = {name: as_transformer(member) for name, member, _ in self.modalities if name in self._active()}
+        for name, step in {**steps, "fusion": self._make_fusion()}.items():
             mapping = MethodMapping().add(caller="transform", callee="transform")
             for caller in ("fit", "fit_transform"):
-                if hasattr(part, "fit_transform"):
+                if hasattr(step, "fit_transform"):
                     mapping.add(caller=caller, callee="fit_transform")
                 else:
                     mapping.add(caller=caller, callee="fit").add(caller=caller, callee="transform")
-            router.add(method_mapping=mapping, **{name: part})
+            router.add(method_mapping=mapping, **{name: step})
         return router
 
     def _make_fusion(self):
-        """Clone the strategy, or make the one that a string stands for."""
+        """Return a clone of the strategy, or a new one that a string stands for."""
         if isinstance(self.fusion, str):
             return STRATEGIES[self.fusion]()
         fusion = clone(self.fusion)
@@ -343,15 +353,15 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         tags = super().__sklearn_tags__()
         try:
             members = [member for _, member, _ in self.modalities if not isinstance(member, str)]
-            parts = [member_tags(part) for part in [*members, self._make_fusion()]]
+            steps = [member_tags(step) for step in [*members, self._make_fusion()]]
         except Exception:
             # Tags are read before fit has said what is wrong with the parameters.
             return tags
-        tags.input_tags.allow_nan = all(part.input_tags.allow_nan for part in parts)
-        tags.input_tags.string = any(part.input_tags.string for part in parts)
-        tags.target_tags.required = any(part.target_tags.required for part in parts)
-        kept = set.intersection(*(set(getattr(part.transformer_tags, "preserves_dtype", ())) for part in parts))
-        tags.transformer_tags.preserves_dtype = sorted(kept)
+        tags.input_tags.allow_nan = all(step.input_tags.allow_nan for step in steps)
+        tags.input_tags.string = any(step.input_tags.string for step in steps)
+        tags.target_tags.required = any(step.target_tags.required for step in steps)
+        dtypes = [set(getattr(step.transformer_tags, "preserves_dtype", ())) for step in steps]
+        tags.transformer_tags.preserves_dtype = sorted(set.intersection(*dtypes))
         return tags
 
 
@@ -362,7 +372,7 @@ def _blocks_keys(fusion):
         for name, step in fusion.steps:
             keys += [f"{name}__{inner}" for inner in _blocks_keys(step)]
             if not (isinstance(step, ModalityImputer) and not step.add_indicator):
-                # Behind anything but an imputer the columns are others.
+                # Only an imputer keeps the columns of its input, so only the step after one can know the blocks.
                 break
         return keys
     if not hasattr(fusion, "get_params"):

@@ -172,7 +172,7 @@ def test_missing_blocks_renormalise_the_sum():
         shares += weight * there
     assert_allclose(out @ out.T, total / np.sqrt(np.outer(shares, shares)), atol=1e-10)
     assert_array_equal(fusion.transform(np.full((2, 9), np.nan)), 0)
-    # Where only one block is there, its own kernel is left.
+    # In rows with a single block, the joint kernel is that of the block.
     only = fusion.transform(without(X, b=slice(None), c=slice(None)))
     weight = unit(linear_kernel(gone[20:, :3]))
     expected = weight / np.sqrt(shares[20:] / 0.25)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skmm import ConcatFusion, ProductFusion
 
@@ -62,6 +64,7 @@ def test_one_block_is_refused():
         ProductFusion().fit(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["hadamard", "compact"])
 def test_sketches_are_unbiased(method):
     rows = X[:8].copy()
@@ -110,6 +113,49 @@ def test_compact_is_the_sketch_of_the_tensor_product():
         place = (buckets[0][i] + buckets[1][j] + buckets[2][k]) % 16
         expected[:, place] += signs[0][i] * signs[1][j] * signs[2][k] * tensor[:, i, j, k]
     assert_allclose(out, expected, atol=1e-10)
+
+
+def support(fusion):
+    """Columns of a compact product that some product of columns of X is sketched into."""
+    width = fusion.max_features
+    reached = np.eye(1, width, dtype=bool)[0]
+    for sketch in fusion._sketches:
+        buckets = {0, *np.flatnonzero(np.abs(sketch.toarray()).any(axis=0)).tolist()}
+        reached = np.any([np.roll(reached, bucket) for bucket in buckets], axis=0)
+    return reached
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("max_features", [20, 97, 1000, 2048, 4093])
+def test_compact_products_that_are_zero_are_exactly_zero(max_features, dtype):
+    for seed in range(5):
+        fusion = ProductFusion("compact", max_features=max_features, random_state=seed, blocks=BLOCKS)
+        out = fusion.fit_transform(X.astype(dtype))
+        reached = support(fusion)
+        assert (out[:, ~reached] == 0).all()
+        # No product is lost.
+        assert (out[:, reached] != 0).any(axis=0).all()
+
+
+def test_constant_columns_add_no_rounding_to_compact_products():
+    constant = X.copy()
+    constant[:, 3:5] = 0.1
+    fusion = ProductFusion("compact", random_state=0, blocks=BLOCKS)
+    out = fusion.fit_transform(constant)
+    varies = np.ptp(out, axis=0) > 0
+    # One column for the 1, one for each column that varies and for each product of two of them; fewer by collisions.
+    assert np.count_nonzero(varies) <= 3 + 4 + 3 * 4
+    assert out[:, varies].std(axis=0).min() > 1e-6
+
+
+def test_a_scaler_behind_compact_products_does_not_blow_up_rounding():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(160, 6))
+    pipe = make_pipeline(
+        ProductFusion("compact", blocks={"a": slice(0, 3), "b": slice(3, 6)}, random_state=0), StandardScaler()
+    )
+    together = pipe.fit_transform(data)
+    assert_allclose(np.vstack([pipe.transform(data[[i]]) for i in range(160)]), together, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", METHODS)

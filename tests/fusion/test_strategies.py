@@ -67,6 +67,23 @@ def strategy(request):
     return clone(request.param).set_params(blocks=BLOCKS)
 
 
+@pytest.mark.parametrize("dispatch", [False, True])
+def test_arrays_of_other_libraries_become_numpys(strategy, dispatch, monkeypatch):
+    torch = pytest.importorskip("torch")
+    X = data()
+    expected = clone(strategy).fit(X, Y).transform(X)
+    # Scikit-learn asks the environment whether SciPy dispatches as well.
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+    with sklearn.config_context(array_api_dispatch=dispatch):
+        out = strategy.fit(torch.asarray(X), Y).transform(torch.asarray(X))
+        assert isinstance(out, np.ndarray)
+        assert_array_equal(out, expected)
+        if hasattr(strategy, "transform_modality"):
+            block = torch.asarray(X[:, BLOCKS["a"]])
+            assert_array_equal(strategy.transform_modality(block, "a"), strategy.transform_modality(block.numpy(), "a"))
+            assert strategy.score(torch.asarray(X)) == strategy.score(X)
+
+
 def test_finite_and_independent_of_other_rows(strategy):
     X = data()
     before = X.copy()

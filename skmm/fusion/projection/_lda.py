@@ -196,9 +196,8 @@ class Discriminants:
 
     @property
     def explained_variance_ratio_(self):
-        """Shares of the variance between classes; NaN if there is none."""
-        with np.errstate(invalid="ignore"):
-            return self.variances_ / self.total_
+        """Shares of the variance between classes; NaN if shrinkage leaves none in sum."""
+        return self.variances_ / self.total_ if self.total_ > 0 else np.full_like(self.variances_, np.nan)
 
     def transform(self, X):
         """Return the scores of rows."""

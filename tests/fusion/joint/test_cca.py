@@ -521,7 +521,7 @@ def test_no_copy_of_x():
     fusion.fit(X)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # Chunks of 2**21 cells would hold most of it; what is there beside them is small.
+    # Chunks of 2**21 cells would hold most of it; all other arrays are small.
     assert peak < 0.9 * X.astype(np.float64).nbytes + 4e6
 
 

@@ -110,6 +110,22 @@ def test_lda_share_of_variance(shrinkage, more_columns_than_rows):
             assert len(fusion.get_feature_names_out()) == count
 
 
+def test_lda_share_where_shrinkage_makes_variances_negative():
+    # Scikit-learn divides by their sum and sorts the ratios, which then belong to other directions.
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 3
+    latent = rng.normal(size=(200, 3)) + 0.3 * y[:, None]
+    data = latent @ rng.normal(size=(3, 16)) + rng.normal(size=(200, 16))
+    whole = LDAFusion().fit(data, y).projections_[""]
+    assert whole.total_ < 0
+    assert np.isnan(whole.explained_variance_ratio_).all()
+    first, second = np.maximum(whole.variances_, 0)
+    assert first > second
+    share = first / (first + second)
+    assert LDAFusion(share - 1e-6).fit(data, y).n_components_ == {"": 1}
+    assert share == 1 or LDAFusion((1 + share) / 2).fit(data, y).n_components_ == {"": 2}
+
+
 def test_lda_share_where_nothing_varies():
     fusion = LDAFusion(0.9).fit(np.full((12, 4), 0.1), np.arange(12) % 3)
     assert fusion.n_components_ == {"": 1}
@@ -276,7 +292,7 @@ def test_partial_fit_of_pca_is_fit(scaling, level, n_components):
         assert_allclose(projection.explained_variance_, stock.explained_variance_, rtol=1e-6)
         assert_allclose(projection.explained_variance_ratio_, stock.explained_variance_ratio_, atol=1e-9)
         assert_allclose(projection.noise_variance_, stock.noise_variance_, atol=1e-9)
-    # Fit begins anew, and so does partial_fit after it.
+    # Fit starts from the beginning, and so does partial_fit after it.
     parts.fit(data[:100])
     assert_allclose(parts.partial_fit(data).transform(data), whole.transform(data), atol=1e-5)
 
