@@ -146,7 +146,7 @@ class AudioEncoder(ModelEncoder):
 
     Notes
     -----
-    An item is a path or the bytes of a file in a format that libsndfile reads (WAV, FLAC, OGG, MP3, ...), a
+    An item is a path or the bytes of a file that libsndfile or FFmpeg reads (WAV, FLAC, OGG, MP3, M4A, ...), a
     pair ``(sampling_rate, waveform)``, a dict with "sampling_rate" and "array", or a bare waveform; an
     array of two dimensions is a column of bare waveforms, one per row. The waveform of one item has the
     shape (n_times,), or two axes, the shorter of which holds the channels (the last one if both are

@@ -42,8 +42,8 @@ _IMAGES_IN_MEMORY_ELSEWHERE = 256
 # Threads that encode on a CPU, each a batch.
 _MAX_WORKERS = 4
 
-# Height and width of the fixed images that tell modules apart: none is the size of a network's input.
-_PROBE_SIZES = ((261, 340), (USUAL_SIDE, USUAL_SIDE), (300, 190))
+# Height and width of the fixed images that tell modules apart; the first also tells the width of the rows.
+_PROBE_SIZES = ((USUAL_SIDE, USUAL_SIDE), (261, 340), (300, 190))
 
 
 class ImageEncoder(ModelEncoder):

@@ -26,7 +26,7 @@ from .._torch import (
     run_with_backoff,
 )
 from .._warnings import warn
-from ..exceptions import RejectedItem, first_line
+from ..exceptions import first_line
 from ..store import (
     EmbeddingStore,
     Unidentifiable,
@@ -282,8 +282,11 @@ class ModelEncoder(ItemEncoder):
         def encode_probe(number):
             try:
                 return self._probe_row(run.model, number)
-            except RejectedItem as rejected:
-                return np.frombuffer(str(rejected).encode(), dtype=np.uint8)
+            except MemoryError:
+                raise
+            # Not every module takes items of every size; that it refuses one tells it apart as well.
+            except Exception as error:
+                return np.frombuffer(type(error).__name__.encode(), dtype=np.uint8)
 
         return module_digest(self.model, self.preprocess, settings, encode_probe)
 

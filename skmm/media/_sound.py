@@ -1,11 +1,13 @@
 """Decoding of sound: from any form of an item to one waveform, at the rate that is asked for.
 
-WAV, FLAC and the like are read by libsndfile, which opens a short file in a twentieth of the time; others by FFmpeg.
+WAV, FLAC, OGG and the like are read by libsndfile, which opens a short file in a twentieth of the time and is exact to
+the sample; all others by FFmpeg.
 What cannot be decoded raises :class:`RejectedItem` with the reason.
 """
 
-import os
+import io
 import re
+import zlib
 from collections.abc import Mapping
 from numbers import Integral, Real
 
@@ -39,8 +41,8 @@ _SHORT_OF = re.compile(r"^ *(?:riff|riff size|data|data size|form|ssnd) *: (\d+)
 _UNKNOWN_SIZE = 0x7F000000
 # libsndfile's number of frames where a FLAC does not say it.
 _UNKNOWN_FRAMES = 2**62
-# Beginnings of MP3 and OGG: of joined ones libsndfile reads the first only.
-_FFMPEG_STARTS = (b"ID3", b"\xff", b"OggS")
+# Beginnings of MP3, of which libsndfile reads the first only where several are joined.
+_MPEG_STARTS = (b"ID3", b"\xff")
 # Files that lack a byte of padding at their end are common, and complete otherwise.
 _HARMLESS_BYTES = 8
 
@@ -50,9 +52,11 @@ _LENGTH_TOLERANCES = {"asf": 0.2, "flv": 0.05, "matroska,webm": 0.05}
 # Samples of padding at the end that FFmpeg may leave, at most the longest frame of Vorbis.
 _LONGEST_PADDING = 8192
 
-# An OGG is a sequence of pages: name and version, other fields, then up to 255 lengths of up to 255 bytes each.
-_OGG_PAGE, _OGG_PAGE_HEADER = b"OggS\0", 27
-_LONGEST_OGG_PAGE = _OGG_PAGE_HEADER + 255 + 255 * 255
+# An OGG is a sequence of pages: name and version, flags, other fields, then up to 255 lengths of up to 255 bytes each.
+_OGG_PAGE, _OGG_FLAGS, _OGG_CHECKSUM, _OGG_PAGE_HEADER = b"OggS\0", 5, slice(22, 26), 27
+_OGG_FIRST_PAGE = 2
+# Bytes with their bits in reverse order: the checksum of OGG is that of zlib with all bits reversed.
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def load_audio(item, rate=None, array_rate=None):
@@ -229,6 +233,13 @@ class _Samples:
         self._rate, self._mono = rate, mono
         self._blocks = []
 
+    def check_rate(self, rate):
+        """Raise if another block has another rate."""
+        if rate != self.own_rate:
+            raise RejectedItem(
+                f"the sampling rate changes from {self.own_rate} to {rate} Hz within the file; convert it to one rate"
+            )
+
     def add(self, block):
         """Add a block of shape (n_times, n_channels), unless the recording becomes too long."""
         self.n_times += len(block)
@@ -264,17 +275,73 @@ class _Samples:
 
 def _read_file(stream, rate, mono):
     """Return the samples of a file and their rate; None if it is a video without sound."""
-    samples = _read_by_libsndfile(stream, rate, mono)
+    start = stream.read(len(_OGG_PAGE))
+    stream.seek(0)
+    if start == _OGG_PAGE:
+        return _read_ogg(stream, rate, mono)
+    samples = None if start.startswith(_MPEG_STARTS) else _read_by_libsndfile(stream, rate, mono)
     return _read_by_ffmpeg(stream, rate, mono) if samples is None else samples.join()
+
+
+def _read_ogg(stream, rate, mono):
+    """Return the samples of an OGG and their rate, of all links if it is a chained one."""
+    content = stream.read()
+    starts = _ogg_links(content)
+    if starts is None:
+        return _read_by_ffmpeg(stream, rate, mono)
+    total = None
+    for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
+        # FFmpeg drops a short link of Opus, and the last samples of a short one of Vorbis.
+        link = io.BytesIO(content[start:end])
+        samples = _read_by_libsndfile(link, rate, mono)
+        sound = _read_by_ffmpeg(link, rate, mono) if samples is None else samples.join()
+        if sound is None:
+            return None
+        block, own_rate = sound
+        total = total or _Samples(own_rate, rate, mono)
+        total.check_rate(own_rate)
+        total.add(block if block.ndim == 2 else block[:, np.newaxis])
+    return total.join()
+
+
+def _ogg_links(content):
+    """Return where the links of an OGG start; None if it begins with several streams, such as pictures and sound.
+
+    Raise if a page is damaged or incomplete: decoders leave it out without an error.
+    """
+    first_pages, n_pages, start = [], 0, 0
+    while content.startswith(_OGG_PAGE, start):
+        page = content[start : start + _OGG_PAGE_HEADER + 255 + 255 * 255]
+        n_lengths = page[_OGG_PAGE_HEADER - 1] if len(page) >= _OGG_PAGE_HEADER else 255
+        n_bytes = _OGG_PAGE_HEADER + n_lengths + sum(page[_OGG_PAGE_HEADER : _OGG_PAGE_HEADER + n_lengths])
+        if len(page) < n_bytes:
+            raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
+        if page[_OGG_CHECKSUM] != _ogg_checksum(page[:n_bytes]):
+            raise RejectedItem(f"the file is damaged: page {n_pages} of the OGG has a wrong checksum")
+        if page[_OGG_FLAGS] & _OGG_FIRST_PAGE:
+            if n_pages == len(first_pages) == 1:
+                return None
+            first_pages.append(start)
+        n_pages += 1
+        start += n_bytes
+    # Behind the last page may be a tag.
+    if start < len(content) and _OGG_PAGE.startswith(content[start:]):
+        raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
+    if _OGG_PAGE in content[start:]:
+        raise RejectedItem(f"the file is damaged: page {n_pages} of the OGG does not start behind the one before")
+    return first_pages
+
+
+def _ogg_checksum(page):
+    """Return the four bytes of checksum that belong to a page."""
+    page = page[: _OGG_CHECKSUM.start] + bytes(4) + page[_OGG_CHECKSUM.stop :]
+    reversed_sum = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{reversed_sum:032b}"[::-1], 2).to_bytes(4, "little")
 
 
 def _read_by_libsndfile(stream, rate, mono):
     """Return the samples of a WAV, a FLAC or the like; None if the file is to be read by FFmpeg."""
     soundfile = import_optional_dependency("soundfile", "audio")
-    start = stream.read(4)
-    stream.seek(0)
-    if start.startswith(_FFMPEG_STARTS):
-        return None
     samples = None
     try:
         with soundfile.SoundFile(NamelessFile(stream)) as file:
@@ -326,8 +393,6 @@ def _read_by_ffmpeg(stream, rate, mono):
         # Of a video counts what can be decoded, as for its frames.
         if not has_pictures:
             track.check_complete(samples.n_times)
-            if container.format.name == "ogg" and _ends_inside_page(stream):
-                raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
         samples.remove_end(track.count_padding(samples.n_times))
         return samples.join()
 
@@ -367,11 +432,7 @@ class _Track:
             self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
         samples = _Samples(own_rate, rate, mono)
         for frame in self._frames():
-            if frame.sample_rate != own_rate:
-                raise RejectedItem(
-                    f"the sampling rate changes from {own_rate} to {frame.sample_rate} Hz within the file; convert it "
-                    "to one rate"
-                )
+            samples.check_rate(frame.sample_rate)
             values = frame.to_ndarray()
             n_channels = len(frame.layout.channels)
             # Planar formats hold one row per channel, packed ones a single row.
@@ -434,8 +495,8 @@ class _Track:
         """Return the least length of an undamaged sound, by what the file states; 0 if it states nothing."""
         name = self._container.format.name
         tolerance = _LENGTH_TOLERANCES.get(name, _LENGTH_TOLERANCE)
-        # The stamps of these count all samples, also those that could not be decoded.
-        by_stamps = self._end - (self._begin or 0) - tolerance if name in ("flac", "ogg") else 0
+        # The stamps of a FLAC count all samples, also those that could not be decoded.
+        by_stamps = self._end - (self._begin or 0) - tolerance if name == "flac" else 0
         # The header of an OGG states no length; what FFmpeg reports includes samples that are to be skipped.
         return max(by_stamps, 0 if name == "ogg" else self._stated_seconds() - tolerance)
 
@@ -455,17 +516,6 @@ class _Track:
             seconds = (container.duration or 0) / 1e6
         estimate = 8 * (container.size - (self._start or 0)) / (stream.codec_context.bit_rate or np.inf)
         return 0 if abs(seconds - estimate) <= 1e-3 * seconds else seconds
-
-
-def _ends_inside_page(stream):
-    """Return whether an OGG ends in the middle of a page, which FFmpeg leaves out without an error."""
-    stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LONGEST_OGG_PAGE))
-    page = stream.read()
-    page = page[page.rfind(_OGG_PAGE) :]
-    n_lengths = page[_OGG_PAGE_HEADER - 1] if len(page) >= _OGG_PAGE_HEADER else 255
-    end = _OGG_PAGE_HEADER + n_lengths + sum(page[_OGG_PAGE_HEADER : _OGG_PAGE_HEADER + n_lengths])
-    # The next page may have been cut within its name.
-    return len(page) < end or (len(page) > end and _OGG_PAGE.startswith(page[end:]))
 
 
 def _read_array(item, array_rate):

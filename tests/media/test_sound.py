@@ -374,7 +374,7 @@ def test_missing_package_is_named(monkeypatch, pcm):
     import sys
 
     content = encoded(pcm)
-    for name, extra, recording in [("soundfile", "audio", content), ("av", "video", encoded(pcm, format="OGG"))]:
+    for name, extra, recording in [("soundfile", "audio", content), ("av", "video", encoded(pcm, format="MP3"))]:
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
             with pytest.raises(ImportError, match=rf'pip install "skmm\[{extra}\]"'):

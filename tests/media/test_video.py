@@ -254,9 +254,9 @@ class TestForms:
 
     def test_pixels_that_are_very_wide_count_for_the_limit(self, make_video, monkeypatch):
         video = make_video(3, codec="mpeg4", container="mp4", pixels="yuv420p", aspect="20/1")
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 * 10)
-        # Some builds of FFmpeg refuse such pixels themselves.
-        assert any(text in reason_of(video) for text in ("frames of 1280 x 48 pixels", "no frame of the video"))
+        # Enough for the frame as it is stored, with the margin in which FFmpeg decodes it.
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1280 * 48 - 1)
+        assert "frames of 1280 x 48 pixels" in reason_of(video)
 
     # Numbers of color spaces: BT.709, BT.601, BT.2020.
     @pytest.mark.parametrize("space", [1, 6, 9])

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from torch import nn
 
 from skmm import EmbeddingStore
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _model
@@ -309,3 +310,23 @@ class TestNamedModels:
             monkeypatch.setattr(_model, "expected_place", lambda device, precision, place=place: place)
             found.add(identity(encoder, store))
         assert len(found) == 3
+
+
+def test_a_module_that_takes_images_of_some_sizes_only(store):
+    class Blocks(nn.Module):
+        """Means of blocks of 2 x 2 pixels, which need even sides."""
+
+        def forward(self, x):
+            if x.shape[2] % 2 or x.shape[3] % 2:
+                raise RuntimeError("odd sides")
+            return x.mean(dim=(2, 3))
+
+    def preprocess(image):
+        return torch.from_numpy(np.array(image, dtype=np.float32)).movedim(2, 0)
+
+    pictures = [Image.new("RGB", (40, 30), color) for color in ("red", "blue")]
+    encoder = ImageEncoder(Blocks().eval(), preprocess=preprocess, store=store)
+    X = encoder.fit_transform(pictures)
+    np.testing.assert_allclose(X, [[255, 0, 0], [0, 0, 255]])
+    np.testing.assert_array_equal(encoder.transform(pictures), X)
+    assert (store.hits, store.misses) == (2, 2)
