@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from PIL import Image
 from sklearn.base import clone
 from torch import nn
@@ -55,7 +55,8 @@ def refused(encoder, good, bad):
         out = lenient.fit_transform(X)
     assert [error.row for error in lenient.errors_] == [2]
     assert np.isnan(out[2]).all()
-    assert_array_equal(np.delete(out, 2, axis=0), expected)
+    # In other batches perhaps.
+    assert_allclose(np.delete(out, 2, axis=0), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
     return error.reason
 
 

@@ -15,6 +15,7 @@ from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder,
 
 IMAGES = np.random.default_rng(0).integers(256, size=(11, 32, 32, 3), dtype=np.uint8)
 SOUNDS = [(16000, np.random.default_rng(i).normal(size=2000 + 400 * (i % 3))) for i in range(7)]
+SLOW = ["timm", "clip", "clap", "video"]
 TEXTS = ["cat", "the cat sat on the mat", "a dog on the mat", "cat dog", "on on on on on on on on on on on"]
 
 
@@ -49,8 +50,9 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPU")
-def test_compiled_in_earnest():
+def test_a_real_compilation():
     module = network()
     encoder = ImageEncoder(module, preprocess={"input_size": (3, 32, 32)}, precision="float32", compile=True)
     plain = clone(encoder).set_params(compile=False).fit_transform(IMAGES)
@@ -59,7 +61,7 @@ def test_compiled_in_earnest():
     assert counters["stats"]["unique_graphs"] > 0
 
 
-@pytest.mark.parametrize("kind", ["text", "timm", "clip", "clap", "video"])
+@pytest.mark.parametrize("kind", ["text", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])
 def test_named_models(kind, counting, request, make_audio_model):
     if kind == "clap":
         encoder, X = AudioEncoder(make_audio_model(kind)), SOUNDS

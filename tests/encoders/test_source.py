@@ -43,6 +43,7 @@ print(sorted({"sentence_transformers", "timm", "torch", "torchvision", "transfor
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it takes torch to know the devices")
 def test_nothing_is_imported(
     tiny_text_model, tiny_image_model, tiny_clip_model, tiny_video_model, make_audio_model, make_snapshot, tmp_path
@@ -84,6 +85,23 @@ def test_nothing_is_imported(
     assert second[-1] == "[]"
     assert second[:-1] == first[:-1]
     assert len(second) == len(pairs) + 1
+
+
+CONSTRUCT = """
+import sys
+from skmm import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
+
+for kind in (AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder):
+    encoder = kind("somebody/model")
+    repr(encoder), encoder.get_params()
+print({"av", "sentence_transformers", "soundfile", "timm", "torch", "transformers"} & set(sys.modules))
+"""
+
+
+def test_construction_imports_nothing():
+    environment = {**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", CONSTRUCT], capture_output=True, text=True, env=environment)
+    assert done.stdout == "set()\n", done.stderr
 
 
 @pytest.fixture

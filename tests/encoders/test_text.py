@@ -24,6 +24,7 @@ from skmm.encoders.networks._sentence import SentenceModel
 
 torch = pytest.importorskip("torch")
 sentence_transformers = pytest.importorskip("sentence_transformers")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 pl = pytest.importorskip("polars")
@@ -195,36 +196,31 @@ class TestRows:
         assert not np.array_equal(X, X_half)
 
 
-def products_depend_on_the_number_of_rows(dtype):
-    """Tell whether matrix products here give a row other bits among other numbers of rows: then encoders do as well."""
-    x, y = torch.randn(96, 24, 384).to(dtype), torch.randn(1536, 384).to(dtype)
-    whole = torch.nn.functional.linear(x, y)
-    return any(not torch.equal(torch.nn.functional.linear(x[:n], y), whole[:n]) for n in (1, 2, 7, 32))
-
-
-def check_rows_to_the_bit(encoder):
-    """Rows of texts of several padded widths are the same bits alone, among others, and in batches of any size."""
-    if products_depend_on_the_number_of_rows(getattr(torch, encoder.precision)):
-        pytest.skip("matrix products on this CPU depend on the number of rows")
+def check_rows_of_any_batch(encoder, tolerance):
+    """Rows of texts of several padded widths agree alone, among others, and in batches of any size."""
     words = ["cat", "dog", "mat", "on", "the", "sat", "a", "b", "c", "1", "2", "3"]
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(words, length)) for length in [2, 3, 5, 11, 18, 25, 40] for _ in range(12)]
     texts = list(dict.fromkeys(texts))
     X = encoder.fit_transform(texts)
+
+    def assert_near(rows, expected):
+        assert_allclose(rows, expected, rtol=0, atol=tolerance * np.abs(X).max())
+
     assert len(np.unique(X, axis=0)) > 70
     for batch_size in (1, 7, 32):
-        np.testing.assert_array_equal(clone(encoder).set_params(batch_size=batch_size).fit_transform(texts), X)
+        assert_near(clone(encoder).set_params(batch_size=batch_size).fit_transform(texts), X)
     order = rng.permutation(len(texts))
-    np.testing.assert_array_equal(encoder.transform([texts[i] for i in order]), X[order])
+    assert_near(encoder.transform([texts[i] for i in order]), X[order])
     same_width = slice(0, 10)
-    np.testing.assert_array_equal(encoder.transform(texts[same_width]), X[same_width])
+    assert_near(encoder.transform(texts[same_width]), X[same_width])
     for row in range(0, len(texts), 8):
-        np.testing.assert_array_equal(encoder.transform(texts[row : row + 1])[0], X[row])
+        assert_near(encoder.transform(texts[row : row + 1])[0], X[row])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_rows_to_the_bit(encoder, batches, precision):
-    check_rows_to_the_bit(encoder.set_params(precision=precision))
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bfloat16", 2e-2)])
+def test_rows_of_any_batch(encoder, batches, precision, tolerance):
+    check_rows_of_any_batch(encoder.set_params(precision=precision), tolerance)
     assert len({width for _, width in batches}) == 4
     assert max(rows for rows, _ in batches) > 32
 
@@ -320,15 +316,6 @@ class TestCutting:
 
 
 class TestLoading:
-    def test_construction_imports_no_torch(self, tiny_text_model):
-        environment = {**os.environ, "PYTHONPATH": str(Path(skmm.__file__).parents[1])}
-        code = (
-            "import sys; from skmm.encoders import TextEncoder; e = TextEncoder(sys.argv[1]); repr(e); e.get_params();"
-            "names = {'torch', 'transformers', 'sentence_transformers'}; assert not names & set(sys.modules);"
-            "e.fit(['a']); assert names <= set(sys.modules)"
-        )
-        subprocess.run([sys.executable, "-c", code, tiny_text_model], check=True, env=environment)
-
     def test_nothing_is_loaded_before_fit(self, loads, tiny_text_model):
         encoder = TextEncoder(tiny_text_model)
         clone(encoder)
@@ -526,11 +513,43 @@ class TestHubCache:
         X = encoder.set_params(model="somebody/tiny").fit_transform(TEXTS)
         np.testing.assert_allclose(X, reference(str(folder)), atol=1e-5)
 
-    def test_half_a_model_loads_with_a_warning(self, folder, loads):
+    @pytest.fixture(params=["offline", "unreachable"])
+    def no_network(self, request, monkeypatch):
+        """Two ways to be without the hub: told to be, as in all tests, and a network that does not answer."""
+        if request.param == "unreachable":
+
+            def fail(*args, **options):
+                raise ConnectionError("no network")
+
+            monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
+
+    def test_a_plain_checkpoint_as_the_hubs_own_tool_leaves_it(
+        self, make_text_model, make_snapshot, tmp_path, monkeypatch, loads, no_network
+    ):
+        monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
+        folder = make_snapshot(tmp_path / "cache", "somebody/plain")
+        shutil.copytree(make_text_model(tmp_path / "plain", plain=True), folder, dirs_exist_ok=True)
+        encoder = TextEncoder("somebody/plain", device="cpu", precision="float32", store=tmp_path / "store")
+        with pytest.warns(UserWarning, match="'somebody/plain' was loaded from the local cache") as caught:
+            X = encoder.fit_transform(TEXTS)
+        assert len(caught) == 1
+        np.testing.assert_allclose(X, reference(str(folder)), atol=1e-5)
+        clear_models()
+        np.testing.assert_array_equal(clone(encoder).fit_transform(TEXTS), X)
+        assert len(loads) == 1
+
+    def test_half_a_model_loads_with_a_warning(self, folder, no_network):
         # Without modules.json the rest loads with the default pooling, which may not be its own.
         (folder / "modules.json").unlink()
+        clear_models()
         with pytest.warns(UserWarning, match="'somebody/tiny' was loaded .* which has no 'modules.json'"):
             TextEncoder("somebody/tiny", store=None).fit(TEXTS)
+        clear_models()
+
+    def test_nothing_in_the_cache(self, no_network, tmp_path, monkeypatch):
+        monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
+        with pytest.raises(OSError, match=r"'somebody/absent' could not be loaded .* local folder .* HF_HUB_OFFLINE"):
+            TextEncoder("somebody/absent").fit(TEXTS)
 
 
 class TestColumns:
@@ -627,6 +646,7 @@ class TestScikitLearn:
         np.testing.assert_array_equal(pickle.loads(dump).transform(TEXTS), X)
         assert len(loads) == 2
 
+    @pytest.mark.slow
     def test_pickle_works_in_another_process(self, encoder, tmp_path):
         X = encoder.fit_transform(TEXTS)
         (tmp_path / "encoder.pickle").write_bytes(pickle.dumps((encoder, TEXTS)))
@@ -695,8 +715,9 @@ class TestDefaultModel:
         X = TextEncoder().fit_transform(["a cat on a mat", "the cat is on the mat", "quarterly earnings"])
         assert X[0] @ X[1] > 0.8 > 0.3 > X[0] @ X[2]
 
-    def test_rows_to_the_bit(self):
-        check_rows_to_the_bit(TextEncoder(device="cpu", precision="float32", store=None))
+    @pytest.mark.slow
+    def test_rows_of_any_batch(self):
+        check_rows_of_any_batch(TextEncoder(device="cpu", precision="float32", store=None), 1e-6)
 
     def test_half_precision(self):
         texts = ["a cat on a mat", "quarterly earnings rose by 3 %", "x " * 200]

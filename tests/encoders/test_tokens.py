@@ -82,6 +82,7 @@ def hub(copy_model, tmp_path):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_token_of_the_environment_shows_nowhere(hub, items_of_kinds, tmp_path):
     address, asked = hub
     kept = tmp_path / "kept"

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
@@ -82,7 +83,7 @@ class TestCode:
         folder = copy_model(kind, tmp_path / "model")
         expected = encode_kind(kind, str(folder))
         assert "planted_config" in plant(folder, marks)
-        assert_array_equal(encode_kind(kind, str(folder)), expected)
+        assert_allclose(encode_kind(kind, str(folder)), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
         assert not any(marks.iterdir())
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -134,7 +135,7 @@ class TestPickles:
         weights = folder / "2_Dense" / "pytorch_model.bin"
         torch.save({"linear.weight": torch.eye(3, 16), "linear.bias": torch.zeros(3)}, weights)
         whole = encode_kind("text", str(copy_model("text", tmp_path / "without")))
-        assert_array_equal(encode_kind("text", str(folder)), whole[:, :3])
+        assert_allclose(encode_kind("text", str(folder)), whole[:, :3], rtol=0, atol=1e-6 * np.abs(whole[:, :3]).max())
         torch.save(Malicious(marks / "unpickled"), weights)
         with pytest.raises(OSError, match="could not be loaded"):
             encode_kind("text", str(folder))
@@ -156,7 +157,7 @@ class TestTimm:
             model_args={"checkpoint_path": str(evil)},
             pretrained_cfg={**config["pretrained_cfg"], **elsewhere},
         )
-        assert_array_equal(encode_kind("timm", str(folder)), expected)
+        assert_allclose(encode_kind("timm", str(folder)), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
         check_mark(evil, marks)
 
     @pytest.mark.parametrize("file", ["pytorch_model.bin", "evil.bin"])

@@ -3,9 +3,8 @@
 import os
 import pickle
 import shutil
-import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -123,12 +122,6 @@ class TestImageModels:
         with pytest.raises(OSError, match=f"VideoEncoder: the model '{name}' could not be loaded .* to provide it"):
             VideoEncoder(name).fit(CLIPS)
 
-    def test_nothing_is_loaded_before_fit(self):
-        code = (
-            "import sys; from skmm import VideoEncoder; VideoEncoder('a/b'); print({'torch', 'av'} & set(sys.modules))"
-        )
-        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
-
 
 class TestVideoModels:
     def direct(self, folder, frames):
@@ -200,19 +193,14 @@ class TestVideoModels:
         _registry.clear_models()
         loads, load = [], AutoModel.from_pretrained
         monkeypatch.setattr(AutoModel, "from_pretrained", lambda *args, **kw: loads.append(1) or load(*args, **kw))
-        first = VideoEncoder(tiny_video_model).fit(CLIPS)
-        results = []
-        threads = [threading.Thread(target=lambda: results.append(clone(first).fit_transform(CLIPS))) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        first = VideoEncoder(tiny_video_model, precision="float32").fit(CLIPS)
+        with ThreadPoolExecutor(3) as pool:
+            results = list(pool.map(lambda _: clone(first).fit_transform(CLIPS), range(3)))
         assert loads == [1]
-        assert len(results) == 3
         packed = pickle.dumps(first)
         assert len(packed) < os.path.getsize(f"{tiny_video_model}/model.safetensors") / 4
         for result in [*results, pickle.loads(packed).transform(CLIPS)]:
-            assert_array_equal(result, first.transform(CLIPS))
+            assert_allclose(result, first.transform(CLIPS), rtol=0, atol=1e-6 * np.abs(result).max())
 
     def test_weights_that_are_missing_are_an_error(self, tiny_video_model, tmp_path):
         from safetensors.torch import load_file, save_file
