@@ -1,17 +1,11 @@
 """Models by name, from the local cache of the hub: the rows of the revision asked for, as by the folder."""
 
 import json
-import os
-import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-
-import skmm
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
@@ -36,22 +30,6 @@ MODELS = {
     "somebody/video": ("video", ["somebody/video"]),
 }
 
-ENCODE = """
-import pickle, sys
-import numpy as np
-from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
-
-encoders = {"audio": AudioEncoder, "frames": VideoEncoder, "video": VideoEncoder}
-encoders |= dict.fromkeys(["text", "plain text", "clip texts"], TextEncoder)
-jobs, items = pickle.load(sys.stdin.buffer)
-rows = []
-for kind, model, revision in jobs:
-    encoder = encoders.get(kind, ImageEncoder)
-    encoder = encoder(model, revision=revision, device="cpu", precision="float32", store=None)
-    rows.append(encoder.fit(items[kind]).transform(items[kind]))
-np.savez(sys.argv[1], *rows)
-"""
-
 
 def alter(folder):
     """Make another model of one: other weights, and another preparation of images and sound."""
@@ -69,7 +47,7 @@ def alter(folder):
 
 
 @pytest.fixture(scope="module")
-def rows(copy_model, make_snapshot, items_of_kinds, tmp_path_factory):
+def rows(copy_model, make_snapshot, encode_kind, tmp_path_factory):
     """Rows by name, or by name on the hub and "folder", and revision or branch."""
     place, jobs = tmp_path_factory.mktemp("hub"), {}
     for model, (kind, names) in MODELS.items():
@@ -83,22 +61,11 @@ def rows(copy_model, make_snapshot, items_of_kinds, tmp_path_factory):
                 (folder.parents[1] / ".no_exist" / commit / "modules.json").touch()
             jobs[f"{model} by folder", branch] = kind, str(folder), None
         jobs |= {(name, revision): (kind, name, revision) for name in names for revision in BRANCHES}
-    environment = {
-        **os.environ,
-        "HF_HUB_CACHE": str(place / "cache"),
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(Path(skmm.__file__).parents[1]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", ENCODE, str(place / "rows.npz")],
-        input=pickle.dumps((list(jobs.values()), items_of_kinds)),
-        env=environment,
-        capture_output=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    with np.load(place / "rows.npz") as file:
-        return dict(zip(jobs, file.values(), strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "cache"))
+        # Where transformers 4 and 5 have it.
+        patch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(place / "cache"), raising=False)
+        return {name: encode_kind(kind, model, revision=revision) for name, (kind, model, revision) in jobs.items()}
 
 
 @pytest.mark.parametrize("revision", BRANCHES, ids=lambda revision: str(revision)[:7])
