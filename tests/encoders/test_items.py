@@ -1,6 +1,7 @@
 """What tells two items apart: equal ones share a key, and none others do."""
 
 import enum
+import functools
 import io
 
 import numpy as np
@@ -24,7 +25,9 @@ FRAMES = np.random.default_rng(0).integers(256, size=(3, 40, 40, 3), dtype=np.ui
 PCM = np.arange(12, dtype=np.int16).reshape(3, 4)
 
 
+@functools.cache
 def wav():
+    """Content of a file, written once: a file of floats contains the time of day."""
     soundfile = pytest.importorskip("soundfile")
     stream = io.BytesIO()
     soundfile.write(stream, WAVE, RATE, format="WAV", subtype="FLOAT")
@@ -44,7 +47,7 @@ def object_array(parts):
 
 # Form -> what makes an item of it anew.
 FORMS = {
-    "bytes": wav,
+    "bytes": lambda: bytes(bytearray(wav())),
     "bytearray": lambda: bytearray(wav()),
     "memoryview": lambda: memoryview(wav()),
     "dict with an array": lambda: {"sampling_rate": RATE, "array": WAVE.copy()},
