@@ -35,6 +35,19 @@ def caught(call):
     return record
 
 
+def test_cached_properties_stand_between(library):
+    warns, _ = library
+    lazy = define_in(
+        "skmm.encoders._lazy",
+        "import functools\nclass Lazy:\n    value = functools.cached_property(lambda self: self.warns())",
+    )
+    run = lazy["Lazy"]()
+    run.warns = warns
+    line = sys._getframe().f_lineno + 1
+    record = caught(lambda: define_in("skmm.encoders._outer", "def get(run): return run.value")["get"](run))
+    assert (record.filename, record.lineno) == (__file__, line)
+
+
 def test_points_at_the_caller(library):
     warns, calls = library
     line = sys._getframe().f_lineno + 1

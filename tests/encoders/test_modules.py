@@ -534,6 +534,15 @@ class TestPrecision:
         images(Means().eval(), store=None, precision="float16").fit_transform(IMAGES)
         assert set(seen) == {torch.float16}
 
+    def test_a_cache_key_does_not_join_precisions(self, store, has_amx):
+        """On a CPU with AMX "auto" is no half precision for a module in memory."""
+        module = network()
+        identities = {
+            identity(images(module, cache_key="mine", precision=precision), store)
+            for precision in ("auto", "bfloat16", "float16")
+        }
+        assert len(identities) == 3
+
     def test_named_models_follow_the_cpu(self, tiny_image_model, has_amx):
         encoder = ImageEncoder(tiny_image_model, device="cpu", store=None).fit([None])
         dtype = EncodingRun(encoder, []).model.dtype
