@@ -4,7 +4,7 @@ import sys
 import warnings
 
 # Packages whose frames stand between the caller and the code that warns.
-_INNER_PACKAGES = {"skmm", "sklearn", "joblib", "concurrent", "contextlib", "threading"}
+_INNER_PACKAGES = {"skmm", "sklearn", "joblib", "concurrent", "contextlib", "functools", "threading"}
 
 
 def warn(message, category=UserWarning):

@@ -252,7 +252,9 @@ class ModelEncoder(ItemEncoder):
                 _ = run.model
                 if run.source.files is None:
                     raise Unidentifiable("its files are not in the cache of the hub")
-            place = expected_place(self.device, self.precision)
+            # A module in memory stays in its own precision with "auto", whatever the device computes best.
+            kind, dtype = expected_place(self.device, self.precision)
+            place = kind, dtype if run.source is not None else self.precision
             versions = [(package, minor_version(package)) for package in self._libraries()]
             settings = place, numeric_settings(), self.compile, versions, self._settings(run.source)
             content = self._identify_module(run, settings) if run.source is None else run.source.identity(run.store)
