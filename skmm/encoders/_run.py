@@ -1,7 +1,8 @@
 """One encoding of a column: its items, their rows, its errors and its progress."""
 
-import random
 import re
+import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, nullcontext
 from functools import cached_property
@@ -20,6 +21,9 @@ from ..store import ItemDigests, content_key
 
 # Steps in which callbacks hear of the progress of an encoding.
 N_STEPS = 100
+
+# Seconds between two looks at what other workers encode, at first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 
 
 class ProgressBar(tqdm):
@@ -48,8 +52,9 @@ class EncodingRun:
     a store or where the content is unknown; the rows are those in which the item stands. Groups that the store does
     not hold are prepared, collected in windows of bounded size, and encoded in batches.
 
-    Several workers may encode the same items at once. Each starts at another place and looks into the store before
-    every batch; whoever meets the rows of another worker continues at a random place among what is still missing.
+    Several workers may encode the same items at once. Each starts at another place and claims every batch in the store
+    before it runs the network. What another worker has claimed is left for the end: most of it is stored by then, and
+    the rest is waited for.
 
     Parameters
     ----------
@@ -82,10 +87,9 @@ class EncodingRun:
         self.items = items
         self.errors = []
         self._first = None, None
-        self._start = 0.0
-        self._meets_others = False
-        # First rows of the groups that are finished.
-        self._finished = set()
+        # Number under which this call claims entries of the store, and groups that others have claimed.
+        self._owner = secrets.randbits(62)
+        self._claimed_elsewhere = []
 
     @cached_property
     def source(self):
@@ -177,23 +181,44 @@ class EncodingRun:
 
     def _encode_missing(self, groups):
         """Encode groups that the store does not hold; on shared devices one process after the other."""
-        takes_turns = self.identity is not None and self.encoder._takes_turns()
-        with self.store.one_at_a_time() if takes_turns else nullcontext():
-            if takes_turns:
-                groups = self._read_again(groups)
-            self._start = _start_of_worker()
-            while groups:
-                self._meets_others = False
-                self._encode_groups(self._rotate(groups))
-                if not self._meets_others:
-                    return
-                groups = self._read_again([group for group in groups if group[1][0] not in self._finished])
-                self._start = _places.random()
+        if self.identity is None:
+            self._encode_groups(groups)
+            return
+        takes_turns = self.encoder._takes_turns()
+        try:
+            with self.store.one_at_a_time() if takes_turns else nullcontext():
+                self._encode_groups(self._rotate(self._read_again(groups) if takes_turns else groups))
+                self._wait_for_others()
+        finally:
+            self.store.release(self._owner)
 
-    def _rotate(self, sequence):
-        """Let a list begin at the place where this worker starts."""
-        first = int(self._start * len(sequence))
-        return sequence[first:] + sequence[:first]
+    def _wait_for_others(self):
+        """Read the rows of the groups that others had claimed, or encode them where the claims have ended."""
+        pause = _FIRST_PAUSE
+        while self._claimed_elsewhere:
+            groups, self._claimed_elsewhere = self._read_again(self._claimed_elsewhere), []
+            free = self._claim(groups)
+            if free:
+                self._encode_groups(free)
+            if len(self._claimed_elsewhere) == len(groups):
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _claim(self, groups):
+        """Return the groups that this call is to encode; those that others encode are left for the end."""
+        if self.identity is None:
+            return groups
+        is_free = iter(self.store.claim([key for key, _ in groups if key is not None], self._owner))
+        free = []
+        for group in groups:
+            is_mine = group[0] is None or next(is_free)
+            (free if is_mine else self._claimed_elsewhere).append(group)
+        return free
+
+    def _rotate(self, groups):
+        """Let groups begin at the place where this process starts."""
+        first = int(_start_of_worker() * len(groups))
+        return groups[first:] + groups[:first]
 
     def _read_again(self, groups):
         """Return the groups that are still missing."""
@@ -202,7 +227,7 @@ class EncodingRun:
         return missing
 
     def _encode_groups(self, groups):
-        """Encode groups, as long as no other worker is met."""
+        """Encode groups that no other worker encodes."""
         groups = self._reject_first(groups)
         if not groups:
             return
@@ -222,10 +247,14 @@ class EncodingRun:
         with ExitStack() as stack:
             divide = stack.enter_context(divided_threads())
             pool = stack.enter_context(ThreadPoolExecutor(n_workers, initializer=divide, initargs=(n_workers,)))
-            encoded = in_pool(lambda chunk: list(self._encode_chunk(chunk)), chunks, pool, ahead=2 * n_workers)
+            encoded = in_pool(self._encode_unclaimed, chunks, pool, ahead=2 * n_workers)
             for _, results in stack.enter_context(closing(encoded)):
                 for result in results:
                     self._record(*result)
+
+    def _encode_unclaimed(self, groups):
+        """Claim groups before they are prepared, and encode those that nobody else encodes."""
+        return list(self._encode_chunk(self._claim(groups)))
 
     def _record(self, errors, n_finished):
         self.errors += errors
@@ -273,8 +302,6 @@ class EncodingRun:
                 if len(window) == encoder._window or n_bytes > MAX_BYTES_AHEAD:
                     yield from self._encode_window(window)
                     window, n_bytes = [], 0
-                if self._meets_others:
-                    return
             if window:
                 yield from self._encode_window(window)
 
@@ -282,14 +309,8 @@ class EncodingRun:
         """Encode pairs of a group and its prepared item; yield as ``_encode_chunk`` does, for each batch."""
         groups, prepared = zip(*window, strict=True)
         for positions in self._rotate(list(self.encoder._batches(prepared, self.model))):
-            if self._meets_others:
-                return
-            missing = {id(group) for group in self._read([groups[position] for position in positions])}
-            if len(missing) < len(positions):
-                self._meets_others = True
-                yield [], len(positions) - len(missing)
-                self._finished.update(groups[p][1][0] for p in positions if id(groups[p]) not in missing)
-                positions = [position for position in positions if id(groups[position]) in missing]
+            free = {id(group) for group in self._claim([groups[position] for position in positions])}
+            positions = [position for position in positions if id(groups[position]) in free]
             if positions:
                 batch = [groups[position] for position in positions]
                 yield self._encode_batch(batch, [prepared[position] for position in positions]), len(positions)
@@ -308,7 +329,6 @@ class EncodingRun:
                     self.X_out[number] = row
             else:
                 errors += self._reject(group, "the encoder returned values that are not finite")
-        self._finished.update(group[1][0] for group in groups)
         return errors
 
     def _check_shape(self, rows, groups):
@@ -330,21 +350,17 @@ class EncodingRun:
         keys = [key for key, _ in groups]
         is_stored = is_valid & np.array([key is not None for key in keys]) & self.digests.are_unchanged(keys)
         if is_stored.any():
-            n_new = self.store.put_rows(list(compress(keys, is_stored)), rows[is_stored])
-            # Others have stored the same rows meanwhile.
-            self._meets_others |= n_new < is_stored.sum()
+            self.store.put_rows(list(compress(keys, is_stored)), rows[is_stored])
+        not_stored = [key for key, stored in zip(keys, is_stored, strict=True) if key is not None and not stored]
+        if not_stored:
+            self.store.release(self._owner, not_stored)
 
     def _reject(self, group, reason):
         """Return the errors of a bad item, one for each row; raise the first with ``on_error="raise"``."""
         errors = [self.encoder._error(row, self.items[row], reason) for row in group[1]]
         if self.encoder.on_error == "raise":
             raise errors[0] from (reason if isinstance(reason, Exception) else None)
-        self._finished.add(group[1][0])
         return errors
-
-
-# A generator of its own: neither the user's results nor their random numbers depend on it.
-_places = random.Random()
 
 
 def _start_of_worker():

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ._checksums import EXTRA_WORDS, seal, unseal
+from ._claims import Claims
 
 # Identify a file as a store, and the format of its tables.
 _APPLICATION = 0x736B6D6D
@@ -23,7 +24,8 @@ VERSION = 3
 
 # Rows belong to blocks, which are dropped as a whole. Blocks of facts about encoders and files have negative numbers:
 # they are dropped like others, but their rows are not counted as entries.
-_SCHEMA = """
+_SCHEMA = f"""
+{Claims.SCHEMA};
 CREATE TABLE entries (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, value BLOB NOT NULL);
 CREATE INDEX of_block ON entries (block);
 CREATE TABLE blocks (id INTEGER PRIMARY KEY, last_used INTEGER NOT NULL, bytes INTEGER NOT NULL)
@@ -213,32 +215,30 @@ class Engine:
 
         are_facts : bool, default=False
             Whether these values are not counted as entries.
-
-        Returns
-        -------
-        n_new : int
-            Number of digests that had no value before.
         """
         # Neighbours in the table share pages, so fewer are written in this order.
         rows = sorted(zip(digests[:, 0].view(np.int64).tolist(), seal(digests, words), strict=True), key=itemgetter(0))
         if not rows:
-            return 0
+            return
         if self._max_bytes is None:
-            return self._insert(rows, are_facts)
+            self._insert(rows, are_facts)
+            return
         n_rows = max(1, int(_TRANSACTION_SHARE * self._max_bytes) // len(rows[0][1]))
-        return sum(self._insert_within_limit(batch, are_facts) for batch in _batches(rows, n_rows))
+        for batch in _batches(rows, n_rows):
+            self._insert_within_limit(batch, are_facts)
 
     def _insert_within_limit(self, rows, are_facts):
         """Insert rows, and drop older ones as long as the file has no place for them."""
         while True:
             try:
-                return self._insert(rows, are_facts)
+                self._insert(rows, are_facts)
+                return
             except sqlite3.OperationalError as error:
                 if _primary_code(error) != sqlite3.SQLITE_FULL or not self._drop_oldest_half():
                     raise
 
     def _insert(self, rows, are_facts):
-        """Insert rows of equal length in one transaction; return how many there were none of."""
+        """Insert rows of equal length in one transaction, and end the claims on them."""
         with self._lock, _transaction(self._connection, "BEGIN IMMEDIATE") as execute:
             self._limit_pages()
             damaged = self._damaged.intersection(row_id for row_id, _ in rows)
@@ -251,8 +251,8 @@ class Engine:
             )
             n_bytes = inserted.rowcount * len(rows[0][1])
             execute("UPDATE blocks SET bytes = bytes + ? WHERE id = ?", (n_bytes, block))
+            Claims(self._connection).end(row_id for row_id, _ in rows)
         self._damaged -= damaged
-        return inserted.rowcount
 
     def _open_block(self, sign):
         """Return the number of the block that new rows go to, a new one if the last with this sign is full."""
@@ -286,12 +286,27 @@ class Engine:
             n_dropped += n_bytes
         return bool(blocks)
 
+    def claim(self, digests, owner):
+        """Claim entries that are about to be computed: see :meth:`Claims.make`."""
+        with self._lock, _transaction(self._connection, "BEGIN IMMEDIATE"):
+            self._limit_pages(n_more=_SPARE_PAGES)
+            return Claims(self._connection).make(digests[:, 0].view(np.int64), owner, self._damaged)
+
+    def release(self, digests, owner):
+        """End the claims on entries that were not written; None ends all claims of the owner."""
+        with self._lock, _transaction(self._connection, "BEGIN IMMEDIATE"):
+            if digests is None:
+                Claims(self._connection).end_all(owner)
+            else:
+                Claims(self._connection).end(digests[:, 0].view(np.int64).tolist())
+
     def clear(self):
         """Delete all rows and return their space to the disk."""
         with self._lock:
             with _transaction(self._connection, "BEGIN IMMEDIATE") as execute:
                 execute("DELETE FROM entries")
                 execute("DELETE FROM blocks")
+                execute("DELETE FROM claims")
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._last_used.clear()

@@ -256,18 +256,35 @@ class EmbeddingStore:
             self._try(lambda engine: engine.read(_as_digests(keys), -(-n_features // 2), take_words))
 
     def put_rows(self, keys, rows):
-        """Store rows of float32 under their digests; a digest that has a row already keeps it.
-
-        Returns
-        -------
-        n_new : int
-            Number of digests that had no row before; all of them if nothing can be written.
-        """
+        """Store rows of float32 under their digests; a digest that has a row already keeps it."""
         n_features = rows.shape[1]
         padded = np.zeros((len(rows), n_features + n_features % 2), dtype=np.float32)
         padded[:, :n_features] = rows
-        n_new = self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
-        return len(keys) if n_new is None else n_new
+        self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
+
+    def claim(self, keys, owner):
+        """Claim what is about to be computed; return a mask of the digests that nobody else computes or has stored.
+
+        Parameters
+        ----------
+        keys : list of bytes
+            Digests, all different.
+
+        owner : int
+            Number of the call that claims them.
+
+        Returns
+        -------
+        is_claimed : ndarray of shape (len(keys),), dtype bool
+            True for all if nothing can be written.
+        """
+        is_claimed = self._try_writing(lambda engine: engine.claim(_as_digests(keys), owner)) if keys else None
+        return np.ones(len(keys), dtype=bool) if is_claimed is None else is_claimed
+
+    def release(self, owner, keys=None):
+        """End the claims on digests that were not stored; without digests all claims of the owner."""
+        digests = None if keys is None else _as_digests(keys)
+        self._try_writing(lambda engine: engine.release(digests, owner))
 
     def get_digests(self, keys):
         """Return a list of the digests that are stored under digests, None for those without one."""

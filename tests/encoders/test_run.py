@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
@@ -27,7 +28,7 @@ from skmm._torch import _registry, _threads
 from skmm.encoders import ImageDescriptor, ImageEncoder, ModelEncoder, TextEncoder, _model, _run
 from skmm.encoders._run import EncodingRun
 from skmm.exceptions import RejectedItem
-from skmm.store import ItemDigests, _content, _private_folder, digest_of, file_digests, file_signature
+from skmm.store import ItemDigests, _claims, _content, _private_folder, digest_of, file_digests, file_signature
 
 TEXTS = ["the cat", "a dog sat on the mat", "x y z", "the cat", None, "on the mat", ""]
 N_DISTINCT = 4
@@ -251,24 +252,14 @@ class TestTextsThatNameFiles:
         assert store.info()["entries"] == 2
 
 
+def claims_in(store):
+    """Return the number of claims in a store."""
+    (n_claims,) = store._engine._connection.execute("SELECT count(*) FROM claims").fetchone()
+    return n_claims
+
+
 class TestWorkers:
-    """Calls that encode the same items at once: each row is right and stored once, and little is encoded twice.
-
-    A call that meets the rows of another, by reading them or by storing what is stored already, continues at a random
-    place. So whatever the order of events, at most one batch is encoded in vain for each of these jumps.
-    """
-
-    @pytest.fixture
-    def jumps(self, monkeypatch):
-        """List of the places at which calls continue after they have met others; always the same ones."""
-        places, generator = [], random.Random(0)
-
-        def jump():
-            places.append(generator.random())
-            return places[-1]
-
-        monkeypatch.setattr(_run, "_places", SimpleNamespace(random=jump))
-        return places
+    """Calls that encode the same items at once: each row is right, stored once, and encoded once."""
 
     @pytest.fixture
     def batches(self, monkeypatch):
@@ -279,55 +270,35 @@ class TestWorkers:
         )
         return sizes
 
-    def check(self, results, texts, store, batches, jumps):
+    def check(self, results, texts, store, batches):
         for X, order in results:
             assert_array_equal(X, letters_of([texts[i] for i in order]))
-        assert store.info()["entries"] == len(texts)
-        n_twice = sum(batches) - len(texts)
-        assert 0 <= n_twice <= Letters.batch_size * len(jumps)
-        return n_twice
+        assert store.info()["entries"] == len(texts) == sum(batches)
+        assert claims_in(store) == 0
 
-    def test_alone(self, store, batches, jumps):
+    def test_alone(self, store, batches):
         texts = make_texts(50)
         X = Letters(store=store).fit_transform(texts)
-        assert self.check([(X, range(50))], texts, store, batches, jumps) == 0
-        assert jumps == []
+        self.check([(X, range(50))], texts, store, batches)
 
-    @pytest.mark.parametrize("n_begun", [0, 3, 11])
-    def test_another_encodes_everything_meanwhile(self, store, batches, jumps, n_begun, monkeypatch):
+    @pytest.mark.parametrize("n_before", [0, 3, 11])
+    def test_another_encodes_everything_else_meanwhile(self, store, batches, n_before, monkeypatch):
         texts, results = make_texts(50), []
         encode = Letters._encode_batch
 
         def interrupted(self, batch, model):
-            if len(batches) == n_begun and not results:
-                # Before the row of this batch is stored.
+            if len(batches) == n_before and not results:
                 results.append(None)
-                results[0] = Letters(store=store).fit_transform(texts)
+                order = [i for i, text in enumerate(texts) if text not in batch]
+                results[0] = Letters(store=store).fit_transform([texts[i] for i in order]), order
             return encode(self, batch, model)
 
         monkeypatch.setattr(Letters, "_encode_batch", interrupted)
-        results.append(Letters(store=store).fit_transform(texts))
-        n_twice = self.check([(X, range(50)) for X in results], texts, store, batches, jumps)
-        assert n_twice <= 4
-
-    @pytest.mark.parametrize("n_done", [1, 4, 30, 49])
-    def test_another_has_encoded_a_stretch_that_lies_ahead(self, store, batches, jumps, n_done, monkeypatch):
-        texts, calls = make_texts(50), []
-        encode = Letters._encode_batch
-
-        def interrupted(self, batch, model):
-            calls.append(batch)
-            if len(calls) == 2:
-                Letters(store=store).fit_transform(texts[50 - n_done :])
-            return encode(self, batch, model)
-
-        monkeypatch.setattr(Letters, "_encode_batch", interrupted)
-        X = Letters(store=store).fit_transform(texts)
-        # Nothing of it was being encoded when it was stored, but for the batch in which it happened.
-        assert self.check([(X, range(50))], texts, store, batches, jumps) <= 4
+        results.append((Letters(store=store).fit_transform(texts), range(50)))
+        self.check(results, texts, store, batches)
 
     @pytest.mark.parametrize("n_workers", [2, 4])
-    def test_in_step(self, store, batches, jumps, n_workers, monkeypatch):
+    def test_in_step(self, store, batches, n_workers, monkeypatch):
         """All begin with each batch before any has stored the one before: as often together as can be."""
         texts = make_texts(300)
         barrier, lock, encode = threading.Barrier(n_workers), threading.Lock(), Letters._encode_batch
@@ -337,23 +308,18 @@ class TestWorkers:
                 rows = encode(self, batch, model)
             # Broken as soon as one has finished.
             with suppress(threading.BrokenBarrierError):
-                barrier.wait(600)
+                barrier.wait(0.05)
             return rows
 
         monkeypatch.setattr(Letters, "_encode_batch", in_step)
 
         def work(_):
-            try:
-                return Letters(store=store).fit_transform(texts), range(len(texts))
-            finally:
-                barrier.abort()
+            return Letters(store=store).fit_transform(texts), range(len(texts))
 
         with ThreadPoolExecutor(n_workers) as pool:
-            results = list(pool.map(work, range(n_workers)))
-        n_twice = self.check(results, texts, store, batches, jumps)
-        assert n_twice < 0.5 * len(texts)
+            self.check(list(pool.map(work, range(n_workers))), texts, store, batches)
 
-    def test_threads_with_other_orders_and_bad_items(self, store, batches, jumps):
+    def test_threads_with_other_orders_and_bad_items(self, store, batches):
         texts, n_workers = make_texts(200), 4
         orders = [np.random.default_rng(i).permutation(len(texts)) for i in range(n_workers)]
         start = threading.Barrier(n_workers)
@@ -370,9 +336,9 @@ class TestWorkers:
 
         with pytest.warns(UserWarning, match="2 of 203 items"), ThreadPoolExecutor(n_workers) as pool:
             results = list(pool.map(work, orders))
-        self.check(results, texts, store, batches, jumps)
+        self.check(results, texts, store, batches)
 
-    def test_own_threads_of_an_image_encoder(self, tiny_image_model, store, jumps, monkeypatch):
+    def test_own_threads_of_an_image_encoder(self, tiny_image_model, store, monkeypatch):
         images = np.random.default_rng(0).integers(256, size=(48, 8, 8, 3), dtype=np.uint8)
         encoder = ImageEncoder(tiny_image_model, device="cpu", precision="float32", batch_size=4, store=store)
         expected = clone(encoder).set_params(store=None).fit_transform(images)
@@ -388,19 +354,17 @@ class TestWorkers:
         start = threading.Barrier(2)
 
         def work(order):
-            own = clone(encoder).fit(images)
+            twin = clone(encoder).fit(images)
             start.wait(600)
-            return own.transform(images[order])
+            return twin.transform(images[order])
 
         orders = [np.arange(48), np.arange(48)[::-1]]
         with ThreadPoolExecutor(2) as pool:
             for X, order in zip(pool.map(work, orders), orders, strict=True):
                 assert_allclose(X, expected[order], atol=1e-5 * np.abs(expected).max())
-        assert store.info()["entries"] == 48
-        # A jump ends the work of both threads of a call.
-        assert 48 <= sum(sizes) <= 48 + 2 * 4 * len(jumps)
+        assert store.info()["entries"] == 48 == sum(sizes)
 
-    def test_a_worker_that_stops_leaves_nothing_behind(self, store, batches, jumps, monkeypatch):
+    def test_a_worker_that_stops_leaves_nothing_behind(self, store, batches, monkeypatch):
         texts = make_texts(50)
         encode = Letters._encode_batch
 
@@ -414,29 +378,68 @@ class TestWorkers:
             Letters(store=store).fit_transform(texts)
         monkeypatch.setattr(Letters, "_encode_batch", encode)
         assert store.info()["entries"] == 20
+        assert claims_in(store) == 0
         batches.clear()
         X = Letters(store=store).fit_transform(texts)
         assert_array_equal(X, letters_of(texts))
         assert sum(batches) == 30
 
-    def test_rows_that_are_not_finite_end_the_work_as_well(self, store, batches, jumps, monkeypatch):
-        """They are never stored, so that others meet them again and again."""
+    @pytest.mark.parametrize("shift", [-100, 100])
+    def test_claims_of_a_worker_that_was_killed_expire(self, store, batches, shift, monkeypatch):
+        texts = make_texts(10)
+        keys = ItemDigests(digest_of("letters"), store, strings_are_paths=False).of(texts)
+        assert store.claim(keys, 1).all()
+        assert not store.claim(keys, 2).any()
+        now = time.time()
+        monkeypatch.setattr(_claims.time, "time", lambda: now + shift)
+        X = Letters(store=store).fit_transform(texts)
+        self.check([(X, range(10))], texts, store, batches)
+
+    def test_claims_of_others_are_waited_for(self, store, batches):
+        texts = make_texts(30)
+        keys = ItemDigests(digest_of("letters"), store, strings_are_paths=False).of(texts)
+        assert store.claim(keys[:20], 1).all()
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(Letters(store=store).fit_transform, texts)
+            while sum(batches) < 10:
+                time.sleep(0.01)
+            # Half of them are written, the others are given up.
+            store.put_rows(keys[:10], letters_of(texts[:10]))
+            assert not result.done()
+            store.release(1)
+            assert_array_equal(result.result(), letters_of(texts))
+        assert sum(batches) == 20
+
+    def test_damaged_rows_are_no_reason_to_wait(self, store, batches):
+        texts = make_texts(10)
+        Letters(store=store).fit_transform(texts)
+        store._engine._connection.execute("UPDATE entries SET value = zeroblob(length(value)) WHERE block > 0")
+        batches.clear()
+        assert_array_equal(Letters(store=store).fit_transform(texts), letters_of(texts))
+        assert sum(batches) == 10
+
+    def test_rows_that_are_not_finite_are_claimed_by_nobody(self, store, batches, monkeypatch):
+        """They are never stored, so that others need not wait for them."""
         texts, encode = make_texts(30), Letters._encode_batch
 
         def encode_some(self, batch, model):
             rows = encode(self, batch, model)
-            rows[[text in texts[10:20] for text in batch], 0] = np.inf
-            if len(batches) == 2:
-                Letters(store=store, on_error="missing").fit_transform(texts)
+            rows[[text in texts[8:20] for text in batch], 0] = np.inf
+            if len(batches) == 7:
+                # All of the items that are not finite have been encoded by this call.
+                results.append(Letters(store=store, on_error="missing").fit_transform(texts[8:20]))
             return rows
 
+        results = []
         monkeypatch.setattr(Letters, "_encode_batch", encode_some)
-        with pytest.warns(UserWarning, match="10 of 30 items"):
+        with pytest.warns(UserWarning, match="12 of 30 items"):
             X = Letters(store=store, on_error="missing").fit_transform(texts)
-        assert np.isnan(X).all(axis=1).tolist() == [False] * 10 + [True] * 10 + [False] * 10
-        assert store.info()["entries"] == 20
+        assert np.isnan(X).all(axis=1).tolist() == [False] * 8 + [True] * 12 + [False] * 10
+        assert np.isnan(results[0]).all()
+        assert store.info()["entries"] == 18
+        assert claims_in(store) == 0
 
-    def test_items_whose_content_is_unknown_are_encoded_once_by_each(self, store, batches, jumps):
+    def test_items_whose_content_is_unknown_are_encoded_once_by_each(self, store, batches):
         texts = [*make_texts(20), "\ud800", "\udfff"]
         for _ in range(2):
             batches.clear()
@@ -472,9 +475,7 @@ class TestWorkers:
                 assert_array_equal(X, letters_of(texts))
         assert store.info()["entries"] == len(texts)
         notes = [path.read_text().split() for path in (tmp_path / "notes").iterdir()]
-        n_jumps = sum(note.count("jump") for note in notes)
-        n_encoded = sum(int(word) for note in notes for word in note if word != "jump")
-        assert len(texts) <= n_encoded <= len(texts) + Letters.batch_size * n_jumps
+        assert sum(int(word) for note in notes for word in note) == len(texts)
 
     def test_one_at_a_time_where_a_device_is_shared(self, encoder, encoded, loads, monkeypatch):
         monkeypatch.setattr(_model, "expected_place", lambda device, precision: ("cuda", "float32"))
@@ -488,7 +489,7 @@ class TestWorkers:
 
 
 def encode_and_note(store, texts, notes):
-    """Encode in a process of its own, and write down the batches and the jumps."""
+    """Encode in a process of its own, and write down the sizes of the batches."""
     encode = Letters._encode_batch
     with open(notes, "w") as file:
 
@@ -497,7 +498,6 @@ def encode_and_note(store, texts, notes):
             return encode(self, batch, model)
 
         Letters._encode_batch = note
-        _run._places = SimpleNamespace(random=lambda: print("jump", file=file) or random.random())
         return Letters(store=store).fit_transform(texts)
 
 
