@@ -71,9 +71,9 @@ def resolve_precision(precision, device):
     Parameters
     ----------
     precision : {"auto", "float32", "bfloat16", "float16"}
-        "auto" is half precision only where it is faster: on CUDA bfloat16 from compute capability 8.0 and float16
-        from 7.0, and bfloat16 on CPUs with AMX. It is float32 everywhere else: with AVX512-BF16 alone the networks
-        that were measured take 1.3 to 1.6 times as long in bfloat16, and emulated half precision far longer.
+        "auto" is half precision on CUDA (bfloat16 from compute capability 8.0, float16 from 7.0) and on CPUs with AMX.
+        It is float32 everywhere else: emulated half precision is far slower, and with AVX512-BF16 alone bfloat16 is
+        slower on some CPUs and faster on others (``benchmarks/precision.py``).
 
     device : torch.device
         Where the model runs.

@@ -75,8 +75,8 @@ class AudioEncoder(ModelEncoder):
         "cuda:1".
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" takes half precision where it is faster (GPUs, and
-        CPUs with AMX), else "float32"; a module in memory stays in its own. The output is float32 always.
+        Precision of the weights and the computation. "auto" is half precision on GPUs and on CPUs with
+        AMX, else "float32"; a module in memory stays in its own. The output is float32 always.
 
     batch_size : int or "auto", default="auto"
         Maximum number of windows per batch. "auto" goes by their length: 30 s on CPU, 600 s elsewhere. A batch that

@@ -79,8 +79,8 @@ class ImageEncoder(ModelEncoder):
         "cuda:1".
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" takes half precision where it is faster (GPUs, and
-        CPUs with AMX), else "float32"; a module in memory stays in its own. The output is float32 always.
+        Precision of the weights and the computation. "auto" is half precision on GPUs and on CPUs with
+        AMX, else "float32"; a module in memory stays in its own. The output is float32 always.
 
     batch_size : int or "auto", default="auto"
         Maximum number of images per batch. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256 elsewhere. A batch

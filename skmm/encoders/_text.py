@@ -53,8 +53,8 @@ class TextEncoder(ModelEncoder):
         "cuda:1".
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" takes half precision where it is faster (GPUs, and
-        CPUs with AMX), else "float32". The output is float32 always.
+        Precision of the weights and the computation. "auto" is half precision on GPUs and on CPUs with
+        AMX, else "float32". The output is float32 always.
 
     batch_size : int or "auto", default="auto"
         Maximum number of texts per batch. "auto" goes by length: about 1,500 tokens on CPU, 32,768 elsewhere. A batch
