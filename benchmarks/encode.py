@@ -41,8 +41,7 @@ from sentence_transformers import SentenceTransformer
 from timm.models import save_for_hf
 
 from skmm import ImageEncoder, TextEncoder
-from skmm._torch._devices import resolve_device, resolve_precision
-from skmm._torch._threads import available_cpus, divided_threads
+from skmm._torch import available_cpus, divided_threads, resolve_device, resolve_precision
 
 NETWORKS = ("mobilenetv3_small_100", "resnet18")
 

@@ -1,7 +1,6 @@
-"""Imports of optional dependencies, with an error that says what to install, or only where somebody has done it."""
+"""Imports of optional dependencies, with an error that says what to install."""
 
 import importlib
-import sys
 
 
 def import_optional_dependency(name, extra):
@@ -32,19 +31,3 @@ def import_optional_dependency(name, extra):
             f"'{name}' is needed here and could not be imported ({error}); install it with: "
             f'pip install "skmm[{extra}]"'
         ) from error
-
-
-def imported(name):
-    """Return a module if it has been imported in this process, None if not.
-
-    Parameters
-    ----------
-    name : str
-        Dotted name of the module.
-
-    Returns
-    -------
-    module : module or None
-        The whole module: while another thread is importing it, this waits.
-    """
-    return importlib.import_module(name) if name in sys.modules else None

@@ -14,18 +14,15 @@ FILES = sorted(ROOT.rglob("*.py"))
 # each other as long as there is no circle.
 FLOORS = [
     {
-        "_blocks",
         "_checkpoints",
         "_composition",
-        "_missing",
-        "_moments",
         "_optional",
         "_plot",
         "_sklearn",
         "_threads",
         "_torch",
         "_typing",
-        "_validation",
+        "_columns",
         "_warnings",
         "exceptions",
         "media",

@@ -6,12 +6,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._missing import is_missing_item
+from .._columns import column_items, describe_item, has_callbacks, is_missing_item
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
-from .._validation import has_callbacks
 from ..exceptions import ItemError, RejectedItem
-from ..media import column_items, describe_item
 from ._run import N_STEPS, EncodingRun
 
 

@@ -12,7 +12,7 @@ from multiprocessing import current_process
 import numpy as np
 from tqdm.auto import tqdm
 
-from .._missing import is_missing_item
+from .._columns import is_missing_item
 from .._threads import MAX_BYTES_AHEAD, in_order, in_pool
 from .._torch import available_cpus, divided_threads
 from .._warnings import warn

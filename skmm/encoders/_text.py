@@ -4,10 +4,10 @@ import os
 from itertools import groupby
 from numbers import Integral
 
+from .._columns import describe_item
 from .._sklearn import Interval
 from .._typing import PathType
 from ..exceptions import RejectedItem
-from ..media import describe_item
 from ..store import EmbeddingStore
 from ._model import ModelEncoder
 from .networks import Text, load_sentence_transformer, sentence_hub_place, stored_prompt

@@ -14,6 +14,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from .._columns import check_target, check_X
 from .._composition import (
     ModalityComposition,
     PresentRows,
@@ -25,7 +26,6 @@ from .._composition import (
 )
 from .._sklearn import check_feature_names_in, check_sample_weight, raise_for_params
 from .._typing import Table
-from .._validation import check_target, check_X
 from .._warnings import warn
 from ._target import ClassTarget, RealTarget
 

@@ -7,12 +7,9 @@ from sklearn.base import clone
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._blocks import dense_block
-from .._composition import fit_transform, propagated
-from .._missing import is_missing_item
-from .._moments import column_means, fill_missing
+from .._columns import column_means, column_positions, fill_missing, is_data_frame, is_missing_item, shortened
+from .._composition import dense_block, fit_transform, propagated
 from .._sklearn import check_method_params, safe_indexing
-from .._validation import column_positions, is_data_frame, shortened
 
 
 class Columns:

@@ -5,15 +5,17 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 from sklearn.utils import check_random_state
 
-from .._moments import column_means, take_rows
+from .._columns import column_means
 from .._sklearn import StrOptions
 from .._typing import Blocks, RandomState
 from ._base import N_COMPONENTS, SCALING
-from ._weights import WeightedBlockTransformer, learn_weights, probe_rows, probe_target
+from ._imputer import ImputedBlockTransformer
+from ._moments import take_rows
+from ._weights import WEIGHTS, fixed_weights, learn_weights, probe_rows, probe_target
 from .projection import principal_axes
 
 
-class AverageFusion(WeightedBlockTransformer):
+class AverageFusion(ImputedBlockTransformer):
     r"""Average the blocks, each brought to a common number of dimensions.
 
     With :math:`P_i` the blocks that row i has, and the map :math:`R_b` of block b to the common
@@ -113,13 +115,15 @@ class AverageFusion(WeightedBlockTransformer):
     """
 
     _parameter_constraints: dict = {
-        **WeightedBlockTransformer._parameter_constraints,
+        **ImputedBlockTransformer._parameter_constraints,
+        "weights": WEIGHTS,
         "n_components": N_COMPONENTS,
         "reduction": [StrOptions({"pca", "random"})],
         "align": ["boolean"],
         "scaling": SCALING,
         "random_state": ["random_state"],
     }
+    _learns_out_of_fold = True
 
     def __init__(
         self,
@@ -164,8 +168,14 @@ class AverageFusion(WeightedBlockTransformer):
         if self.reduction == "pca" and self.align:
             rotations = rotations_to_agree(self._project(X), ~missing)
             self._maps = [(mean, axes @ rotation) for (mean, axes), rotation in zip(self._maps, rotations, strict=True)]
-        weights = self._learned_weights(X, y, groups) if self._needs_y() else self._fixed_weights()
+        if self._needs_y():
+            weights = self._learned_weights(X, y, groups)
+        else:
+            weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
         self.weights_ = dict(zip(self.blocks_, (weights / weights.sum()).tolist(), strict=True))
+
+    def _needs_y(self):
+        return isinstance(self.weights, str)
 
     def _learned_weights(self, X, y, groups):
         rows, folds = probe_rows(y, groups)

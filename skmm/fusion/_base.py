@@ -11,15 +11,8 @@ from sklearn.model_selection import GroupKFold
 from sklearn.utils import check_array, check_consistent_length, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._blocks import resolve_blocks
-from .._moments import (
-    CHUNK_OF_ROWS,
-    blocks_without_values,
-    column_means,
-    column_variances,
-    fill_missing,
-    missing_blocks,
-)
+from .._columns import CHUNK_OF_ROWS, column_means, column_variances, fill_missing
+from .._composition import check_block_name
 from .._sklearn import Interval, StrOptions, check_feature_names_in, fit_context
 from .._typing import Blocks, Matrix
 
@@ -182,7 +175,9 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             Joined features, without NaN.
         """
         check_is_fitted(self)
-        X, indicators = self._impute(self._validate(X, reset=False))
+        X, indicators = self._validate(X, reset=False), None
+        if getattr(self, "imputer_", None) is not None:
+            X, indicators = self._impute(X)
         return _append(self._transform_blocks(self._scale(X)), indicators)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
@@ -200,7 +195,10 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         input_features = check_feature_names_in(self, input_features)
-        return np.concatenate([self._names_out(input_features), self._indicator_names()])
+        names = self._names_out(input_features)
+        if getattr(self, "imputer_", None) is not None:
+            names = np.concatenate([names, self.imputer_._indicator_names()])
+        return names
 
     # What a strategy writes.
 
@@ -250,12 +248,16 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     # What all strategies do before.
 
     def _fit(self, X, y, groups):
-        """Fit, and return what :meth:`_transform_blocks` takes, and the indicators of :meth:`_fit_impute`."""
+        """Fit; return what :meth:`_transform_blocks` takes, and an imputer's columns that tell what was missing."""
         X, y = self._validate_fit(X, y)
         self._resolve_blocks(X)
         for name in blocks_without_values(X, self.blocks_):
             self._raise_without_values(name)
-        X, indicators = self._fit_impute(X)
+        indicators = None
+        if hasattr(self, "imputer"):
+            self.imputer_ = None
+            if self.imputer is not None:
+                X, indicators = self._fit_impute(X)
         self._fit_scale(X)
         X = self._scale(X)
         if self._learns_out_of_fold and groups is not None:
@@ -296,18 +298,6 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             f"{type(self).__name__}: {subject} in every row of X, so that there is nothing to learn about it; leave "
             "out the modality, or fit on rows that have it."
         )
-
-    def _fit_impute(self, X):
-        """Fill in what is missing, for a strategy that can; the second result is columns to append to the output."""
-        return X, None
-
-    def _impute(self, X):
-        """Fill in as ``_fit_impute`` has learned to."""
-        return X, None
-
-    def _indicator_names(self):
-        """Return the names of the columns that ``_impute`` appends."""
-        return np.array([], dtype=object)
 
     def _fit_scale(self, X):
         """Learn mean and scale of every column from the cells that are present."""
@@ -356,6 +346,118 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         tags.target_tags.required = self._needs_y()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def resolve_blocks(blocks, n_features, feature_names=None, *, owner, min_blocks=1):
+    """Return the blocks of a matrix as closed slices, in the order of ``blocks``.
+
+    Parameters
+    ----------
+    blocks : dict of str to slice, "prefix" or None
+        The constructor parameter. None means one block of all columns; "prefix" reads the part of
+        each column's name before the first "__".
+
+    n_features : int
+        Columns of the matrix.
+
+    feature_names : array-like of str or None, default=None
+        Names of the columns, needed for "prefix".
+
+    owner : str
+        Name of the estimator, for the error messages.
+
+    min_blocks : int, default=1
+        Fewest blocks that make sense to the estimator.
+
+    Returns
+    -------
+    slices : dict of str to slice
+        Disjoint slices that together cover all columns. The only block of ``blocks=None`` is named "".
+    """
+    if blocks is None:
+        slices = {"": slice(0, n_features)}
+    elif blocks == "prefix":
+        slices = _blocks_from_prefixes(feature_names, owner)
+    else:
+        slices = {}
+        for name, columns in blocks.items():
+            check_block_name(name)
+            if not isinstance(columns, slice) or columns.step not in (None, 1):
+                raise ValueError(f"{owner}: blocks[{name!r}] must be a slice without a step, got {columns!r}.")
+            start, stop, _ = columns.indices(n_features)
+            if start >= stop:
+                raise ValueError(
+                    f"{owner}: block {name!r} selects no column: {columns!r}, while X has n_features = {n_features}."
+                )
+            slices[name] = slice(start, stop)
+        end = 0
+        for name, columns in sorted(slices.items(), key=lambda block: block[1].start):
+            if columns.start != end:
+                raise ValueError(
+                    f"{owner}: blocks must cover each column exactly once, but {name!r} starts at column "
+                    f"{columns.start} where {end} was expected."
+                )
+            end = columns.stop
+        if end != n_features:
+            raise ValueError(f"{owner}: blocks end at column {end}, while X has n_features = {n_features}.")
+    if len(slices) < min_blocks:
+        raise ValueError(
+            f"{owner} needs at least {min_blocks} blocks (modalities), got {len(slices)}; use it as the fusion of a "
+            "ModalityFuser with several modalities, or pass blocks={'a': slice(0, k), 'b': slice(k, None)}."
+        )
+    return slices
+
+
+def _blocks_from_prefixes(feature_names, owner):
+    if feature_names is None:
+        raise ValueError(f"{owner}: blocks='prefix' needs a data frame with string column names, got an array.")
+    slices = {}
+    for position, feature in enumerate(feature_names):
+        name, separator, _ = feature.partition("__")
+        if not separator:
+            raise ValueError(f"{owner}: blocks='prefix' needs names such as 'text__0', got {feature!r}.")
+        if name not in slices:
+            slices[name] = slice(position, position + 1)
+        elif slices[name].stop == position:
+            slices[name] = slice(slices[name].start, position + 1)
+        else:
+            raise ValueError(
+                f"{owner}: blocks='prefix' needs contiguous columns, but {name!r} comes back at {feature!r}."
+            )
+    return slices
+
+
+def missing_blocks(X, blocks):
+    """Return the mask of the rows in which each block of a matrix is missing.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Numbers, with NaN in missing cells.
+
+    blocks : dict of str to slice
+        Columns of each block, closed.
+
+    Returns
+    -------
+    mask : ndarray of shape (n_samples, n_blocks), dtype bool
+        True where all columns of the block are NaN.
+    """
+    mask = np.zeros((len(X), len(blocks)), dtype=bool)
+    for i, columns in enumerate(blocks.values()):
+        # Only rows that lack the first column can lack all of them.
+        candidates = np.flatnonzero(np.isnan(X[:, columns.start]))
+        mask[candidates, i] = np.isnan(X[candidates, columns]).all(axis=1)
+    return mask
+
+
+def blocks_without_values(X, blocks):
+    """Return the names of the blocks of which every cell is NaN; most often the first rows settle it."""
+    return [
+        name
+        for name, columns in blocks.items()
+        if all(np.isnan(X[rows, columns]).all() for rows in gen_batches(len(X), 256))
+    ]
 
 
 def group_folds(groups, n_folds):

@@ -6,13 +6,14 @@ from sklearn.decomposition import PCA
 
 from .._typing import Blocks
 from ._base import SCALING
-from ._weights import WeightedBlockTransformer, learn_weights, probe_rows, probe_target
+from ._imputer import ImputedBlockTransformer
+from ._weights import WEIGHTS, fixed_weights, learn_weights, probe_rows, probe_target
 
 # Principal components of a block that stand for it while weights are learned.
 _PROBE_COMPONENTS = 48
 
 
-class ConcatFusion(WeightedBlockTransformer):
+class ConcatFusion(ImputedBlockTransformer):
     r"""Put the blocks side by side, scaled so that none drowns the others.
 
     With :math:`m` blocks and :math:`p` columns in all, column :math:`j` of block :math:`b` becomes
@@ -93,7 +94,12 @@ class ConcatFusion(WeightedBlockTransformer):
            [ 0.  ,  0.  ,  0.  ]])
     """
 
-    _parameter_constraints: dict = {**WeightedBlockTransformer._parameter_constraints, "scaling": SCALING}
+    _parameter_constraints: dict = {
+        **ImputedBlockTransformer._parameter_constraints,
+        "scaling": SCALING,
+        "weights": WEIGHTS,
+    }
+    _learns_out_of_fold = True
 
     def __init__(
         self,
@@ -108,8 +114,19 @@ class ConcatFusion(WeightedBlockTransformer):
         self.imputer = imputer
         self.blocks = blocks
 
+    def _needs_y(self):
+        return isinstance(self.weights, str)
+
     def _fit_blocks(self, X, y, groups=None):
-        weights = self._learned_weights(X, y, groups) if self._needs_y() else self._fixed_weights()
+        if self.weights is None:
+            self.weights_ = dict.fromkeys(self.blocks_, 1.0)
+            return
+        learned = isinstance(self.weights, str)
+        weights = (
+            self._learned_weights(X, y, groups)
+            if learned
+            else fixed_weights(self.weights, self.blocks_, type(self).__name__)
+        )
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
 
     def _learned_weights(self, X, y, groups):

@@ -13,10 +13,11 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from .._blocks import dense_block
+from .._columns import check_can_be_sent, check_X
 from .._composition import (
     ModalityComposition,
     as_transformer,
+    dense_block,
     fit_transform,
     fit_transform_modality,
     member_step,
@@ -26,7 +27,6 @@ from .._composition import (
 )
 from .._sklearn import HasMethods, StrOptions, VisualBlock, check_feature_names_in, fit_context, raise_for_params
 from .._typing import Modalities, Table
-from .._validation import check_can_be_sent, check_X
 from ._imputer import ModalityImputer
 from ._strategies import STRATEGIES
 

@@ -7,10 +7,11 @@ from scipy import linalg
 from sklearn.base import clone
 from sklearn.utils import gen_batches
 
-from .._moments import CHUNK_OF_ROWS, column_variances, consecutive_slices, ledoit_wolf_shrinkage, take_rows
+from .._columns import CHUNK_OF_ROWS, column_variances
 from .._sklearn import Interval, StrOptions
 from .._typing import Blocks
 from ._base import BlockTransformer
+from ._moments import consecutive_slices, ledoit_wolf_shrinkage, take_rows
 
 
 class ModalityImputer(BlockTransformer):
@@ -167,7 +168,7 @@ class ModalityImputer(BlockTransformer):
         return mask
 
     def _names_out(self, input_features):
-        return input_features
+        return np.concatenate([input_features, self._indicator_names()])
 
     def _indicator_names(self):
         names = self.blocks_ if self.add_indicator else []
@@ -183,19 +184,7 @@ class ImputedBlockTransformer(BlockTransformer):
     }
 
     def _fit_impute(self, X):
-        self.imputer_ = self._make_imputer()
-        if self.imputer_ is None:
-            return X, None
-        return self._split(self.imputer_.fit_transform(X))
-
-    def _impute(self, X):
-        if self.imputer_ is None:
-            return X, None
-        return self._split(self.imputer_.transform(X))
-
-    def _make_imputer(self):
-        if self.imputer is None:
-            return None
+        """Fill in what is missing; return the blocks, and columns to append to the output, None for none."""
         imputer = ModalityImputer(self.imputer) if isinstance(self.imputer, str) else clone(self.imputer)
         if imputer.blocks is not None:
             raise ValueError(
@@ -203,15 +192,16 @@ class ImputedBlockTransformer(BlockTransformer):
             )
         # The next steps need arrays, whatever the global configuration says.
         blocks = None if "" in self.blocks_ else self.blocks_
-        return imputer.set_params(blocks=blocks).set_output(transform="default")
+        self.imputer_ = imputer.set_params(blocks=blocks).set_output(transform="default")
+        return self._split(self.imputer_.fit_transform(X))
+
+    def _impute(self, X):
+        return self._split(self.imputer_.transform(X))
 
     def _split(self, filled):
         """Split the indicators, which belong to no block, from the blocks."""
         width = self.n_features_in_
         return (filled, None) if filled.shape[1] == width else (filled[:, :width], filled[:, width:])
-
-    def _indicator_names(self):
-        return super()._indicator_names() if self.imputer_ is None else self.imputer_._indicator_names()
 
 
 class _ConditionalExpectation:

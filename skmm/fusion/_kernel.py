@@ -9,14 +9,15 @@ from sklearn.utils import check_random_state, gen_batches
 from .._sklearn import Interval, StrOptions
 from .._typing import Blocks, RandomState
 from ._base import N_COMPONENTS
+from ._imputer import ImputedBlockTransformer
 from ._kernels import KERNELS, BlockKernel, check_kernels, kernel_alignment, leading_eigenpairs
-from ._weights import WeightedBlockTransformer, probe_target
+from ._weights import fixed_weights, probe_target
 
 # Rows whose kernels are in memory at once.
 _BATCH = 4096
 
 
-class KernelFusion(WeightedBlockTransformer):
+class KernelFusion(ImputedBlockTransformer):
     r"""Join the blocks by a weighted sum of kernels, given as explicit features.
 
     With :math:`\tilde k_b` the kernel of block b, centred in its feature space and divided by its mean over
@@ -131,11 +132,8 @@ class KernelFusion(WeightedBlockTransformer):
     {'sepal': 0.38, 'petal': 0.62}
     """
 
-    _learned_from_y = "alignment"
-    _learns_out_of_fold = False
-
     _parameter_constraints: dict = {
-        **WeightedBlockTransformer._parameter_constraints,
+        **ImputedBlockTransformer._parameter_constraints,
         "n_components": N_COMPONENTS,
         "kernel": [StrOptions(KERNELS), dict],
         "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
@@ -173,6 +171,9 @@ class KernelFusion(WeightedBlockTransformer):
         self.imputer = imputer
         self.blocks = blocks
         self.random_state = random_state
+
+    def _needs_y(self):
+        return isinstance(self.weights, str) and self.weights == "alignment"
 
     def _fit_blocks(self, X, y):
         kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
@@ -216,7 +217,7 @@ class KernelFusion(WeightedBlockTransformer):
                     pairs[a, b] = pairs[b, a] = _alignment_of(both, matrices[a], matrices[b])
             weights = pairs.sum(axis=1)
         else:
-            weights = self._fixed_weights()
+            weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
         weights = np.where(present.any(axis=0), np.maximum(weights, 0), 0)
         return weights / weights.sum() if weights.any() else np.full(len(matrices), 1 / len(matrices))
 

@@ -6,11 +6,12 @@ import numpy as np
 from scipy import fft, sparse
 from sklearn.utils import check_random_state, gen_batches
 
-from .._moments import column_means, take_rows
+from .._columns import column_means
 from .._sklearn import Interval, StrOptions
 from .._typing import Blocks, RandomState
 from ._base import SCALING
 from ._imputer import ImputedBlockTransformer
+from ._moments import take_rows
 from .projection import principal_axes
 
 # Rows whose Fourier transforms are in memory at once.

@@ -7,7 +7,6 @@ from sklearn.utils.multiclass import type_of_target
 
 from .._sklearn import StrOptions
 from ._base import group_folds
-from ._imputer import ImputedBlockTransformer
 
 # Rows that a probe uses, and its folds. More rows hardly change a handful of weights.
 PROBE_ROWS = 2000
@@ -16,43 +15,28 @@ PROBE_FOLDS = 5
 LARGEST_WEIGHT = 8.0
 
 
-class WeightedBlockTransformer(ImputedBlockTransformer):
-    """Base of the strategies with a parameter ``weights``."""
+# Values of the parameter ``weights`` in every strategy that has it.
+WEIGHTS = [dict, "array-like", StrOptions({"cv"}), None]
 
-    _learned_from_y = "cv"
-    _learns_out_of_fold = True
 
-    _parameter_constraints: dict = {
-        **ImputedBlockTransformer._parameter_constraints,
-        "weights": [dict, "array-like", StrOptions({"cv"}), None],
-    }
-
-    def _needs_y(self):
-        return isinstance(self.weights, str) and self.weights == self._learned_from_y
-
-    def _fixed_weights(self):
-        """Return the parameter as one number per block."""
-        estimator, names = type(self).__name__, list(self.blocks_)
-        if self.weights is None:
-            return np.ones(len(names))
-        if isinstance(self.weights, dict):
-            if self.weights.keys() != self.blocks_.keys():
-                raise ValueError(
-                    f"{estimator}: weights names the blocks {sorted(self.weights)}, X has the blocks {sorted(names)}."
-                )
-            weights = np.array([self.weights[name] for name in names], dtype=np.float64)
-        else:
-            weights = np.asarray(self.weights, dtype=np.float64)
-        if weights.shape != (len(names),):
-            raise ValueError(
-                f"{estimator}: weights must be one number for each of the {len(names)} blocks {names}, "
-                f"got an array of shape {weights.shape}."
-            )
-        if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-            raise ValueError(
-                f"{estimator}: weights must be finite, not negative and not all 0, got {weights.tolist()}."
-            )
-        return weights
+def fixed_weights(weights, blocks, owner):
+    """Return the parameter ``weights`` of a strategy as one number per block; equal ones for None."""
+    names = list(blocks)
+    if weights is None:
+        return np.ones(len(names))
+    if isinstance(weights, dict):
+        if weights.keys() != blocks.keys():
+            raise ValueError(f"{owner}: weights names the blocks {sorted(weights)}, X has the blocks {sorted(names)}.")
+        weights = [weights[name] for name in names]
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (len(names),):
+        raise ValueError(
+            f"{owner}: weights must be one number for each of the {len(names)} blocks {names}, "
+            f"got an array of shape {weights.shape}."
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise ValueError(f"{owner}: weights must be finite, not negative and not all 0, got {weights.tolist()}.")
+    return weights
 
 
 def probe_rows(y, groups=None):

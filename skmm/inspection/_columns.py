@@ -5,9 +5,9 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._columns import check_table, resolve_columns
 from .._composition import ModalityComposition, modality_positions
 from .._sklearn import safe_indexing
-from .._validation import check_table, resolve_columns
 
 # Attributes in which meta-estimators store the estimator that they fitted.
 _INNER = ("best_estimator_", "estimator_", "regressor_", "estimator")

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from .._missing import is_missing_item
+from .._columns import is_missing_item
 
 # Default strengths, in the units that missing_modality_curve documents.
 STRENGTHS = {"noise": 1.0, "blur": 0.05, "drop_words": 0.5}

@@ -10,7 +10,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .._missing import missing_rows
+from .._columns import missing_rows
 from .._plot import BLUE, COLORS, GREY, MARKERS, VERMILION, make_axes
 from .._sklearn import safe_indexing
 from .._typing import Items, Matrix, RandomState, Table

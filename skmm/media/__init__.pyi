@@ -1,4 +1,3 @@
-from ._columns import column_items as column_items, describe_item as describe_item
 from ._image import check_background as check_background, load_image as load_image, parse_color as parse_color
 from ._sound import load_audio as load_audio, load_sound_track as load_sound_track
 from ._spectra import (

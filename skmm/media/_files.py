@@ -5,8 +5,8 @@ import os
 import stat
 from collections.abc import Mapping
 
+from .._columns import shorten
 from ..exceptions import RejectedItem, first_line
-from ._columns import shorten
 
 # Longer names than file systems allow for one file; such a string rather holds the file itself.
 _LONGEST_NAME = 255

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
 
+from .._columns import shorten
 from ..exceptions import RejectedItem
-from ._columns import shorten
 from ._files import describe_keys, is_file, open_file, reason_of, unwrap_file
 
 _CHANNELS = (1, 3, 4)

@@ -13,9 +13,9 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from .._columns import describe_item
 from .._optional import import_optional_dependency
 from ..exceptions import RejectedItem
-from ._columns import describe_item
 from ._container import NamelessFile, has_decoder, open_container, video_stream
 from ._files import describe_keys, is_file, open_file, reason_of, unwrap_file
 from ._video import frames_in_memory

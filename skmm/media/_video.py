@@ -12,8 +12,8 @@ from numbers import Real
 import numpy as np
 from PIL import Image
 
+from .._columns import shorten
 from ..exceptions import RejectedItem
-from ._columns import shorten
 from ._container import open_container, video_stream
 from ._files import describe_keys, is_file, open_file, reason_of, unwrap_file
 from ._image import load_image

@@ -13,10 +13,10 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
+from .._columns import check_can_be_sent
 from .._plot import VERMILION, make_axes
 from .._sklearn import HasMethods, Interval, StrOptions, safe_indexing, validate_params
 from .._typing import Items, Modalities, PathType, RandomState, Table
-from .._validation import check_can_be_sent
 from ._html import comparison_page
 from ._runs import Folds, Row, Run, collect_rows, fit_strategy, score_fold, with_searches
 from ._statistics import corrected_t_test, gain_over_best, holm, score_bounds

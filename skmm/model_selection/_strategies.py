@@ -8,8 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from .._blocks import dense_block
-from .._composition import check_modalities
+from .._composition import check_modalities, dense_block
 from .._plot import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from .._typing import Modalities, RandomState
 from ..ensemble import (

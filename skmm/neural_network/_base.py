@@ -15,11 +15,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from .._columns import check_X
 from .._composition import ModalityComposition, member_step, member_tags
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing
 from .._torch import resolve_device, resolve_precision
 from .._typing import Table
-from .._validation import check_X
 from ._inputs import is_trained, make_input
 from ._state import ModuleHolder, is_module, on_cpu, to_arrays, to_tensors
 from .network import FUSIONS, GradientModulation, resolve_epochs, split_validation, weighs_modalities

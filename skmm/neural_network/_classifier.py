@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
 
+from .._columns import check_target
 from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import Items, Modalities, RandomState, Table
-from .._validation import check_target
 from ._base import MultimodalNet
 from ._outputs import ClassOutputs
 from .network import GradientModulation, make_loss

@@ -5,8 +5,8 @@ from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch, check_array
 
+from .._columns import missing_rows
 from .._composition import PresentRows, as_transformer, fit_transform_modality, transform_modality
-from .._missing import missing_rows
 from ._state import is_module
 from .branches import Branch, ModuleBranch
 

@@ -7,9 +7,9 @@ from typing import Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
+from .._columns import check_target
 from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import Items, Modalities, RandomState, Table
-from .._validation import check_target
 from ._base import MultimodalNet
 from ._outputs import NumberOutputs
 from .network import GradientModulation, make_loss

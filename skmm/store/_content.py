@@ -1,12 +1,20 @@
-"""Digests of what items and files contain: two items share one only if they are the same content in the same form."""
+"""Digests of data, items and files: two items share one only if they are the same content in the same form."""
 
+import functools
 import hashlib
+import importlib.metadata
 import os
 import platform
 import stat
 import time
 
 import numpy as np
+
+# Raised whenever the code changes what encoders compute beyond rounding.
+_FORMAT = 2
+
+# Changes of rounding in libraries come with minor versions.
+_VERSION_PARTS = 2
 
 # Levels of containers within one another: a pair of a rate and frames as nested lists has five. A list may hold itself.
 _MAX_DEPTH = 10
@@ -23,6 +31,26 @@ _MAX_FILES = 200_000
 
 # Signature of a file -> digest of its content.
 _file_digests = {}
+
+
+def digest_of(*values):
+    """Return a digest of 32 bytes of plain data."""
+    return hashlib.blake2b(repr((_FORMAT, *values)).encode(), digest_size=32, person=b"skmm identity").digest()
+
+
+@functools.lru_cache(maxsize=64)
+def minor_version(package):
+    """Return the minor version of an installed package as text, "" if there is none; it is not imported."""
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return ".".join(version.split("+")[0].split(".")[:_VERSION_PARTS])
+
+
+def public_name(kind):
+    """Return the name of a class that stays the same when private files are moved: its package and its own name."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
 def text_digests(texts, context):

@@ -9,27 +9,17 @@ import os
 import sqlite3
 import threading
 import time
+import zlib
 from contextlib import contextmanager, suppress
+from itertools import compress
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from ._checksums import EXTRA_WORDS, seal, unseal
-from ._claims import Claims
-
 # Identify a file as a store, and the format of its tables.
 _APPLICATION = 0x736B6D6D
 VERSION = 3
-
-# Rows belong to blocks, which are dropped as a whole. Blocks of facts about encoders and files have negative numbers:
-# they are dropped like others, but their rows are not counted as entries.
-_SCHEMA = f"""
-{Claims.SCHEMA};
-CREATE TABLE entries (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, value BLOB NOT NULL);
-CREATE INDEX of_block ON entries (block);
-CREATE TABLE blocks (id INTEGER PRIMARY KEY, last_used INTEGER NOT NULL, bytes INTEGER NOT NULL)
-"""
 
 # Bytes of values beyond which a block takes no more rows.
 _BLOCK_BYTES = 2**20
@@ -55,6 +45,16 @@ _ROWS_PER_STATEMENT = 500
 # Rows that are read before other threads get their turn.
 _ROWS_PER_TURN = 5000
 
+# Seconds after which a claim has no effect any more: whoever made it was killed, or needs longer than that for a batch.
+_SECONDS = 60
+
+# 64-bit words of a digest, and of all that is saved with the words of a value: the digest and the checksum.
+DIGEST_WORDS = 4
+EXTRA_WORDS = DIGEST_WORDS + 1
+
+# The CRC-32 of any bytes followed by their own CRC-32.
+_RESIDUE = 0x2144DF1C
+
 
 class StoreError(Exception):
     """A store cannot be used; the text is the reason."""
@@ -62,6 +62,75 @@ class StoreError(Exception):
 
 class OlderVersion(StoreError):
     """A store was written by an older version."""
+
+
+class Claims:
+    """The table of claims of one store.
+
+    A claim keeps nobody from writing an entry. It tells others that its entry is being computed, and ends when that is
+    written. All methods run within a transaction of the caller.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        Open connection to the store.
+    """
+
+    SCHEMA = "CREATE TABLE claims (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, time INTEGER NOT NULL)"
+
+    def __init__(self, connection):
+        self._connection = connection
+
+    def make(self, ids, owner, damaged):
+        """Claim the entries that are neither written nor claimed by others.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n,), dtype int64
+            Numbers of the entries, all different.
+
+        owner : int
+            Who claims them; claims of one owner do not exclude each other.
+
+        damaged : set of int
+            Numbers of written entries that have to be computed again.
+
+        Returns
+        -------
+        is_claimed : ndarray of shape (n,), dtype bool
+            True where the owner has the claim.
+        """
+        execute, now = self._connection.execute, int(time.time())
+        # Also of the future: a clock may have been set back.
+        execute("DELETE FROM claims WHERE abs(time - ?) > ?", (now, _SECONDS))
+        taken = set()
+        for start in range(0, len(ids), _ROWS_PER_STATEMENT):
+            batch = ids[start : start + _ROWS_PER_STATEMENT].tolist()
+            chosen = f"id IN ({','.join('?' * len(batch))})"
+            taken |= {i for (i,) in execute(f"SELECT id FROM claims WHERE {chosen} AND owner <> ?", [*batch, owner])}
+            taken |= {i for (i,) in execute(f"SELECT id FROM entries WHERE {chosen}", batch)} - damaged
+        is_claimed = ~np.isin(ids, list(taken)) if taken else np.ones(len(ids), dtype=bool)
+        rows = ((i, owner, now) for i in ids[is_claimed].tolist())
+        self._connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", rows)
+        return is_claimed
+
+    def end(self, ids):
+        """End the claims on entries, whoever made them."""
+        self._connection.executemany("DELETE FROM claims WHERE id = ?", ((i,) for i in ids))
+
+    def end_all(self, owner):
+        """End all claims of an owner."""
+        self._connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+
+
+# Rows belong to blocks, which are dropped as a whole. Blocks of facts about encoders and files have negative numbers:
+# they are dropped like others, but their rows are not counted as entries.
+_SCHEMA = f"""
+{Claims.SCHEMA};
+CREATE TABLE entries (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, value BLOB NOT NULL);
+CREATE INDEX of_block ON entries (block);
+CREATE TABLE blocks (id INTEGER PRIMARY KEY, last_used INTEGER NOT NULL, bytes INTEGER NOT NULL)
+"""
 
 
 class Engine:
@@ -446,3 +515,82 @@ def _batches(sequence, n_rows):
 
 def _placeholders(values):
     return ",".join("?" * len(values))
+
+
+def _sums(values):
+    """Return the upper halves of weighted sums of all words but the last, each with a different odd factor."""
+    n_words = values.shape[1] - 1
+    factors = np.arange(1, n_words + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+    return (values[:, :-1] @ factors + np.uint64(n_words)) >> np.uint64(32)
+
+
+def seal(digests, words):
+    """Return values as bytes with their digests and checksums.
+
+    The last word of a sealed value holds two checks of the words before: a weighted sum, and a CRC-32 of the words and
+    that sum. They detect each change of up to three bits (in values of up to 11 kB; two bits in longer ones), each
+    change within 32 consecutive bits, and other damage but for a share of 2**-64.
+
+    Parameters
+    ----------
+    digests : ndarray of shape (n, 4), dtype uint64
+        Digests of the values.
+
+    words : ndarray of shape (n, n_words), dtype uint64
+        Values.
+
+    Returns
+    -------
+    sealed : list of n memoryviews
+        Digest, words and checksum of each value.
+    """
+    values = np.zeros((len(digests), EXTRA_WORDS + words.shape[1]), dtype=np.uint64)
+    values[:, :DIGEST_WORDS] = digests
+    values[:, DIGEST_WORDS:-1] = words
+    # Halves of words in memory order, so that the CRC is in the last bytes on machines of either byte order.
+    ends = values.view("<u4")
+    ends[:, -2] = _sums(values)
+    for row, end in zip(values.view(np.uint8), ends, strict=True):
+        end[-1] = zlib.crc32(row[:-4])
+    buffer, n_bytes = memoryview(values.tobytes()), 8 * values.shape[1]
+    return [buffer[start : start + n_bytes] for start in range(0, len(buffer), n_bytes)]
+
+
+def unseal(sealed, n_words):
+    """Return the words of sealed values, and which of them are undamaged.
+
+    Parameters
+    ----------
+    sealed : sequence of n objects
+        Sealed values; damaged ones may be of any type and length.
+
+    n_words : int
+        Words that a value must have.
+
+    Returns
+    -------
+    is_intact : ndarray of shape (n,), dtype bool
+        Which values are undamaged and have that number of words.
+
+    digests : ndarray of shape (n_intact, 4), dtype uint64
+        Digests of the undamaged values.
+
+    words : ndarray of shape (n_intact, n_words), dtype uint64
+        Words of the undamaged values; read-only.
+    """
+    n_bytes = 8 * (EXTRA_WORDS + n_words)
+    is_intact = np.ones(len(sealed), dtype=bool)
+    try:
+        have_length = set(map(len, sealed)) == {n_bytes}
+    except TypeError:
+        have_length = False
+    if not have_length:
+        is_intact[:] = [isinstance(value, bytes) and len(value) == n_bytes for value in sealed]
+        sealed = list(compress(sealed, is_intact))
+    values = np.frombuffer(b"".join(sealed), dtype=np.uint64).reshape(-1, EXTRA_WORDS + n_words)
+    is_right = np.fromiter(map(zlib.crc32, sealed), dtype=np.uint32, count=len(sealed)) == _RESIDUE
+    is_right &= values.view("<u4")[:, -2] == _sums(values)
+    if not is_right.all():
+        values = values[is_right]
+        is_intact[is_intact] = is_right
+    return is_intact, values[:, :DIGEST_WORDS], values[:, DIGEST_WORDS:-1]

@@ -1,9 +1,7 @@
-"""What decides the rows of an encoder, as a digest: only encoders with the same one share entries of a store."""
+"""The identity of a module in memory: a digest of what decides its rows."""
 
 import dataclasses
-import functools
 import hashlib
-import importlib.metadata
 import random
 import sys
 import weakref
@@ -13,36 +11,11 @@ import numpy as np
 from .._torch import divided_threads
 from .._warnings import warn
 from ..exceptions import first_line
-
-# Raised whenever the code changes what encoders compute beyond rounding.
-_FORMAT = 2
-
-# Changes of rounding in libraries come with minor versions.
-_VERSION_PARTS = 2
+from ._content import digest_of, public_name
 
 
 class Unidentifiable(Exception):
     """Nothing tells what decides the rows of an encoder; the text is the reason."""
-
-
-def digest_of(*values):
-    """Return a digest of 32 bytes of plain data."""
-    return hashlib.blake2b(repr((_FORMAT, *values)).encode(), digest_size=32, person=b"skmm identity").digest()
-
-
-@functools.lru_cache(maxsize=64)
-def minor_version(package):
-    """Return the minor version of an installed package as text, "" if there is none; it is not imported."""
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    return ".".join(version.split("+")[0].split(".")[:_VERSION_PARTS])
-
-
-def public_name(kind):
-    """Return the name of a class that stays the same when private files are moved: its package and its own name."""
-    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
 @dataclasses.dataclass

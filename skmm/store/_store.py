@@ -15,8 +15,7 @@ import numpy as np
 
 from .._typing import PathType
 from .._warnings import warn
-from ._checksums import DIGEST_WORDS
-from ._engine import Engine, OlderVersion, StoreError
+from ._engine import DIGEST_WORDS, Engine, OlderVersion, StoreError
 from ._private_folder import private_folder
 
 try:

@@ -17,8 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skmm import ModalityFuser, _threads
-from skmm._torch import _registry
+from skmm import ModalityFuser, _threads, _torch
 from skmm.encoders import AudioEncoder, _run
 from skmm.encoders._run import EncodingRun
 
@@ -155,7 +154,7 @@ class TestModels:
         import transformers
 
         folder = make_audio_model("wav2vec2")
-        _registry.clear_models()
+        _torch.clear_models()
         loads = []
         load = transformers.AutoModel.from_pretrained
         monkeypatch.setattr(

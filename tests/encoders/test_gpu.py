@@ -17,7 +17,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from skmm import EmbeddingStore
-from skmm._torch._devices import place, resolve_device, resolve_precision
+from skmm._torch import place, resolve_device, resolve_precision
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, clear_models
 
 pytestmark = [

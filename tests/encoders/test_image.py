@@ -23,7 +23,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skmm._torch import _registry
+from skmm import _torch
 from skmm.encoders import ImageEncoder, TextEncoder
 
 RNG = np.random.default_rng(0)
@@ -90,13 +90,13 @@ class TestModels:
         assert_allclose(texts, network.encode(["abc", "de"]), atol=1e-5)
 
     def test_clip_is_loaded_once_for_both(self, tiny_clip_model):
-        _registry.clear_models()
+        _torch.clear_models()
         ImageEncoder(tiny_clip_model).fit(IMAGES)
         TextEncoder(tiny_clip_model).fit(["abc"])
-        assert len(_registry._entries) == 1
+        assert len(_torch._entries) == 1
 
     def test_clones_and_threads_share_one_copy(self, tiny_image_model, monkeypatch):
-        _registry.clear_models()
+        _torch.clear_models()
         loads = []
         create = timm.create_model
         monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: loads.append(1) or create(*args, **kwargs))

@@ -19,8 +19,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 from torchvision import transforms
 
-from skmm import EmbeddingStore
-from skmm._torch import _devices
+from skmm import EmbeddingStore, _torch
 from skmm.encoders import AudioEncoder, ImageEncoder, VideoEncoder, _model
 from skmm.encoders._run import EncodingRun
 from skmm.store import _identity
@@ -503,7 +502,7 @@ def quantised():
 class TestPrecision:
     @pytest.fixture(params=[False, True], ids=["without AMX", "with AMX"])
     def has_amx(self, request, monkeypatch):
-        monkeypatch.setattr(_devices, "_cpu_has_amx", lambda: request.param)
+        monkeypatch.setattr(_torch, "_cpu_has_amx", lambda: request.param)
         return request.param
 
     @pytest.mark.parametrize("make", [Spectrum, Shifted, Fourier, quantised])

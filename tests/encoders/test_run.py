@@ -23,12 +23,11 @@ from PIL import Image
 from sklearn.base import clone
 
 import skmm
-from skmm import EmbeddingStore
-from skmm._torch import _registry, _threads
+from skmm import EmbeddingStore, _torch
 from skmm.encoders import ImageDescriptor, ImageEncoder, ModelEncoder, TextEncoder, _model, _run
 from skmm.encoders._run import EncodingRun
 from skmm.exceptions import RejectedItem
-from skmm.store import ItemDigests, _claims, _content, _private_folder, digest_of, file_digests, file_signature
+from skmm.store import ItemDigests, _content, _engine, _private_folder, digest_of, file_digests, file_signature
 
 TEXTS = ["the cat", "a dog sat on the mat", "x y z", "the cat", None, "on the mat", ""]
 N_DISTINCT = 4
@@ -64,13 +63,13 @@ def loads(monkeypatch):
     """List with an entry for each model that is loaded from here on; the registry starts empty."""
     loaded = []
     load = ImageEncoder._load_model, TextEncoder._load_model
-    _registry.clear_models()
+    _torch.clear_models()
     for kind, original in zip((ImageEncoder, TextEncoder), load, strict=True):
         monkeypatch.setattr(
             kind, "_load_model", lambda self, *args, original=original: loaded.append(1) or original(self, *args)
         )
     yield loaded
-    _registry.clear_models()
+    _torch.clear_models()
 
 
 class TestRows:
@@ -104,7 +103,7 @@ class TestRows:
     def test_no_model_is_loaded_for_stored_rows(self, encoder, loads):
         X = encoder.fit_transform(TEXTS)
         assert loads == [1]
-        _registry.clear_models()
+        _torch.clear_models()
         other = clone(encoder).set_params(on_error="missing").fit(TEXTS)
         with pytest.warns(UserWarning, match="1 of 8 items could not be encoded"):
             out = other.transform([*TEXTS, 3])
@@ -116,7 +115,7 @@ class TestRows:
         model = request.getfixturevalue(kind)
         pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
         X = ImageEncoder(model, precision="float32", store=store).fit_transform(pictures)
-        _registry.clear_models()
+        _torch.clear_models()
         other = ImageEncoder(model, precision="float32", store=store).fit(pictures)
         assert_array_equal(other.transform(pictures), X)
         assert loads == [1]
@@ -391,7 +390,7 @@ class TestWorkers:
         assert store.claim(keys, 1).all()
         assert not store.claim(keys, 2).any()
         now = time.time()
-        monkeypatch.setattr(_claims.time, "time", lambda: now + shift)
+        monkeypatch.setattr(_engine.time, "time", lambda: now + shift)
         X = Letters(store=store).fit_transform(texts)
         self.check([(X, range(10))], texts, store, batches)
 
@@ -520,10 +519,10 @@ class TestProcesses:
     def test_forking_after_a_network_ran(self, encoder, monkeypatch):
         X = encoder.fit_transform(TEXTS)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-        monkeypatch.setattr(_threads, "_ran_in", None)
-        _threads.note_run()
+        monkeypatch.setattr(_torch, "_ran_in", None)
+        _torch.note_run()
         process = os.getpid()
-        monkeypatch.setattr(_threads.os, "getpid", lambda: process + 1)
+        monkeypatch.setattr(_torch.os, "getpid", lambda: process + 1)
         # Stored rows need no network.
         assert_array_equal(encoder.transform(TEXTS), X)
         with pytest.raises(RuntimeError, match="forked from one in which a network had already run"):
@@ -617,7 +616,7 @@ class TestFiles:
             groups = group(self)
             first.rename(tmp_path / "before")
             second.rename(first)
-            _registry.clear_models()
+            _torch.clear_models()
             return groups
 
         monkeypatch.setattr(EncodingRun, "_group", replace)

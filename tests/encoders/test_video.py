@@ -20,8 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
-from skmm import ModalityFuser
-from skmm._torch import _registry
+from skmm import ModalityFuser, _torch
 from skmm.encoders import ImageEncoder, VideoAudio, VideoEncoder
 from skmm.encoders._base import ItemEncoder
 from skmm.exceptions import ItemError
@@ -98,10 +97,10 @@ class TestImageModels:
         assert_allclose(fitted.transform(video_files), fitted.transform(CLIPS), atol=1e-5)
 
     def test_one_copy_for_images_and_videos(self, tiny_image_model):
-        _registry.clear_models()
+        _torch.clear_models()
         ImageEncoder(tiny_image_model).fit([None])
         VideoEncoder(tiny_image_model).fit([None])
-        assert len(_registry._entries) == 1
+        assert len(_torch._entries) == 1
 
     def test_it_runs_in_eval_and_inference_mode(self):
         module = means().train()
@@ -190,7 +189,7 @@ class TestVideoModels:
     def test_one_copy_per_process_and_none_in_pickles(self, tiny_video_model, monkeypatch):
         from transformers import AutoModel
 
-        _registry.clear_models()
+        _torch.clear_models()
         loads, load = [], AutoModel.from_pretrained
         monkeypatch.setattr(AutoModel, "from_pretrained", lambda *args, **kw: loads.append(1) or load(*args, **kw))
         first = VideoEncoder(tiny_video_model, precision="float32").fit(CLIPS)

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmm import ModalityFuser, ModalityVotingClassifier
-from skmm._missing import missing_rows
+from skmm._columns import missing_rows
 from skmm.inspection._columns import ModalityColumns, blank, find_composite, mix, shuffle
 
 N = 4

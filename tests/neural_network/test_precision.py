@@ -131,7 +131,7 @@ def test_students_in_half_precision(raw):
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_is_half_precision_for_raw_items_where_it_is_native(native, raw, monkeypatch):
     X, y = raw
-    monkeypatch.setattr("skmm._torch._devices._cpu_has_amx", lambda: native)
+    monkeypatch.setattr("skmm._torch._cpu_has_amx", lambda: native)
     modalities = [("text", TextBranch(n_hidden=8), "text"), ("number", "passthrough", ["number"])]
     for kept, half in ((modalities, native), (modalities[1:], False)):
         known = X[X["number"].notna()]

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from skmm.store._checksums import seal, unseal
+from skmm.store._engine import seal, unseal
 
 RNG = np.random.default_rng(0)
 

@@ -15,7 +15,7 @@ from skmm import EmbeddingStore
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _model
 from skmm.encoders._run import EncodingRun
 from skmm.encoders.networks import ModelSource, cached_snapshot
-from skmm.store import _identity, public_name
+from skmm.store import _content, _identity, public_name
 
 
 @pytest.fixture
@@ -281,14 +281,14 @@ class TestNamedModels:
     def test_minor_versions_of_libraries(self, tiny_text_model, store, monkeypatch, library):
         encoder = TextEncoder(tiny_text_model)
         before = identity(encoder, store)
-        installed = _identity.minor_version
+        installed = _content.minor_version
         monkeypatch.setattr(_model, "minor_version", lambda name: "0.1" if name == library else installed(name))
         assert identity(encoder, store) != before
 
     def test_minor_version(self, monkeypatch):
-        monkeypatch.setattr(_identity.importlib.metadata, "version", lambda name: "2.15.1+cpu")
-        assert _identity.minor_version.__wrapped__("torch") == "2.15"
-        assert _identity.minor_version.__wrapped__("no-such-package") == "2.15"
+        monkeypatch.setattr(_content.importlib.metadata, "version", lambda name: "2.15.1+cpu")
+        assert _content.minor_version.__wrapped__("torch") == "2.15"
+        assert _content.minor_version.__wrapped__("no-such-package") == "2.15"
 
     def test_settings_of_torch(self, tiny_text_model, store, monkeypatch):
         encoder = TextEncoder(tiny_text_model, device="cpu")

@@ -11,18 +11,11 @@ from scipy import linalg
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from ..._moments import (
-    CHUNK_OF_ROWS,
-    column_means,
-    column_variances,
-    consecutive_slices,
-    missing_blocks,
-    present_blocks,
-    take_rows,
-)
+from ..._columns import CHUNK_OF_ROWS, column_means, column_variances
 from ..._sklearn import StrOptions
 from ..._typing import Matrix
-from .._base import N_COMPONENTS, BlockTransformer, signs_by_largest
+from .._base import N_COMPONENTS, BlockTransformer, missing_blocks, signs_by_largest
+from .._moments import consecutive_slices, present_blocks, take_rows
 
 
 class JointEmbedding(BlockTransformer):

@@ -16,20 +16,18 @@ from scipy.linalg import blas
 from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 
-from ..._moments import (
-    CHUNK_OF_ROWS,
+from ..._columns import CHUNK_OF_ROWS, column_means, fill_missing
+from ..._sklearn import Interval, StrOptions, fit_context
+from ..._typing import Blocks, Matrix
+from .._base import group_folds
+from .._moments import (
     BlockMoments,
     block_moments,
-    column_means,
     consecutive_slices,
-    fill_missing,
     ledoit_wolf_shrinkage,
     present_blocks,
     sum_of_fourth_powers,
 )
-from ..._sklearn import Interval, StrOptions, fit_context
-from ..._typing import Blocks, Matrix
-from .._base import group_folds
 from ._base import JointEmbedding
 
 # Smallest relative Cholesky pivot with which products in float32 are precise enough: their error in a correlation is

@@ -5,10 +5,11 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 
-from ..._moments import CHUNK_OF_ROWS, consecutive_slices
+from ..._columns import CHUNK_OF_ROWS
 from ..._sklearn import Interval, StrOptions
 from ..._typing import Blocks, RandomState
 from .._kernels import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
+from .._moments import consecutive_slices
 from ._base import JointEmbedding
 from ._cca import CCAFusion
 

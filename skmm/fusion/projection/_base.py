@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ..._moments import missing_blocks, take_rows
+from .._base import missing_blocks
 from .._imputer import ImputedBlockTransformer
+from .._moments import take_rows
 
 
 class BlockProjection(ImputedBlockTransformer):

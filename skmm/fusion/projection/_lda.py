@@ -10,10 +10,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..._moments import ledoit_wolf_shrinkage
 from ..._sklearn import Interval, StrOptions
 from ..._typing import Blocks
 from .._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
+from .._moments import ledoit_wolf_shrinkage
 from ._base import BlockProjection
 
 # Share of the mean variance of the columns that the scatter within classes is raised by if it is singular.

@@ -9,10 +9,11 @@ from scipy import linalg
 from sklearn.decomposition import PCA
 from sklearn.utils.metaestimators import available_if
 
-from ..._moments import BlockMoments, column_means
+from ..._columns import column_means
 from ..._sklearn import Interval, fit_context
 from ..._typing import Blocks, Matrix, RandomState
 from .._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
+from .._moments import BlockMoments
 from ._base import BlockProjection
 
 # Variance, relative to the largest, below which a direction of a covariance matrix is rounding.

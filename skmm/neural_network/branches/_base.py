@@ -11,14 +11,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ..._missing import is_missing_item
+from ..._columns import check_columns, column_items, describe_item, is_missing_item
 from ..._sklearn import Interval, fit_context
 from ..._threads import in_order
 from ..._torch import available_cpus
 from ..._typing import Items
-from ..._validation import check_columns
 from ...exceptions import BranchItemError, RejectedItem
-from ...media import column_items, describe_item
 from .._state import ModuleHolder, on_cpu
 
 # Token numbers of padding and of words that are not in the vocabulary.

@@ -7,9 +7,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..._columns import is_data_frame
 from ..._optional import import_optional_dependency
 from ..._sklearn import Interval, StrOptions
-from ..._validation import is_data_frame
 from ...exceptions import RejectedItem
 from ...media import SpectralFeatures, load_audio
 from ._base import Branch

@@ -6,10 +6,9 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..._blocks import dense_block
-from ..._moments import column_means, fill_missing
+from ..._columns import column_items, column_means, fill_missing
+from ..._composition import dense_block
 from ..._sklearn import HasMethods
-from ...media import column_items
 from ._base import Branch
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from ..._missing import missing_rows
+from ..._columns import missing_rows
 from ..._sklearn import StrOptions, fit_context
 from ..._typing import Items, Modalities, RandomState, Table
 from .._base import MultimodalNet

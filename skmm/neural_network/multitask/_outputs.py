@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..._missing import missing_rows
+from ..._columns import missing_rows
 from .._outputs import ClassOutputs, NumberOutputs
 
 

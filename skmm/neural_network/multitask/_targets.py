@@ -3,7 +3,7 @@
 import narwhals.stable.v2 as nw
 import numpy as np
 
-from ..._missing import missing_rows
+from ..._columns import missing_rows
 
 _KINDS = ("classification", "regression")
 

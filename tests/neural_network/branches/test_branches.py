@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from skmm._composition._rows import PresentRows
+from skmm._composition import PresentRows
 from skmm.exceptions import BranchItemError
 from skmm.neural_network import AudioBranch, ImageBranch, SequenceBranch, TextBranch
 from skmm.neural_network.branches import ModuleBranch

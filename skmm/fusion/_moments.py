@@ -1,6 +1,6 @@
-"""Means, variances and covariances of matrices with missing cells, whose columns fall into blocks.
+"""Means and covariances of matrices with missing cells, whose columns fall into blocks.
 
-All of them pass over the rows chunk by chunk and sum up in float64, so that no copy of the matrix is made.
+They are summed up in float64, chunk by chunk, so that no copy of the matrix is made.
 """
 
 import copy
@@ -9,8 +9,9 @@ import numpy as np
 from scipy.linalg import blas
 from sklearn.utils import gen_batches
 
-# Rows that are converted to float64 at a time.
-CHUNK_OF_ROWS = 4096
+from .._columns import column_means
+from ._base import missing_blocks
+
 # Cells whose products are summed up at a time: a few megabytes, so that centred cells are still in the cache when they
 # are multiplied.
 _CHUNK = 2**21
@@ -25,122 +26,11 @@ def take_rows(X, mask):
     return X if mask.all() else X[mask]
 
 
-def missing_blocks(X, blocks):
-    """Return the mask of the rows in which each block of a matrix is missing.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Numbers, with NaN in missing cells.
-
-    blocks : dict of str to slice
-        Columns of each block, closed.
-
-    Returns
-    -------
-    mask : ndarray of shape (n_samples, n_blocks), dtype bool
-        True where all columns of the block are NaN.
-    """
-    mask = np.zeros((len(X), len(blocks)), dtype=bool)
-    for i, columns in enumerate(blocks.values()):
-        # Only rows that lack the first column can lack all of them.
-        candidates = np.flatnonzero(np.isnan(X[:, columns.start]))
-        mask[candidates, i] = np.isnan(X[candidates, columns]).all(axis=1)
-    return mask
-
-
 def present_blocks(X, blocks, min_present=2):
     """Return the mask of the blocks that each row has; False in rows that have fewer than ``min_present`` of them."""
     present = ~missing_blocks(X, blocks)
     present[present.sum(axis=1) < min_present] = False
     return present
-
-
-def blocks_without_values(X, blocks):
-    """Return the names of the blocks of which every cell is NaN; most often the first rows settle it."""
-    return [
-        name
-        for name, columns in blocks.items()
-        if all(np.isnan(X[rows, columns]).all() for rows in gen_batches(len(X), 256))
-    ]
-
-
-def column_means(X):
-    """Return the mean of each column over its finite cells; 0 for a column without any.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Numbers, with NaN in missing cells.
-
-    Returns
-    -------
-    means : ndarray of shape (n_features,), dtype float64
-        What :func:`fill_missing` puts into missing cells. The mean of a constant column is exactly its value:
-        a difference by rounding would look like variation to whatever divides by standard deviations.
-    """
-    count, total = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    smallest = np.full(X.shape[1], np.inf)
-    for rows in gen_batches(len(X), CHUNK_OF_ROWS):
-        Z = X[rows]
-        present = ~np.isnan(Z)
-        count += present.sum(axis=0)
-        total += np.where(present, Z, 0).sum(axis=0, dtype=np.float64)
-        if np.isinf(smallest).any():
-            # Some value of each column, to compare the mean with.
-            smallest = np.where(np.isinf(smallest), np.where(present, Z, np.inf).min(axis=0), smallest)
-    means = np.divide(total, count, out=np.zeros(X.shape[1]), where=count > 0)
-    rounding = 10 * np.finfo(np.float64).eps * np.sqrt(count) * np.abs(means)
-    return np.where(np.abs(means - smallest) <= rounding, smallest, means)
-
-
-def column_variances(X, means):
-    """Return the variance of each column over its finite cells, divided by their number; 0 for a column without any.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Numbers, with NaN in missing cells.
-
-    means : ndarray of shape (n_features,)
-        Their means, from :func:`column_means`.
-
-    Returns
-    -------
-    variances : ndarray of shape (n_features,), dtype float64
-        The variances.
-    """
-    count, squares, residue = (np.zeros(X.shape[1]) for _ in range(3))
-    for rows in gen_batches(len(X), CHUNK_OF_ROWS):
-        Z = X[rows] - means
-        present = ~np.isnan(Z)
-        Z[~present] = 0
-        count += present.sum(axis=0)
-        squares += (Z * Z).sum(axis=0)
-        residue += Z.sum(axis=0)
-    count = np.maximum(count, 1)
-    # The means are rounded, which adds the square of the mean residue.
-    return np.maximum(squares / count - (residue / count) ** 2, 0)
-
-
-def fill_missing(X, means):
-    """Replace each NaN by its column's mean; X itself is returned if it has no NaN.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Numbers, with NaN in missing cells. Never changed.
-
-    means : ndarray of shape (n_features,)
-        The value for the missing cells of each column.
-
-    Returns
-    -------
-    X_filled : ndarray of shape (n_samples, n_features)
-        Numbers without NaN, in the dtype of X.
-    """
-    missing = np.isnan(X)
-    return np.where(missing, means.astype(X.dtype), X) if missing.any() else X
 
 
 class BlockMoments:

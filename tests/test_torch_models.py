@@ -5,9 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skmm._torch import _registry
-from skmm._torch._batches import batch_limit
-from skmm._torch._registry import clear_models, get_model, rename_model
+from skmm import _torch
+from skmm._torch import batch_limit, clear_models, get_model, rename_model
 
 torch = pytest.importorskip("torch")
 
@@ -71,7 +70,7 @@ class TestRegistry:
         assert get_model("a", lambda: "model") == "model"
 
     def test_least_recently_used_goes_first(self, monkeypatch):
-        monkeypatch.setattr(_registry, "MAX_MODELS", 2)
+        monkeypatch.setattr(_torch, "MAX_MODELS", 2)
         loads = []
         for key in ["a", "b", "a", "c", "a", "b"]:
             get_model(key, lambda key=key: loads.append(key) or key)
@@ -87,7 +86,7 @@ class TestRegistry:
     def test_the_number_of_models_is_bounded(self):
         for key in range(20):
             get_model(key, object)
-        assert list(_registry._entries) == list(range(12, 20))
+        assert list(_torch._entries) == list(range(12, 20))
 
     def test_a_model_moves_to_another_key_unless_that_has_one(self):
         first, second = get_model("a", object), get_model("b", object)
@@ -96,7 +95,7 @@ class TestRegistry:
         rename_model("c", "b")
         assert get_model("b", object) is second
         rename_model("no such key", "d")
-        assert list(_registry._entries) == ["b"]
+        assert list(_torch._entries) == ["b"]
 
     def test_a_model_may_be_none(self):
         loads = []
@@ -114,12 +113,12 @@ class TestRegistry:
         get_model("a", object)
 
         def load():
-            if len(_registry._entries) > 1:
+            if len(_torch._entries) > 1:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
             return "large"
 
         assert get_model("b", load) == "large"
-        assert list(_registry._entries) == ["b"]
+        assert list(_torch._entries) == ["b"]
 
     def test_a_model_that_does_not_fit_at_all_is_an_error(self):
         attempts = []
@@ -131,4 +130,4 @@ class TestRegistry:
         with pytest.raises(MemoryError, match="too large"):
             get_model("b", load)
         assert len(attempts) == 2
-        assert list(_registry._entries) == []
+        assert list(_torch._entries) == []

@@ -9,9 +9,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import sparse
 
-from skmm import _missing
-from skmm._missing import is_missing_item, missing_rows
-from skmm._moments import column_means, fill_missing
+from skmm import _columns
+from skmm._columns import column_means, fill_missing, is_missing_item, missing_rows
 
 
 @pytest.mark.parametrize(
@@ -123,8 +122,8 @@ def test_wide_frames_are_not_looked_at_column_by_column(frame, monkeypatch):
     X = np.random.default_rng(0).normal(size=(30, 1200))
     X[3] = np.nan
     calls = []
-    original = _missing._missing_in_column
-    monkeypatch.setattr(_missing, "_missing_in_column", lambda column: calls.append(1) or original(column))
+    original = _columns._missing_in_column
+    monkeypatch.setattr(_columns, "_missing_in_column", lambda column: calls.append(1) or original(column))
     assert_array_equal(np.flatnonzero(missing_rows(frame(X))), [3])
     assert len(calls) < 5
 

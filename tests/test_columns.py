@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skmm import ModalityFuser, ModalityStackingClassifier, ModalityVotingClassifier, MultimodalNetClassifier
-from skmm._blocks import dense_block
+from skmm._composition import dense_block
 
 COLUMNS = {
     "boolean": pd.array([True, None, False], dtype="boolean"),

@@ -1,5 +1,6 @@
 """Devices, precision, batches that run out of memory, and shares of torch's threads."""
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -7,10 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from skmm._torch import _batches, _devices
-from skmm._torch._batches import BatchLimit, batch_limit, forget_limits, run_with_backoff
-from skmm._torch._devices import expected_place, numeric_settings, place, resolve_device, resolve_precision
-from skmm._torch._threads import divided_threads
+from skmm import _torch
+from skmm._torch import (
+    BatchLimit,
+    batch_limit,
+    divided_threads,
+    expected_place,
+    forget_limits,
+    imported,
+    numeric_settings,
+    place,
+    resolve_device,
+    resolve_precision,
+    run_with_backoff,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -92,10 +103,10 @@ class TestPrecision:
     @pytest.fixture
     def cpu_info(self, monkeypatch, tmp_path):
         """Path of the file that stands for /proc/cpuinfo."""
-        monkeypatch.setattr(_devices, "_CPU_INFO", tmp_path / "cpuinfo")
-        _devices._cpu_has_amx.cache_clear()
+        monkeypatch.setattr(_torch, "_CPU_INFO", tmp_path / "cpuinfo")
+        _torch._cpu_has_amx.cache_clear()
         yield tmp_path / "cpuinfo"
-        _devices._cpu_has_amx.cache_clear()
+        _torch._cpu_has_amx.cache_clear()
 
 
 class TestExpectedPlace:
@@ -112,16 +123,16 @@ class TestExpectedPlace:
         accelerator = tmp_path / "nvidiactl"
         if has_accelerator:
             accelerator.touch()
-        monkeypatch.setattr(_devices, "sys", SimpleNamespace(modules={}, platform="linux"))
-        monkeypatch.setattr(_devices, "_ACCELERATORS", (str(accelerator),))
-        monkeypatch.setattr(_devices, "resolve_device", lambda device: torch.device("cuda", 0))
+        monkeypatch.setattr(_torch, "sys", SimpleNamespace(modules={}, platform="linux"))
+        monkeypatch.setattr(_torch, "_ACCELERATORS", (str(accelerator),))
+        monkeypatch.setattr(_torch, "resolve_device", lambda device: torch.device("cuda", 0))
         assert expected_place("auto", "float32") == (expected, "float32")
 
 
 class TestNumericSettings:
     def test_defaults_are_those_of_plain_torch(self, monkeypatch):
         before = numeric_settings()
-        monkeypatch.setattr(_devices, "imported", lambda name: None)
+        monkeypatch.setattr(_torch, "imported", lambda name: None)
         assert numeric_settings() == before
 
     @pytest.mark.parametrize(
@@ -230,9 +241,9 @@ class TestBackoff:
         assert batch_limit(network, "cpu").rows(8, 1) == 2
         forget_limits()
         assert batch_limit(network, "cpu").rows(8, 1) == 8
-        n_limits = len(_batches._limits)
+        n_limits = len(_torch._limits)
         del network
-        assert len(_batches._limits) == n_limits - 1
+        assert len(_torch._limits) == n_limits - 1
 
     def test_no_attempt_is_repeated_without_need(self):
         sizes = []
@@ -257,7 +268,7 @@ class TestBackoff:
 
     def test_cached_memory_is_freed_before_the_next_attempt(self, monkeypatch):
         events = []
-        monkeypatch.setattr(_batches, "free_cached_memory", lambda: events.append("freed"))
+        monkeypatch.setattr(_torch, "free_cached_memory", lambda: events.append("freed"))
 
         def function(batch):
             events.append(len(batch))
@@ -308,3 +319,30 @@ class TestDividedThreads:
                 calls[which].result()
         assert shares == [2, 2]
         assert self.in_a_new_thread(torch.get_num_threads) == 4
+
+
+def test_imported_imports_nothing(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "not_yet.py").write_text("")
+    assert imported("not_yet") is None
+    assert "not_yet" not in sys.modules
+    assert imported("json") is sys.modules["json"]
+
+
+def test_imported_waits_for_a_module_to_be_whole(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slow_module.py").write_text("import events_of_test as t; t.begun.set(); t.go.wait(600); whole = True")
+    helper = type(sys)("events_of_test")
+    helper.begun, helper.go = threading.Event(), threading.Event()
+    monkeypatch.setitem(sys.modules, "events_of_test", helper)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(__import__, "slow_module")
+        assert helper.begun.wait(600)
+        asked = pool.submit(lambda: hasattr(imported("slow_module"), "whole"))
+        # What does not wait has answered long before.
+        with pytest.raises(TimeoutError):
+            asked.result(0.5)
+        helper.go.set()
+        assert asked.result(600)
+    # Not by the fixture, which would put it back.
+    del sys.modules["slow_module"]

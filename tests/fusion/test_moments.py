@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skmm._moments import BlockMoments, block_moments
+from skmm.fusion._moments import BlockMoments, block_moments
 
 BLOCKS = {"b": slice(3, 5), "a": slice(0, 3), "c": slice(5, 9)}
 
@@ -21,8 +21,8 @@ def rows(n=300, missing=False):
 @pytest.mark.parametrize("single", [False, True])
 def test_covariance_and_means(single, monkeypatch):
     # Several chunks, the last of them shorter.
-    monkeypatch.setattr("skmm._moments._CHUNK", 9 * 70)
-    monkeypatch.setattr("skmm._moments._TILE", 4)
+    monkeypatch.setattr("skmm.fusion._moments._CHUNK", 9 * 70)
+    monkeypatch.setattr("skmm.fusion._moments._TILE", 4)
     X = rows().astype(np.float32 if single else np.float64)
     (moments,) = block_moments(X, BLOCKS, single=single)
     tolerance = 1e-5 if single else 1e-12

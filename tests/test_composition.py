@@ -19,7 +19,7 @@ from skmm import (
     ModalityVotingRegressor,
     MultimodalNetClassifier,
 )
-from skmm._composition._pipelines import join_stages, split_stages
+from skmm._composition import join_stages, split_stages
 
 N = 60
 BAD = [3, 10, 17]

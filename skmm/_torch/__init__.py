@@ -1,5 +1,0 @@
-"""Devices, precision, batches, threads and loaded models, wherever torch computes."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
