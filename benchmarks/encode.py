@@ -17,7 +17,7 @@ better of the bare loop and "a batch per core" (ready tensors in the encoder's o
 decoding and resizing alone, on all cores, at the reduced scale that JPEG allows. Large photos are the small ones blown
 up to 1,600 x 1,200 pixels; their limit is this ceiling.
 
-Nothing is kept in a store here: what is found there is not encoded.
+Nothing is kept in a store here: what is rates there is not encoded.
 
     python benchmarks/encode.py [--runs 3] [--texts 2000] [--images 1000] [--large 150]
 """
@@ -42,6 +42,7 @@ from timm.models import save_for_hf
 
 from skmm import ImageEncoder, TextEncoder
 from skmm._torch import available_cpus, divided_threads, resolve_device, resolve_precision
+from skmm.encoders._run import EncodingRun
 
 NETWORKS = ("mobilenetv3_small_100", "resnet18")
 
@@ -85,7 +86,7 @@ def interleaved(calls, n_items, runs):
 def time_texts(texts, runs):
     """Items per second of skmm, the bare loops, and sentence-transformers."""
     encoder = TextEncoder(store=None).fit(texts)
-    model = encoder._get_model()
+    model = EncodingRun(encoder).model
     prepared = [encoder._prepare_item(text) for text in texts]
     own = [[prepared[i] for i in batch] for batch in encoder._batches(prepared, model)]
     own = [model.features(batch, None) for batch in own]
@@ -97,7 +98,7 @@ def time_texts(texts, runs):
             for batch in batches:
                 model.embed(dict(batch)).float().numpy()
 
-    plain = SentenceTransformer(encoder._find_source()[0], device=str(model.network.device))
+    plain = SentenceTransformer(encoder._find_source().folder, device=str(model.network.device))
     calls = {
         "skmm": lambda: encoder.transform(texts),
         "bare, same batches": lambda: bare(own),
@@ -126,7 +127,7 @@ def time_images(name, paths, runs, folder, with_others=False):
                 pass
 
     calls = {"skmm": lambda: encoder.transform(paths), "bare": bare_forward(encoder, len(paths)), "decode": decode}
-    if encoder._get_model().device.type == "cpu":
+    if EncodingRun(encoder).model.device.type == "cpu":
         calls["a batch per core"] = forward_per_core(encoder, len(paths))
     if with_others:
         calls["skmm, one worker"] = lambda: one_worker(encoder, paths)
@@ -144,22 +145,22 @@ def time_images(name, paths, runs, folder, with_others=False):
             with mock.patch.object(timm, "create_model", create_random):
                 other = TimmEncoder(name)
             calls["embetter"] = lambda: other.transform(ImageLoader().fit_transform(paths))
-    found = interleaved(calls, len(paths), runs)
-    forward = max(found["bare"], found.get("a batch per core", 0))
-    return {**found, "ceiling, 1/(1/F + 1/D)": 1 / (1 / forward + 1 / found["decode"])}
+    rates = interleaved(calls, len(paths), runs)
+    forward = max(rates["bare"], rates.get("a batch per core", 0))
+    return {**rates, "ceiling, 1/(1/F + 1/D)": 1 / (1 / forward + 1 / rates["decode"])}
 
 
 def ready_batch(encoder, n_rows):
-    """Give a tensor of images as the encoder's network takes it."""
-    model = encoder._get_model()
+    """Return a tensor of images as the encoder's network takes it."""
+    model = EncodingRun(encoder).model
     side = model.recipe["input_size"][1]
     return torch.rand(n_rows, 3, side, side).to(model.device, model.dtype, memory_format=torch.channels_last)
 
 
 def bare_forward(encoder, n_images):
-    """Give a function that runs the encoder's network on that many ready images, in batches of 32; on a GPU of 256."""
-    n_rows = 32 if encoder._get_model().device.type == "cpu" else 256
-    network, batch = encoder._get_model().network, ready_batch(encoder, n_rows)
+    """Return a function that runs the encoder's network on ready images, in batches of 32; on a GPU of 256."""
+    n_rows = 32 if EncodingRun(encoder).model.device.type == "cpu" else 256
+    network, batch = EncodingRun(encoder).model.network, ready_batch(encoder, n_rows)
 
     def forward():
         with torch.inference_mode():
@@ -170,8 +171,8 @@ def bare_forward(encoder, n_images):
 
 
 def forward_per_core(encoder, n_images):
-    """Give a function that runs the encoder's network on that many ready images, a batch of 8 on each core."""
-    network, batch = encoder._get_model().network, ready_batch(encoder, 8)
+    """Return a function that runs the encoder's network on that many ready images, a batch of 8 on each core."""
+    network, batch = EncodingRun(encoder).model.network, ready_batch(encoder, 8)
     n_workers = available_cpus()
 
     def work(start):
@@ -199,22 +200,22 @@ def main():
     arguments = parser.parse_args()
     folder = data_folder("grocery_store")
     start = time.perf_counter()
-    rates = {"MiniLM, texts": time_texts(texts_of_mixed_length(folder, arguments.texts), arguments.runs)}
+    rates_of = {"MiniLM, texts": time_texts(texts_of_mixed_length(folder, arguments.texts), arguments.runs)}
     with tempfile.TemporaryDirectory() as temporary:
         temporary = Path(temporary)
         images = photos(folder, arguments.images)
         for name in NETWORKS:
-            rates[f"{name}, photos"] = time_images(name, images, arguments.runs, temporary, name == NETWORKS[0])
+            rates_of[f"{name}, photos"] = time_images(name, images, arguments.runs, temporary, name == NETWORKS[0])
         large = enlarged(images[: arguments.large], temporary)
-        rates[f"{NETWORKS[0]}, large photos"] = time_images(NETWORKS[0], large, arguments.runs, temporary)
+        rates_of[f"{NETWORKS[0]}, large photos"] = time_images(NETWORKS[0], large, arguments.runs, temporary)
     rows = []
-    for task, found in rates.items():
+    for task, rates in rates_of.items():
         of_limit = "ceiling" if "large" in task else "bare"
-        limit = max(rate for name, rate in found.items() if name.startswith(of_limit))
-        for name, rate in found.items():
-            rows.append({"task": task, "what": name, "per_second": rate, "skmm_over_it": found["skmm"] / rate})
-            print(f"{task:32} {name:28} {rate:9.1f} items/s   skmm / it {found['skmm'] / rate:5.2f}")
-        rows.append({"task": task, "what": "limit", "per_second": limit, "skmm_over_it": found["skmm"] / limit})
+        limit = max(rate for name, rate in rates.items() if name.startswith(of_limit))
+        for name, rate in rates.items():
+            rows.append({"task": task, "what": name, "per_second": rate, "skmm_over_it": rates["skmm"] / rate})
+            print(f"{task:32} {name:28} {rate:9.1f} items/s   skmm / it {rates['skmm'] / rate:5.2f}")
+        rows.append({"task": task, "what": "limit", "per_second": limit, "skmm_over_it": rates["skmm"] / limit})
     device = resolve_device("auto")
     machine = {"threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
     machine["precision"] = str(resolve_precision("auto", device))
@@ -222,9 +223,9 @@ def main():
         machine["gpu"] = torch.cuda.get_device_name(device)
     machine["packages"] = {name: version(name) for name in ("sentence-transformers", "timm", "torch", "transformers")}
     print(machine)
-    found = {**machine, **vars(arguments), "rows": rows}
+    rates = {**machine, **vars(arguments), "rows": rows}
     # What was measured on a GPU stands beside what was measured on a CPU.
-    write("encode" if device.type == "cpu" else f"encode_{device.type}", found, time.perf_counter() - start)
+    write("encode" if device.type == "cpu" else f"encode_{device.type}", rates, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

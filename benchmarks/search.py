@@ -68,7 +68,7 @@ def ready(texts):
 def others(folder):
     """Give steps of other packages, by name, with what must be empty before each run."""
     found = {}
-    name = TextEncoder()._find_source()[0]
+    name = TextEncoder()._find_source().folder
     try:
         from skrub import TextEncoder as SkrubEncoder
     except ImportError:

@@ -19,11 +19,6 @@ CHUNK_OF_ROWS = 4096
 _LONGEST_TEXT = 120
 
 
-def has_callbacks(estimator):
-    """Tell whether scikit-learn's callbacks listen to an estimator, set on it or on a composite around it."""
-    return bool(getattr(estimator, "_skl_callbacks", ()))
-
-
 def is_data_frame(X):
     """Tell whether X is a data frame of any library (pandas, polars, ...)."""
     return nw.dependencies.is_into_dataframe(X)
@@ -446,6 +441,11 @@ def column_items(X, owner, rows_are_items=False):
     if len(items) == 0:
         raise ValueError(f"{owner} got 0 items, while a minimum of 1 is required.")
     return items
+
+
+def present_rows(items):
+    """Return the rows of a column of items in which there is one."""
+    return [row for row, item in enumerate(items) if not is_missing_item(item)]
 
 
 def _series_items(series):

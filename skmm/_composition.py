@@ -10,6 +10,7 @@ from typing import Self
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
@@ -154,10 +155,14 @@ class ModalityComposition(BaseComposition):
             return column_positions(X, self.feature_names_in_[positions], positions, name)
         return positions
 
-    def _select(self, X, name):
-        """Return the columns of one modality: 1-D if a scalar selected them, else 2-D."""
-        _, single = self._columns[name]
-        positions = self._positions(X, name)
+    def _select(self, X, name, *, reset):
+        """Return the columns of one modality: 1-D if a scalar selected them, else 2-D.
+
+        With ``reset=True`` X is the one in which they were resolved; else a data frame's are found by name.
+        """
+        positions, single = self._columns[name]
+        if not reset:
+            positions = self._positions(X, name)
         if single:
             return safe_indexing(X, positions[0], axis=1)
         first, last = positions[0], positions[-1]
@@ -374,6 +379,55 @@ def apply_stages(estimator, method, present, X, params=None):
     return present, inputs
 
 
+def fit_transform_modalities(composite, X, y, routed, progress):
+    """Fit the transformers of all modalities of a composite, side by side if its ``n_jobs`` says so.
+
+    Parameters
+    ----------
+    composite : ModalityComposition
+        With checked modalities, and columns resolved in X.
+
+    X : DataFrame or ndarray of shape (n_samples, n_features)
+        All columns.
+
+    y : ndarray or None
+        Target.
+
+    routed : Bunch
+        Metadata by modality.
+
+    progress : CallbackContext
+        The composite's fit.
+
+    Returns
+    -------
+    fitted : list of tuple
+        Name, fitted transformer and columns of each modality that is not dropped.
+
+    blocks : dict of str to ndarray of shape (n_samples, n_block_features)
+        What the transformers return, by modality.
+    """
+    active = composite._active()
+    chosen = [(name, member, columns) for name, member, columns in composite.modalities if name in active]
+    tasks = [
+        delayed(fit_transform_modality)(
+            composite,
+            name,
+            as_transformer(member),
+            composite._select(X, name, reset=True),
+            y,
+            routed[name],
+            member_step(progress, f"modality {name}", member),
+        )
+        for name, member, _ in chosen
+    ]
+    results = Parallel(n_jobs=composite.n_jobs)(tasks)
+    fitted = [
+        (name, transformer, columns) for (name, _, columns), (transformer, _) in zip(chosen, results, strict=True)
+    ]
+    return fitted, {name: block for (name, *_), (_, block) in zip(chosen, results, strict=True)}
+
+
 def fit_transform_modality(owner, name, member, X, y, routed, step):
     """Fit a clone of a transformer on the rows that have its modality; return it and its block for all rows."""
     present = PresentRows(X, name)
@@ -424,7 +478,7 @@ def dense_block(output, name, max_bytes=2**31):
             )
         output = output.toarray()
     labels = None
-    if is_data_frame(output):
+    if not isinstance(output, np.ndarray) and is_data_frame(output):
         labels = list(output.columns)
         output = nw.from_native(output, eager_only=True).to_numpy()
     output = np.asarray(output)

@@ -292,9 +292,14 @@ class BatchLimit:
         self._lock = threading.Lock()
         self._cost = None
 
+    @property
+    def is_known(self):
+        """Whether memory has run out before."""
+        return self._cost is not None
+
     def rows(self, n_rows, cost):
         """Return how many of ``n_rows`` items of one cost to try at a time."""
-        return n_rows if self._cost is None else max(1, min(n_rows, int(self._cost // cost)))
+        return max(1, min(n_rows, int(self._cost // cost))) if self.is_known else n_rows
 
     def lower(self, cost):
         """Record that more than ``cost`` in total does not fit."""
@@ -334,7 +339,7 @@ def forget_limits():
         _limits.clear()
 
 
-def run_with_backoff(function, batch, limit=None, cost=1):
+def run_with_backoff(function, batch, limit=None, cost=lambda: 1):
     """Apply a function to a batch, in smaller and smaller batches while memory runs out.
 
     Parameters
@@ -348,8 +353,8 @@ def run_with_backoff(function, batch, limit=None, cost=1):
     limit : BatchLimit or None, default=None
         Limit to start from and to update; None starts without one.
 
-    cost : float, default=1
-        Share of the limit that each item takes, in any unit that stays the same from call to call.
+    cost : callable, default=lambda: 1
+        Returns the share of the limit that each item takes, in any unit that stays the same from call to call.
 
     Returns
     -------
@@ -363,8 +368,9 @@ def run_with_backoff(function, batch, limit=None, cost=1):
     """
     limit = BatchLimit() if limit is None else limit
     start, results = 0, []
+    note_run()
     while start < len(batch):
-        attempt = batch[start : start + limit.rows(len(batch), cost)]
+        attempt = batch[start : start + limit.rows(len(batch), cost())] if limit.is_known else batch[start:]
         try:
             results.append(function(attempt))
         except (RuntimeError, MemoryError) as error:
@@ -379,7 +385,7 @@ def run_with_backoff(function, batch, limit=None, cost=1):
             start += len(attempt)
             continue
         # Outside of the handler: its traceback refers to the tensors of the attempt that failed.
-        limit.lower((len(attempt) + 1) // 2 * cost)
+        limit.lower((len(attempt) + 1) // 2 * cost())
         free_cached_memory()
     return results[0] if len(results) == 1 else np.concatenate(results)
 

@@ -213,8 +213,8 @@ class TestBackoff:
 
     def test_what_fits_is_remembered_in_the_unit_of_the_cost(self):
         limit, sizes = BatchLimit(), []
-        run_with_backoff(_limited(4, MemoryError(), sizes), list(range(8)), limit, cost=10)
-        run_with_backoff(_limited(4, MemoryError(), sizes), list(range(8)), limit, cost=10)
+        run_with_backoff(_limited(4, MemoryError(), sizes), list(range(8)), limit, cost=lambda: 10)
+        run_with_backoff(_limited(4, MemoryError(), sizes), list(range(8)), limit, cost=lambda: 10)
         assert sizes == [8, 4, 4, 4, 4]
         # Half the cost, twice the number; and never less than one.
         assert [limit.rows(100, cost) for cost in (5, 10, 30, 50)] == [8, 4, 1, 1]

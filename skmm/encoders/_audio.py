@@ -262,7 +262,6 @@ class AudioEncoder(ModelEncoder):
         return {**super()._find_facts(model), "recipe": vars(model.recipe)}
 
     def _use_facts(self, facts):
-        super()._use_facts(facts)
         self._recipe = Recipe(**facts["recipe"])
 
     def _libraries(self):

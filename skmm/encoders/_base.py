@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import column_items, describe_item, has_callbacks, is_missing_item
+from .._columns import column_items, describe_item, present_rows
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
 from ..exceptions import ItemError, RejectedItem
@@ -83,6 +83,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _prepare_in_threads = False
     _rows_are_items = False
     _strings_are_paths = True
+    # object for an output that is one column of objects.
+    _output_dtype = np.float32
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Items, y: object = None):
@@ -126,7 +128,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         progress = self._init_callback_context(max_subtasks=N_STEPS)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        X_out, self.errors_ = self._start(X).encode(progress if has_callbacks(self) else None)
+        # Callbacks are set on the encoder or on a composite around it.
+        has_callbacks = bool(getattr(self, "_skl_callbacks", ()))
+        X_out, self.errors_ = self._start(X).encode(progress if has_callbacks else None)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return X_out
 
@@ -149,7 +153,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             If an item cannot be encoded and ``on_error="raise"``; it names the row.
         """
         check_is_fitted(self)
-        return EncodingRun(self, self._check_column(X, reset=False)).encode()[0]
+        return EncodingRun(self, *self._check_column(X, reset=False)).encode()[0]
 
     def find_errors(self, X: Items) -> list[ItemError]:
         """List the items that cannot be read, without encoding any.
@@ -170,13 +174,11 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self._check_parameters()
         items = column_items(X, type(self).__name__, self._rows_are_items)
         errors = []
-        for row, item in enumerate(items):
-            if is_missing_item(item):
-                continue
+        for row in present_rows(items):
             try:
-                self._prepare_item(item)
+                self._prepare_item(items[row])
             except RejectedItem as rejected:
-                errors.append(self._error(row, item, rejected))
+                errors.append(self._error(row, items[row], rejected))
         return errors
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -197,8 +199,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _start(self, X):
         """Check the column and the parameters, learn the width, and return the run that encodes the column."""
-        run = EncodingRun(self, self._check_column(X, reset=True))
+        items = self._check_column(X, reset=True)
         self._check_parameters()
+        run = EncodingRun(self, *items)
         self._learn(run)
         return run
 
@@ -229,30 +232,28 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Return the bytes of a prepared item; 0 if it is small, or rejected."""
         return getattr(prepared, "nbytes", 0)
 
-    def _n_workers(self):
-        """Return the number of threads that prepare and encode side by side; 1 for none but the caller's."""
+    def _n_workers(self, kind):
+        """Return how many threads prepare and encode side by side on a kind of device; 1 for none but the caller's."""
         return 1
+
+    def _window_on(self, kind):
+        """Return the maximum number of prepared items in memory on a kind of device."""
+        return self._window
 
     def _find_source(self):
         """Return where the model comes from; None if there is no model."""
 
-    def _find_store(self):
-        """Return the store of the rows; None if there is none."""
-
     def _get_model(self, run):
         """Return what ``_batches`` and ``_encode_batch`` work with; None if they need nothing."""
-
-    def _missing_output(self, n_samples):
-        """Return an output in which all items are missing."""
-        return np.full((n_samples, self.n_features_out_), np.nan, dtype=np.float32)
 
     def _finish_rows(self, rows):
         """Turn rows as ``_encode_batch`` returns them, and as a store keeps them, into rows of the output."""
         return rows
 
     def _check_column(self, X, reset):
-        """Return the items of a column; compare its name with that seen in ``fit``, or remember it."""
+        """Return the items of a column and the rows that have one; compare its name with that in ``fit``, or set it."""
         items = column_items(X, type(self).__name__, self._rows_are_items)
+        present = present_rows(items)
         name = None
         if nw.dependencies.is_into_dataframe(X):
             name = nw.from_native(X, eager_only=True).columns[0]
@@ -267,7 +268,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 f"{type(self).__name__} was fitted on column {self.feature_names_in_[0]!r} and got column {name!r}; "
                 "pass the same column."
             )
-        return items
+        return items, present
 
     def _error(self, row, item, reason):
         return ItemError(row, describe_item(item), str(reason), type(self).__name__)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .._sklearn import HasMethods
-from .._torch import available_cpus, expected_place
+from .._torch import available_cpus
 from .._typing import PathType
 from ..media import check_background, load_image, parse_color
 from ..store import EmbeddingStore
@@ -35,8 +35,7 @@ from .networks import (
 _PIXELS_PER_BATCH = {"cpu": 8 * 224**2}
 _PIXELS_PER_BATCH_ELSEWHERE = 256 * 224**2
 
-# Images held at a time by each who encodes: few, so that workers end at the same time, and no less than a batch.
-_IMAGES_IN_MEMORY = 32
+# Images that are held at a time by a GPU's process, where CPUs hold few, so that workers end at the same time.
 _IMAGES_IN_MEMORY_ELSEWHERE = 256
 
 # Threads that encode on a CPU, each a batch.
@@ -189,6 +188,7 @@ class ImageEncoder(ModelEncoder):
     }
 
     _prepare_in_threads = True
+    _window = 32
 
     def __init__(
         self,
@@ -221,30 +221,25 @@ class ImageEncoder(ModelEncoder):
         self.revision = revision
         self.verbose = verbose
 
-    @property
-    def _window(self):
-        if self.batch_size != "auto":
-            return max(_IMAGES_IN_MEMORY, self.batch_size)
-        is_cpu = expected_place(self.device, self.precision)[0] == "cpu"
-        return _IMAGES_IN_MEMORY if is_cpu else _IMAGES_IN_MEMORY_ELSEWHERE
+    def _window_on(self, kind):
+        window = self._window if kind == "cpu" else _IMAGES_IN_MEMORY_ELSEWHERE
+        return window if self.batch_size == "auto" else max(window, self.batch_size)
 
-    def _n_workers(self):
+    def _n_workers(self, kind):
         # Whole batches side by side use a CPU better than many threads on one batch, and decoding overlaps with them.
         # Compiled code is for one number of threads, and would be compiled again for that of the workers.
         # A fixed rule, not whichever a clock finds faster: kernels for one thread and for two round differently
         # (mobilenetv3_small in float32: by 1e-6 of the largest value), so rows would depend on the timing.
-        is_cpu = expected_place(self.device, self.precision)[0] == "cpu"
-        return min(_MAX_WORKERS, available_cpus()) if is_cpu and not self.compile else 1
+        return min(_MAX_WORKERS, available_cpus()) if kind == "cpu" and not self.compile else 1
 
     def _check_parameters(self):
+        for name in ("preprocess", "cache_key"):
+            if getattr(self, name) is not None and self._is_named():
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is for a module in memory; leave it at None, since the model "
+                    f"{os.fspath(self.model)!r} brings its own."
+                )
         check_background(self.background)
-        if self._is_named():
-            for name in ("preprocess", "cache_key"):
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f"{type(self).__name__}: {name} is for a module in memory; leave it at None, since the model "
-                        f"{os.fspath(self.model)!r} brings its own."
-                    )
 
     def _find_loader(self, name, folder):
         return "timm" if is_timm(name, folder) else "sentence-transformers"
@@ -259,7 +254,6 @@ class ImageEncoder(ModelEncoder):
         return {**super()._find_facts(model), "recipe": vars(recipe) if is_processor else recipe}
 
     def _use_facts(self, facts):
-        super()._use_facts(facts)
         recipe = facts["recipe"]
         is_processor = isinstance(recipe, dict) and "processor" in recipe
         self._recipe = ProcessorRecipe(**recipe) if is_processor else recipe

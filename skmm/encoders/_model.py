@@ -14,10 +14,8 @@ from .._torch import (
     batch_limit,
     check_not_forked,
     clear_models as clear_models,
-    expected_place,
     get_model,
     is_out_of_memory,
-    note_run,
     numeric_settings,
     place_of,
     rename_model,
@@ -32,8 +30,7 @@ from ..store import (
     Unidentifiable,
     adopt_folder,
     digest_of,
-    find_store,
-    minor_version,
+    minor_versions,
     module_digest,
     private_folder,
     public_name,
@@ -195,8 +192,7 @@ class ModelEncoder(ItemEncoder):
         return {"width": int(self._probe_row(model, 0).size)}
 
     def _use_facts(self, facts):
-        """Set the fitted attributes that follow from the facts."""
-        self.n_features_out_ = facts["width"]
+        """Set the fitted attributes that follow from the facts, besides ``n_features_out_``."""
 
     def _settings(self, source):
         """Return the parameters that have a part in the rows, as plain data."""
@@ -237,27 +233,22 @@ class ModelEncoder(ItemEncoder):
         snapshot = cached_snapshot(hub_names, self.revision, cache)
         return ModelSource(name, loader, snapshot, False, tuple(hub_names), self.revision, cache)
 
-    def _find_store(self):
-        return find_store(self.store)
-
-    def _takes_turns(self):
-        """Return whether processes encode one after the other: the memory of a GPU holds few copies of a model."""
-        return expected_place(self.device, self.precision)[0] != "cpu"
-
     def _find_identity(self, run):
         """Return a digest of everything that decides the rows of this encoder; None, with a warning, if unknown."""
         try:
-            if run.source is not None and run.source.files is None:
+            content = None if run.source is None else run.source.identity(run.store)
+            if run.source is not None and content is None:
                 # Loading downloads it, and finds the source again.
                 _ = run.model
-                if run.source.files is None:
+                content = run.source.identity(run.store)
+                if content is None:
                     raise Unidentifiable("its files are not in the cache of the hub")
+            libraries, parameters = self._libraries(), self._settings(run.source)
             # A module in memory stays in its own precision with "auto", whatever the device computes best.
-            kind, dtype = expected_place(self.device, self.precision)
-            place = kind, dtype if run.source is not None else self.precision
-            versions = [(package, minor_version(package)) for package in self._libraries()]
-            settings = place, numeric_settings(), self.compile, versions, self._settings(run.source)
-            content = self._identify_module(run, settings) if run.source is None else run.source.identity(run.store)
+            place = run.kind, run.dtype if run.source is not None else self.precision
+            settings = place, numeric_settings(), self.compile, minor_versions(libraries), parameters
+            if content is None:
+                content = self._identify_module(run, settings)
         except Unidentifiable as problem:
             self._warn_of_no_identity(problem)
             return None
@@ -297,23 +288,31 @@ class ModelEncoder(ItemEncoder):
         return self._encode_prepared([self._prepare_item(self._probe_item(number))], model)[0]
 
     def _learn(self, run):
-        if run.source is None:
-            self._use_facts(self._find_facts(run.model))
-            return
-        if run.identity is None:
-            self._use_facts(json.loads(json.dumps(self._find_facts(run.model))))
-            return
-        key = digest_of("facts", run.identity)
-        facts = run.store.get_fact(key)
-        if facts is None:
-            with run.store.one_at_a_time() if self._takes_turns() else nullcontext():
-                facts = run.store.get_fact(key)
-                if facts is None:
-                    # As the store gives them back.
-                    facts = json.loads(json.dumps(self._find_facts(run.model)))
-                    if run.identity is not None:
-                        run.store.put_fact(digest_of("facts", run.identity), facts)
+        # Those of a module in memory need not be data that a store can hold.
+        facts = self._find_facts(run.model) if run.source is None else self._named_facts(run)
+        self.n_features_out_ = facts["width"]
         self._use_facts(facts)
+
+    def _named_facts(self, run):
+        """Return the facts of a named model, from the store if it holds them."""
+        if run.store is not None:
+            run.identity = self._find_identity(run)
+        if run.identity is None:
+            return self._find_and_store_facts(run)
+        facts = run.store.get_fact(run.identity)
+        if facts is not None or run.kind == "cpu":
+            return facts or self._find_and_store_facts(run)
+        # The memory of a GPU holds few copies of a model: processes load it one after the other.
+        with run.store.one_at_a_time():
+            return run.store.get_fact(run.identity) or self._find_and_store_facts(run)
+
+    def _find_and_store_facts(self, run):
+        run.model = self._get_model(run)
+        # As the store returns them.
+        facts = json.loads(json.dumps(self._find_facts(run.model)))
+        if run.identity is not None:
+            run.store.put_fact(run.identity, facts)
+        return facts
 
     def _get_model(self, run):
         """Return the network from the registry of this process, which loads it if necessary."""
@@ -337,13 +336,12 @@ class ModelEncoder(ItemEncoder):
                 vars(run).pop("identity", None)
             return model
 
-        def key(source):
-            settings = str(device), str(dtype), numeric_settings(), self.compile
-            return source.loader, source.location, source.revision, source.files, settings
-
-        model = get_model(key(source), load)
+        settings = str(device), str(dtype), numeric_settings(), self.compile
+        key = source.loader, source.location, source.revision, source.files, settings
+        model = get_model(key, load)
         if run.source is not source:
-            rename_model(key(source), key(run.source))
+            source = run.source
+            rename_model(key, (source.loader, source.location, source.revision, source.files, settings))
         return model
 
     def _load(self, source, device, dtype):
@@ -386,14 +384,13 @@ class ModelEncoder(ItemEncoder):
         import torch
 
         def encode(inputs):
-            note_run()
             # Autocast would be off in threads, and the precision is a parameter.
             with torch.inference_mode(), _autocast_off(model.device.type):
                 return self._forward(model, inputs).to(device="cpu", dtype=torch.float32).numpy()
 
         # A module in memory may run as a copy, which is another one in the next call.
         limit = batch_limit(model.network if self._is_named() else self.model, model.device)
-        return run_with_backoff(encode, batch, limit, self._cost(batch[0], model))
+        return run_with_backoff(encode, batch, limit, lambda: self._cost(batch[0], model))
 
     def _encode_batch(self, batch, model):
         return self._encode_prepared(batch, model)

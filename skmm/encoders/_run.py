@@ -12,12 +12,11 @@ from multiprocessing import current_process
 import numpy as np
 from tqdm.auto import tqdm
 
-from .._columns import is_missing_item
-from .._threads import MAX_BYTES_AHEAD, in_order, in_pool
-from .._torch import available_cpus, divided_threads
+from .._threads import MAX_BYTES_AHEAD, in_order
+from .._torch import available_cpus, divided_threads, expected_place
 from .._warnings import warn
 from ..exceptions import RejectedItem
-from ..store import ItemDigests, content_key
+from ..store import ItemDigests, content_key, find_store
 
 # Steps in which callbacks hear of the progress of an encoding.
 N_STEPS = 100
@@ -61,8 +60,11 @@ class EncodingRun:
     encoder : ItemEncoder
         The encoder.
 
-    items : sequence
+    items : sequence, default=()
         The column.
+
+    present : list of int, default=()
+        Its rows that are not missing.
 
     Attributes
     ----------
@@ -71,6 +73,9 @@ class EncodingRun:
 
     store : EmbeddingStore or None
         Where rows are kept.
+
+    kind, dtype : str
+        Kind of the device, "cpu", "cuda", ..., and name of the precision.
 
     identity : bytes or None
         Digest of everything that decides the rows besides the items; None if no store is used.
@@ -82,22 +87,19 @@ class EncodingRun:
         Items that could not be encoded.
     """
 
-    def __init__(self, encoder, items):
+    def __init__(self, encoder, items=(), present=()):
         self.encoder = encoder
         self.items = items
+        self.present = present
         self.errors = []
-        self._first = None, None
-        # Number under which this call claims entries of the store, and groups that others have claimed.
+        self.source = encoder._find_source()
+        self.store = find_store(getattr(encoder, "store", None))
+        has_device = hasattr(encoder, "device")
+        self.kind, self.dtype = expected_place(encoder.device, encoder.precision) if has_device else ("cpu", "float32")
+        # Number under which this call claims entries of the store, its claims, and groups that others have claimed.
         self._owner = secrets.randbits(62)
+        self._claims = set()
         self._claimed_elsewhere = []
-
-    @cached_property
-    def source(self):
-        return self.encoder._find_source()
-
-    @cached_property
-    def store(self):
-        return self.encoder._find_store()
 
     @cached_property
     def identity(self):
@@ -123,7 +125,10 @@ class EncodingRun:
         errors : list of ItemError
             Items that could not be encoded, in the order of the rows.
         """
-        self.X_out = self.encoder._missing_output(len(self.items))
+        if self.encoder._output_dtype is object:
+            self.X_out = np.full(len(self.items), None, dtype=object)
+        else:
+            self.X_out = np.full((len(self.items), self.encoder.n_features_out_), np.nan, dtype=np.float32)
         groups = self._group()
         with ProgressBar(self.encoder, len(groups), progress) as self.bar:
             missing = self._read(groups)
@@ -145,15 +150,14 @@ class EncodingRun:
 
     def _group(self):
         """Return a list of groups ``(key, rows)`` of equal items."""
-        present = [row for row, item in enumerate(self.items) if not is_missing_item(item)]
-        items = [self.items[row] for row in present]
+        items = [self.items[row] for row in self.present]
         if self.identity is None:
             keys = [content_key(item, self.encoder._strings_are_paths) for item in items]
         else:
             self.digests = ItemDigests(self.identity, self.store, self.encoder._strings_are_paths)
             keys = self.digests.of(items)
         rows_of = {}
-        for row, key in zip(present, keys, strict=True):
+        for row, key in zip(self.present, keys, strict=True):
             rows_of.setdefault(row if key is None else key, []).append(row)
         if self.identity is None:
             return [(None, rows) for rows in rows_of.values()]
@@ -184,13 +188,15 @@ class EncodingRun:
         if self.identity is None:
             self._encode_groups(groups)
             return
-        takes_turns = self.encoder._takes_turns()
+        # The memory of a GPU holds few copies of a model.
+        takes_turns = self.kind != "cpu"
         try:
             with self.store.one_at_a_time() if takes_turns else nullcontext():
                 self._encode_groups(self._rotate(self._read_again(groups) if takes_turns else groups))
                 self._wait_for_others()
         finally:
-            self.store.release(self._owner)
+            if self._claims:
+                self.store.release(self._owner)
 
     def _wait_for_others(self):
         """Read the rows of the groups that others had claimed, or encode them where the claims have ended."""
@@ -213,6 +219,7 @@ class EncodingRun:
         for group in groups:
             is_mine = group[0] is None or next(is_free)
             (free if is_mine else self._claimed_elsewhere).append(group)
+        self._claims.update(key for key, _ in free if key is not None)
         return free
 
     def _rotate(self, groups):
@@ -228,27 +235,22 @@ class EncodingRun:
 
     def _encode_groups(self, groups):
         """Encode groups that no other worker encodes."""
-        groups = self._reject_first(groups)
-        if not groups:
-            return
         encoder = self.encoder
-        # Loaded before there are threads, and only if there is something to encode.
-        _ = self.model
-        n_workers = encoder._n_workers() if len(groups) > 1 else 1
+        self.window = encoder._window_on(self.kind)
+        n_workers = encoder._n_workers(self.kind) if len(groups) > 1 else 1
         if n_workers == 1:
             n_threads = available_cpus() if encoder._prepare_in_threads and len(groups) > 1 else 0
             for result in self._encode_chunk(groups, n_threads):
                 self._record(*result)
             return
         # Chunks of equal length, as many for each worker, so that all end at about the same time.
-        n_chunks = n_workers * -(-len(groups) // (n_workers * encoder._window))
+        n_chunks = n_workers * -(-len(groups) // (n_workers * self.window))
         chunks = (groups[i * len(groups) // n_chunks : (i + 1) * len(groups) // n_chunks] for i in range(n_chunks))
         # Everything is closed at once if an error ends the loop early, and the threads with it.
         with ExitStack() as stack:
             divide = stack.enter_context(divided_threads())
             pool = stack.enter_context(ThreadPoolExecutor(n_workers, initializer=divide, initargs=(n_workers,)))
-            encoded = in_pool(self._encode_unclaimed, chunks, pool, ahead=2 * n_workers)
-            for _, results in stack.enter_context(closing(encoded)):
+            for results in stack.enter_context(closing(pool.map(self._encode_unclaimed, chunks))):
                 for result in results:
                     self._record(*result)
 
@@ -260,19 +262,7 @@ class EncodingRun:
         self.errors += errors
         self.bar.update(n_finished)
 
-    def _reject_first(self, groups):
-        """Return the groups from the first readable item on: where all are bad, no model is needed."""
-        for start, group in enumerate(groups):
-            item = self._prepare(group)
-            if not isinstance(item, RejectedItem):
-                self._first = group, item
-                return groups[start:]
-            self._record(self._reject(group, item), 1)
-        return []
-
     def _prepare(self, group):
-        if group is self._first[0]:
-            return self._first[1]
         try:
             return self.encoder._prepare_item(self.items[group[1][0]])
         except RejectedItem as rejected:
@@ -290,16 +280,20 @@ class EncodingRun:
             Number of groups that are finished.
         """
         encoder = self.encoder
-        ahead = in_order(self._prepare, groups, n_threads, 2 * encoder._window, size=encoder._prepared_bytes)
-        with closing(ahead) as prepared:
+        size = encoder._prepared_bytes
+        if n_threads:
+            pairs = in_order(self._prepare, groups, n_threads, 2 * self.window, size=size)
+        else:
+            pairs = ((group, self._prepare(group)) for group in groups)
+        with closing(pairs):
             window, n_bytes = [], 0
-            for group, item in prepared:
+            for group, item in pairs:
                 if isinstance(item, RejectedItem):
                     yield self._reject(group, item), 1
                     continue
                 window.append((group, item))
-                n_bytes += encoder._prepared_bytes(item)
-                if len(window) == encoder._window or n_bytes > MAX_BYTES_AHEAD:
+                n_bytes += 0 if size is None else size(item)
+                if len(window) == self.window or n_bytes > MAX_BYTES_AHEAD:
                     yield from self._encode_window(window)
                     window, n_bytes = [], 0
             if window:
@@ -321,7 +315,8 @@ class EncodingRun:
         self._check_shape(rows, groups)
         # Other outputs than numbers are always valid.
         is_valid = np.isfinite(rows).all(axis=1) if rows.dtype.kind == "f" else np.ones(len(rows), dtype=bool)
-        self._store(groups, rows, is_valid)
+        if self.identity is not None:
+            self._store(groups, rows, is_valid)
         errors = []
         for group, row, valid in zip(groups, self.encoder._finish_rows(rows), is_valid, strict=True):
             if valid:
@@ -345,15 +340,15 @@ class EncodingRun:
         )
 
     def _store(self, groups, rows, is_valid):
-        if self.identity is None:
-            return
         keys = [key for key, _ in groups]
-        is_stored = is_valid & np.array([key is not None for key in keys]) & self.digests.are_unchanged(keys)
+        is_stored = is_valid & np.array([key is not None for key in keys])
+        if self.digests.have_files:
+            is_stored &= self.digests.are_unchanged(keys)
         if is_stored.any():
-            self.store.put_rows(list(compress(keys, is_stored)), rows[is_stored])
-        not_stored = [key for key, stored in zip(keys, is_stored, strict=True) if key is not None and not stored]
-        if not_stored:
-            self.store.release(self._owner, not_stored)
+            stored = list(compress(keys, is_stored))
+            self.store.put_rows(stored, rows[is_stored])
+            # Writing an entry ends the claim on it.
+            self._claims.difference_update(stored)
 
     def _reject(self, group, reason):
         """Return the errors of a bad item, one for each row; raise the first with ``on_error="raise"``."""

@@ -161,6 +161,8 @@ class TextEncoder(ModelEncoder):
     # Wide enough that texts of one width meet in numbers.
     _window = 8192
     _strings_are_paths = False
+    # Prepared texts are small.
+    _prepared_bytes = None
 
     def __init__(
         self,
@@ -248,8 +250,7 @@ class TextEncoder(ModelEncoder):
         self._check_max_length(model)
         widths = [_GUESSED_WIDTH] * len(prepared)
         if model.takes_tokens:
-            model.tokenize(prepared, model.prompt_text(self.prompt), self.max_length)
-            widths = [model.padded_width(item) for item in prepared]
+            widths = model.tokenize(prepared, model.prompt_text(self.prompt), self.max_length)
         n_tokens = _TOKENS_PER_BATCH.get(model.device.type, _TOKENS_PER_BATCH_ELSEWHERE)
         # The widest first, so that what does not fit into memory shows at once.
         positions = sorted(range(len(prepared)), key=lambda i: (widths[i], len(prepared[i].text)), reverse=True)

@@ -272,6 +272,9 @@ class VideoEncoder(ImageEncoder):
             return self.n_frames
         return (self._clip_length or _UNIFORM_FRAMES) if self.sampling == "uniform" else _MOST_FRAMES
 
+    def _window_on(self, kind):
+        return self._window
+
     @property
     def _window(self):
         recipe = getattr(self, "_recipe", None)

@@ -91,6 +91,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
 
     _prepare_in_threads = True
     _window = 32
+    _output_dtype = object
     # A video without sound is a missing item for the step after this one.
     _may_lose_items = True
 
@@ -183,11 +184,8 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
     def _prepare_item(self, item):
         return load_sound_track(item, self.target_rate, self.mono)
 
-    def _missing_output(self, n_samples):
-        return np.full(n_samples, None, dtype=object)
-
     def _encode_batch(self, batch, model):
-        sounds = self._missing_output(len(batch))
+        sounds = np.empty(len(batch), dtype=object)
         # One by one: NumPy would make a matrix of pairs.
         for row, sound in enumerate(batch):
             sounds[row] = sound

@@ -265,7 +265,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         """
         jobs, masks = [], []
         for name, member in self._active_members():
-            X = self._select(data.X, name)
+            X = self._select(data.X, name, reset=True)
             present = PresentRows(X, name)
             masks.append(present.mask)
             fit = partial(self._fit_member, name, member, X, data, routed[name].fit)
@@ -405,7 +405,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         """Check X for prediction; return each member's columns and the rows that have its modality."""
         check_is_fitted(self)
         X = check_X(self, X, reset=False)
-        columns = [self._select(X, member.name) for member in self._members]
+        columns = [self._select(X, member.name, reset=False) for member in self._members]
         presents = [PresentRows(items, member.name) for items, member in zip(columns, self._members, strict=True)]
         return X, columns, presents
 

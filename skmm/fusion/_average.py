@@ -124,6 +124,7 @@ class AverageFusion(ImputedBlockTransformer):
         "random_state": ["random_state"],
     }
     _learns_out_of_fold = True
+    _weights_from_y = ("cv",)
 
     def __init__(
         self,
@@ -173,9 +174,6 @@ class AverageFusion(ImputedBlockTransformer):
         else:
             weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
         self.weights_ = dict(zip(self.blocks_, (weights / weights.sum()).tolist(), strict=True))
-
-    def _needs_y(self):
-        return isinstance(self.weights, str)
 
     def _learned_weights(self, X, y, groups):
         rows, folds = probe_rows(y, groups)

@@ -106,6 +106,8 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     _min_samples = 1
     # Whether ``_fit_blocks`` takes ``groups`` as its third argument.
     _learns_out_of_fold = False
+    # Values of a parameter ``weights`` that are learned from y.
+    _weights_from_y = ()
     # Whether ``_fit_blocks`` takes X as it came, and sets ``_means``.
     _scales_itself = False
 
@@ -215,8 +217,9 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         raise NotImplementedError
 
     def _needs_y(self):
-        """Return whether the strategy learns from a target."""
-        return False
+        """Return whether the strategy learns from a target: of its own accord, or by such a value of ``weights``."""
+        weights = getattr(self, "weights", None)
+        return isinstance(weights, str) and weights in self._weights_from_y
 
     # What a strategy uses.
 

@@ -100,6 +100,7 @@ class ConcatFusion(ImputedBlockTransformer):
         "weights": WEIGHTS,
     }
     _learns_out_of_fold = True
+    _weights_from_y = ("cv",)
 
     def __init__(
         self,
@@ -113,9 +114,6 @@ class ConcatFusion(ImputedBlockTransformer):
         self.weights = weights
         self.imputer = imputer
         self.blocks = blocks
-
-    def _needs_y(self):
-        return isinstance(self.weights, str)
 
     def _fit_blocks(self, X, y, groups=None):
         if self.weights is None:
@@ -150,7 +148,7 @@ class ConcatFusion(ImputedBlockTransformer):
 
     def _transform_blocks(self, X):
         X = self._fill(X)
-        if all(weight == 1 for weight in self.weights_.values()):
+        if set(self.weights_.values()) == {1}:
             return X
         factors = np.empty(X.shape[1], dtype=X.dtype)
         for name, columns in self.blocks_.items():

@@ -19,8 +19,7 @@ from .._composition import (
     as_transformer,
     dense_block,
     fit_transform,
-    fit_transform_modality,
-    member_step,
+    fit_transform_modalities,
     member_tags,
     propagated,
     transform_modality,
@@ -216,37 +215,26 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         # After a fit that fails, a fuser is not fitted.
         self.__dict__.pop("fusion_", None)
         self._check_modalities()
-        fusion = self._make_fusion()
         X = self._fit_columns(X)
+        check_can_be_sent(X, self.n_jobs)
         if y is not None:
             check_consistent_length(X, y)
-        check_can_be_sent(X, self.n_jobs)
+        fusion = self._make_fusion()
         routed = process_routing(self, "fit_transform", **params)
 
-        active = [(name, member, columns) for name, member, columns in self.modalities if name in self._active()]
-        progress = self._init_callback_context(max_subtasks=len(active) + 1)
+        progress = self._init_callback_context(max_subtasks=len(self._active()) + 1)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(fit_transform_modality)(
-                self, name, as_transformer(member), self._select(X, name), y, routed[name], step
-            )
-            for name, member, step in [
-                (name, member, member_step(progress, f"modality {name}", member)) for name, member, _ in active
-            ]
-        )
-        self.modalities_ = [
-            (name, transformer, columns) for (name, _, columns), (transformer, _) in zip(active, fitted, strict=True)
-        ]
-        blocks = [block for _, block in fitted]
-        ends = np.cumsum([block.shape[1] for block in blocks]).tolist()
+        self.modalities_, blocks = fit_transform_modalities(self, X, y, routed, progress)
+        ends = np.cumsum([block.shape[1] for block in blocks.values()]).tolist()
         self.blocks_ = {
-            name: slice(end - block.shape[1], end) for (name, *_), block, end in zip(active, blocks, ends, strict=True)
+            name: slice(end - block.shape[1], end) for (name, block), end in zip(blocks.items(), ends, strict=True)
         }
-        self._dtypes = {name: block.dtype for (name, *_), block in zip(active, blocks, strict=True)}
+        self._dtypes = {name: block.dtype for name, block in blocks.items()}
         fusion.set_params(**dict.fromkeys(_blocks_keys(fusion), self.blocks_))
+        joined = _join(list(blocks.values()))
         step = progress.subcontext(task_name="fusion")
         with propagated(step, self, fusion):
-            fused = dense_block(fit_transform(fusion, _join(blocks), y, routed["fusion"]), "fusion")
+            fused = dense_block(fit_transform(fusion, joined, y, routed["fusion"]), "fusion")
         self.fusion_ = fusion
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return fused
@@ -278,7 +266,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             delayed(transform_modality)(
                 name,
                 transformer,
-                self._select(X, name),
+                self._select(X, name, reset=False),
                 (self.blocks_[name].stop - self.blocks_[name].start, self._dtypes[name]),
                 routed[name].transform,
             )

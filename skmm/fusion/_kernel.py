@@ -132,6 +132,7 @@ class KernelFusion(ImputedBlockTransformer):
     {'sepal': 0.38, 'petal': 0.62}
     """
 
+    _weights_from_y = ("alignment",)
     _parameter_constraints: dict = {
         **ImputedBlockTransformer._parameter_constraints,
         "n_components": N_COMPONENTS,
@@ -171,9 +172,6 @@ class KernelFusion(ImputedBlockTransformer):
         self.imputer = imputer
         self.blocks = blocks
         self.random_state = random_state
-
-    def _needs_y(self):
-        return isinstance(self.weights, str) and self.weights == "alignment"
 
     def _fit_blocks(self, X, y):
         kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))

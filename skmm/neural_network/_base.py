@@ -167,7 +167,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             if name in names:
                 modality = make_input(name, member)
                 step = member_step(progress, f"modality {name}", member)
-                tensors, mask = modality.fit(self, self._select(X, name), y, weights, step)
+                tensors, mask = modality.fit(self, self._select(X, name, reset=True), y, weights, step)
                 self._inputs.append(modality)
                 self.modalities_.append((name, modality.member, columns))
                 arrays.append(tensors)
@@ -176,7 +176,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
 
     def _prepare(self, X):
         """Return the arrays of each modality, and the mask of present ones of shape (n_samples, n_modalities)."""
-        prepared = [modality.prepare(self._select(X, modality.name)) for modality in self._inputs]
+        prepared = [modality.prepare(self._select(X, modality.name, reset=False)) for modality in self._inputs]
         return [arrays for arrays, _ in prepared], np.column_stack([mask for _, mask in prepared])
 
     def _choose_device_and_dtype(self, arrays):

@@ -5,6 +5,7 @@ from ._content import (
     file_digests as file_digests,
     file_signature as file_signature,
     minor_version as minor_version,
+    minor_versions as minor_versions,
     public_name as public_name,
 )
 from ._identity import Unidentifiable as Unidentifiable, module_digest as module_digest

@@ -48,6 +48,11 @@ def minor_version(package):
     return ".".join(version.split("+")[0].split(".")[:_VERSION_PARTS])
 
 
+def minor_versions(packages):
+    """Return packages with their minor versions."""
+    return [(package, minor_version(package)) for package in packages]
+
+
 def public_name(kind):
     """Return the name of a class that stays the same when private files are moved: its package and its own name."""
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
@@ -115,6 +120,8 @@ class ItemDigests:
         self._context = context
         self._store = store
         self._strings_are_paths = strings_are_paths
+        # Whether any item is a file, or holds one.
+        self.have_files = False
         # Path -> (signature, digest) of files that were read, and digest of an item -> paths that it holds.
         self._files = {}
         self._paths_of = {}
@@ -148,6 +155,7 @@ class ItemDigests:
             return None
         digest = hasher.digest()
         if paths:
+            self.have_files = True
             self._paths_of.setdefault(digest, paths)
         return digest
 

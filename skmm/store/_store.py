@@ -151,7 +151,7 @@ class EmbeddingStore:
             "entries" and "bytes": entries in the store and the size of its files on the disk, 0 if it cannot be
             opened; "max_bytes", "hits" and "misses": as the parameter and attributes.
         """
-        counts = self._try(lambda engine: engine.count()) or (0, 0)
+        counts = self._try(Engine.count) or (0, 0)
         return {
             "entries": counts[0],
             "bytes": counts[1],
@@ -202,31 +202,24 @@ class EmbeddingStore:
                 self._engine = Engine(self.path / _FILE, self.max_bytes, self._is_lasting)
             return self._engine
 
-    def _try(self, use):
-        """Return the result of a function of the engine; after a failure warn once, and return None from then on."""
+    def _try(self, use, *args):
+        """Return the result of a method of the engine; after a failure warn once, and return None from then on."""
         if self._broken is not None:
             return None
         try:
-            return use(self._open())
+            return use(self._open(), *args)
         except (sqlite3.Error, OSError, StoreError, *_DAMAGE_ERRORS) as error:
             self._broken = str(error)
             remedy = "; clear() recreates it" if _can_be_recreated(error) else ""
             warn(f"{self._name()} cannot be used ({error}){remedy}. Encoding goes on without it.")
         return None
 
-    def _try_writing(self, write):
-        """Return the result of a function that writes; after a failure warn once, and write no more."""
+    def _try_writing(self, write, *args):
+        """Return the result of a method of the engine that writes; after a failure warn once, and write no more."""
         if self._unwritable is not None:
             return None
-
-        def attempt(engine):
-            try:
-                return write(engine)
-            except sqlite3.OperationalError as error:
-                raise _Unwritable(str(error)) from error
-
         try:
-            return self._try(attempt)
+            return self._try(_attempt, write, *args)
         except _Unwritable as error:
             self._unwritable = str(error)
             warn(f"{self._name()} cannot be written ({error}). What is encoded from now on is not stored.")
@@ -252,14 +245,14 @@ class EmbeddingStore:
             take(positions, words.view(np.float32)[:, :n_features])
 
         if keys:
-            self._try(lambda engine: engine.read(_as_digests(keys), -(-n_features // 2), take_words))
+            self._try(Engine.read, _as_digests(keys), -(-n_features // 2), take_words)
 
     def put_rows(self, keys, rows):
         """Store rows of float32 under their digests; a digest that has a row already keeps it."""
         n_features = rows.shape[1]
         padded = np.zeros((len(rows), n_features + n_features % 2), dtype=np.float32)
         padded[:, :n_features] = rows
-        self._try_writing(lambda engine: engine.write(_as_digests(keys), padded.view(np.uint64)))
+        self._try_writing(Engine.write, _as_digests(keys), padded.view(np.uint64))
 
     def claim(self, keys, owner):
         """Claim what is about to be computed; return a mask of the digests that nobody else computes or has stored.
@@ -277,13 +270,13 @@ class EmbeddingStore:
         is_claimed : ndarray of shape (len(keys),), dtype bool
             True for all if nothing can be written.
         """
-        is_claimed = self._try_writing(lambda engine: engine.claim(_as_digests(keys), owner)) if keys else None
+        is_claimed = self._try_writing(Engine.claim, _as_digests(keys), owner) if keys else None
         return np.ones(len(keys), dtype=bool) if is_claimed is None else is_claimed
 
     def release(self, owner, keys=None):
         """End the claims on digests that were not stored; without digests all claims of the owner."""
         digests = None if keys is None else _as_digests(keys)
-        self._try_writing(lambda engine: engine.release(digests, owner))
+        self._try_writing(Engine.release, digests, owner)
 
     def get_digests(self, keys):
         """Return a list of the digests that are stored under digests, None for those without one."""
@@ -294,23 +287,23 @@ class EmbeddingStore:
                 digests[position] = digest.tobytes()
 
         if keys:
-            self._try(lambda engine: engine.read(_as_digests(keys), DIGEST_WORDS, take))
+            self._try(Engine.read, _as_digests(keys), DIGEST_WORDS, take)
         return digests
 
     def put_digests(self, keys, digests):
         """Store digests under digests."""
-        self._try_writing(lambda engine: engine.write(_as_digests(keys), _as_digests(digests), are_facts=True))
+        self._try_writing(Engine.write, _as_digests(keys), _as_digests(digests), True)
 
     def get_fact(self, key):
         """Return the plain data that is stored under a digest, None if there is none."""
-        words = self._try(lambda engine: engine.read_one(_as_digests([key])))
+        words = self._try(Engine.read_one, _as_digests([key]))
         return None if words is None else json.loads(words.tobytes())
 
     def put_fact(self, key, fact):
         """Store plain data, which JSON can represent, under a digest."""
         text = json.dumps(fact).encode()
         words = np.frombuffer(text + b" " * (-len(text) % 8), dtype=np.uint64)
-        self._try_writing(lambda engine: engine.write(_as_digests([key]), words[None], are_facts=True))
+        self._try_writing(Engine.write, _as_digests([key]), words[None], True)
 
     @contextmanager
     def one_at_a_time(self):
@@ -332,6 +325,13 @@ class EmbeddingStore:
 
 class _Unwritable(Exception):
     """A store cannot be written; the text is the reason."""
+
+
+def _attempt(engine, write, *args):
+    try:
+        return write(engine, *args)
+    except sqlite3.OperationalError as error:
+        raise _Unwritable(str(error)) from error
 
 
 def _as_digests(keys):

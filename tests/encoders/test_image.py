@@ -231,7 +231,7 @@ class TestModules:
 
 class TestContract:
     def test_batch_size(self, monkeypatch):
-        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 1)
+        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, kind: 1)
         module = means()
         fitted = encoder(module, batch_size=4, store=None).fit(IMAGES)
         module.seen.clear()
@@ -333,7 +333,7 @@ class TestContract:
             for ways in [(1, 1), (1, 2), (2, 2)]:
                 n_workers, n_in_all = ways
                 torch.set_num_threads(n_in_all)
-                monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, n=n_workers: n)
+                monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, kind, n=n_workers: n)
                 found[ways] = fitted.transform(images)
                 assert torch.get_num_threads() == n_in_all
         finally:
@@ -379,7 +379,7 @@ class TestContract:
 
     @pytest.mark.parametrize("is_copied", [False, True])
     def test_batches_that_fit_are_remembered(self, is_copied, monkeypatch):
-        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 1)
+        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, kind: 1)
         tried = []
 
         class Tight(Means):

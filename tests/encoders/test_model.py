@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder
+from skmm.encoders._run import EncodingRun
 
 RNG = np.random.default_rng(0)
 PLAIN = {"input_size": (3, 32, 32)}
@@ -27,7 +28,7 @@ class Regions(nn.Module):
 @pytest.fixture
 def make(request, make_audio_model, monkeypatch):
     """Give a function that makes an encoder of a kind and items for it, which one worker encodes."""
-    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 1)
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, kind: 1)
 
     def make(kind, **options):
         options = {"device": "cpu", "precision": "float32", "store": None, **options}
@@ -71,8 +72,8 @@ def test_all_that_a_network_gets_is_copied_to_its_device_by_one_function(kind, m
 def test_rows_are_written_into_one_array(kind, make, monkeypatch):
     encoder, X = make(kind, batch_size=1)
     encoder.fit(X)
-    made, make_output = [], type(encoder)._missing_output
-    monkeypatch.setattr(type(encoder), "_missing_output", lambda self, n: made.append(make_output(self, n)) or made[-1])
+    made, make_groups = [], EncodingRun._group
+    monkeypatch.setattr(EncodingRun, "_group", lambda self: made.append(self.X_out) or make_groups(self))
     out = encoder.transform([*X, None, *X])
     (output,) = made
     assert out is output

@@ -40,7 +40,7 @@ def bar(encoder, monkeypatch, capsys):
 
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     monkeypatch.setattr(type(encoder), "_encode_batch", take_a_second)
-    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 1)
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, kind: 1)
 
     def run(items):
         encoder.fit_transform(items)

@@ -96,7 +96,7 @@ def mixtures(kind):
 @pytest.mark.parametrize("kind", ITEMS)
 def test_bad_items_do_not_change_the_rows_around_them(kind, n_workers, make, monkeypatch, torch_threads):
     torch_threads(4)
-    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: n_workers)
+    monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, kind: n_workers)
     monkeypatch.setattr(_run, "available_cpus", lambda: n_workers)
     encoder = make(kind, batch_size=2, on_error="missing")
     # Several windows.

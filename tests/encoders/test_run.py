@@ -24,7 +24,8 @@ from sklearn.base import clone
 
 import skmm
 from skmm import EmbeddingStore, _torch
-from skmm.encoders import ImageDescriptor, ImageEncoder, ModelEncoder, TextEncoder, _model, _run
+from skmm._columns import present_rows
+from skmm.encoders import ImageDescriptor, ImageEncoder, ModelEncoder, TextEncoder, _run
 from skmm.encoders._run import EncodingRun
 from skmm.exceptions import RejectedItem
 from skmm.store import ItemDigests, _content, _engine, _private_folder, digest_of, file_digests, file_signature
@@ -328,7 +329,7 @@ class TestWorkers:
             items = [texts[i] for i in order]
             items[50:50] = [3.5, None, b"x"]
             start.wait(600)
-            X, errors = EncodingRun(lenient, items).encode()
+            X, errors = EncodingRun(lenient, items, present_rows(items)).encode()
             assert [error.row for error in errors] == [50, 52]
             assert np.isnan(X[50:53]).all()
             return np.delete(X, [50, 51, 52], axis=0), order
@@ -341,7 +342,7 @@ class TestWorkers:
         images = np.random.default_rng(0).integers(256, size=(48, 8, 8, 3), dtype=np.uint8)
         encoder = ImageEncoder(tiny_image_model, device="cpu", precision="float32", batch_size=4, store=store)
         expected = clone(encoder).set_params(store=None).fit_transform(images)
-        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self: 2)
+        monkeypatch.setattr(ImageEncoder, "_n_workers", lambda self, kind: 2)
         monkeypatch.setattr(ImageEncoder, "_window", 4)
         encode, sizes = ImageEncoder._encode_batch, []
 
@@ -477,7 +478,7 @@ class TestWorkers:
         assert sum(int(word) for note in notes for word in note) == len(texts)
 
     def test_one_at_a_time_where_a_device_is_shared(self, encoder, encoded, loads, monkeypatch):
-        monkeypatch.setattr(_model, "expected_place", lambda device, precision: ("cuda", "float32"))
+        monkeypatch.setattr(_run, "expected_place", lambda device, precision: ("cuda", "float32"))
         texts = [f"cat {i}" for i in range(30)]
         encoder.set_params(batch_size=5)
         joblib.Parallel(n_jobs=4, backend="threading")(

@@ -303,7 +303,7 @@ class TestSamplingAndPooling:
 
 class TestContract:
     def test_batches_hold_frames_of_several_videos(self, monkeypatch):
-        monkeypatch.setattr(VideoEncoder, "_n_workers", lambda self: 1)
+        monkeypatch.setattr(VideoEncoder, "_n_workers", lambda self, kind: 1)
         module = means()
         fitted = encoder(module, batch_size=20, store=None).fit(CLIPS)
         module.seen.clear()

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from skmm import EmbeddingStore
-from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _model
+from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _run
 from skmm.encoders._run import EncodingRun
 from skmm.encoders.networks import ModelSource, cached_snapshot
 from skmm.store import _content, _identity, public_name
@@ -282,7 +282,7 @@ class TestNamedModels:
         encoder = TextEncoder(tiny_text_model)
         before = identity(encoder, store)
         installed = _content.minor_version
-        monkeypatch.setattr(_model, "minor_version", lambda name: "0.1" if name == library else installed(name))
+        monkeypatch.setattr(_content, "minor_version", lambda name: "0.1" if name == library else installed(name))
         assert identity(encoder, store) != before
 
     def test_minor_version(self, monkeypatch):
@@ -307,7 +307,7 @@ class TestNamedModels:
         encoder = TextEncoder(tiny_text_model)
         found = set()
         for place in [("cpu", "float32"), ("cpu", "bfloat16"), ("cuda", "bfloat16")]:
-            monkeypatch.setattr(_model, "expected_place", lambda device, precision, place=place: place)
+            monkeypatch.setattr(_run, "expected_place", lambda device, precision, place=place: place)
             found.add(identity(encoder, store))
         assert len(found) == 3
 

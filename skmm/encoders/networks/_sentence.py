@@ -1,5 +1,6 @@
 """The networks of sentence-transformers, which encode texts, images or both: loading and feeding them."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -22,16 +23,25 @@ _MOST_CHARACTERS = 1000
 _TOKEN_COLUMNS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Text:
-    """A text on its way through the encoder."""
+    """A text on its way through the encoder.
 
-    __slots__ = ("settings", "text", "tokens")
+    Parameters
+    ----------
+    text : str
+        The text.
 
-    def __init__(self, text):
-        self.text = text
-        # Filled by SentenceModel.tokenize: column name -> integers, and what holds for the whole call.
-        self.tokens = None
-        self.settings = None
+    tokens : dict of str to ndarray or None
+        Columns of integers, filled in by :meth:`SentenceModel.tokenize`.
+
+    settings : dict or None
+        What holds for the whole call of the tokenizer.
+    """
+
+    text: str
+    tokens: dict | None = None
+    settings: dict | None = None
 
 
 class SentenceModel:
@@ -99,7 +109,7 @@ class SentenceModel:
         return text[:most]
 
     def tokenize(self, items, prompt, max_length=None):
-        """Fill in the tokens of texts, truncated to what the network reads, not padded."""
+        """Fill in the tokens of texts, truncated to what the network reads, not padded; return the padded widths."""
         for start in range(0, len(items), _TOKENIZE_ROWS):
             chunk = items[start : start + _TOKENIZE_ROWS]
             features = self._tokens([self._head(item.text, prompt, max_length) for item in chunk], prompt, max_length)
@@ -108,6 +118,7 @@ class SentenceModel:
                 item.tokens = {name: np.array(values[row], dtype=np.int32) for name, values in columns.items()}
                 item.tokens.setdefault("attention_mask", np.ones_like(item.tokens["input_ids"]))
                 item.settings = features
+        return [self.padded_width(item) for item in items]
 
     def padded_width(self, item):
         """Return the width a text is padded to: a function of this text alone, so a row depends on no other."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from ..._warnings import warn
-from ...store import Unidentifiable, digest_of, file_digests, file_signature, minor_version
+from ...store import Unidentifiable, digest_of, file_digests, file_signature, minor_versions
 
 # Files of a checkpoint that no loader reads: documentation, and weights in the formats of other frameworks.
 _IGNORED_EXTENSIONS = (
@@ -63,6 +63,11 @@ class ModelSource:
 
     cache : str or None
         Folder of the hub's cache; None is that of the hub's library.
+
+    Attributes
+    ----------
+    location : str
+        What loaders take: the folder of a local model, else the name on the hub.
     """
 
     name: str
@@ -72,21 +77,19 @@ class ModelSource:
     hub_names: tuple = ()
     revision: str | None = None
     cache: str | None = None
+    location: str = dataclasses.field(init=False)
 
-    @property
-    def location(self):
-        """What loaders take: the folder of a local model, else the name on the hub."""
-        return self.folder if self.is_local else self.name
+    def __post_init__(self):
+        object.__setattr__(self, "location", self.folder if self.is_local else self.name)
 
     @cached_property
     def files(self):
         """Names and signatures of the files, of the bases of adapters as well; None where some are not there yet."""
-        if self.folder is None:
-            return None
-        files = _files_of(os.path.realpath(self.folder), self.cache)
+        paths = None if self.folder is None else _paths_of(os.path.realpath(self.folder), self.cache)
         # The cache of the hub may hold the configuration alone.
-        is_complete = self.is_local or any(name.endswith(_WEIGHTS) for name, _ in files or ())
-        return files if is_complete else None
+        if paths is None or not (self.is_local or any(name.endswith(_WEIGHTS) for name in paths)):
+            return None
+        return tuple(zip(paths, map(file_signature, paths.values()), strict=True))
 
     def identity(self, store):
         """Return a digest of the contents of all files, wherever they lie; None if some are not there yet.
@@ -103,12 +106,11 @@ class ModelSource:
         """
         if self.files is None:
             return None
-        files = [(name, signature) for name, signature in self.files if _is_read(name)]
-        digests = file_digests([signature for _, signature in files], store)
+        names, signatures = zip(*self.files, strict=True) if self.files else ((), ())
+        digests = file_digests(signatures, store)
         if None in digests:
-            raise Unidentifiable(f"{files[digests.index(None)][0]!r} cannot be read")
-        names = [name for name, _ in files]
-        versions = [minor_version("peft")] if any(name.endswith(_ADAPTER) for name in names) else []
+            raise Unidentifiable(f"{names[digests.index(None)]!r} cannot be read")
+        versions = minor_versions(["peft"] if _ADAPTER in map(os.path.basename, names) else [])
         return digest_of("files", list(zip(names, digests, strict=True)), versions)
 
 
@@ -155,18 +157,21 @@ def package_folder(module, subfolder):
     return folder if os.path.isdir(folder) else None
 
 
-def _files_of(folder, cache, outer=()):
-    """Return (name, signature) of all files of a checkpoint and of the bases of its adapters; None if one lacks."""
+def _paths_of(folder, cache, outer=()):
+    """Return the paths of the files that loaders read, by name, and those of the bases of adapters; None if one lacks.
+
+    A checkpoint that is its own base is read once.
+    """
     if folder in outer:
-        return ()
-    names = _file_names(folder)
-    files = [(name, file_signature(os.path.join(folder, name))) for name in names]
+        return {}
+    names = [name for name in _file_names(folder) if _is_read(name)]
+    paths = {name: os.path.join(folder, name) for name in names}
     for number, base in enumerate(_bases_of(folder, names, cache)):
-        base_files = None if base is None else _files_of(os.path.realpath(base), cache, (*outer, folder))
-        if base_files is None:
+        base_paths = None if base is None else _paths_of(os.path.realpath(base), cache, (*outer, folder))
+        if base_paths is None:
             return None
-        files += [(os.path.join(f"base {number}", name), signature) for name, signature in base_files]
-    return tuple(files)
+        paths |= {os.path.join(f"base {number}", name): path for name, path in base_paths.items()}
+    return paths
 
 
 def _file_names(folder):

@@ -46,11 +46,13 @@ class ImageModel:
         if len(shapes) > 1:
             raise ValueError(f"preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
         # The channels of a pixel stay together in memory, as images have them and convolutions like them.
-        images = place(torch.stack([image.movedim(0, 2) for image in batch]), self.device)
+        stacked = torch.stack([image.movedim(0, 2) for image in batch])
+        n_images, height, width, _ = stacked.shape
+        images = place(stacked, self.device)
         if isinstance(self.recipe, dict):
             # In float32 for its digits, on the device for its speed, in place for its memory, by whole lines of pixels.
-            n_images, height, width, _ = images.shape
-            mean, std = (torch.tensor(self.recipe[name], device=self.device).repeat(width) for name in ("mean", "std"))
+            mean = torch.tensor(self.recipe["mean"], device=self.device).repeat(width)
+            std = torch.tensor(self.recipe["std"], device=self.device).repeat(width)
             images = images.view(n_images * height, -1).float().mul_(1 / (255 * std)).sub_(mean / std)
             images = images.view(n_images, height, width, 3)
         images = images.movedim(3, 1).to(self.dtype, memory_format=torch.channels_last)
