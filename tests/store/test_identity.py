@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from skmm import EmbeddingStore
-from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _run
+from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, _model, _run
 from skmm.encoders._run import EncodingRun
 from skmm.encoders.networks import ModelSource, cached_snapshot
 from skmm.store import _content, _identity, public_name
