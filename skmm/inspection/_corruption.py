@@ -50,8 +50,13 @@ def corrupt(table, corruption, strength, rng):
 
 def _as_numbers(table):
     """Return the columns as a matrix of floats; None if some are not numbers."""
-    if isinstance(table, np.ndarray):
-        return table.astype(np.result_type(table, np.float32)) if table.dtype.kind in "iuf" else None
+    if isinstance(table, np.ndarray) and table.dtype.kind in "iuf":
+        return table.astype(np.result_type(table, np.float32))
+    if not nw.dependencies.is_polars_dataframe(table):
+        import pandas as pd
+
+        # Columns of objects may hold nothing but numbers, as in an array of dtype object.
+        table = pd.DataFrame(table).infer_objects()
     frame = nw.from_native(table, eager_only=True)
     if not all(dtype.is_numeric() for dtype in frame.schema.values()):
         return None

@@ -51,6 +51,16 @@ def test_noise_on_integers_and_gaps_of_pandas():
     assert spoil(np.arange(6).reshape(3, 2), "noise").dtype == np.float64
 
 
+@pytest.mark.parametrize("make", [np.asarray, pd.DataFrame])
+@pytest.mark.parametrize("gap", [None, np.nan])
+def test_noise_on_numbers_in_columns_of_objects(make, gap):
+    X = np.array([[1.0, 10], [2, 20], [gap, 30], [4, 40]], dtype=object)
+    noisy = np.asarray(spoil(make(X), "noise"), dtype=float)
+    expected = spoil(X.astype(float), "noise")
+    np.testing.assert_array_equal(noisy, expected)
+    assert np.isnan(noisy).sum() == 1
+
+
 @pytest.mark.parametrize("wrap", [lambda a: a, lambda a: (8000, a), lambda a: {"array": a, "sampling_rate": 8000}])
 def test_noise_on_sounds(wrap):
     waves = [np.sin(np.arange(4000) * step).astype(np.float32) for step in (0.1, 0.2)]

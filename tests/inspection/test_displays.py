@@ -185,6 +185,23 @@ def test_pipelines_and_strategies_alone(data, fuser):
         assert display.embeddings["b"].shape == points.shape
 
 
+def test_strategies_alone_check_the_columns_of_X(data):
+    fusion = CCAFusion(4, blocks="prefix").fit(data.X)
+    reordered, narrow = data.X[data.X.columns[::-1]], data.X.iloc[:, 1:]
+    for draw in (JointEmbeddingDisplay.from_estimator, CanonicalCorrelationDisplay.from_estimator):
+        for X in (reordered, narrow):
+            with pytest.raises(ValueError, match="feature names"):
+                draw(fusion, X)
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_rows_may_be_lists(data, fuser):
+    for estimator in (fuser, CCAFusion(4, blocks=fuser.blocks_).fit(data.X.to_numpy())):
+        expected = JointEmbeddingDisplay.from_estimator(estimator, data.X.to_numpy(), random_state=0)
+        drawn = JointEmbeddingDisplay.from_estimator(estimator, data.X.to_numpy().tolist(), random_state=0)
+        np.testing.assert_array_equal(drawn.embeddings["a"], expected.embeddings["a"])
+
+
 def test_items_are_encoded_for_the_embedding(glyphs):
     X, y = glyphs.data, glyphs.target
     fuser = ModalityFuser(
