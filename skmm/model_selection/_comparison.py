@@ -22,8 +22,6 @@ from ._runs import Folds, Row, Run, collect_rows, fit_strategy, score_fold, with
 from ._statistics import corrected_t_test, gain_over_best, holm, score_bounds
 from ._strategies import EXTRA, LEVEL_STYLES, LEVELS, make_strategies
 
-# Verdicts of a row.
-BETTER, WORSE, EQUAL, BEST_SINGLE, FAILED = "better", "worse", "no difference shown", "best single", "failed"
 # Letters per line of a strategy's name; longer lines leave too little of a figure 600 pixels wide.
 _NAME_WIDTH = 20
 
@@ -448,11 +446,11 @@ class FusionComparison:
         tested = frame["p"].notna()
         frame.loc[tested, "p_holm"] = holm(frame.loc[tested, "p"])
         clear = frame["p_holm"] < 1 - self.confidence
-        frame.loc[tested, "verdict"] = EQUAL
-        frame.loc[clear, "verdict"] = np.where(frame.loc[clear, "gain"] > 0, BETTER, WORSE)
+        frame.loc[tested, "verdict"] = "no difference shown"
+        frame.loc[clear, "verdict"] = np.where(frame.loc[clear, "gain"] > 0, "better", "worse")
         singles = frame.loc[frame["level"] == "single", "mean"].dropna()
         if len(singles):
-            frame.loc[singles.idxmax(), "verdict"] = BEST_SINGLE
+            frame.loc[singles.idxmax(), "verdict"] = "best single"
         return frame.sort_values("mean", ascending=False, kind="stable", na_position="last")
 
     def _record(self, row, metric):
@@ -463,7 +461,7 @@ class FusionComparison:
         record = {"strategy": row.label, "level": row.level, **blank, "verdict": ""}
         times = {name: np.mean([getattr(run, name) for run in row.runs]) for name in ("fit_time", "predict_time")}
         if row.error:
-            return {**record, "verdict": FAILED, **times, "error": row.error}
+            return {**record, "verdict": "failed", **times, "error": row.error}
         metric = self._check_metric(metric)
         lowest, highest = self._bounds(metric)
         scores = row.scores(metric)
@@ -769,7 +767,6 @@ class FusionComparisonDisplay:
         reference = frame.loc[frame["verdict"] == "best single", "mean"]
         if len(reference):
             ax.axvline(reference.iloc[0], color=VERMILION, linestyle="--", zorder=1, label="best single")
-        shown = set()
         for position, (label, row) in zip(positions, frame.iterrows(), strict=True):
             color, marker = LEVEL_STYLES[row["level"]]
             folds = self.fold_scores[label]
@@ -782,10 +779,9 @@ class FusionComparisonDisplay:
                 marker=marker,
                 capsize=3,
                 zorder=3,
-                label=None if row["level"] in shown else row["level"],
+                label=row["level"],
             )
-            shown.add(row["level"])
-            if row["gain"] == row["gain"]:
+            if not np.isnan(row["gain"]):
                 star = "*" if row["verdict"] in ("better", "worse") else ""
                 ax.annotate(
                     f"{row['gain']:+.3f}{star}",
@@ -797,9 +793,13 @@ class FusionComparisonDisplay:
         ax.set_yticks(positions, [fill(label, _NAME_WIDTH) for label in frame.index])
         interval = f"mean and {100 * self.confidence:g} % interval over {len(self.fold_scores)} folds"
         ax.set(xlabel=f"{self.score_name}, {interval}", ylim=(-0.6, len(frame) - 0.4))
-        if len(reference):
+        if frame["gain"].notna().any():
             ax.annotate("gain", (1.01, len(frame) - 0.45), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
         ax.grid(axis="x", alpha=0.3)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
+        # One entry for each level, in the order of the levels.
+        handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+        labels = [label for label in ("best single", *LEVEL_STYLES) if label in handles]
+        handles = [handles[label] for label in labels]
+        ax.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
         self.ax_, self.figure_ = ax, ax.figure
         return self
