@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skmm.inspection import modality_contributions, modality_importance
-from skmm.inspection._coalitions import SampledCoalitions, leave_out, shapley
+from skmm.inspection._coalitions import leave_out, shapley
 
 
 def game(m, seed=0):
@@ -69,7 +69,7 @@ def test_exact_values_of_a_known_game():
 def test_ten_modalities_are_exact_by_default(function):
     bound = signature(function).parameters["max_coalitions"].default
     assert len(shapley(10, False, bound, None).members) == 2**10
-    assert isinstance(shapley(11, False, bound, np.random.RandomState(0)), SampledCoalitions)
+    assert len(shapley(11, False, bound, np.random.RandomState(0)).members) <= bound
 
 
 @pytest.mark.parametrize("m", [3, 6, 12])
