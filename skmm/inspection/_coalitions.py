@@ -1,8 +1,8 @@
 r"""Coalitions of modalities to score an estimator with, and the weights that turn their scores into importances.
 
 A coalition :math:`S` is a subset of the modalities :math:`N`, and its value :math:`v(S)` is the score of the estimator
-where only these modalities are present. Importances and interactions are linear in :math:`v`, so each is a sum of terms:
-a coalition, written as a bit mask, the modality or pair that the term counts for, and a weight.
+where only these modalities are present. Importances and interactions are linear in :math:`v`, so each is a sum of
+terms: a coalition, written as a bit mask, the modality or pair that the term counts for, and a weight.
 """
 
 from itertools import accumulate, chain, combinations, pairwise

@@ -1,19 +1,27 @@
 """Importance of each modality to a fitted estimator, and interactions of pairs."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing, validate_params
 from .._typing import Items, RandomState, Table
 from ._coalitions import leave_out, shapley
-from ._columns import ModalityColumns, blank, shuffle
-from ._scoring import SCORING, Answers, bootstrap_rows, has_several, resolve_scorers, score, take_answer
+from ._columns import ModalityColumns, shuffle
+from ._scoring import (
+    SCORING,
+    Answers,
+    bootstrap_rows,
+    cannot_predict,
+    has_several,
+    in_threads,
+    resolve_scorers,
+    score,
+    take_answer,
+)
 
 
 @validate_params(
@@ -184,12 +192,7 @@ def modality_importance(
     all_modalities, *subsets = coalitions.members
     arguments = (estimator, scorers, columns, y, sample_weight, draws)
     full = evaluate(all_modalities, *arguments)
-    with warnings.catch_warnings():
-        # Voters warn of rows without any modality, which are intended here.
-        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
-        reduced = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(_evaluate_subset)(evaluate, members, *arguments) for members in subsets
-        )
+    reduced = in_threads(n_jobs, evaluate, ((members, *arguments) for members in subsets))
     # Of shape (n_coalitions, n_scores, 1 + n_repeats): the value on all rows, then that of each draw.
     values = np.array([full, *reduced])
     weights = [coalitions.resample(rng) for _ in draws]
@@ -200,48 +203,19 @@ def modality_importance(
     return results if has_several(scoring) else results[next(iter(scorers))]
 
 
-def _evaluate_subset(evaluate, members, estimator, scorers, columns, *arguments):
-    """Return the scores of a coalition; an error names the modalities that were removed."""
-    try:
-        return evaluate(members, estimator, scorers, columns, *arguments)
-    except Exception as error:
-        if evaluate is _permuted_scores:
-            raise
-        raise cannot_predict(
-            estimator,
-            [name for name, member in zip(columns.names, members, strict=True) if not member],
-            error,
-            "use method='permutation', which removes nothing, or ",
-        ) from error
-
-
-def cannot_predict(estimator, removed, error, remedy=""):
-    """Return the error for an estimator that fails where modalities are missing."""
-    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return ValueError(
-        f"{type(estimator).__name__} cannot predict with the modalities {removed} missing ({reason}); {remedy}put the "
-        "modalities into a composite that handles missing ones, such as ModalityFuser."
-    )
-
-
-def without(columns, members):
-    """Return X with only the modalities of a mask present."""
-    all_rows = np.ones(columns.n_samples, dtype=bool)
-    return columns.replace(
-        {
-            name: blank(columns.table(name), all_rows)
-            for name, member in zip(columns.names, members, strict=True)
-            if not member
-        }
-    )
-
-
 def _ablated_scores(members, estimator, scorers, columns, y, sample_weight, draws):
     """Return the scores with all modalities but the members removed, on all rows and on each draw of rows."""
-    answers = Answers(estimator, without(columns, members))
-    return [
-        [_score_rows(scorer, answers, rows, y, sample_weight) for rows in (None, *draws)] for scorer in scorers.values()
-    ]
+    answers = Answers(estimator, columns.only(members))
+    try:
+        return [
+            [_score_rows(scorer, answers, rows, y, sample_weight) for rows in (None, *draws)]
+            for scorer in scorers.values()
+        ]
+    except Exception as error:
+        if members.all():
+            raise
+        remedy = "use method='permutation', which removes nothing, or "
+        raise cannot_predict(estimator, columns.left_out(members), error, remedy) from error
 
 
 def _score_rows(scorer, answers, rows, y, sample_weight):
@@ -259,7 +233,7 @@ def _score_rows(scorer, answers, rows, y, sample_weight):
 
 def _permuted_scores(members, estimator, scorers, columns, y, sample_weight, orders):
     """Return the scores with all modalities but the members shuffled: their mean, then that of each order."""
-    shuffled = [name for name, member in zip(columns.names, members, strict=True) if not member]
+    shuffled = columns.left_out(members)
     scores = []
     for order in orders if shuffled else orders[:1]:
         answers = Answers(estimator, columns.replace({name: shuffle(columns.table(name), order) for name in shuffled}))

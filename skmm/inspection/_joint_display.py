@@ -405,7 +405,7 @@ def _correlations(embeddings):
             by_pair.append(np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > 0))
     if not by_pair:
         raise ValueError(
-            "CanonicalCorrelationDisplay: correlations need at least 2 rows that have the same two modalities; pass more "
-            "rows."
+            "CanonicalCorrelationDisplay: correlations need at least 2 rows that have the same two modalities; pass "
+            "more rows."
         )
     return np.mean(by_pair, axis=0)

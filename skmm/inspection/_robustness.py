@@ -1,20 +1,26 @@
 """Scores of a fitted estimator as more and more rows lose a modality."""
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, validate_params
 from .._typing import Items, RandomState, Table
 from ._columns import ModalityColumns, blank, mix
 from ._corruption import STRENGTHS, corrupt
-from ._importance import cannot_predict
-from ._scoring import SCORING, Answers, has_several, mix_answers, resolve_scorers, score
+from ._scoring import (
+    SCORING,
+    Answers,
+    cannot_predict,
+    has_several,
+    in_threads,
+    mix_answers,
+    resolve_scorers,
+    score,
+)
 
 
 @validate_params(
@@ -168,13 +174,8 @@ def missing_modality_curve(
     for scorer in scorers.values():
         # First with all modalities, so that an error is raised as it is, and so that all threads share the answers.
         score(scorer, estimator, intact, lambda: columns.X, y, sample_weight)
-    with warnings.catch_warnings():
-        # Voters warn of rows without any modality, which are intended here.
-        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
-        by_curve = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(_curve)(group, corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight)
-            for group in groups
-        )
+    arguments = (corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight)
+    by_curve = list(in_threads(n_jobs, _curve, ((group, *arguments) for group in groups)))
     # Of shape (n_curves, n_shares, n_repeats, n_scores).
     scores = np.moveaxis(np.array(by_curve), 1, 2)
     results = {
@@ -260,7 +261,7 @@ def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns
 def _corrupted(table, name, corruption, strength, rng):
     """Return the columns of a modality, removed or corrupted in all rows; an error names the modality."""
     if corruption == "remove":
-        return blank(table, np.ones(table.shape[0], dtype=bool))
+        return blank(table)
     try:
         return corrupt(table, corruption, strength, rng)
     except Exception as error:

@@ -1,10 +1,13 @@
 """Scores from recorded predictions: an estimator predicts once, and any rows of its predictions can be scored."""
 
+import warnings
+
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import BaseScorer, StrOptions, safe_indexing
 
@@ -13,16 +16,7 @@ _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function"
 
 
 class Answers:
-    """Predictions of a fitted estimator for all rows of X, by each method, computed at the first call.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted.
-
-    X : DataFrame or ndarray of shape (n_samples, n_features)
-        Data.
-    """
+    """Predictions of a fitted estimator for all rows of X, by each method, computed at the first call."""
 
     def __init__(self, estimator, X):
         self.estimator = estimator
@@ -57,21 +51,7 @@ class _Recorded:
 
 
 def resolve_scorers(estimator, scoring):
-    """Return the scorers by name, with scikit-learn's meaning of ``scoring``.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted.
-
-    scoring : str, callable, list, tuple, dict or None
-        One scorer, or several.
-
-    Returns
-    -------
-    scorers : dict of str to callable
-        A single scorer has its string as name, or "score".
-    """
+    """Return a dict of scorers, with scikit-learn's meaning of ``scoring``; "score" is one that has no name."""
     if isinstance(scoring, dict):
         return {name: check_scoring(estimator, scorer) for name, scorer in scoring.items()}
     if isinstance(scoring, (list, tuple)):
@@ -98,32 +78,10 @@ def _usual_scoring(estimator):
 
 
 def score(scorer, estimator, answer, make_X, y, sample_weight):
-    """Score an estimator on some rows.
+    """Return the score of an estimator on some rows.
 
-    Parameters
-    ----------
-    scorer : callable
-        A scorer of scikit-learn receives recorded answers; any other receives the estimator and X.
-
-    estimator : estimator
-        Fitted.
-
-    answer : callable
-        Returns the answers for the rows, by the name of the method.
-
-    make_X : callable
-        Returns the rows of X.
-
-    y : array-like of shape (n_samples, ...)
-        Target of the rows.
-
-    sample_weight : array-like of shape (n_samples,) or None
-        Weights of the rows.
-
-    Returns
-    -------
-    score : float
-        Higher is better.
+    A scorer of scikit-learn receives recorded answers, which ``answer`` returns by the name of the method. Any other
+    scorer receives the estimator and the rows of X, which ``make_X`` returns.
     """
     weights = {} if sample_weight is None else {"sample_weight": sample_weight}
     if isinstance(scorer, BaseScorer):
@@ -158,6 +116,25 @@ def bootstrap_rows(y, rng, *, classes):
         members = np.flatnonzero(codes == code)
         rows[members] = rng.choice(members, size=len(members))
     return rows
+
+
+def in_threads(n_jobs, function, arguments):
+    """Yield ``function(*args)`` for each of the arguments, in order; results need not be in memory together."""
+    with warnings.catch_warnings():
+        # Voters warn of rows without any modality, which are intended here.
+        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
+        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+            delayed(function)(*args) for args in arguments
+        )
+
+
+def cannot_predict(estimator, removed, error, remedy=""):
+    """Return the error for an estimator that fails where modalities are missing."""
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return ValueError(
+        f"{type(estimator).__name__} cannot predict with the modalities {removed} missing ({reason}); {remedy}put the "
+        "modalities into a composite that handles missing ones, such as ModalityFuser."
+    )
 
 
 def check_one_result(result, owner):

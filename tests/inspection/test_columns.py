@@ -63,9 +63,9 @@ def test_frames(make):
     assert cells(same) == before
     for name in columns.names:
         table = columns.table(name)
-        blanked = blank(table, ROWS)
+        blanked = mix(table, blank(table), ROWS)
         np.testing.assert_array_equal(missing_rows(blanked), ROWS)
-        assert missing_rows(blank(table, np.ones(N, dtype=bool))).all()
+        assert missing_rows(blank(table)).all()
         new = columns.replace({name: blanked})
         assert list(new.columns) == list(X.columns)
         changed = {column for column, values in cells(new).items() if values != before[column]}
@@ -88,7 +88,7 @@ def test_frames(make):
 def test_arrays(dtype):
     X = np.arange(12).reshape(4, 3).astype(dtype)
     columns = ModalityColumns(None, X, {"b": [2], "a": slice(0, 1)})
-    blanked = columns.replace({"b": blank(columns.table("b"), ROWS)})
+    blanked = columns.replace({"b": mix(columns.table("b"), blank(columns.table("b")), ROWS)})
     expected = X.astype(np.float32 if dtype == np.float32 else np.float64)
     expected[ROWS, 2] = np.nan
     np.testing.assert_array_equal(blanked.astype(expected.dtype), expected)
@@ -101,7 +101,7 @@ def test_arrays(dtype):
 def test_arrays_of_strings():
     X = np.array([["a", "b"]] * 4)
     columns = ModalityColumns(None, X, {"text": 0})
-    blanked = columns.replace({"text": blank(columns.table("text"), ROWS)})
+    blanked = columns.replace({"text": mix(columns.table("text"), blank(columns.table("text")), ROWS)})
     np.testing.assert_array_equal(missing_rows(blanked[:, 0]), ROWS)
     assert blanked[:, 1].tolist() == ["b"] * 4
 
