@@ -15,24 +15,7 @@ _CHANNELS = (1, 3, 4)
 def corrupt(table, corruption, strength, rng):
     """Return the columns of a modality with all present items corrupted.
 
-    Parameters
-    ----------
-    table : DataFrame or ndarray of shape (n_samples, n_columns)
-        Columns of the modality.
-
-    corruption : {"noise", "blur", "drop_words"} or callable
-        Kind of corruption; a callable takes an item and a random state and returns an item.
-
-    strength : float or None
-        Strength of the corruption; None means the default.
-
-    rng : RandomState instance
-        Source of random numbers.
-
-    Returns
-    -------
-    table : DataFrame or ndarray of shape (n_samples, n_columns)
-        A new table.
+    A callable takes an item and a random state and returns an item. A strength of None is the corruption's default.
     """
     if callable(corruption):
         return _each_column(table, lambda items: [corruption(item, rng) for item in items])

@@ -168,9 +168,9 @@ def compare_fusions(
     p-values of all strategies that join modalities are adjusted by Holm's method (:func:`holm`). Nobody knows which
     modality is the best one, only which one scored highest on these folds, and a test against that one alone would be
     neither fair nor valid. A strategy is called better only if it is better than every single modality, each
-    by its own test, which needs no further correction (the intersection-union principle); worse, if it is worse than
-    any, with Bonferroni's correction over the modalities. The gain is the difference to the highest mean of a single
-    modality. That mean is itself partly high by luck, so the gain tends to be too small.
+    by its own test, which needs no further correction (the intersection-union principle [1]_); worse, if it is worse
+    than any, with Bonferroni's correction over the modalities. The gain is the difference to the highest mean of a
+    single modality. That mean is itself partly high by luck, so the gain tends to be too small.
 
     **Intervals** of scores with known bounds are cut there, for example those of accuracy at 0 and 1 and those of
     R² at 1. What is cut off is impossible, so the confidence stays what it is. Bounds are known for scikit-learn's
@@ -191,10 +191,7 @@ def compare_fusions(
 
     References
     ----------
-    .. [1] Nadeau, Bengio (2003). "Inference for the generalization error". Machine Learning 52.
-    .. [2] Holm (1979). "A simple sequentially rejective multiple test procedure". Scandinavian Journal of
-       Statistics 6(2).
-    .. [3] Berger (1982). "Multiparameter hypothesis testing and acceptance sampling". Technometrics 24(4).
+    .. [1] Berger (1982). "Multiparameter hypothesis testing and acceptance sampling". Technometrics 24(4).
 
     Examples
     --------
@@ -222,14 +219,16 @@ def compare_fusions(
     # A set has no first scorer.
     scoring = sorted(scoring) if isinstance(scoring, set) else scoring
     scorer = check_scoring(estimator, scoring=scoring)
-    name = scoring if isinstance(scoring, str) else "score"
-    best_metric = _best_metric(scoring, refit)
+    names = _scorer_names(estimator, scoring)
+    if isinstance(refit, str) and refit not in names and not callable(scoring):
+        raise ValueError(f"refit={refit!r} is not among the scorers {list(names)}; pass one of these, or True.")
+    best_metric = refit if isinstance(refit, str) else next(iter(names), None)
     if param_grids is not None:
         strategies = with_searches(strategies, param_grids, folds.splitter(inner_cv), scoring, best_metric)
 
     # In batches of one: a batch with a slow fit would hold back finished runs when an interrupt comes.
     runs = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(
-        delayed(score_fold)(strategy, X, y, groups, train, test, scorer, name, on_error)
+        delayed(score_fold)(strategy, X, y, groups, train, test, scorer, best_metric or "score", on_error)
         for strategy in strategies
         for train, test in splits
     )
@@ -239,7 +238,7 @@ def compare_fusions(
         test_share=sum(len(test) / len(train) for train, test in splits) / len(splits),
         confidence=confidence,
         best_metric=best_metric,
-        bounds=_known_bounds(estimator, scoring),
+        bounds={name: score_bounds(scorer) for name, scorer in names.items() if isinstance(scorer, str)},
     )
     if interrupted:
         warnings.warn(
@@ -266,28 +265,13 @@ def compare_fusions(
     return comparison
 
 
-def _best_metric(scoring, refit):
-    """Return the name of the scorer that decides which strategy is best; None if there is only one scorer."""
-    if not isinstance(scoring, (list, tuple, dict)):
-        if isinstance(refit, str) and not callable(scoring):
-            raise ValueError(f"refit={refit!r} names one of several scorers, but scoring={scoring!r} is a single one.")
-        return refit if isinstance(refit, str) else None
-    names = list(scoring)
-    if isinstance(refit, str) and refit not in names:
-        raise ValueError(f"refit={refit!r} is not among the scorers {names}.")
-    return refit if isinstance(refit, str) else names[0]
-
-
-def _known_bounds(estimator, scoring):
-    """Return the bounds of each metric whose scorer is known by name."""
+def _scorer_names(estimator, scoring):
+    """Return the names of the scores, with the scorer of each; none if a function names them when it is called."""
+    if callable(scoring):
+        return {}
     if scoring is None:
-        scorers = {"score": "accuracy" if is_classifier(estimator) else "r2"}
-    elif isinstance(scoring, dict):
-        scorers = scoring
-    else:
-        names = [scoring] if isinstance(scoring, str) or callable(scoring) else scoring
-        scorers = dict(zip(names, names, strict=True))
-    return {metric: score_bounds(scorer) for metric, scorer in scorers.items() if isinstance(scorer, str)}
+        return {"score": "accuracy" if is_classifier(estimator) else "r2"}
+    return scoring if isinstance(scoring, dict) else {name: name for name in np.atleast_1d(scoring).tolist()}
 
 
 class FusionComparison:
@@ -441,8 +425,10 @@ class FusionComparison:
         """
         import pandas as pd
 
+        columns = [*("strategy", "level", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high"), "p", "p_holm"]
+        columns += ["verdict", "fit_time", "predict_time", "error"]
         records = [self._record(row, metric) for row in self.rows]
-        frame = pd.DataFrame(records).set_index("strategy")
+        frame = pd.DataFrame(records, columns=columns).set_index("strategy")
         tested = frame["p"].notna()
         frame.loc[tested, "p_holm"] = holm(frame.loc[tested, "p"])
         clear = frame["p_holm"] < 1 - self.confidence
@@ -455,26 +441,28 @@ class FusionComparison:
 
     def _record(self, row, metric):
         """Return the row of a strategy in the table, without the comparison with other tests."""
-        blank = dict.fromkeys(
-            ("mean", "sd", "low", "high", "gain", "gain_low", "gain_high", "p", "p_holm"), float("nan")
-        )
-        record = {"strategy": row.label, "level": row.level, **blank, "verdict": ""}
-        times = {name: np.mean([getattr(run, name) for run in row.runs]) for name in ("fit_time", "predict_time")}
+        record = {
+            "strategy": row.label,
+            "level": row.level,
+            "verdict": "failed" if row.error else "",
+            "error": row.error,
+        }
+        record |= {name: np.mean([getattr(run, name) for run in row.runs]) for name in ("fit_time", "predict_time")}
         if row.error:
-            return {**record, "verdict": "failed", **times, "error": row.error}
+            return record
         metric = self._check_metric(metric)
         lowest, highest = self._bounds(metric)
         scores = row.scores(metric)
         # Scores need the same correction as differences: with overlapping training sets they vary too little.
         interval = corrected_t_test(scores, self.test_share, confidence=self.confidence)
-        record.update(mean=interval.mean, sd=scores.std(ddof=1))
-        record.update(low=max(interval.low, lowest), high=min(interval.high, highest))
+        record |= {"mean": interval.mean, "sd": scores.std(ddof=1)}
+        record |= {"low": max(interval.low, lowest), "high": min(interval.high, highest)}
         references = [other.scores(metric) for other in self._finished if other.level == "single"]
         if references and row.level != "single":
             gain, low, high, p = gain_over_best(scores, references, self.test_share, self.confidence)
             largest = highest - lowest
-            record.update(gain=gain, gain_low=max(low, -largest), gain_high=min(high, largest), p=p)
-        return {**record, **times, "error": ""}
+            record |= {"gain": gain, "gain_low": max(low, -largest), "gain_high": min(high, largest), "p": p}
+        return record
 
     def _bounds(self, metric):
         """Return the lowest and highest possible score; infinite if not known, or if scores exceed them."""

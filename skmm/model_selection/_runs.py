@@ -8,14 +8,7 @@ from numbers import Integral
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import (
-    GridSearchCV,
-    GroupKFold,
-    KFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    check_cv,
-)
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import has_fit_parameter
 from tqdm.auto import tqdm
@@ -64,14 +57,9 @@ class Folds:
         if not isinstance(cv, Integral):
             return check_cv(cv, self.y, classifier=self.classifier)
         # scikit-learn's own choice tells whether y can be stratified.
-        stratified = isinstance(check_cv(cv, self.y, classifier=self.classifier), StratifiedKFold)
-        grouped = self.groups is not None
-        kind = {
-            (False, False): KFold,
-            (False, True): GroupKFold,
-            (True, False): StratifiedKFold,
-            (True, True): StratifiedGroupKFold,
-        }[stratified, grouped]
+        kind = type(check_cv(cv, self.y, classifier=self.classifier))
+        if self.groups is not None:
+            kind = StratifiedGroupKFold if kind is StratifiedKFold else GroupKFold
         # A number as seed, so that the inner folds of all strategies are the same.
         return kind(cv, shuffle=True, random_state=self.random_state.randint(2**31 - 1))
 
@@ -107,7 +95,7 @@ def with_searches(strategies, param_grids, cv, scoring, metric):
 
 
 def score_fold(strategy, X, y, groups, train, test, scorer, name, on_error):
-    """Return the run of a strategy in one fold; ``name`` is that of the score if the scorer returns a single one."""
+    """Return the run of a strategy in one fold; a scorer that returns a single number gets the name."""
     begin = time.perf_counter()
     try:
         train_groups = None if groups is None else safe_indexing(groups, train)
