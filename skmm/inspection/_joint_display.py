@@ -58,14 +58,6 @@ def _some_rows(n_samples, max_rows, random_state):
     return np.sort(check_random_state(random_state).choice(n_samples, max_rows, replace=False))
 
 
-def _check_components(cls, components, n_components):
-    if not all(0 <= component < n_components for component in components) or len(components) != 2:
-        raise ValueError(
-            f"{cls.__name__}: components must be two numbers below {n_components}, the number of components, got "
-            f"{components!r}."
-        )
-
-
 class JointEmbeddingDisplay:
     """Two components of a joint embedding: a point for each modality of a row, and lines between them.
 
@@ -155,7 +147,6 @@ class JointEmbeddingDisplay:
             The drawing.
         """
         joint, fuser = _find_joint(estimator)
-        _check_components(cls, components, joint.n_components_)
         X = check_table(estimator, X)
         check_consistent_length(X, y)
         rows = _some_rows(X.shape[0], max_rows, random_state)
@@ -212,7 +203,11 @@ class JointEmbeddingDisplay:
         embeddings = {name: np.asarray(values) for name, values in embeddings.items()}
         check_consistent_length(*embeddings.values(), y)
         n_samples, n_components = next(iter(embeddings.values())).shape
-        _check_components(cls, components, n_components)
+        if not all(0 <= component < n_components for component in components) or len(components) != 2:
+            raise ValueError(
+                f"{cls.__name__}: components must be two numbers below {n_components}, the number of components, got "
+                f"{components!r}."
+            )
         rows = _some_rows(n_samples, max_rows, random_state)
         points = {name: values[rows][:, list(components)] for name, values in embeddings.items()}
         return cls(points, None if y is None else safe_indexing(y, rows), components=components).plot(ax=ax)
@@ -240,14 +235,14 @@ class JointEmbeddingDisplay:
         groups = self._groups()
         for position, (name, points) in enumerate(self.embeddings.items()):
             marker = MARKERS[position % len(MARKERS)]
+            modality_color = COLORS[position % len(COLORS)]
             for color, (_, rows) in zip((*COLORS, GREY), groups, strict=False):
-                shown = COLORS[position % len(COLORS)] if self.y is None else color
+                color = modality_color if self.y is None else color
                 ax.scatter(
-                    *points[rows].T, s=26, color=shown, marker=marker, linewidth=0.4, edgecolor="white", zorder=2
+                    *points[rows].T, s=26, color=color, marker=marker, linewidth=0.4, edgecolor="white", zorder=2
                 )
             # In the legend, markers are black if colours stand for classes.
-            neutral = COLORS[position % len(COLORS)] if self.y is None else "black"
-            ax.scatter([], [], s=26, color=neutral, marker=marker, label=name)
+            ax.scatter([], [], s=26, color=modality_color if self.y is None else "black", marker=marker, label=name)
         if self.y is not None:
             for color, (label, _) in zip((*COLORS, GREY), groups, strict=False):
                 ax.plot([], [], color=color, linewidth=6, solid_capstyle="butt", label=label)
