@@ -60,10 +60,10 @@ def _like(table, numbers):
 def _each_column(table, change):
     """Return the table with ``change`` applied to the list of present items of each column."""
     if isinstance(table, np.ndarray):
-        changed = np.empty(table.shape, dtype=object)
-        for position in range(table.shape[1]):
-            _fill(changed[:, position], _changed(table[:, position], change))
-        return changed.astype(np.float64) if table.dtype.kind in "iuf" else changed
+        import pandas as pd
+
+        changed = _each_column(pd.DataFrame(table), change)
+        return changed.to_numpy(dtype=float if table.dtype.kind in "iuf" else object)
     if nw.dependencies.is_polars_dataframe(table):
         columns = []
         for column in table.get_columns():
@@ -75,16 +75,12 @@ def _each_column(table, change):
     for position in range(table.shape[1]):
         column = table.iloc[:, position]
         items = np.empty(len(table), dtype=object)
-        _fill(items, _changed(column, change))
+        # One by one: NumPy would join arrays of equal shape to one large array.
+        for row, item in enumerate(_changed(column, change)):
+            items[row] = item
         new = type(column)(items, index=table.index, dtype=object)
         changed.isetitem(position, new.infer_objects() if column.dtype.kind in "iuf" else new)
     return changed
-
-
-def _fill(cells, items):
-    # One by one: NumPy would join arrays of equal shape to one large array.
-    for row, item in enumerate(items):
-        cells[row] = item
 
 
 def _changed(column, change):

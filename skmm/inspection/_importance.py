@@ -11,17 +11,7 @@ from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, sa
 from .._typing import Items, RandomState, Table
 from ._coalitions import leave_out, shapley
 from ._columns import ModalityColumns, shuffle
-from ._scoring import (
-    SCORING,
-    Answers,
-    bootstrap_rows,
-    cannot_predict,
-    has_several,
-    in_threads,
-    resolve_scorers,
-    score,
-    take_answer,
-)
+from ._scoring import SCORING, Answers, bootstrap_rows, cannot_predict, has_several, in_threads, resolve_scorers
 
 
 @validate_params(
@@ -205,30 +195,20 @@ def modality_importance(
 
 def _ablated_scores(members, estimator, scorers, columns, y, sample_weight, draws):
     """Return the scores with all modalities but the members removed, on all rows and on each draw of rows."""
-    answers = Answers(estimator, columns.only(members))
+    X = columns.only(members)
+    answers = Answers(estimator, lambda: X)
+    scores = []
     try:
-        return [
-            [_score_rows(scorer, answers, rows, y, sample_weight) for rows in (None, *draws)]
-            for scorer in scorers.values()
-        ]
+        for rows in (np.arange(columns.n_samples), *draws):
+            drawn, targets = answers.take(rows), safe_indexing(y, rows, axis=0)
+            weights = None if sample_weight is None else sample_weight[rows]
+            scores.append([drawn.score(scorer, targets, weights) for scorer in scorers.values()])
     except Exception as error:
         if members.all():
             raise
         remedy = "use method='permutation', which removes nothing, or "
         raise cannot_predict(estimator, columns.left_out(members), error, remedy) from error
-
-
-def _score_rows(scorer, answers, rows, y, sample_weight):
-    if rows is None:
-        return score(scorer, answers.estimator, answers, lambda: answers.X, y, sample_weight)
-    return score(
-        scorer,
-        answers.estimator,
-        lambda method: take_answer(answers(method), rows),
-        lambda: safe_indexing(answers.X, rows, axis=0),
-        safe_indexing(y, rows, axis=0),
-        None if sample_weight is None else sample_weight[rows],
-    )
+    return np.transpose(scores)
 
 
 def _permuted_scores(members, estimator, scorers, columns, y, sample_weight, orders):
@@ -236,8 +216,9 @@ def _permuted_scores(members, estimator, scorers, columns, y, sample_weight, ord
     shuffled = columns.left_out(members)
     scores = []
     for order in orders if shuffled else orders[:1]:
-        answers = Answers(estimator, columns.replace({name: shuffle(columns.table(name), order) for name in shuffled}))
-        scores.append([_score_rows(scorer, answers, None, y, sample_weight) for scorer in scorers.values()])
+        X = columns.replace({name: shuffle(columns.table(name), order) for name in shuffled})
+        answers = Answers(estimator, lambda X=X: X)
+        scores.append([answers.score(scorer, y, sample_weight) for scorer in scorers.values()])
     scores = np.transpose(scores)
     mean = scores.mean(axis=1, keepdims=True)
     return np.hstack([mean, np.broadcast_to(scores, (len(scorers), len(orders)))])

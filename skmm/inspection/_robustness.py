@@ -1,6 +1,7 @@
 """Scores of a fitted estimator as more and more rows lose a modality."""
 
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,16 +12,7 @@ from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, va
 from .._typing import Items, RandomState, Table
 from ._columns import ModalityColumns, blank, mix
 from ._corruption import STRENGTHS, corrupt
-from ._scoring import (
-    SCORING,
-    Answers,
-    cannot_predict,
-    has_several,
-    in_threads,
-    mix_answers,
-    resolve_scorers,
-    score,
-)
+from ._scoring import SCORING, Answers, cannot_predict, has_several, in_threads, resolve_scorers
 
 
 @validate_params(
@@ -170,10 +162,10 @@ def missing_modality_curve(
     rng = check_random_state(random_state)
     draws = [(rng.permutation(columns.n_samples), rng.randint(2**31 - 1)) for _ in range(n_repeats)]
 
-    intact = Answers(estimator, columns.X)
+    intact = Answers(estimator, lambda: columns.X)
     for scorer in scorers.values():
         # First with all modalities, so that an error is raised as it is, and so that all threads share the answers.
-        score(scorer, estimator, intact, lambda: columns.X, y, sample_weight)
+        intact.score(scorer, y, sample_weight)
     arguments = (corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight)
     by_curve = list(in_threads(n_jobs, _curve, ((group, *arguments) for group in groups)))
     # Of shape (n_curves, n_shares, n_repeats, n_scores).
@@ -199,13 +191,6 @@ def _check_shares(shares):
     if shares.ndim != 1 or not len(shares) or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"shares must be a list of numbers in [0, 1], got {shares.tolist()}.")
     return shares
-
-
-def _first_rows(order, share):
-    """Return the mask of a share of the rows: those that come first in an order."""
-    rows = np.zeros(len(order), dtype=bool)
-    rows[order[: round(share * len(order))]] = True
-    return rows
 
 
 def _check_lost(lose, names):
@@ -240,22 +225,25 @@ def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns
         if lost is None or random:
             rng = np.random.RandomState(seed)
             tables = {name: _corrupted(columns.table(name), name, corruptions[name], strength, rng) for name in group}
-            lost = Answers(intact.estimator, columns.replace(tables))
-        scores.append([])
-        for share in shares:
-            rows = _first_rows(order, share)
-            try:
-                scores[-1].append(
-                    [
-                        _mixed_score(scorer, intact, lost, rows, tables, columns, y, sample_weight)
-                        for scorer in scorers.values()
-                    ]
-                )
-            except Exception as error:
-                if not removed:
-                    raise
-                raise cannot_predict(intact.estimator, removed, error) from error
+            X = columns.replace(tables)
+            lost = Answers(intact.estimator, lambda X=X: X)
+        try:
+            scores.append([])
+            for share in shares:
+                # Rows that come first in the order, so that a larger share contains the smaller ones.
+                rows = np.isin(np.arange(len(order)), order[: round(share * len(order))])
+                mixed = intact.mix(lost, rows, partial(_mix_tables, columns, tables, rows))
+                scores[-1].append([mixed.score(scorer, y, sample_weight) for scorer in scorers.values()])
+        except Exception as error:
+            if not removed:
+                raise
+            raise cannot_predict(intact.estimator, removed, error) from error
     return scores
+
+
+def _mix_tables(columns, tables, rows):
+    """Return X with the rows of a mask from other tables of some modalities."""
+    return columns.replace({name: mix(columns.table(name), table, rows) for name, table in tables.items()})
 
 
 def _corrupted(table, name, corruption, strength, rng):
@@ -270,14 +258,3 @@ def _corrupted(table, name, corruption, strength, rng):
             "each modality."
         )
         raise
-
-
-def _mixed_score(scorer, intact, lost, rows, tables, columns, y, sample_weight):
-    return score(
-        scorer,
-        intact.estimator,
-        lambda method: mix_answers(intact(method), lost(method), rows),
-        lambda: columns.replace({name: mix(columns.table(name), table, rows) for name, table in tables.items()}),
-        y,
-        sample_weight,
-    )

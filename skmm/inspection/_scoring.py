@@ -16,18 +16,37 @@ _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function"
 
 
 class Answers:
-    """Predictions of a fitted estimator for all rows of X, by each method, computed at the first call."""
+    """Predictions of a fitted estimator for the rows of X, by the name of the method, computed at the first call."""
 
-    def __init__(self, estimator, X):
+    def __init__(self, estimator, make_X, predict=None):
         self.estimator = estimator
-        self.X = X
+        self._make_X = make_X
+        self._predict = predict or (lambda method: getattr(estimator, method)(make_X()))
         self._answers = {}
 
     def __call__(self, method):
-        """Return the output of a method, by its name."""
         if method not in self._answers:
-            self._answers[method] = getattr(self.estimator, method)(self.X)
+            self._answers[method] = self._predict(method)
         return self._answers[method]
+
+    def take(self, rows):
+        """Return the predictions for some rows, without predicting again."""
+        return Answers(
+            self.estimator,
+            lambda: safe_indexing(self._make_X(), rows, axis=0),
+            lambda method: _take(self(method), rows),
+        )
+
+    def mix(self, other, rows, make_X):
+        """Return the predictions with the rows of a mask from those for another X; ``make_X`` mixes both."""
+        return Answers(self.estimator, make_X, lambda method: _mix(self(method), other(method), rows))
+
+    def score(self, scorer, y, sample_weight):
+        """Return the score: scikit-learn's scorers read these predictions, others get the estimator and X."""
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        if isinstance(scorer, BaseScorer):
+            return float(scorer(_Recorded(self.estimator, self), None, y, **weights))
+        return float(scorer(self.estimator, self._make_X(), y, **weights))
 
 
 class _Recorded:
@@ -77,29 +96,15 @@ def _usual_scoring(estimator):
     return {ClassifierMixin.score: "accuracy", RegressorMixin.score: "r2"}.get(score)
 
 
-def score(scorer, estimator, answer, make_X, y, sample_weight):
-    """Return the score of an estimator on some rows.
-
-    A scorer of scikit-learn receives recorded answers, which ``answer`` returns by the name of the method. Any other
-    scorer receives the estimator and the rows of X, which ``make_X`` returns.
-    """
-    weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-    if isinstance(scorer, BaseScorer):
-        return float(scorer(_Recorded(estimator, answer), None, y, **weights))
-    return float(scorer(estimator, make_X(), y, **weights))
-
-
-def take_answer(answer, rows):
+def _take(answer, rows):
     """Return some rows of an answer, which for several outputs may be a list of arrays."""
-    if isinstance(answer, list):
-        return [output[rows] for output in answer]
-    return safe_indexing(answer, rows)
+    return [output[rows] for output in answer] if isinstance(answer, list) else safe_indexing(answer, rows)
 
 
-def mix_answers(answer, other, rows):
+def _mix(answer, other, rows):
     """Return an answer with the rows of a mask from another answer."""
     if isinstance(answer, list):
-        return [mix_answers(first, second, rows) for first, second in zip(answer, other, strict=True)]
+        return [_mix(first, second, rows) for first, second in zip(answer, other, strict=True)]
     answer = np.asarray(answer)
     return np.where(rows.reshape(-1, *[1] * (answer.ndim - 1)), other, answer)
 
