@@ -154,8 +154,8 @@ def compare_fusions(
         If parameters contradict each other, a name is unknown, or there are fewer than two folds.
 
     KeyboardInterrupt
-        If interrupted before any strategy is finished. A later interrupt, also while the best strategy is fitted on all
-        data, becomes a warning, and the finished rows are returned.
+        If interrupted before any strategy is finished. A later interrupt becomes a warning, and the finished rows are
+        returned.
 
     See Also
     --------
@@ -165,12 +165,11 @@ def compare_fusions(
     Notes
     -----
     **Tests.** Differences over folds are tested by the corrected resampled t-test (:func:`corrected_t_test`), and the
-    p-values of all strategies that join modalities are adjusted by Holm's method (:func:`holm`). Nobody knows which
-    modality is the best one, only which one scored highest on these folds, and a test against that one alone would be
-    neither fair nor valid. A strategy is called better only if it is better than every single modality, each
-    by its own test, which needs no further correction (the intersection-union principle [1]_); worse, if it is worse
-    than any, with Bonferroni's correction over the modalities. The gain is the difference to the highest mean of a
-    single modality. That mean is itself partly high by luck, so the gain tends to be too small.
+    p-values of all strategies that join modalities are adjusted by Holm's method (:func:`holm`). Which modality is the
+    best one is not known, only which one scored highest on these folds. So a strategy is called better only if it is
+    better than every single modality, each by its own test, which needs no further correction (the intersection-union
+    principle [1]_); worse, if it is worse than any, with Bonferroni's correction over the modalities. The gain is the
+    difference to the highest mean of a single modality, which is partly high by luck: the gain tends to be too small.
 
     **Intervals** of scores with known bounds are cut there, for example those of accuracy at 0 and 1 and those of
     R² at 1. What is cut off is impossible, so the confidence stays what it is. Bounds are known for scikit-learn's
@@ -690,24 +689,16 @@ class FusionComparisonDisplay:
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_iris
-        >>> from sklearn.linear_model import LogisticRegression
         >>> from sklearn.metrics import accuracy_score
-        >>> from sklearn.model_selection import cross_val_predict
         >>> from skmm.model_selection import FusionComparisonDisplay
-        >>> X, y = load_iris(return_X_y=True)
-        >>> folds = np.arange(len(y)) % 5
-        >>> splits = [(np.flatnonzero(folds != k), np.flatnonzero(folds == k)) for k in range(5)]
-        >>> views = {"sepal": X[:, :2], "petal": X[:, 2:], "both": X}
-        >>> estimator = LogisticRegression(max_iter=200)
-        >>> predictions = {name: cross_val_predict(estimator, view, y, cv=splits) for name, view in views.items()}
-        >>> levels = {"sepal": "single", "petal": "single", "both": "feature"}
+        >>> y, folds = [0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 2, 2]
+        >>> predictions = {"text": [0, 1, 1, 1, 0, 0], "image": [1, 1, 0, 1, 1, 1], "both": y}
+        >>> levels = {"text": "single", "image": "single", "both": "feature"}
         >>> display = FusionComparisonDisplay.from_predictions(
         ...     y, predictions, folds, levels=levels, metric=accuracy_score
         ... )
         >>> display.frame["mean"].round(2).to_dict()
-        {'petal': 0.96, 'both': 0.96, 'sepal': 0.8}
+        {'both': 1.0, 'text': 0.67, 'image': 0.67}
         """
         levels = levels or {}
         if not set(levels) <= set(predictions) or not set(levels.values()) <= {*LEVELS, EXTRA}:
