@@ -175,7 +175,7 @@ def read_recordings(folder, limit):
 
 
 def pair_with_images(recordings, seed=0):
-    """Return positions of recordings and images of the same digit, each used once, equally many per speaker and digit."""
+    """Return positions of recordings and images of the same digit, each used once, equally many of each speaker."""
     digits = load_digits()
     rng = np.random.default_rng(seed)
     sounds_of = {key: group.index.to_numpy() for key, group in recordings.groupby(["digit", "speaker"])}

@@ -86,14 +86,7 @@ def load_glyphs(
     """Load about 3000 characters of twelve scripts, as pictures and names (classification).
 
     Text and image are real, and each tells only part of the answer. Nothing is downloaded: the names come with Python
-    and the font with matplotlib, which the extra ``plot`` installs.
-
-    =================   ======================
-    Classes                                 12
-    Samples per class                 48 - 966
-    Samples total                         3048
-    Modalities                     text, image
-    =================   ======================
+    and the font with matplotlib, which the extra ``plot`` installs. Classes have from 48 (Lisu) to 966 (Latin) samples.
 
     Parameters
     ----------

@@ -84,14 +84,15 @@ def with_searches(strategies, param_grids, cv, scoring, metric):
     if unknown:
         raise ValueError(f"param_grids: {unknown} are not among the strategies {labels}.")
 
-    def with_search(strategy):
-        grid = param_grids.get(strategy.label)
-        if not grid:
-            return strategy
-        search = GridSearchCV(strategy.estimator, grid, cv=cv, scoring=scoring, refit=metric or True)
-        return replace(strategy, estimator=search, tuned=True)
-
-    return [with_search(strategy) for strategy in strategies]
+    options = {"cv": cv, "scoring": scoring, "refit": metric or True}
+    return [
+        replace(
+            strategy, estimator=GridSearchCV(strategy.estimator, param_grids[strategy.label], **options), tuned=True
+        )
+        if param_grids.get(strategy.label)
+        else strategy
+        for strategy in strategies
+    ]
 
 
 def score_fold(strategy, X, y, groups, train, test, scorer, name, on_error):
