@@ -54,13 +54,13 @@ def cells(table):
 @pytest.mark.parametrize("make", [pandas_frame, polars_frame])
 def test_frames(make):
     X = make()
-    before = cells(X)
+    original = cells(X)
     columns = ModalityColumns(None, X, MODALITIES)
     assert columns.names == ["image", "numbers", "text"]
     assert columns.replace({}) is X
     same = columns.replace({name: columns.table(name) for name in columns.names})
     assert list(same.columns) == list(X.columns)
-    assert cells(same) == before
+    assert cells(same) == original
     for name in columns.names:
         table = columns.table(name)
         blanked = mix(table, blank(table), ROWS)
@@ -68,20 +68,20 @@ def test_frames(make):
         assert missing_rows(blank(table)).all()
         new = columns.replace({name: blanked})
         assert list(new.columns) == list(X.columns)
-        changed = {column for column, values in cells(new).items() if values != before[column]}
+        changed = {column for column, values in cells(new).items() if values != original[column]}
         assert changed == set(np.atleast_1d(MODALITIES[name]).tolist())
         order = np.array([2, 0, 3, 1])
         shuffled = shuffle(table, order)
         assert cells(shuffled) == {column: [values[i] for i in order] for column, values in cells(table).items()}
         assert cells(mix(table, shuffled, ROWS)) == {
             column: [
-                other if row else own for own, other, row in zip(values, cells(shuffled)[column], ROWS, strict=True)
+                other if row else first for first, other, row in zip(values, cells(shuffled)[column], ROWS, strict=True)
             ]
             for column, values in cells(table).items()
         }
         if make is pandas_frame:
             assert new.index.tolist() == shuffled.index.tolist() == [7, 7, 3, 1]
-    assert cells(X) == before
+    assert cells(X) == original
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, object])

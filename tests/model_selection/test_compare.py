@@ -64,9 +64,9 @@ class Failing(DummyClassifier):
 @pytest.fixture
 def hears_interrupts():
     """A shell starts what runs in its background deaf to Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, handler)
 
 
 class Interrupting(DummyClassifier):
@@ -142,9 +142,9 @@ def test_permuted_labels_show_nothing():
 
 def test_the_seed_decides_the_folds():
     frame = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, random_state=3).to_frame()
-    again = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, random_state=3).to_frame()
+    same = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, random_state=3).to_frame()
     other = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, random_state=4).to_frame()
-    assert frame["mean"].equals(again["mean"])
+    assert frame["mean"].equals(same["mean"])
     assert not frame["mean"].equals(other["mean"])
 
 
@@ -543,10 +543,10 @@ def test_data_frames_with_text_and_gaps(library):
     comparison = compare_fusions(
         LogisticRegression(class_weight="balanced"), frame, target, modalities=modalities, levels=levels, cv=2
     )
-    found = comparison.to_frame()
-    assert (found["error"] == "").all()
+    table = comparison.to_frame()
+    assert (table["error"] == "").all()
     assert set(comparison.best_estimator_.predict(frame)) == {"no", "yes"}
-    assert found.loc["stack", "mean"] > found.loc["table alone", "mean"]
+    assert table.loc["stack", "mean"] > table.loc["table alone", "mean"]
 
 
 def test_items_of_glyphs(glyphs):
