@@ -114,10 +114,10 @@ def _all_coalitions(m, interactions):
     terms, pair_terms = [], []
     for coalition in range(2**m):
         size = coalition.bit_count()
-        others = [i for i in range(m) if not coalition >> i & 1]
-        for i in others:
+        outside = [i for i in range(m) if not coalition >> i & 1]
+        for i in outside:
             terms += _terms(coalition, i, 1 / (m * comb(m - 1, size)))
-        for i, j in combinations(others, 2) if interactions else ():
+        for i, j in combinations(outside, 2) if interactions else ():
             pair_terms += _pair_terms(coalition, i, j, 1 / ((m - 1) * comb(m - 2, size)))
     return Coalitions(m, [terms], pair_terms if interactions else None)
 
@@ -129,17 +129,17 @@ def _sample_coalitions(m, interactions, max_coalitions, rng):
         order = rng.permutation(m).tolist()
         terms, new_pairs = [], []
         for members in (order, order[::-1]):
-            before = list(accumulate((1 << i for i in members), initial=0))
-            for coalition, i in zip(before, members, strict=False):
+            preceding = list(accumulate((1 << i for i in members), initial=0))
+            for coalition, i in zip(preceding, members, strict=False):
                 # Each modality joins once in each order.
                 terms += _terms(coalition, i, 0.5)
             if interactions:
-                new_pairs += zip(before, pairwise(members), strict=False)
+                new_pairs += zip(preceding, pairwise(members), strict=False)
         pair_terms = [term for coalition, pair in new_pairs for term in _pair_terms(coalition, *pair, 1.0)]
-        found = visited.union(coalition for coalition, *_ in terms + pair_terms)
-        if draws and len(found) > max_coalitions:
+        new = {coalition for coalition, *_ in terms + pair_terms} - visited
+        if draws and len(visited) + len(new) > max_coalitions:
             break
-        visited = found
+        visited |= new
         draws.append(terms)
         pairs += new_pairs
     if not interactions:
