@@ -1,6 +1,7 @@
 """How much each modality moved the prediction of each row."""
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -27,7 +28,7 @@ _RESPONSES = ("predict_proba", "decision_function", "predict")
     prefer_skip_nested_validation=True,
 )
 def modality_contributions(
-    estimator,
+    estimator: Any,
     X: Table,
     *,
     modalities: dict | None = None,

@@ -44,13 +44,13 @@ _MAX_NUMBERED = 6
     prefer_skip_nested_validation=True,
 )
 def modality_importance(
-    estimator,
+    estimator: Any,
     X: Table,
     y: Items,
     *,
     modalities: dict | None = None,
     method: str = "shapley",
-    scoring=None,
+    scoring: Any = None,
     n_repeats: int = 10,
     interactions: bool = True,
     max_coalitions: int = 1024,
@@ -306,7 +306,7 @@ class ModalityImportanceDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: Table, y: Items, *, kind: str = "importance", ax: Any = None, **options
+        cls, estimator: Any, X: Table, y: Items, *, kind: str = "importance", ax: Any = None, **options
     ) -> "ModalityImportanceDisplay":
         """Measure the importance of the modalities of a fitted estimator, and draw it.
 

@@ -107,7 +107,7 @@ class JointEmbeddingDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
+        estimator: Any,
         X: Table,
         y: Items = None,
         *,
@@ -305,7 +305,7 @@ class CanonicalCorrelationDisplay:
         self.correlations_in_X = correlations_in_X
 
     @classmethod
-    def from_estimator(cls, estimator, X: Table = None, *, ax: Any = None) -> "CanonicalCorrelationDisplay":
+    def from_estimator(cls, estimator: Any, X: Table = None, *, ax: Any = None) -> "CanonicalCorrelationDisplay":
         """Draw the correlations in the rows that an estimator was fitted on, and those in other rows.
 
         Parameters

@@ -24,6 +24,7 @@ from ._scoring import (
     resolve_scorers,
 )
 
+# What happens to the rows in the label of the axis, by corruption.
 _VERBS = {
     "remove": "without it",
     "noise": "with noise on it",
@@ -50,7 +51,7 @@ _VERBS = {
     prefer_skip_nested_validation=True,
 )
 def missing_modality_curve(
-    estimator,
+    estimator: Any,
     X: Table,
     y: Items,
     *,
@@ -59,7 +60,7 @@ def missing_modality_curve(
     shares: ArrayLike | None = None,
     corruption: str | Callable | dict = "remove",
     strength: float | None = None,
-    scoring=None,
+    scoring: Any = None,
     n_repeats: int = 5,
     sample_weight: ArrayLike | None = None,
     n_jobs: int | None = None,
@@ -318,7 +319,7 @@ class MissingModalityCurveDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: Table, y: Items, *, ax: Any = None, **options
+        cls, estimator: Any, X: Table, y: Items, *, ax: Any = None, **options
     ) -> "MissingModalityCurveDisplay":
         """Score a fitted estimator as modalities go missing, and draw the curves.
 

@@ -49,7 +49,7 @@ _NAME_WIDTH = 20
     prefer_skip_nested_validation=False,
 )
 def compare_fusions(
-    estimator,
+    estimator: Any,
     X: Table,
     y: Items,
     *,
@@ -57,13 +57,13 @@ def compare_fusions(
     levels: Sequence[str] = LEVELS,
     exclude: Sequence[str] = (),
     extra: dict | None = None,
-    cv=5,
+    cv: Any = 5,
     n_repeats: int = 1,
-    scoring=None,
+    scoring: Any = None,
     refit: bool | str = True,
     groups: Items = None,
     param_grids: dict | str | None = None,
-    inner_cv=3,
+    inner_cv: Any = 3,
     confidence: float = 0.95,
     on_error: str = "row",
     n_jobs: int | None = None,
@@ -601,7 +601,7 @@ class FusionComparisonDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: Table, y: Items, *, modalities: Modalities, ax: Any = None, **options
+        cls, estimator: Any, X: Table, y: Items, *, modalities: Modalities, ax: Any = None, **options
     ) -> "FusionComparisonDisplay":
         """Compare strategies of fusion with one estimator, and draw.
 

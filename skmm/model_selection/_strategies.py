@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sklearn.base import is_classifier, is_regressor
 from sklearn.linear_model import LogisticRegression
@@ -62,7 +63,7 @@ class Strategy:
 
 def fusion_grid(
     modalities: Modalities,
-    estimator,
+    estimator: Any,
     levels: Sequence[str] = LEVELS,
     *,
     exclude: Sequence[str] = (),
