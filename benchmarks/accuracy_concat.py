@@ -29,7 +29,7 @@ VARIANTS = {
 
 
 def score_fold(columns, X, y, train, test):
-    """Give the accuracy of every variant in one fold."""
+    """Return the accuracy of every variant in one fold."""
     scores = {}
     for label, fusion in VARIANTS.items():
         model = make_pipeline(fusion.set_params(blocks=columns), RidgeClassifierCV(np.logspace(-1, 5, 7)))

@@ -69,21 +69,21 @@ class SqueezeNet(nn.Module):
 
 
 def image_encoder(weights):
-    """Give the encoder of pictures: SqueezeNet's 512 features, at 128 pixels on white."""
+    """Return the encoder of pictures: SqueezeNet's 512 features, at 128 pixels on white."""
     network = SqueezeNet().eval()
     network.load_state_dict({key: value for key, value in load_file(weights).items() if key.startswith("features.")})
     return ImageEncoder(network, preprocess={"input_size": (3, 128, 128), "crop_pct": 1.0}, background="white")
 
 
 def load_emoji(folder):
-    """Give a table of emoji: name, path of the picture, group, subgroup."""
+    """Return a table of emoji: name, path of the picture, group, subgroup."""
     emoji = pd.read_csv(folder / "emoji.csv")
     emoji = emoji[emoji["group"] != "Flags"].reset_index(drop=True)
     return emoji.assign(path=[str(folder / file) for file in emoji["file"]])
 
 
 def encode(emoji, text_model, weights):
-    """Give X, with a row per emoji, and the columns of each view."""
+    """Return X, with a row per emoji, and the columns of each view."""
     text = TextEncoder(text_model).fit_transform(emoji["name"])
     image = image_encoder(weights).fit_transform(emoji["path"])
     X = np.hstack([text, image]).astype(float)

@@ -128,7 +128,7 @@ class KeywordNet(nn.Module):
         return self.onexone_conv(self.dw_conv(x)).mean(dim=(2, 3))
 
     def words(self, features):
-        """Give the score of each word for the features of ``forward``."""
+        """Return the score of each word for the features of ``forward``."""
         return self.head_conv(features[:, :, None, None])[:, :, 0, 0]
 
 
@@ -153,7 +153,7 @@ def log_mel(waveform):
 
 
 def find_data():
-    """Give the folder of the data, or say what is missing."""
+    """Return the folder of the data, or say what is missing."""
     folder = Path(os.environ.get("SKMM_DATA", ROOT.parent / "shared" / "data"))
     for part in ("fsdd/recordings", "weights/bcresnet_kws"):
         if not (folder / part).is_dir():
@@ -175,7 +175,7 @@ def read_recordings(folder, limit):
 
 
 def pair_with_images(recordings, seed=0):
-    """Give positions of recordings and images of the same digit, each used once, as many of each speaker and digit."""
+    """Return positions of recordings and images of the same digit, each used once, equally many of each speaker."""
     digits = load_digits()
     rng = np.random.default_rng(seed)
     sounds_of = {key: group.index.to_numpy() for key, group in recordings.groupby(["digit", "speaker"])}
@@ -193,12 +193,12 @@ def pair_with_images(recordings, seed=0):
 
 
 def leave_one_speaker_out(estimator, X, y, speakers):
-    """Give the accuracy for each speaker left out."""
+    """Return the accuracy for each speaker left out."""
     return cross_val_score(estimator, X, y, groups=speakers, cv=LeaveOneGroupOut(), error_score="raise")
 
 
 def classifier():
-    """Give the classifier that stands behind every representation."""
+    """Return the classifier that stands behind every representation."""
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
 
 

@@ -31,7 +31,7 @@ IMPUTED = {
 
 
 def load(folder):
-    """Give all views side by side, the columns of each, and the digits."""
+    """Return all views side by side, the columns of each, and the digits."""
     parts, columns, start = [], {}, 0
     for view in VIEWS:
         data = np.loadtxt(folder / f"mfeat-{view}.csv", delimiter=",", skiprows=1)

@@ -46,7 +46,7 @@ SEEDS = range(5)
 
 
 def read_emoji(text_model):
-    """Give blocks, y, splits and score of the emoji."""
+    """Return blocks, y, splits and score of the emoji."""
     folder, weights = data_folder("emoji_noto"), data_folder("weights") / "squeezenet1_0"
     emoji = load_emoji(folder)
     X, columns = encode(emoji, text_model, weights / "squeezenet1_0.safetensors")
@@ -57,7 +57,7 @@ def read_emoji(text_model):
 
 
 def read_glyphs(text_model):
-    """Give blocks, y, splits and score of the glyphs."""
+    """Return blocks, y, splits and score of the glyphs."""
     X, y = load_glyphs(return_X_y=True)
     blocks = {
         "text": TextEncoder(text_model).fit_transform(X["text"]),
@@ -69,7 +69,7 @@ def read_glyphs(text_model):
 
 
 def read_digits(text_model):
-    """Give blocks, y, splits and score of the pairs of spoken and written digits."""
+    """Return blocks, y, splits and score of the pairs of spoken and written digits."""
     recordings = read_recordings(find_data(), None)
     positions, images = pair_with_images(recordings)
     recordings = recordings.iloc[positions]
@@ -84,7 +84,7 @@ def read_digits(text_model):
 
 
 def estimators(columns, seed, fusions, **settings):
-    """Give everything that is compared, by its label in the table; of given fusions the networks alone."""
+    """Return everything that is compared, by its label in the table; of given fusions the networks alone."""
     passed = [(view, "passthrough", part) for view, part in columns.items()]
     networks = {
         f"net {fusion}": MultimodalNetClassifier(passed, fusion, device="cpu", random_state=seed, **settings)
@@ -101,7 +101,7 @@ def estimators(columns, seed, fusions, **settings):
 
 
 def score_seed(columns, X, y, train, test, score, seed, fusions, **settings):
-    """Give the score and the seconds of the fit of everything with one seed."""
+    """Return the score and the seconds of the fit of everything with one seed."""
     scores = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -114,7 +114,7 @@ def score_seed(columns, X, y, train, test, score, seed, fusions, **settings):
 
 
 def compare(blocks, y, splits, score, kept=(), fusions=(), **settings):
-    """Give one row per strategy, with its scores and where it stands beside logistic regression.
+    """Return one row per strategy, with its scores and where it stands beside logistic regression.
 
     With ``fusions`` only these are fitted; the other rows are those that are kept.
     """

@@ -25,7 +25,7 @@ MODALITIES = [("a", "passthrough", slice(0, 2)), ("b", "passthrough", slice(2, 4
 
 
 def run(X, y, seed):
-    """Give whether any strategy is called better, by compare_fusions and by the plain test."""
+    """Return whether any strategy is called better, by compare_fusions and by the plain test."""
     permuted = np.random.default_rng(seed).permutation(y)
     levels = ("single", "feature", "joint", "decision")
     with warnings.catch_warnings():

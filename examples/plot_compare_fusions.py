@@ -30,13 +30,13 @@ COLUMNS = ["level", "mean", "low", "high", "gain", "p_holm", "verdict", "fit_tim
 
 
 def embed(glyphs, text_model):
-    """Encode both columns once; give one data frame with columns text__0, ..., image__hog0, ..."""
+    """Encode both columns once; return one data frame with columns text__0, ..., image__hog0, ..."""
     encoders = {"text": TextEncoder(text_model), "image": ImageDescriptor("hog", cells_per_block=1)}
-    parts = [
+    tables = [
         encoder.set_output(transform="pandas").fit_transform(glyphs[name]).add_prefix(f"{name}__")
         for name, encoder in encoders.items()
     ]
-    return pd.concat(parts, axis=1)
+    return pd.concat(tables, axis=1)
 
 
 def main():
@@ -63,9 +63,9 @@ def main():
 
     modalities = [(name, "passthrough", make_column_selector(f"^{name}__")) for name in ("text", "image")]
     estimator = LogisticRegression(class_weight="balanced", C=0.1, tol=1e-3, max_iter=1000)
-    for label, given in {"stratified": None, "groups": groups}.items():
+    for label, fold_groups in {"stratified": None, "groups": groups}.items():
         start = time.perf_counter()
-        options = {"groups": given, "n_repeats": 2, "scoring": "balanced_accuracy", "n_jobs": 2, "verbose": True}
+        options = {"groups": fold_groups, "n_repeats": 2, "scoring": "balanced_accuracy", "n_jobs": 2, "verbose": True}
         comparison = compare_fusions(estimator, X, y, modalities=modalities, **options)
         seconds = time.perf_counter() - start
         counted = f"{len(comparison.rows)} strategies in {seconds:.0f} s"

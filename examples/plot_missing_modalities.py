@@ -33,17 +33,17 @@ NAMES = ("text", "image")
 
 
 def embed(glyphs, text_model):
-    """Encode both columns once; give one data frame with columns text__0, ..., image__hog0, ..."""
+    """Encode both columns once; return one data frame with columns text__0, ..., image__hog0, ..."""
     encoders = {"text": TextEncoder(text_model), "image": ImageDescriptor("hog", cells_per_block=1)}
-    parts = [
+    tables = [
         encoder.set_output(transform="pandas").fit_transform(glyphs[name]).add_prefix(f"{name}__")
         for name, encoder in encoders.items()
     ]
-    return pd.concat(parts, axis=1)
+    return pd.concat(tables, axis=1)
 
 
 def lose(X, name, share, seed=0):
-    """Give a copy of X in which a modality is missing in a share of the rows; more shares contain the fewer."""
+    """Return a copy of X in which a modality is missing in a share of the rows; more shares contain the fewer."""
     order = np.random.default_rng(seed).permutation(len(X))
     X = X.copy()
     X.loc[X.index[order[: round(share * len(X))]], [c for c in X.columns if c.startswith(f"{name}__")]] = np.nan
@@ -51,7 +51,7 @@ def lose(X, name, share, seed=0):
 
 
 def models():
-    """Give the voters and stackers of the figure, by label."""
+    """Return the voters and stackers of the figure, by label."""
     member = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     modalities = [(name, member, make_column_selector(f"^{name}__")) for name in NAMES]
     return {
@@ -107,8 +107,8 @@ def main():
     X_gaps = pd.concat([lose(X_train[half], "text", 0.4), lose(X_train[~half], "image", 0.4)]).loc[X_train.index]
 
     fitted = {label: model.fit(X_gaps if "gaps" in label else X_train, y_train) for label, model in models().items()}
-    own = fitted["vote, mean"].predict_by_modality(X_test)
-    alone = {name: np.mean(own[name] == y_test.to_numpy()) for name in NAMES}
+    single = fitted["vote, mean"].predict_by_modality(X_test)
+    alone = {name: np.mean(single[name] == y_test.to_numpy()) for name in NAMES}
     curves = {
         lost: {
             label: [model.score(lose(X_test, lost, share), y_test) for share in SHARES]

@@ -39,7 +39,7 @@ NOISE = [f"noise{i}" for i in range(20)]
 
 
 def load(n_samples):
-    """Give characters with three modalities, and the names of their scripts."""
+    """Return characters with three modalities, and the names of their scripts."""
     data = load_glyphs(n_samples=n_samples)
     noise = np.random.default_rng(0).normal(size=(n_samples, len(NOISE)))
     X = data.data.join(pd.DataFrame(noise, columns=NOISE, index=data.data.index))
@@ -47,7 +47,7 @@ def load(n_samples):
 
 
 def make_model(*names):
-    """Give a model of some modalities."""
+    """Return a model of some modalities."""
     modalities = [
         ("text", TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), min_df=3), "text"),
         ("image", ImageDescriptor("hog", cells_per_block=1), "image"),
@@ -112,14 +112,16 @@ def main():
     assert shapley.importances_mean[2] < 0
     assert clean > shapley.full_score
 
-    some = X_test.iloc[:8]
-    rows = modality_contributions(model, some)
-    said = rows.predictions.argmax(axis=1)
+    examples = X_test.iloc[:8]
+    rows = modality_contributions(model, examples)
+    predicted = rows.predictions.argmax(axis=1)
     print("What each modality adds to the probability of the script that the model says:\n")
     explained = pd.DataFrame(
-        rows.contributions[np.arange(len(some)), :, said], columns=rows.modalities, index=some["text"].str[:30]
+        rows.contributions[np.arange(len(examples)), :, predicted],
+        columns=rows.modalities,
+        index=examples["text"].str[:30],
     )
-    explained.insert(0, "says", model.classes_[said])
+    explained.insert(0, "says", model.classes_[predicted])
     print(explained.to_string(float_format="{:+.2f}".format))
 
     lose = ["text", "image", ("text", "image")]

@@ -32,7 +32,7 @@ FUSIONS = ["concat", "sum", "weighted", "mixture", "film", "gated", "attention",
 
 
 def search(signal, n_samples):
-    """Give the cross-validated accuracy of each fusion layer."""
+    """Return the cross-validated accuracy of each fusion layer."""
     X, y = make_multimodal_classification(n_samples, random_state=0, **SIGNALS[signal])
     names = dict.fromkeys(column.partition("__")[0] for column in X.columns)
     net = MultimodalNetClassifier(
@@ -43,8 +43,8 @@ def search(signal, n_samples):
         max_epochs=60,
         random_state=0,
     )
-    found = GridSearchCV(net, {"fusion": FUSIONS}, cv=3, n_jobs=2).fit(X, y).cv_results_
-    return dict(zip(found["param_fusion"], found["mean_test_score"], strict=True))
+    results = GridSearchCV(net, {"fusion": FUSIONS}, cv=3, n_jobs=2).fit(X, y).cv_results_
+    return dict(zip(results["param_fusion"], results["mean_test_score"], strict=True))
 
 
 def draw(accuracy, path):

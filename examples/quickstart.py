@@ -29,16 +29,16 @@ SCORING = "balanced_accuracy"
 
 
 def embed(glyphs, text_model):
-    """Encode both columns once; give one data frame with columns text__0, ..., image__hog0, ..."""
+    """Encode both columns once; return one data frame with columns text__0, ..., image__hog0, ..."""
     encoders = {
         "text": TextEncoder(text_model, verbose=True),
         "image": ImageDescriptor("hog", cells_per_block=1, verbose=True),
     }
-    parts = []
+    tables = []
     for name, encoder in encoders.items():
         features = encoder.set_output(transform="pandas").fit_transform(glyphs[name])
-        parts.append(features.add_prefix(f"{name}__"))
-    return pd.concat(parts, axis=1)
+        tables.append(features.add_prefix(f"{name}__"))
+    return pd.concat(tables, axis=1)
 
 
 def search(X, y, names, fusions, cv, refit=True):
@@ -50,7 +50,7 @@ def search(X, y, names, fusions, cv, refit=True):
 
 
 def best_by_strategy(fitted, label=None):
-    """Give one row per strategy, at its best C, sorted by score."""
+    """Return one row per strategy, at its best C, sorted by score."""
     results = pd.DataFrame(fitted.cv_results_)
     fusion = results["param_fuse__fusion"].map(lambda value: value if isinstance(value, str) else repr(value))
     table = pd.DataFrame(

@@ -121,9 +121,8 @@ def make_multimodal_xor(
     rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_samples) % 2)
     names = ascii_lowercase[:n_modalities]
-    blocks, directions = _make_blocks(
-        y, _signals(y, 2, names, {"interaction": signal}, names, rng), _widths(n_features, names), rng
-    )
+    signals = _signals(y, 2, names, 0, {}, signal, names, rng)
+    blocks, directions = _make_blocks(y, names, signals, n_features, rng)
     return _assemble(blocks, y, directions, n_noise, n_redundant, missing_share, return_X_y, rng)
 
 
@@ -252,58 +251,48 @@ def make_multimodal_classification(
         raise ValueError(f"interaction={interaction} needs two modalities, got n_modalities={n_modalities}.")
     rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_samples) % n_classes)
-    strengths = {
-        "shared": shared,
-        "private": dict(zip(names, _by_modality("private", private, names, 0), strict=True)),
-        "interaction": interaction,
-    }
-    blocks, directions = _make_blocks(
-        y, _signals(y, n_classes, names, strengths, names[:2], rng), _widths(n_features, names), rng
-    )
+    private = _by_modality("private", private, names, 0)
+    signals = _signals(y, n_classes, names, shared, private, interaction, names[:2], rng)
+    blocks, directions = _make_blocks(y, names, signals, n_features, rng)
     return _assemble(blocks, y, directions, n_noise, n_redundant, missing_share, return_X_y, rng)
 
 
 def _by_modality(parameter, value, names, least):
-    """Return one value for each modality; raise if one is below ``least``."""
+    """Return the value of each modality by name; raise if one is below ``least``."""
     values = [value] * len(names) if np.ndim(value) == 0 else list(value)
     if len(values) != len(names):
         raise ValueError(f"{parameter} has {len(values)} entries for n_modalities={len(names)}: {value!r}.")
     if min(values) < least:
         raise ValueError(f"{parameter} must be at least {least} in every modality, got {value!r}.")
-    return values
+    return dict(zip(names, values, strict=True))
 
 
-def _widths(n_features, names):
-    return dict(zip(names, _by_modality("n_features", n_features, names, 1), strict=True))
-
-
-def _signals(y, n_classes, names, strengths, interacting, rng):
+def _signals(y, n_classes, names, shared, private, interaction, interacting, rng):
     """Return the noisy coordinates of each signal in each modality, of shape (n_samples, n_classes - 1)."""
     # Rows are the corners of a simplex; with two classes -1 and 1.
     corners = -helmert(n_classes).T * np.sqrt(n_classes / (n_classes - 1))
     shape = (len(y), n_classes - 1)
     signals = {}
-    if strengths.get("shared"):
-        common = strengths["shared"] * corners[y] + rng.normal(size=shape)
-        signals["shared"] = dict.fromkeys(names, common)
-    private = strengths.get("private", {})
+    if shared:
+        signals["shared"] = dict.fromkeys(names, shared * corners[y] + rng.normal(size=shape))
     if any(private.values()):
         signals["private"] = {
             name: strength * corners[y] + rng.normal(size=shape) for name, strength in private.items() if strength
         }
-    if strengths["interaction"]:
+    if interaction:
         summands = rng.randint(n_classes, size=(len(y), len(interacting)))
         # The last summand makes the sum equal y; any smaller number of summands stays independent of y.
         summands[:, -1] = (y - summands[:, :-1].sum(axis=1)) % n_classes
         signals["interaction"] = {
-            name: strengths["interaction"] * corners[classes] + rng.normal(size=shape)
+            name: interaction * corners[classes] + rng.normal(size=shape)
             for name, classes in zip(interacting, summands.T, strict=True)
         }
     return signals
 
 
-def _make_blocks(y, signals, widths, rng):
+def _make_blocks(y, names, signals, n_features, rng):
     """Return the features of each modality, and the directions of the signals in them."""
+    widths = _by_modality("n_features", n_features, names, 1)
     blocks, directions = {}, {signal: {} for signal in signals}
     for name, width in widths.items():
         coordinates = {signal: by_modality[name] for signal, by_modality in signals.items() if name in by_modality}

@@ -16,15 +16,7 @@ _INNER = ("best_estimator_", "estimator_", "regressor_", "estimator")
 def find_composite(estimator):
     """Return the composite of modalities that receives X first in a fitted estimator, or None.
 
-    Parameters
-    ----------
-    estimator : estimator
-        A composite, a pipeline that begins with one, or a search or another wrapper around these.
-
-    Returns
-    -------
-    composite : ModalityComposition or None
-        The estimator that has ``modalities``.
+    The estimator may be a composite, a pipeline that begins with one, or a search or another wrapper around these.
     """
     if isinstance(estimator, ModalityComposition):
         return estimator
@@ -79,44 +71,31 @@ class ModalityColumns:
                         "cannot be changed without the other; pass modalities={...} in which they are one."
                     )
                 modality_of[position] = name
+        self.names = list(self.positions)
+        self.n_samples = self.X.shape[0]
         unused = [position for position in range(self.X.shape[1]) if position not in modality_of]
-        self._unused = safe_indexing(self.X, unused, axis=1) if unused else None
+        self._unused = [safe_indexing(self.X, unused, axis=1)] if unused else []
         # `replace` joins the unused columns and then those of all modalities; this order restores that of X.
-        joined = unused + [position for positions in self.positions.values() for position in positions]
-        self._order = np.argsort(joined).tolist()
-
-    @property
-    def names(self):
-        """Names of the modalities, in order."""
-        return list(self.positions)
-
-    @property
-    def n_samples(self):
-        """Number of rows of X."""
-        return self.X.shape[0]
+        self._order = np.argsort([*unused, *modality_of]).tolist()
 
     def table(self, name):
         """Return the columns of one modality, as a data frame or an array like X."""
         return safe_indexing(self.X, self.positions[name], axis=1)
 
     def replace(self, tables):
-        """Return X with other columns in place of those of some modalities.
-
-        Parameters
-        ----------
-        tables : dict of str to DataFrame or ndarray
-            New columns by modality, of the same kind and shape as those of :meth:`table`.
-
-        Returns
-        -------
-        X : DataFrame or ndarray of shape (n_samples, n_features)
-            A new table, in the order of columns of X; X itself if nothing is replaced.
-        """
+        """Return X with other columns, by modality, in place of those that :meth:`table` returns."""
         if not tables:
             return self.X
-        columns = [] if self._unused is None else [self._unused]
-        columns += [tables[name] if name in tables else self.table(name) for name in self.positions]
+        columns = [*self._unused, *(tables[name] if name in tables else self.table(name) for name in self.names)]
         return safe_indexing(_side_by_side(columns), self._order, axis=1)
+
+    def left_out(self, members):
+        """Return the names of the modalities that a mask leaves out."""
+        return [name for name, member in zip(self.names, members, strict=True) if not member]
+
+    def only(self, members):
+        """Return X with only the modalities of a mask present."""
+        return self.replace({name: blank(self.table(name)) for name in self.left_out(members)})
 
 
 def _side_by_side(tables):
@@ -130,49 +109,21 @@ def _side_by_side(tables):
     return pd.concat(tables, axis=1)
 
 
-def blank(table, rows):
-    """Return the columns of a modality that is missing in some rows.
+def blank(table):
+    """Return the columns of a modality that is missing in all rows.
 
-    Parameters
-    ----------
-    table : DataFrame or ndarray of shape (n_samples, n_columns)
-        Columns of a modality.
-
-    rows : ndarray of shape (n_samples,), dtype bool
-        Rows in which the modality becomes missing.
-
-    Returns
-    -------
-    table : DataFrame or ndarray of shape (n_samples, n_columns)
-        With NaN, None or the missing value of the column's type in these rows; integers become floats.
+    Cells are NaN, None or the missing value of the column's type; integers become floats.
     """
     if isinstance(table, np.ndarray):
-        if table.dtype.kind in "biu":
-            table = table.astype(np.float64)
-        elif table.dtype.kind not in "f":
-            table = table.astype(object)
-        return np.where(rows[:, None], np.asarray(np.nan, dtype=table.dtype), table)
+        dtype = {"f": table.dtype, "b": float, "i": float, "u": float}.get(table.dtype.kind, object)
+        return np.full(table.shape, np.nan, dtype=dtype)
     if nw.dependencies.is_polars_dataframe(table):
-        return mix(table, table.clear(len(table)), rows)
-    return table.mask(_cells(table, rows))
+        return table.clear(len(table))
+    return table.mask(np.ones(table.shape, dtype=bool))
 
 
 def mix(table, other, rows):
-    """Return the columns of a modality, with some rows from another version of it.
-
-    Parameters
-    ----------
-    table, other : DataFrame or ndarray of shape (n_samples, n_columns)
-        Columns of a modality, of one kind.
-
-    rows : ndarray of shape (n_samples,), dtype bool
-        Rows that come from ``other``.
-
-    Returns
-    -------
-    table : DataFrame or ndarray of shape (n_samples, n_columns)
-        A new table.
-    """
+    """Return the columns of a modality, with the rows of a mask from another version of it."""
     if isinstance(table, np.ndarray):
         return np.where(rows[:, None], other, table)
     if nw.dependencies.is_polars_dataframe(table):
@@ -180,14 +131,10 @@ def mix(table, other, rows):
 
         unchanged = pl.Series(~rows)
         return table.with_columns([column.zip_with(unchanged, other[column.name]) for column in table.get_columns()])
-    return table.where(~_cells(table, rows), other)
+    return table.where(np.repeat(~rows[:, None], table.shape[1], axis=1), other)
 
 
 def shuffle(table, order):
     """Return the rows of a modality in another order; the index of a pandas frame stays as it is."""
     shuffled = safe_indexing(table, order, axis=0)
     return shuffled.set_axis(table.index) if hasattr(table, "iloc") else shuffled
-
-
-def _cells(table, rows):
-    return np.repeat(rows[:, None], table.shape[1], axis=1)

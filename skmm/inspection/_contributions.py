@@ -1,18 +1,17 @@
 """How much each modality moved the prediction of each row."""
 
-import warnings
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import HasMethods, Interval, StrOptions, validate_params
 from .._typing import RandomState, Table
 from ._coalitions import shapley
 from ._columns import ModalityColumns
-from ._importance import cannot_predict, without
+from ._scoring import cannot_predict, in_threads
 
 _RESPONSES = ("predict_proba", "decision_function", "predict")
 
@@ -29,7 +28,7 @@ _RESPONSES = ("predict_proba", "decision_function", "predict")
     prefer_skip_nested_validation=True,
 )
 def modality_contributions(
-    estimator,
+    estimator: Any,
     X: Table,
     *,
     modalities: dict | None = None,
@@ -126,18 +125,12 @@ def modality_contributions(
     predictions = _predict(all_modalities, estimator, columns, method)
     contributions = np.multiply.outer(coalitions.weights[0], predictions)
     base = None
-    with warnings.catch_warnings():
-        # Voters warn of rows without any modality, which are intended here.
-        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
-        # A generator, so that the predictions of all coalitions are never in memory together.
-        answers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(_predict)(members, estimator, columns, method) for members in subsets
-        )
-        for members, weights, answer in zip(subsets, coalitions.weights[1:], answers, strict=True):
-            for i in np.flatnonzero(weights):
-                contributions[i] += weights[i] * answer
-            if not members.any():
-                base = answer
+    answers = in_threads(n_jobs, _predict, ((members, estimator, columns, method) for members in subsets))
+    for members, weights, answer in zip(subsets, coalitions.weights[1:], answers, strict=True):
+        for i in np.flatnonzero(weights):
+            contributions[i] += weights[i] * answer
+        if not members.any():
+            base = answer
     return Bunch(
         modalities=columns.names,
         contributions=np.moveaxis(contributions, 0, 1),
@@ -163,13 +156,12 @@ def _choose_response(estimator, response_method):
 
 def _predict(members, estimator, columns, method):
     """Return the predictions where only some modalities are present, as floats."""
-    removed = [name for name, member in zip(columns.names, members, strict=True) if not member]
     try:
-        answer = getattr(estimator, method)(without(columns, members))
+        answer = getattr(estimator, method)(columns.only(members))
     except Exception as error:
-        if not removed:
+        if members.all():
             raise
-        raise cannot_predict(estimator, removed, error) from error
+        raise cannot_predict(estimator, columns.left_out(members), error) from error
     if isinstance(answer, list):
         # One array for each label, with the probabilities of 0 and of 1.
         answer = np.column_stack([label[:, -1] for label in answer])

@@ -15,24 +15,7 @@ _CHANNELS = (1, 3, 4)
 def corrupt(table, corruption, strength, rng):
     """Return the columns of a modality with all present items corrupted.
 
-    Parameters
-    ----------
-    table : DataFrame or ndarray of shape (n_samples, n_columns)
-        Columns of the modality.
-
-    corruption : {"noise", "blur", "drop_words"} or callable
-        Kind of corruption; a callable takes an item and a random state and returns an item.
-
-    strength : float or None
-        Strength of the corruption; None means the default.
-
-    rng : RandomState instance
-        Source of random numbers.
-
-    Returns
-    -------
-    table : DataFrame or ndarray of shape (n_samples, n_columns)
-        A new table.
+    A callable takes an item and a random state and returns an item. A strength of None is the corruption's default.
     """
     if callable(corruption):
         return _each_column(table, lambda items: [corruption(item, rng) for item in items])
@@ -50,8 +33,13 @@ def corrupt(table, corruption, strength, rng):
 
 def _as_numbers(table):
     """Return the columns as a matrix of floats; None if some are not numbers."""
-    if isinstance(table, np.ndarray):
-        return table.astype(np.result_type(table, np.float32)) if table.dtype.kind in "iuf" else None
+    if isinstance(table, np.ndarray) and table.dtype.kind in "iuf":
+        return table.astype(np.result_type(table, np.float32))
+    if not nw.dependencies.is_polars_dataframe(table):
+        import pandas as pd
+
+        # Columns of objects may hold nothing but numbers, as in an array of dtype object.
+        table = pd.DataFrame(table).infer_objects()
     frame = nw.from_native(table, eager_only=True)
     if not all(dtype.is_numeric() for dtype in frame.schema.values()):
         return None
@@ -72,10 +60,10 @@ def _like(table, numbers):
 def _each_column(table, change):
     """Return the table with ``change`` applied to the list of present items of each column."""
     if isinstance(table, np.ndarray):
-        changed = np.empty(table.shape, dtype=object)
-        for position in range(table.shape[1]):
-            _fill(changed[:, position], _changed(table[:, position], change))
-        return changed.astype(np.float64) if table.dtype.kind in "iuf" else changed
+        import pandas as pd
+
+        changed = _each_column(pd.DataFrame(table), change)
+        return changed.to_numpy(dtype=float if table.dtype.kind in "iuf" else object)
     if nw.dependencies.is_polars_dataframe(table):
         columns = []
         for column in table.get_columns():
@@ -87,16 +75,12 @@ def _each_column(table, change):
     for position in range(table.shape[1]):
         column = table.iloc[:, position]
         items = np.empty(len(table), dtype=object)
-        _fill(items, _changed(column, change))
+        # One by one: NumPy would join arrays of equal shape to one large array.
+        for row, item in enumerate(_changed(column, change)):
+            items[row] = item
         new = type(column)(items, index=table.index, dtype=object)
         changed.isetitem(position, new.infer_objects() if column.dtype.kind in "iuf" else new)
     return changed
-
-
-def _fill(cells, items):
-    # One by one: NumPy would join arrays of equal shape to one large array.
-    for row, item in enumerate(items):
-        cells[row] = item
 
 
 def _changed(column, change):

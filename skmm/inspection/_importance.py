@@ -1,19 +1,31 @@
-"""Importance of each modality to a fitted estimator, and interactions of pairs."""
+"""Importance of each modality to a fitted estimator, interactions of pairs, and their drawing."""
 
-import warnings
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
 
+from .._plot import BLUE, make_axes
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing, validate_params
 from .._typing import Items, RandomState, Table
 from ._coalitions import leave_out, shapley
-from ._columns import ModalityColumns, blank, shuffle
-from ._scoring import SCORING, Answers, bootstrap_rows, has_several, resolve_scorers, score, take_answer
+from ._columns import ModalityColumns, shuffle
+from ._scoring import (
+    SCORING,
+    Answers,
+    bootstrap_rows,
+    cannot_predict,
+    check_one_result,
+    has_several,
+    in_threads,
+    resolve_scorers,
+)
+
+# Largest number of modalities whose interactions are written as numbers; more do not fit in 600 pixels.
+_MAX_NUMBERED = 6
 
 
 @validate_params(
@@ -32,13 +44,13 @@ from ._scoring import SCORING, Answers, bootstrap_rows, has_several, resolve_sco
     prefer_skip_nested_validation=True,
 )
 def modality_importance(
-    estimator,
+    estimator: Any,
     X: Table,
     y: Items,
     *,
     modalities: dict | None = None,
     method: str = "shapley",
-    scoring=None,
+    scoring: Any = None,
     n_repeats: int = 10,
     interactions: bool = True,
     max_coalitions: int = 1024,
@@ -184,12 +196,7 @@ def modality_importance(
     all_modalities, *subsets = coalitions.members
     arguments = (estimator, scorers, columns, y, sample_weight, draws)
     full = evaluate(all_modalities, *arguments)
-    with warnings.catch_warnings():
-        # Voters warn of rows without any modality, which are intended here.
-        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
-        reduced = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(_evaluate_subset)(evaluate, members, *arguments) for members in subsets
-        )
+    reduced = in_threads(n_jobs, evaluate, ((members, *arguments) for members in subsets))
     # Of shape (n_coalitions, n_scores, 1 + n_repeats): the value on all rows, then that of each draw.
     values = np.array([full, *reduced])
     weights = [coalitions.resample(rng) for _ in draws]
@@ -200,70 +207,32 @@ def modality_importance(
     return results if has_several(scoring) else results[next(iter(scorers))]
 
 
-def _evaluate_subset(evaluate, members, estimator, scorers, columns, *arguments):
-    """Return the scores of a coalition; an error names the modalities that were removed."""
-    try:
-        return evaluate(members, estimator, scorers, columns, *arguments)
-    except Exception as error:
-        if evaluate is _permuted_scores:
-            raise
-        raise cannot_predict(
-            estimator,
-            [name for name, member in zip(columns.names, members, strict=True) if not member],
-            error,
-            "use method='permutation', which removes nothing, or ",
-        ) from error
-
-
-def cannot_predict(estimator, removed, error, remedy=""):
-    """Return the error for an estimator that fails where modalities are missing."""
-    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return ValueError(
-        f"{type(estimator).__name__} cannot predict with the modalities {removed} missing ({reason}); {remedy}put the "
-        "modalities into a composite that handles missing ones, such as ModalityFuser."
-    )
-
-
-def without(columns, members):
-    """Return X with only the modalities of a mask present."""
-    all_rows = np.ones(columns.n_samples, dtype=bool)
-    return columns.replace(
-        {
-            name: blank(columns.table(name), all_rows)
-            for name, member in zip(columns.names, members, strict=True)
-            if not member
-        }
-    )
-
-
 def _ablated_scores(members, estimator, scorers, columns, y, sample_weight, draws):
     """Return the scores with all modalities but the members removed, on all rows and on each draw of rows."""
-    answers = Answers(estimator, without(columns, members))
-    return [
-        [_score_rows(scorer, answers, rows, y, sample_weight) for rows in (None, *draws)] for scorer in scorers.values()
-    ]
-
-
-def _score_rows(scorer, answers, rows, y, sample_weight):
-    if rows is None:
-        return score(scorer, answers.estimator, answers, lambda: answers.X, y, sample_weight)
-    return score(
-        scorer,
-        answers.estimator,
-        lambda method: take_answer(answers(method), rows),
-        lambda: safe_indexing(answers.X, rows, axis=0),
-        safe_indexing(y, rows, axis=0),
-        None if sample_weight is None else sample_weight[rows],
-    )
+    X = columns.only(members)
+    answers = Answers(estimator, lambda: X)
+    scores = []
+    try:
+        for rows in (np.arange(columns.n_samples), *draws):
+            drawn, targets = answers.take(rows), safe_indexing(y, rows, axis=0)
+            weights = None if sample_weight is None else sample_weight[rows]
+            scores.append([drawn.score(scorer, targets, weights) for scorer in scorers.values()])
+    except Exception as error:
+        if members.all():
+            raise
+        remedy = "use method='permutation', which removes nothing, or "
+        raise cannot_predict(estimator, columns.left_out(members), error, remedy) from error
+    return np.transpose(scores)
 
 
 def _permuted_scores(members, estimator, scorers, columns, y, sample_weight, orders):
     """Return the scores with all modalities but the members shuffled: their mean, then that of each order."""
-    shuffled = [name for name, member in zip(columns.names, members, strict=True) if not member]
+    shuffled = columns.left_out(members)
     scores = []
     for order in orders if shuffled else orders[:1]:
-        answers = Answers(estimator, columns.replace({name: shuffle(columns.table(name), order) for name in shuffled}))
-        scores.append([_score_rows(scorer, answers, None, y, sample_weight) for scorer in scorers.values()])
+        X = columns.replace({name: shuffle(columns.table(name), order) for name in shuffled})
+        answers = Answers(estimator, lambda X=X: X)
+        scores.append([answers.score(scorer, y, sample_weight) for scorer in scorers.values()])
     scores = np.transpose(scores)
     mean = scores.mean(axis=1, keepdims=True)
     return np.hstack([mean, np.broadcast_to(scores, (len(scorers), len(orders)))])
@@ -295,3 +264,146 @@ def _summarise(names, method, score_name, coalitions, weights, values):
         empty = np.flatnonzero(~coalitions.members.any(axis=1))[0]
         result.empty_score = float(values[empty, 0])
     return result
+
+
+class ModalityImportanceDisplay:
+    """Bars of the importance of each modality, or a table of the interactions of pairs.
+
+    Parameters
+    ----------
+    result : Bunch
+        Result of :func:`modality_importance` for one score.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes of the drawing.
+
+    figure_ : matplotlib Figure
+        Their figure.
+
+    See Also
+    --------
+    modality_importance : Computes what is drawn.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skmm import ModalityVotingClassifier
+    >>> from skmm.datasets import make_multimodal_classification
+    >>> from skmm.inspection import ModalityImportanceDisplay
+    >>> data = make_multimodal_classification(private=[2, 1], return_X_y=False, random_state=0)
+    >>> vote = ModalityVotingClassifier(
+    ...     [(name, LogisticRegression(), columns) for name, columns in data.modalities.items()]
+    ... ).fit(data.X[:250], data.y[:250])
+    >>> display = ModalityImportanceDisplay.from_estimator(vote, data.X[250:], data.y[250:], random_state=0)
+    >>> display.ax_.get_xlabel()
+    'Shapley value of accuracy (bars: 2 standard deviations)'
+    """
+
+    def __init__(self, result: Bunch):
+        self.result = result
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Table, y: Items, *, kind: str = "importance", ax: Any = None, **options
+    ) -> "ModalityImportanceDisplay":
+        """Measure the importance of the modalities of a fitted estimator, and draw it.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted on all modalities.
+
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, preferably rows that ``fit`` has not seen.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+
+        kind : {"importance", "interactions"}, default="importance"
+            What to draw.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        **options : dict
+            Other parameters of :func:`modality_importance`, with one score.
+
+        Returns
+        -------
+        display : ModalityImportanceDisplay
+            The drawing.
+        """
+        return cls(modality_importance(estimator, X, y, **options)).plot(ax=ax, kind=kind)
+
+    def plot(self, ax: Any = None, *, kind: str = "importance") -> "ModalityImportanceDisplay":
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure, 600 pixels wide.
+
+        kind : {"importance", "interactions"}, default="importance"
+            What to draw: bars in order of importance, or the pairs, with synergy above 0 and redundancy below 0. For up
+            to 6 modalities, the numbers are written as well.
+
+        Returns
+        -------
+        display : ModalityImportanceDisplay
+            This object.
+        """
+        check_one_result(self.result, type(self).__name__)
+        if kind not in ("importance", "interactions"):
+            raise ValueError(f"{type(self).__name__}: kind must be 'importance' or 'interactions', got {kind!r}.")
+        if kind == "interactions" and self.result.interactions_mean is None:
+            raise ValueError(
+                f"{type(self).__name__}: the result has no interactions; compute it with interactions=True."
+            )
+        n_modalities = len(self.result.modalities)
+        ax = make_axes(ax, height=1.3 + (0.35 if kind == "importance" else 0.5) * max(n_modalities, 3))
+        (self._plot_bars if kind == "importance" else self._plot_pairs)(ax)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_bars(self, ax):
+        result = self.result
+        order = np.argsort(result.importances_mean, kind="stable")
+        ax.barh(
+            [result.modalities[i] for i in order],
+            result.importances_mean[order],
+            xerr=2 * result.importances_std[order],
+            color=BLUE,
+            error_kw={"capsize": 3, "elinewidth": 1.2},
+        )
+        ax.axvline(0, color="black", linewidth=0.8)
+        measure = {
+            "shapley": "Shapley value of",
+            "ablation": "ablation: loss of",
+            "permutation": "permutation: loss of",
+        }
+        ax.set_xlabel(f"{measure[result.method]} {result.score_name} (bars: 2 standard deviations)")
+        ax.grid(axis="x", alpha=0.3)
+        ax.set_axisbelow(True)
+
+    def _plot_pairs(self, ax):
+        result = self.result
+        pairs = np.where(np.eye(len(result.modalities), dtype=bool), np.nan, result.interactions_mean)
+        bound = max(np.nanmax(np.abs(pairs)), 1e-12) if np.isfinite(pairs).any() else 1.0
+        image = ax.imshow(pairs, cmap="PuOr_r", vmin=-bound, vmax=bound, aspect="auto")
+        places = range(len(result.modalities))
+        for (i, j), value in np.ndenumerate(pairs):
+            # With more modalities, cells are narrower than a number.
+            if np.isfinite(value) and len(pairs) <= _MAX_NUMBERED:
+                # White on dark colours.
+                color = "white" if abs(value) > 0.6 * bound else "black"
+                text = f"{value:+.3f}\n± {2 * result.interactions_std[i, j]:.3f}"
+                ax.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
+        # About 50 letters fit in the width of the figure, including the names to the left of the cells.
+        crowded = (len(pairs) + 1) * max(len(str(name)) for name in result.modalities) > 50
+        ax.set_xticks(places, result.modalities, rotation=90 if crowded else 0)
+        ax.set_yticks(places, result.modalities)
+        ax.figure.colorbar(image, ax=ax, label="redundancy < 0 < synergy")
+        spread = " (± 2 standard deviations)" if len(pairs) <= _MAX_NUMBERED else ""
+        ax.set_title(f"interactions, in {result.score_name}{spread}", fontsize=10)

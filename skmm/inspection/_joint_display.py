@@ -8,12 +8,13 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._columns import missing_rows
 from .._plot import BLUE, COLORS, GREY, MARKERS, VERMILION, make_axes
 from .._sklearn import safe_indexing
 from .._typing import Items, Matrix, RandomState, Table
+from .._validation import check_table
 from ..fusion import ModalityFuser
 from ._columns import find_composite
 
@@ -33,10 +34,11 @@ def _find_joint(estimator):
     return joint, fuser
 
 
-def _embed(estimator, X):
-    """Return the joint embedding and the points of each modality in it, NaN in rows without the modality."""
-    joint, fuser = _find_joint(estimator)
-    if fuser is not None:
+def _embed(joint, fuser, X):
+    """Return the points of each modality in the joint space, NaN in rows without the modality."""
+    if fuser is None:
+        X = validate_data(joint, X, reset=False, ensure_all_finite="allow-nan")
+    else:
         # A copy of the fuser that returns the features that enter the fusion.
         encoder = copy(fuser)
         encoder.fusion_ = FunctionTransformer()
@@ -46,7 +48,7 @@ def _embed(estimator, X):
         block = safe_indexing(X, columns, axis=1)
         embeddings[name] = np.array(joint.transform_modality(block, name))
         embeddings[name][missing_rows(block)] = np.nan
-    return joint, embeddings
+    return embeddings
 
 
 def _some_rows(n_samples, max_rows, random_state):
@@ -54,14 +56,6 @@ def _some_rows(n_samples, max_rows, random_state):
     if max_rows is None or max_rows >= n_samples:
         return np.arange(n_samples)
     return np.sort(check_random_state(random_state).choice(n_samples, max_rows, replace=False))
-
-
-def _check_components(cls, components, n_components):
-    if not all(0 <= component < n_components for component in components) or len(components) != 2:
-        raise ValueError(
-            f"{cls.__name__}: components must be two numbers below {n_components}, the number of components, got "
-            f"{components!r}."
-        )
 
 
 class JointEmbeddingDisplay:
@@ -113,7 +107,7 @@ class JointEmbeddingDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
+        estimator: Any,
         X: Table,
         y: Items = None,
         *,
@@ -152,11 +146,11 @@ class JointEmbeddingDisplay:
         display : JointEmbeddingDisplay
             The drawing.
         """
-        joint, _ = _find_joint(estimator)
-        _check_components(cls, components, joint.n_components_)
+        joint, fuser = _find_joint(estimator)
+        X = check_table(estimator, X)
         check_consistent_length(X, y)
         rows = _some_rows(X.shape[0], max_rows, random_state)
-        _, embeddings = _embed(estimator, safe_indexing(X, rows, axis=0))
+        embeddings = _embed(joint, fuser, safe_indexing(X, rows, axis=0))
         y = None if y is None else safe_indexing(y, rows)
         return cls.from_predictions(embeddings, y, components=components, max_rows=None, ax=ax)
 
@@ -209,7 +203,11 @@ class JointEmbeddingDisplay:
         embeddings = {name: np.asarray(values) for name, values in embeddings.items()}
         check_consistent_length(*embeddings.values(), y)
         n_samples, n_components = next(iter(embeddings.values())).shape
-        _check_components(cls, components, n_components)
+        if not all(0 <= component < n_components for component in components) or len(components) != 2:
+            raise ValueError(
+                f"{cls.__name__}: components must be two numbers below {n_components}, the number of components, got "
+                f"{components!r}."
+            )
         rows = _some_rows(n_samples, max_rows, random_state)
         points = {name: values[rows][:, list(components)] for name, values in embeddings.items()}
         return cls(points, None if y is None else safe_indexing(y, rows), components=components).plot(ax=ax)
@@ -237,14 +235,14 @@ class JointEmbeddingDisplay:
         groups = self._groups()
         for position, (name, points) in enumerate(self.embeddings.items()):
             marker = MARKERS[position % len(MARKERS)]
+            modality_color = COLORS[position % len(COLORS)]
             for color, (_, rows) in zip((*COLORS, GREY), groups, strict=False):
-                shown = COLORS[position % len(COLORS)] if self.y is None else color
+                color = modality_color if self.y is None else color
                 ax.scatter(
-                    *points[rows].T, s=26, color=shown, marker=marker, linewidth=0.4, edgecolor="white", zorder=2
+                    *points[rows].T, s=26, color=color, marker=marker, linewidth=0.4, edgecolor="white", zorder=2
                 )
             # In the legend, markers are black if colours stand for classes.
-            neutral = COLORS[position % len(COLORS)] if self.y is None else "black"
-            ax.scatter([], [], s=26, color=neutral, marker=marker, label=name)
+            ax.scatter([], [], s=26, color=modality_color if self.y is None else "black", marker=marker, label=name)
         if self.y is not None:
             for color, (label, _) in zip((*COLORS, GREY), groups, strict=False):
                 ax.plot([], [], color=color, linewidth=6, solid_capstyle="butt", label=label)
@@ -307,7 +305,7 @@ class CanonicalCorrelationDisplay:
         self.correlations_in_X = correlations_in_X
 
     @classmethod
-    def from_estimator(cls, estimator, X: Table = None, *, ax: Any = None) -> "CanonicalCorrelationDisplay":
+    def from_estimator(cls, estimator: Any, X: Table = None, *, ax: Any = None) -> "CanonicalCorrelationDisplay":
         """Draw the correlations in the rows that an estimator was fitted on, and those in other rows.
 
         Parameters
@@ -326,8 +324,8 @@ class CanonicalCorrelationDisplay:
         display : CanonicalCorrelationDisplay
             The drawing.
         """
-        joint, _ = _find_joint(estimator)
-        return cls(joint.correlations_, None if X is None else _correlations(_embed(estimator, X)[1])).plot(ax=ax)
+        joint, fuser = _find_joint(estimator)
+        return cls(joint.correlations_, None if X is None else _correlations(_embed(joint, fuser, X))).plot(ax=ax)
 
     @classmethod
     def from_predictions(
@@ -401,5 +399,8 @@ def _correlations(embeddings):
             scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
             by_pair.append(np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > 0))
     if not by_pair:
-        raise ValueError("CanonicalCorrelationDisplay: X needs at least 2 rows that have the same two modalities.")
+        raise ValueError(
+            "CanonicalCorrelationDisplay: correlations need at least 2 rows that have the same two modalities; pass "
+            "more rows."
+        )
     return np.mean(by_pair, axis=0)

@@ -1,20 +1,37 @@
-"""Scores of a fitted estimator as more and more rows lose a modality."""
+"""Scores of a fitted estimator as more and more rows lose a modality, and their drawing."""
 
-import warnings
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
 
+from .._plot import COLORS, MARKERS, make_axes
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, validate_params
 from .._typing import Items, RandomState, Table
 from ._columns import ModalityColumns, blank, mix
 from ._corruption import STRENGTHS, corrupt
-from ._importance import cannot_predict
-from ._scoring import SCORING, Answers, has_several, mix_answers, resolve_scorers, score
+from ._scoring import (
+    SCORING,
+    Answers,
+    cannot_predict,
+    check_one_result,
+    has_several,
+    in_threads,
+    resolve_scorers,
+)
+
+# What happens to the rows in the label of the axis, by corruption.
+_VERBS = {
+    "remove": "without it",
+    "noise": "with noise on it",
+    "blur": "with it blurred",
+    "drop_words": "with words of it dropped",
+    "custom": "with it corrupted",
+}
 
 
 @validate_params(
@@ -34,7 +51,7 @@ from ._scoring import SCORING, Answers, has_several, mix_answers, resolve_scorer
     prefer_skip_nested_validation=True,
 )
 def missing_modality_curve(
-    estimator,
+    estimator: Any,
     X: Table,
     y: Items,
     *,
@@ -43,7 +60,7 @@ def missing_modality_curve(
     shares: ArrayLike | None = None,
     corruption: str | Callable | dict = "remove",
     strength: float | None = None,
-    scoring=None,
+    scoring: Any = None,
     n_repeats: int = 5,
     sample_weight: ArrayLike | None = None,
     n_jobs: int | None = None,
@@ -164,17 +181,12 @@ def missing_modality_curve(
     rng = check_random_state(random_state)
     draws = [(rng.permutation(columns.n_samples), rng.randint(2**31 - 1)) for _ in range(n_repeats)]
 
-    intact = Answers(estimator, columns.X)
+    intact = Answers(estimator, lambda: columns.X)
     for scorer in scorers.values():
         # First with all modalities, so that an error is raised as it is, and so that all threads share the answers.
-        score(scorer, estimator, intact, lambda: columns.X, y, sample_weight)
-    with warnings.catch_warnings():
-        # Voters warn of rows without any modality, which are intended here.
-        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
-        by_curve = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(_curve)(group, corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight)
-            for group in groups
-        )
+        intact.score(scorer, y, sample_weight)
+    arguments = (corruptions, strength, shares, draws, intact, scorers, columns, y, sample_weight)
+    by_curve = list(in_threads(n_jobs, _curve, ((group, *arguments) for group in groups)))
     # Of shape (n_curves, n_shares, n_repeats, n_scores).
     scores = np.moveaxis(np.array(by_curve), 1, 2)
     results = {
@@ -198,13 +210,6 @@ def _check_shares(shares):
     if shares.ndim != 1 or not len(shares) or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"shares must be a list of numbers in [0, 1], got {shares.tolist()}.")
     return shares
-
-
-def _first_rows(order, share):
-    """Return the mask of a share of the rows: those that come first in an order."""
-    rows = np.zeros(len(order), dtype=bool)
-    rows[order[: round(share * len(order))]] = True
-    return rows
 
 
 def _check_lost(lose, names):
@@ -239,28 +244,31 @@ def _curve(group, corruptions, strength, shares, draws, intact, scorers, columns
         if lost is None or random:
             rng = np.random.RandomState(seed)
             tables = {name: _corrupted(columns.table(name), name, corruptions[name], strength, rng) for name in group}
-            lost = Answers(intact.estimator, columns.replace(tables))
-        scores.append([])
-        for share in shares:
-            rows = _first_rows(order, share)
-            try:
-                scores[-1].append(
-                    [
-                        _mixed_score(scorer, intact, lost, rows, tables, columns, y, sample_weight)
-                        for scorer in scorers.values()
-                    ]
-                )
-            except Exception as error:
-                if not removed:
-                    raise
-                raise cannot_predict(intact.estimator, removed, error) from error
+            X = columns.replace(tables)
+            lost = Answers(intact.estimator, lambda X=X: X)
+        try:
+            scores.append([])
+            for share in shares:
+                # Rows that come first in the order, so that a larger share contains the smaller ones.
+                rows = np.isin(np.arange(len(order)), order[: round(share * len(order))])
+                mixed = intact.mix(lost, rows, partial(_mix_tables, columns, tables, rows))
+                scores[-1].append([mixed.score(scorer, y, sample_weight) for scorer in scorers.values()])
+        except Exception as error:
+            if not removed:
+                raise
+            raise cannot_predict(intact.estimator, removed, error) from error
     return scores
+
+
+def _mix_tables(columns, tables, rows):
+    """Return X with the rows of a mask from other tables of some modalities."""
+    return columns.replace({name: mix(columns.table(name), table, rows) for name, table in tables.items()})
 
 
 def _corrupted(table, name, corruption, strength, rng):
     """Return the columns of a modality, removed or corrupted in all rows; an error names the modality."""
     if corruption == "remove":
-        return blank(table, np.ones(table.shape[0], dtype=bool))
+        return blank(table)
     try:
         return corrupt(table, corruption, strength, rng)
     except Exception as error:
@@ -271,12 +279,98 @@ def _corrupted(table, name, corruption, strength, rng):
         raise
 
 
-def _mixed_score(scorer, intact, lost, rows, tables, columns, y, sample_weight):
-    return score(
-        scorer,
-        intact.estimator,
-        lambda method: mix_answers(intact(method), lost(method), rows),
-        lambda: columns.replace({name: mix(columns.table(name), table, rows) for name, table in tables.items()}),
-        y,
-        sample_weight,
-    )
+class MissingModalityCurveDisplay:
+    """Score against the share of rows that lose a modality, one curve for each.
+
+    Parameters
+    ----------
+    result : Bunch
+        Result of :func:`missing_modality_curve` for one score.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes of the drawing.
+
+    figure_ : matplotlib Figure
+        Their figure.
+
+    See Also
+    --------
+    missing_modality_curve : Computes what is drawn.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skmm import ModalityVotingClassifier
+    >>> from skmm.datasets import make_multimodal_classification
+    >>> from skmm.inspection import MissingModalityCurveDisplay
+    >>> data = make_multimodal_classification(private=[2, 1], return_X_y=False, random_state=0)
+    >>> vote = ModalityVotingClassifier(
+    ...     [(name, LogisticRegression(), columns) for name, columns in data.modalities.items()]
+    ... ).fit(data.X[:250], data.y[:250])
+    >>> display = MissingModalityCurveDisplay.from_estimator(vote, data.X[250:], data.y[250:], random_state=0)
+    >>> display.ax_.get_xlabel()
+    'rows without it [%]'
+    """
+
+    def __init__(self, result: Bunch):
+        self.result = result
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Table, y: Items, *, ax: Any = None, **options
+    ) -> "MissingModalityCurveDisplay":
+        """Score a fitted estimator as modalities go missing, and draw the curves.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted.
+
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, preferably rows that ``fit`` has not seen.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure.
+
+        **options : dict
+            Other parameters of :func:`missing_modality_curve`, with one score.
+
+        Returns
+        -------
+        display : MissingModalityCurveDisplay
+            The drawing.
+        """
+        return cls(missing_modality_curve(estimator, X, y, **options)).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> "MissingModalityCurveDisplay":
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Axes to draw into; None makes a new figure, 600 pixels wide.
+
+        Returns
+        -------
+        display : MissingModalityCurveDisplay
+            This object.
+        """
+        result = self.result
+        check_one_result(result, type(self).__name__)
+        ax = make_axes(ax)
+        for position, (name, mean, std) in enumerate(
+            zip(result.curves, result.scores_mean, result.scores_std, strict=True)
+        ):
+            color, marker = COLORS[position % len(COLORS)], MARKERS[position % len(MARKERS)]
+            ax.plot(100 * result.shares, mean, color=color, marker=marker, markersize=5, label=name)
+            ax.fill_between(100 * result.shares, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+        ax.set(xlabel=f"rows {_VERBS[result.corruption]} [%]", ylabel=result.score_name)
+        ax.grid(alpha=0.3)
+        ax.legend(title="modality")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

@@ -1,10 +1,13 @@
 """Scores from recorded predictions: an estimator predicts once, and any rows of its predictions can be scored."""
 
+import warnings
+
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import BaseScorer, StrOptions, safe_indexing
 
@@ -13,27 +16,37 @@ _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function"
 
 
 class Answers:
-    """Predictions of a fitted estimator for all rows of X, by each method, computed at the first call.
+    """Predictions of a fitted estimator for the rows of X, by the name of the method, computed at the first call."""
 
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted.
-
-    X : DataFrame or ndarray of shape (n_samples, n_features)
-        Data.
-    """
-
-    def __init__(self, estimator, X):
+    def __init__(self, estimator, make_X, predict=None):
         self.estimator = estimator
-        self.X = X
+        self._make_X = make_X
+        self._predict = predict or (lambda method: getattr(estimator, method)(make_X()))
         self._answers = {}
 
     def __call__(self, method):
-        """Return the output of a method, by its name."""
         if method not in self._answers:
-            self._answers[method] = getattr(self.estimator, method)(self.X)
+            self._answers[method] = self._predict(method)
         return self._answers[method]
+
+    def take(self, rows):
+        """Return the predictions for some rows, without predicting again."""
+        return Answers(
+            self.estimator,
+            lambda: safe_indexing(self._make_X(), rows, axis=0),
+            lambda method: _take(self(method), rows),
+        )
+
+    def mix(self, other, rows, make_X):
+        """Return the predictions with the rows of a mask from those for another X; ``make_X`` mixes both."""
+        return Answers(self.estimator, make_X, lambda method: _mix(self(method), other(method), rows))
+
+    def score(self, scorer, y, sample_weight):
+        """Return the score: scikit-learn's scorers read these predictions, others get the estimator and X."""
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        if isinstance(scorer, BaseScorer):
+            return float(scorer(_Recorded(self.estimator, self), None, y, **weights))
+        return float(scorer(self.estimator, self._make_X(), y, **weights))
 
 
 class _Recorded:
@@ -57,21 +70,7 @@ class _Recorded:
 
 
 def resolve_scorers(estimator, scoring):
-    """Return the scorers by name, with scikit-learn's meaning of ``scoring``.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted.
-
-    scoring : str, callable, list, tuple, dict or None
-        One scorer, or several.
-
-    Returns
-    -------
-    scorers : dict of str to callable
-        A single scorer has its string as name, or "score".
-    """
+    """Return a dict of scorers, with scikit-learn's meaning of ``scoring``; "score" is one that has no name."""
     if isinstance(scoring, dict):
         return {name: check_scoring(estimator, scorer) for name, scorer in scoring.items()}
     if isinstance(scoring, (list, tuple)):
@@ -97,51 +96,15 @@ def _usual_scoring(estimator):
     return {ClassifierMixin.score: "accuracy", RegressorMixin.score: "r2"}.get(score)
 
 
-def score(scorer, estimator, answer, make_X, y, sample_weight):
-    """Score an estimator on some rows.
-
-    Parameters
-    ----------
-    scorer : callable
-        A scorer of scikit-learn receives recorded answers; any other receives the estimator and X.
-
-    estimator : estimator
-        Fitted.
-
-    answer : callable
-        Returns the answers for the rows, by the name of the method.
-
-    make_X : callable
-        Returns the rows of X.
-
-    y : array-like of shape (n_samples, ...)
-        Target of the rows.
-
-    sample_weight : array-like of shape (n_samples,) or None
-        Weights of the rows.
-
-    Returns
-    -------
-    score : float
-        Higher is better.
-    """
-    weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-    if isinstance(scorer, BaseScorer):
-        return float(scorer(_Recorded(estimator, answer), None, y, **weights))
-    return float(scorer(estimator, make_X(), y, **weights))
-
-
-def take_answer(answer, rows):
+def _take(answer, rows):
     """Return some rows of an answer, which for several outputs may be a list of arrays."""
-    if isinstance(answer, list):
-        return [output[rows] for output in answer]
-    return safe_indexing(answer, rows)
+    return [output[rows] for output in answer] if isinstance(answer, list) else safe_indexing(answer, rows)
 
 
-def mix_answers(answer, other, rows):
+def _mix(answer, other, rows):
     """Return an answer with the rows of a mask from another answer."""
     if isinstance(answer, list):
-        return [mix_answers(first, second, rows) for first, second in zip(answer, other, strict=True)]
+        return [_mix(first, second, rows) for first, second in zip(answer, other, strict=True)]
     answer = np.asarray(answer)
     return np.where(rows.reshape(-1, *[1] * (answer.ndim - 1)), other, answer)
 
@@ -158,6 +121,25 @@ def bootstrap_rows(y, rng, *, classes):
         members = np.flatnonzero(codes == code)
         rows[members] = rng.choice(members, size=len(members))
     return rows
+
+
+def in_threads(n_jobs, function, arguments):
+    """Yield ``function(*args)`` for each of the arguments, in order; results need not be in memory together."""
+    with warnings.catch_warnings():
+        # Voters warn of rows without any modality, which are intended here.
+        warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
+        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+            delayed(function)(*args) for args in arguments
+        )
+
+
+def cannot_predict(estimator, removed, error, remedy=""):
+    """Return the error for an estimator that fails where modalities are missing."""
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return ValueError(
+        f"{type(estimator).__name__} cannot predict with the modalities {removed} missing ({reason}); {remedy}put the "
+        "modalities into a composite that handles missing ones, such as ModalityFuser."
+    )
 
 
 def check_one_result(result, owner):

@@ -22,8 +22,6 @@ from ._runs import Folds, Row, Run, collect_rows, fit_strategy, score_fold, with
 from ._statistics import corrected_t_test, gain_over_best, holm, score_bounds
 from ._strategies import EXTRA, LEVEL_STYLES, LEVELS, make_strategies
 
-# Verdicts of a row.
-BETTER, WORSE, EQUAL, BEST_SINGLE, FAILED = "better", "worse", "no difference shown", "best single", "failed"
 # Letters per line of a strategy's name; longer lines leave too little of a figure 600 pixels wide.
 _NAME_WIDTH = 20
 
@@ -51,7 +49,7 @@ _NAME_WIDTH = 20
     prefer_skip_nested_validation=False,
 )
 def compare_fusions(
-    estimator,
+    estimator: Any,
     X: Table,
     y: Items,
     *,
@@ -59,13 +57,13 @@ def compare_fusions(
     levels: Sequence[str] = LEVELS,
     exclude: Sequence[str] = (),
     extra: dict | None = None,
-    cv=5,
+    cv: Any = 5,
     n_repeats: int = 1,
-    scoring=None,
+    scoring: Any = None,
     refit: bool | str = True,
     groups: Items = None,
     param_grids: dict | str | None = None,
-    inner_cv=3,
+    inner_cv: Any = 3,
     confidence: float = 0.95,
     on_error: str = "row",
     n_jobs: int | None = None,
@@ -156,8 +154,8 @@ def compare_fusions(
         If parameters contradict each other, a name is unknown, or there are fewer than two folds.
 
     KeyboardInterrupt
-        If interrupted before any strategy is finished. A later interrupt, also while the best strategy is fitted on all
-        data, becomes a warning, and the finished rows are returned.
+        If interrupted before any strategy is finished. A later interrupt becomes a warning, and the finished rows are
+        returned.
 
     See Also
     --------
@@ -167,12 +165,11 @@ def compare_fusions(
     Notes
     -----
     **Tests.** Differences over folds are tested by the corrected resampled t-test (:func:`corrected_t_test`), and the
-    p-values of all strategies that join modalities are adjusted by Holm's method (:func:`holm`). Nobody knows which
-    modality is the best one, only which one scored highest on these folds, and a test against that one alone would be
-    neither fair nor valid. A strategy is called better only if it is better than every single modality, each
-    by its own test, which needs no further correction (the intersection-union principle); worse, if it is worse than
-    any, with Bonferroni's correction over the modalities. The gain is the difference to the highest mean of a single
-    modality. That mean is itself partly high by luck, so the gain tends to be too small.
+    p-values of all strategies that join modalities are adjusted by Holm's method (:func:`holm`). Which modality is the
+    best one is not known, only which one scored highest on these folds. So a strategy is called better only if it is
+    better than every single modality, each by its own test, which needs no further correction (the intersection-union
+    principle [1]_); worse, if it is worse than any, with Bonferroni's correction over the modalities. The gain is the
+    difference to the highest mean of a single modality, which is partly high by luck: the gain tends to be too small.
 
     **Intervals** of scores with known bounds are cut there, for example those of accuracy at 0 and 1 and those of
     R² at 1. What is cut off is impossible, so the confidence stays what it is. Bounds are known for scikit-learn's
@@ -185,18 +182,13 @@ def compare_fusions(
     stackers, voters that learn their weights, networks that stop early. Pipelines and searches pass them on by
     metadata routing, to scikit-learn's splitters by group as well.
 
-    **Missing modalities** are treated as each strategy treats them.
-
     **Encoding.** Encoders that run a network compute no embedding twice, whatever the strategy, fold or process. Other
     transformers are fitted in each fold; one that learns nothing from the rows, such as
     :class:`~skmm.ImageDescriptor`, is better applied once beforehand, with ``"passthrough"`` in its place.
 
     References
     ----------
-    .. [1] Nadeau, Bengio (2003). "Inference for the generalization error". Machine Learning 52.
-    .. [2] Holm (1979). "A simple sequentially rejective multiple test procedure". Scandinavian Journal of
-       Statistics 6(2).
-    .. [3] Berger (1982). "Multiparameter hypothesis testing and acceptance sampling". Technometrics 24(4).
+    .. [1] Berger (1982). "Multiparameter hypothesis testing and acceptance sampling". Technometrics 24(4).
 
     Examples
     --------
@@ -224,14 +216,16 @@ def compare_fusions(
     # A set has no first scorer.
     scoring = sorted(scoring) if isinstance(scoring, set) else scoring
     scorer = check_scoring(estimator, scoring=scoring)
-    name = scoring if isinstance(scoring, str) else "score"
-    best_metric = _best_metric(scoring, refit)
+    names = _scorer_names(estimator, scoring)
+    if isinstance(refit, str) and refit not in names and not callable(scoring):
+        raise ValueError(f"refit={refit!r} is not among the scorers {list(names)}; pass one of these, or True.")
+    best_metric = refit if isinstance(refit, str) else next(iter(names), None)
     if param_grids is not None:
         strategies = with_searches(strategies, param_grids, folds.splitter(inner_cv), scoring, best_metric)
 
     # In batches of one: a batch with a slow fit would hold back finished runs when an interrupt comes.
     runs = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(
-        delayed(score_fold)(strategy, X, y, groups, train, test, scorer, name, on_error)
+        delayed(score_fold)(strategy, X, y, groups, train, test, scorer, best_metric or "score", on_error)
         for strategy in strategies
         for train, test in splits
     )
@@ -241,7 +235,7 @@ def compare_fusions(
         test_share=sum(len(test) / len(train) for train, test in splits) / len(splits),
         confidence=confidence,
         best_metric=best_metric,
-        bounds=_known_bounds(estimator, scoring),
+        bounds={name: score_bounds(scorer) for name, scorer in names.items() if isinstance(scorer, str)},
     )
     if interrupted:
         warnings.warn(
@@ -268,28 +262,13 @@ def compare_fusions(
     return comparison
 
 
-def _best_metric(scoring, refit):
-    """Return the name of the scorer that decides which strategy is best; None if there is only one scorer."""
-    if not isinstance(scoring, (list, tuple, dict)):
-        if isinstance(refit, str) and not callable(scoring):
-            raise ValueError(f"refit={refit!r} names one of several scorers, but scoring={scoring!r} is a single one.")
-        return refit if isinstance(refit, str) else None
-    names = list(scoring)
-    if isinstance(refit, str) and refit not in names:
-        raise ValueError(f"refit={refit!r} is not among the scorers {names}.")
-    return refit if isinstance(refit, str) else names[0]
-
-
-def _known_bounds(estimator, scoring):
-    """Return the bounds of each metric whose scorer is known by name."""
+def _scorer_names(estimator, scoring):
+    """Return the names of the scores, with the scorer of each; none if a function names them when it is called."""
+    if callable(scoring):
+        return {}
     if scoring is None:
-        scorers = {"score": "accuracy" if is_classifier(estimator) else "r2"}
-    elif isinstance(scoring, dict):
-        scorers = scoring
-    else:
-        names = [scoring] if isinstance(scoring, str) or callable(scoring) else scoring
-        scorers = dict(zip(names, names, strict=True))
-    return {metric: score_bounds(scorer) for metric, scorer in scorers.items() if isinstance(scorer, str)}
+        return {"score": "accuracy" if is_classifier(estimator) else "r2"}
+    return scoring if isinstance(scoring, dict) else {name: name for name in np.atleast_1d(scoring).tolist()}
 
 
 class FusionComparison:
@@ -443,40 +422,44 @@ class FusionComparison:
         """
         import pandas as pd
 
+        columns = [*("strategy", "level", "mean", "sd", "low", "high", "gain", "gain_low", "gain_high"), "p", "p_holm"]
+        columns += ["verdict", "fit_time", "predict_time", "error"]
         records = [self._record(row, metric) for row in self.rows]
-        frame = pd.DataFrame(records).set_index("strategy")
+        frame = pd.DataFrame(records, columns=columns).set_index("strategy")
         tested = frame["p"].notna()
         frame.loc[tested, "p_holm"] = holm(frame.loc[tested, "p"])
         clear = frame["p_holm"] < 1 - self.confidence
-        frame.loc[tested, "verdict"] = EQUAL
-        frame.loc[clear, "verdict"] = np.where(frame.loc[clear, "gain"] > 0, BETTER, WORSE)
+        frame.loc[tested, "verdict"] = "no difference shown"
+        frame.loc[clear, "verdict"] = np.where(frame.loc[clear, "gain"] > 0, "better", "worse")
         singles = frame.loc[frame["level"] == "single", "mean"].dropna()
         if len(singles):
-            frame.loc[singles.idxmax(), "verdict"] = BEST_SINGLE
+            frame.loc[singles.idxmax(), "verdict"] = "best single"
         return frame.sort_values("mean", ascending=False, kind="stable", na_position="last")
 
     def _record(self, row, metric):
         """Return the row of a strategy in the table, without the comparison with other tests."""
-        blank = dict.fromkeys(
-            ("mean", "sd", "low", "high", "gain", "gain_low", "gain_high", "p", "p_holm"), float("nan")
-        )
-        record = {"strategy": row.label, "level": row.level, **blank, "verdict": ""}
-        times = {name: np.mean([getattr(run, name) for run in row.runs]) for name in ("fit_time", "predict_time")}
+        record = {
+            "strategy": row.label,
+            "level": row.level,
+            "verdict": "failed" if row.error else "",
+            "error": row.error,
+        }
+        record |= {name: np.mean([getattr(run, name) for run in row.runs]) for name in ("fit_time", "predict_time")}
         if row.error:
-            return {**record, "verdict": FAILED, **times, "error": row.error}
+            return record
         metric = self._check_metric(metric)
         lowest, highest = self._bounds(metric)
         scores = row.scores(metric)
         # Scores need the same correction as differences: with overlapping training sets they vary too little.
         interval = corrected_t_test(scores, self.test_share, confidence=self.confidence)
-        record.update(mean=interval.mean, sd=scores.std(ddof=1))
-        record.update(low=max(interval.low, lowest), high=min(interval.high, highest))
+        record |= {"mean": interval.mean, "sd": scores.std(ddof=1)}
+        record |= {"low": max(interval.low, lowest), "high": min(interval.high, highest)}
         references = [other.scores(metric) for other in self._finished if other.level == "single"]
         if references and row.level != "single":
             gain, low, high, p = gain_over_best(scores, references, self.test_share, self.confidence)
             largest = highest - lowest
-            record.update(gain=gain, gain_low=max(low, -largest), gain_high=min(high, largest), p=p)
-        return {**record, **times, "error": ""}
+            record |= {"gain": gain, "gain_low": max(low, -largest), "gain_high": min(high, largest), "p": p}
+        return record
 
     def _bounds(self, metric):
         """Return the lowest and highest possible score; infinite if not known, or if scores exceed them."""
@@ -618,7 +601,7 @@ class FusionComparisonDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: Table, y: Items, *, modalities: Modalities, ax: Any = None, **options
+        cls, estimator: Any, X: Table, y: Items, *, modalities: Modalities, ax: Any = None, **options
     ) -> "FusionComparisonDisplay":
         """Compare strategies of fusion with one estimator, and draw.
 
@@ -706,24 +689,16 @@ class FusionComparisonDisplay:
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_iris
-        >>> from sklearn.linear_model import LogisticRegression
         >>> from sklearn.metrics import accuracy_score
-        >>> from sklearn.model_selection import cross_val_predict
         >>> from skmm.model_selection import FusionComparisonDisplay
-        >>> X, y = load_iris(return_X_y=True)
-        >>> folds = np.arange(len(y)) % 5
-        >>> splits = [(np.flatnonzero(folds != k), np.flatnonzero(folds == k)) for k in range(5)]
-        >>> views = {"sepal": X[:, :2], "petal": X[:, 2:], "both": X}
-        >>> estimator = LogisticRegression(max_iter=200)
-        >>> predictions = {name: cross_val_predict(estimator, view, y, cv=splits) for name, view in views.items()}
-        >>> levels = {"sepal": "single", "petal": "single", "both": "feature"}
+        >>> y, folds = [0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 2, 2]
+        >>> predictions = {"text": [0, 1, 1, 1, 0, 0], "image": [1, 1, 0, 1, 1, 1], "both": y}
+        >>> levels = {"text": "single", "image": "single", "both": "feature"}
         >>> display = FusionComparisonDisplay.from_predictions(
         ...     y, predictions, folds, levels=levels, metric=accuracy_score
         ... )
         >>> display.frame["mean"].round(2).to_dict()
-        {'petal': 0.96, 'both': 0.96, 'sepal': 0.8}
+        {'both': 1.0, 'text': 0.67, 'image': 0.67}
         """
         levels = levels or {}
         if not set(levels) <= set(predictions) or not set(levels.values()) <= {*LEVELS, EXTRA}:
@@ -769,7 +744,6 @@ class FusionComparisonDisplay:
         reference = frame.loc[frame["verdict"] == "best single", "mean"]
         if len(reference):
             ax.axvline(reference.iloc[0], color=VERMILION, linestyle="--", zorder=1, label="best single")
-        shown = set()
         for position, (label, row) in zip(positions, frame.iterrows(), strict=True):
             color, marker = LEVEL_STYLES[row["level"]]
             folds = self.fold_scores[label]
@@ -782,10 +756,9 @@ class FusionComparisonDisplay:
                 marker=marker,
                 capsize=3,
                 zorder=3,
-                label=None if row["level"] in shown else row["level"],
+                label=row["level"],
             )
-            shown.add(row["level"])
-            if row["gain"] == row["gain"]:
+            if not np.isnan(row["gain"]):
                 star = "*" if row["verdict"] in ("better", "worse") else ""
                 ax.annotate(
                     f"{row['gain']:+.3f}{star}",
@@ -797,9 +770,13 @@ class FusionComparisonDisplay:
         ax.set_yticks(positions, [fill(label, _NAME_WIDTH) for label in frame.index])
         interval = f"mean and {100 * self.confidence:g} % interval over {len(self.fold_scores)} folds"
         ax.set(xlabel=f"{self.score_name}, {interval}", ylim=(-0.6, len(frame) - 0.4))
-        if len(reference):
+        if frame["gain"].notna().any():
             ax.annotate("gain", (1.01, len(frame) - 0.45), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
         ax.grid(axis="x", alpha=0.3)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
+        # One entry for each level, in the order of the levels.
+        handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+        labels = [label for label in ("best single", *LEVEL_STYLES) if label in handles]
+        handles = [handles[label] for label in labels]
+        ax.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -9,8 +9,12 @@ import numpy as np
 from ._strategies import LEVEL_STYLES
 
 _TEMPLATES = resources.files(__package__) / "templates"
-# Columns of the table of numbers after the strategy and its level.
-_N_NUMBERS = 9
+# Columns of the table of numbers after the strategy and its level; two values are the ends of an interval.
+_NUMBERS = [
+    *((["mean"], ".4f"), (["sd"], ".4f"), (["low", "high"], ".3f")),
+    *((["gain"], "+.4f"), (["gain_low", "gain_high"], "+.3f"), (["p"], ".2g"), (["p_holm"], ".2g")),
+    *((["fit_time"], ".3g"), (["predict_time"], ".3g")),
+]
 
 
 def comparison_page(comparison, title):
@@ -128,31 +132,15 @@ def _key(level):
 def _number_row(label, row):
     """Return the row of a strategy in the table of numbers."""
     if row["error"]:
-        cells = f'<td class="error" colspan="{_N_NUMBERS}">failed in {escape(row["error"])}</td>'
+        cells = f'<td class="error" colspan="{len(_NUMBERS)}">failed in {escape(row["error"])}</td>'
     else:
-        cells = "".join(
-            [
-                _number(row["mean"], ".4f"),
-                _number(row["sd"], ".4f"),
-                _interval(row["low"], row["high"], ".3f"),
-                _number(row["gain"], "+.4f"),
-                _interval(row["gain_low"], row["gain_high"], "+.3f"),
-                _number(row["p"], ".2g"),
-                _number(row["p_holm"], ".2g"),
-                _number(row["fit_time"], ".3g"),
-                _number(row["predict_time"], ".3g"),
-            ]
-        )
+        cells = "".join(_number_cell(row[columns], spec) for columns, spec in _NUMBERS)
     return f'<tr><td class="name">{escape(label)}</td><td>{row["level"]}</td>{cells}</tr>\n'
 
 
-def _number(value, spec):
-    return f'<td class="number" data-value="{value}">{"" if np.isnan(value) else format(value, spec)}</td>'
-
-
-def _interval(low, high, spec):
-    text = "" if np.isnan(low) else f"{low:{spec}} to {high:{spec}}"
-    return f'<td class="number" data-value="{low}">{text}</td>'
+def _number_cell(values, spec):
+    text = " to ".join(format(value, spec) for value in values.dropna())
+    return f'<td class="number" data-value="{values.iloc[0]}">{text}</td>'
 
 
 def _failures(comparison):

@@ -8,14 +8,7 @@ from numbers import Integral
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import (
-    GridSearchCV,
-    GroupKFold,
-    KFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    check_cv,
-)
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import has_fit_parameter
 from tqdm.auto import tqdm
@@ -64,14 +57,9 @@ class Folds:
         if not isinstance(cv, Integral):
             return check_cv(cv, self.y, classifier=self.classifier)
         # scikit-learn's own choice tells whether y can be stratified.
-        stratified = isinstance(check_cv(cv, self.y, classifier=self.classifier), StratifiedKFold)
-        grouped = self.groups is not None
-        kind = {
-            (False, False): KFold,
-            (False, True): GroupKFold,
-            (True, False): StratifiedKFold,
-            (True, True): StratifiedGroupKFold,
-        }[stratified, grouped]
+        kind = type(check_cv(cv, self.y, classifier=self.classifier))
+        if self.groups is not None:
+            kind = StratifiedGroupKFold if kind is StratifiedKFold else GroupKFold
         # A number as seed, so that the inner folds of all strategies are the same.
         return kind(cv, shuffle=True, random_state=self.random_state.randint(2**31 - 1))
 
@@ -96,18 +84,19 @@ def with_searches(strategies, param_grids, cv, scoring, metric):
     if unknown:
         raise ValueError(f"param_grids: {unknown} are not among the strategies {labels}.")
 
-    def with_search(strategy):
-        grid = param_grids.get(strategy.label)
-        if not grid:
-            return strategy
-        search = GridSearchCV(strategy.estimator, grid, cv=cv, scoring=scoring, refit=metric or True)
-        return replace(strategy, estimator=search, tuned=True)
-
-    return [with_search(strategy) for strategy in strategies]
+    options = {"cv": cv, "scoring": scoring, "refit": metric or True}
+    return [
+        replace(
+            strategy, estimator=GridSearchCV(strategy.estimator, param_grids[strategy.label], **options), tuned=True
+        )
+        if param_grids.get(strategy.label)
+        else strategy
+        for strategy in strategies
+    ]
 
 
 def score_fold(strategy, X, y, groups, train, test, scorer, name, on_error):
-    """Return the run of a strategy in one fold; ``name`` is that of the score if the scorer returns a single one."""
+    """Return the run of a strategy in one fold; a scorer that returns a single number gets the name."""
     begin = time.perf_counter()
     try:
         train_groups = None if groups is None else safe_indexing(groups, train)

@@ -158,20 +158,6 @@ def gain_over_best(scores, references, test_share, confidence):
     the number of references (Bonferroni). The p-value is twice the smaller of these two, and the interval holds all
     true gains that this test does not reject. With one reference both are those of the plain test.
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n_folds,)
-        Scores of the strategy.
-
-    references : list of ndarray of shape (n_folds,)
-        Scores of each reference on the same folds.
-
-    test_share : float
-        Size of a test set divided by that of its training set.
-
-    confidence : float
-        Confidence of the interval.
-
     Returns
     -------
     gain, low, high, p : float
@@ -186,7 +172,7 @@ def gain_over_best(scores, references, test_share, confidence):
     p = float(min(1, 2 * p_better, 2 * p_worse))
     low, high = min(test.low for test in tests), min(test.high for test in wide)
     if p >= 1 - confidence:
-        # If all differences are equal the interval collapses to a point, although the test is not significant.
+        # Where all differences are the same, the interval is a single point, even if the test does not reject 0.
         low, high = min(low, 0.0), max(high, 0.0)
     return min(test.mean for test in tests), low, high, p
 

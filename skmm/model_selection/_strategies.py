@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sklearn.base import is_classifier, is_regressor
 from sklearn.linear_model import LogisticRegression
@@ -61,7 +62,7 @@ class Strategy:
 
 def fusion_grid(
     modalities: Modalities,
-    estimator,
+    estimator: Any,
     levels: Sequence[str] = LEVELS,
     *,
     exclude: Sequence[str] = (),
@@ -168,12 +169,10 @@ def fusion_grid(
     13
     """
     strategies = make_strategies(modalities, estimator, levels, exclude, extra, random_state)
+    grids = [strategy.grid if tune else {} for strategy in strategies]
     return [
-        {
-            step: [strategy.estimator],
-            **({f"{step}__{key}": list(values) for key, values in strategy.grid.items()} if tune else {}),
-        }
-        for strategy in strategies
+        {step: [strategy.estimator], **{f"{step}__{key}": list(values) for key, values in grid.items()}}
+        for strategy, grid in zip(strategies, grids, strict=True)
     ]
 
 
@@ -189,13 +188,9 @@ def make_strategies(modalities, estimator, levels=LEVELS, exclude=(), extra=None
         raise ValueError(f"levels must be a sequence of {list(LEVELS)}, got {levels!r}.")
 
     makers = {"single": _single, "feature": _feature, "joint": _joint, "decision": _decision, "model": _model}
-    # In this order, whatever the order of ``levels``: the references of the tests come first.
-    strategies = [
-        strategy
-        for level, make in makers.items()
-        if level in levels
-        for strategy in make(modalities, estimator, random_state)
-    ]
+    # In the order of the levels, since the references of the tests come first.
+    chosen = [level for level in LEVELS if level in levels]
+    strategies = [strategy for level in chosen for strategy in makers[level](modalities, estimator, random_state)]
     _check_excluded(exclude, [strategy.label for strategy in strategies])
     strategies = [strategy for strategy in strategies if strategy.label not in exclude]
     for label, addition in (extra or {}).items():

@@ -150,9 +150,9 @@ def test_subset_rows_are_rows_of_the_whole(glyphs):
     subset = load_glyphs(n_samples=50)
     assert subset.data["codepoint"].is_monotonic_increasing
     for row in subset.frame.itertuples():
-        whole = row_of(glyphs, chr(row.codepoint))
-        assert (row.text, row.target) == (whole["text"], whole["target"])
-        np.testing.assert_array_equal(row.image, whole["image"])
+        full = row_of(glyphs, chr(row.codepoint))
+        assert (row.text, row.target) == (full["text"], full["target"])
+        np.testing.assert_array_equal(row.image, full["image"])
 
 
 def test_subset_follows_random_state():

@@ -130,8 +130,8 @@ def test_what_is_added_leaves_the_rest_as_it_was(make):
     X, y = make(random_state=0)
     X_more, y_more = make(n_noise=1, n_redundant=1, missing_share=0.3, random_state=0)
     np.testing.assert_array_equal(y_more, y)
-    kept = X_more[X.columns].notna().to_numpy()
-    np.testing.assert_array_equal(X_more[X.columns].to_numpy()[kept], X.to_numpy()[kept])
+    present = X_more[X.columns].notna().to_numpy()
+    np.testing.assert_array_equal(X_more[X.columns].to_numpy()[present], X.to_numpy()[present])
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -151,8 +151,8 @@ def test_shape_names_and_seeds(make):
     assert isinstance(X, pd.DataFrame)
     assert X.columns.tolist() == [f"a__{i}" for i in range(6)] + [f"b__{i}" for i in range(3)]
     assert np.bincount(y).tolist() == [51, 50]
-    again, y_again = make(101, n_features=[6, 3], random_state=np.random.RandomState(3))
-    pd.testing.assert_frame_equal(again, X)
+    same, y_again = make(101, n_features=[6, 3], random_state=np.random.RandomState(3))
+    pd.testing.assert_frame_equal(same, X)
     np.testing.assert_array_equal(y_again, y)
     assert not make(101, n_features=[6, 3], random_state=4)[0].equals(X)
 

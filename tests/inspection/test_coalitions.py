@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skmm.inspection import modality_contributions, modality_importance
-from skmm.inspection._coalitions import SampledCoalitions, leave_out, shapley
+from skmm.inspection._coalitions import leave_out, shapley
 
 
 def game(m, seed=0):
@@ -29,8 +29,8 @@ def shapley_by_orders(m, v):
     return phi / len(orders)
 
 
-def difference(v, before, i, j):
-    return v[before | {i, j}] - v[before | {i}] - v[before | {j}] + v[before]
+def difference(v, coalition, i, j):
+    return v[coalition | {i, j}] - v[coalition | {i}] - v[coalition | {j}] + v[coalition]
 
 
 def interactions_by_orders(m, v):
@@ -38,8 +38,8 @@ def interactions_by_orders(m, v):
     index = np.zeros((m, m))
     for i, j in combinations(range(m), 2):
         orders = list(permutations([k for k in range(m) if k not in (i, j)] + [None]))
-        found = [difference(v, frozenset(order[: order.index(None)]), i, j) for order in orders]
-        index[i, j] = index[j, i] = np.mean(found)
+        differences = [difference(v, frozenset(order[: order.index(None)]), i, j) for order in orders]
+        index[i, j] = index[j, i] = np.mean(differences)
     return index
 
 
@@ -69,7 +69,7 @@ def test_exact_values_of_a_known_game():
 def test_ten_modalities_are_exact_by_default(function):
     bound = signature(function).parameters["max_coalitions"].default
     assert len(shapley(10, False, bound, None).members) == 2**10
-    assert isinstance(shapley(11, False, bound, np.random.RandomState(0)), SampledCoalitions)
+    assert len(shapley(11, False, bound, np.random.RandomState(0)).members) <= bound
 
 
 @pytest.mark.parametrize("m", [3, 6, 12])
@@ -95,8 +95,8 @@ def test_sampled_values_approach_the_exact_ones():
         pair_draws.append(np.einsum("cij,c->ij", coalitions.pair_weights, values))
     error = np.std(draws, axis=0) / np.sqrt(len(draws))
     assert (np.abs(np.mean(draws, axis=0) - shapley_by_orders(m, v)) < 5 * error).all()
-    known = np.sum(~np.isnan(pair_draws), axis=0)
-    error = np.nanstd(pair_draws, axis=0) / np.sqrt(known)
+    n_estimates = np.sum(~np.isnan(pair_draws), axis=0)
+    error = np.nanstd(pair_draws, axis=0) / np.sqrt(n_estimates)
     exact = interactions_by_orders(m, v)
     assert (np.abs(np.nanmean(pair_draws, axis=0) - exact) <= 5 * error).all()
 
@@ -119,8 +119,8 @@ def test_resampled_weights_vary_as_new_samples_do():
     for _ in range(200):
         coalitions = shapley(m, False, 150, rng)
         fresh.append(coalitions.weights.T @ values_of(coalitions, v))
-    again = [coalitions.resample(rng).T @ values_of(coalitions, v) for _ in range(200)]
-    ratio = np.std(again, axis=0).mean() / np.std(fresh, axis=0).mean()
+    resampled = [coalitions.resample(rng).T @ values_of(coalitions, v) for _ in range(200)]
+    ratio = np.std(resampled, axis=0).mean() / np.std(fresh, axis=0).mean()
     assert 0.6 < ratio < 1.6
 
 

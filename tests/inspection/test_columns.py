@@ -54,41 +54,41 @@ def cells(table):
 @pytest.mark.parametrize("make", [pandas_frame, polars_frame])
 def test_frames(make):
     X = make()
-    before = cells(X)
+    original = cells(X)
     columns = ModalityColumns(None, X, MODALITIES)
     assert columns.names == ["image", "numbers", "text"]
     assert columns.replace({}) is X
     same = columns.replace({name: columns.table(name) for name in columns.names})
     assert list(same.columns) == list(X.columns)
-    assert cells(same) == before
+    assert cells(same) == original
     for name in columns.names:
         table = columns.table(name)
-        blanked = blank(table, ROWS)
+        blanked = mix(table, blank(table), ROWS)
         np.testing.assert_array_equal(missing_rows(blanked), ROWS)
-        assert missing_rows(blank(table, np.ones(N, dtype=bool))).all()
+        assert missing_rows(blank(table)).all()
         new = columns.replace({name: blanked})
         assert list(new.columns) == list(X.columns)
-        changed = {column for column, values in cells(new).items() if values != before[column]}
+        changed = {column for column, values in cells(new).items() if values != original[column]}
         assert changed == set(np.atleast_1d(MODALITIES[name]).tolist())
         order = np.array([2, 0, 3, 1])
         shuffled = shuffle(table, order)
         assert cells(shuffled) == {column: [values[i] for i in order] for column, values in cells(table).items()}
         assert cells(mix(table, shuffled, ROWS)) == {
             column: [
-                other if row else own for own, other, row in zip(values, cells(shuffled)[column], ROWS, strict=True)
+                other if row else first for first, other, row in zip(values, cells(shuffled)[column], ROWS, strict=True)
             ]
             for column, values in cells(table).items()
         }
         if make is pandas_frame:
             assert new.index.tolist() == shuffled.index.tolist() == [7, 7, 3, 1]
-    assert cells(X) == before
+    assert cells(X) == original
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, object])
 def test_arrays(dtype):
     X = np.arange(12).reshape(4, 3).astype(dtype)
     columns = ModalityColumns(None, X, {"b": [2], "a": slice(0, 1)})
-    blanked = columns.replace({"b": blank(columns.table("b"), ROWS)})
+    blanked = columns.replace({"b": mix(columns.table("b"), blank(columns.table("b")), ROWS)})
     expected = X.astype(np.float32 if dtype == np.float32 else np.float64)
     expected[ROWS, 2] = np.nan
     np.testing.assert_array_equal(blanked.astype(expected.dtype), expected)
@@ -101,7 +101,7 @@ def test_arrays(dtype):
 def test_arrays_of_strings():
     X = np.array([["a", "b"]] * 4)
     columns = ModalityColumns(None, X, {"text": 0})
-    blanked = columns.replace({"text": blank(columns.table("text"), ROWS)})
+    blanked = columns.replace({"text": mix(columns.table("text"), blank(columns.table("text")), ROWS)})
     np.testing.assert_array_equal(missing_rows(blanked[:, 0]), ROWS)
     assert blanked[:, 1].tolist() == ["b"] * 4
 

@@ -46,9 +46,9 @@ def test_they_sum_to_the_prediction(data, classifier):
 
 def test_a_missing_modality_contributes_nothing(data, classifier):
     contributions = modality_contributions(classifier, data.X).contributions
-    there = present(data)
-    np.testing.assert_allclose(contributions[~there], 0, atol=1e-12)
-    assert (np.abs(contributions[there]).max(axis=1) > 1e-6).all()
+    is_present = present(data)
+    np.testing.assert_allclose(contributions[~is_present], 0, atol=1e-12)
+    assert (np.abs(contributions[is_present]).max(axis=1) > 1e-6).all()
 
 
 def test_a_linear_model_gives_weight_times_deviation(data):

@@ -12,8 +12,8 @@ from skmm.inspection._corruption import corrupt
 RNG = np.random.default_rng(0)
 
 
-def spoil(part, corruption, strength=None, seed=0):
-    return corrupt(part, corruption, strength, np.random.RandomState(seed))
+def spoil(table, corruption, strength=None, seed=0):
+    return corrupt(table, corruption, strength, np.random.RandomState(seed))
 
 
 def objects(items):
@@ -28,27 +28,37 @@ def objects(items):
 def test_noise_on_numbers(kind, dtype):
     X = (RNG.normal(size=(5000, 2)) * [1, 10]).astype(dtype)
     X[::7, 1] = np.nan
-    part = {"pandas": pd.DataFrame(X, columns=["a", "b"]), "polars": pl.DataFrame(X, schema=["a", "b"]), "array": X}[
+    table = {"pandas": pd.DataFrame(X, columns=["a", "b"]), "polars": pl.DataFrame(X, schema=["a", "b"]), "array": X}[
         kind
     ]
-    noisy = spoil(part, "noise", 0.5)
-    assert type(noisy) is type(part)
+    noisy = spoil(table, "noise", 0.5)
+    assert type(noisy) is type(table)
     difference = np.asarray(noisy, dtype=float) - X
     np.testing.assert_array_equal(np.isnan(difference), np.isnan(X))
     np.testing.assert_allclose(np.nanstd(difference, axis=0), [0.5, 5], rtol=0.05)
     np.testing.assert_allclose(np.nanmean(difference, axis=0), 0, atol=0.3)
-    np.testing.assert_array_equal(np.asarray(spoil(part, "noise", 0)), X)
-    np.testing.assert_array_equal(np.asarray(spoil(part, "noise", 0.5)), np.asarray(noisy))
+    np.testing.assert_array_equal(np.asarray(spoil(table, "noise", 0)), X)
+    np.testing.assert_array_equal(np.asarray(spoil(table, "noise", 0.5)), np.asarray(noisy))
     if kind != "array":
         assert list(noisy.columns) == ["a", "b"]
 
 
 def test_noise_on_integers_and_gaps_of_pandas():
-    part = pd.DataFrame({"n": pd.array([1, None, 30], dtype="Int64")}, index=[5, 6, 7])
-    noisy = spoil(part, "noise")
+    table = pd.DataFrame({"n": pd.array([1, None, 30], dtype="Int64")}, index=[5, 6, 7])
+    noisy = spoil(table, "noise")
     assert noisy.index.tolist() == [5, 6, 7]
     assert noisy["n"].isna().tolist() == [False, True, False]
     assert spoil(np.arange(6).reshape(3, 2), "noise").dtype == np.float64
+
+
+@pytest.mark.parametrize("make", [np.asarray, pd.DataFrame])
+@pytest.mark.parametrize("gap", [None, np.nan])
+def test_noise_on_numbers_in_columns_of_objects(make, gap):
+    X = np.array([[1.0, 10], [2, 20], [gap, 30], [4, 40]], dtype=object)
+    noisy = np.asarray(spoil(make(X), "noise"), dtype=float)
+    expected = spoil(X.astype(float), "noise")
+    np.testing.assert_array_equal(noisy, expected)
+    assert np.isnan(noisy).sum() == 1
 
 
 @pytest.mark.parametrize("wrap", [lambda a: a, lambda a: (8000, a), lambda a: {"array": a, "sampling_rate": 8000}])
@@ -106,25 +116,25 @@ def test_palette_images_are_not_blurred_by_number():
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
 def test_drop_words(make):
     text = " ".join(f"w{i}" for i in range(2000))
-    part = make({"text": [text, None, "one", ""]})
-    spoilt = list(spoil(part, "drop_words", 0.3)["text"])
-    kept = spoilt[0].split()
-    assert len(kept) / 2000 == pytest.approx(0.7, abs=0.05)
-    assert [word for word in text.split() if word in set(kept)] == kept
+    table = make({"text": [text, None, "one", ""]})
+    spoilt = list(spoil(table, "drop_words", 0.3)["text"])
+    remaining = spoilt[0].split()
+    assert len(remaining) / 2000 == pytest.approx(0.7, abs=0.05)
+    assert [word for word in text.split() if word in set(remaining)] == remaining
     assert pd.isna(spoilt[1])
     assert spoilt[2:] == ["one", ""]
     # Something is left even if nothing should be.
-    assert next(iter(spoil(part, "drop_words", 1.0)["text"])) in text.split()
+    assert next(iter(spoil(table, "drop_words", 1.0)["text"])) in text.split()
 
 
 def test_callables():
-    part = pd.DataFrame({"text": ["ab", None, "cd"], "n": [1.0, np.nan, 2.0]})
-    spoilt = spoil(part, lambda item, rng: item * 2)
+    table = pd.DataFrame({"text": ["ab", None, "cd"], "n": [1.0, np.nan, 2.0]})
+    spoilt = spoil(table, lambda item, rng: item * 2)
     assert spoilt["text"].tolist()[::2] == ["abab", "cdcd"]
     assert spoilt["n"].tolist()[::2] == [2.0, 4.0]
-    assert spoilt.isna().to_numpy().tolist() == part.isna().to_numpy().tolist()
+    assert spoilt.isna().to_numpy().tolist() == table.isna().to_numpy().tolist()
     assert spoilt["n"].dtype == np.float64
-    drawn = spoil(part[["n"]], lambda item, rng: rng.uniform())
+    drawn = spoil(table[["n"]], lambda item, rng: rng.uniform())
     assert drawn["n"].dropna().tolist() == np.random.RandomState(0).uniform(size=2).tolist()
     numbers = spoil(np.array([[1.0, 2.0], [np.nan, 3.0]]), lambda item, rng: -item)
     np.testing.assert_array_equal(numbers, [[-1, -2], [np.nan, -3]])
@@ -143,6 +153,6 @@ def test_what_does_not_suit():
 
 
 def test_nothing_present():
-    part = objects([None, None])
+    table = objects([None, None])
     for corruption in ("noise", "blur", "drop_words"):
-        assert spoil(part, corruption)["item"].tolist() == [None, None]
+        assert spoil(table, corruption)["item"].tolist() == [None, None]

@@ -144,8 +144,8 @@ def test_joint_embedding_of_some_rows_by_modality(data, fuser):
     display = JointEmbeddingDisplay.from_estimator(fuser, data.X, max_rows=30, random_state=0)
     assert display.embeddings["a"].shape == (30, 2)
     assert labels_of(display.ax_.get_legend()) == ["a", "b", "c"]
-    again = JointEmbeddingDisplay.from_estimator(fuser, data.X, max_rows=30, random_state=0)
-    np.testing.assert_array_equal(again.embeddings["a"], display.embeddings["a"])
+    other = JointEmbeddingDisplay.from_estimator(fuser, data.X, max_rows=30, random_state=0)
+    np.testing.assert_array_equal(other.embeddings["a"], display.embeddings["a"])
 
 
 def test_more_classes_than_colours():
@@ -163,10 +163,10 @@ def test_more_classes_than_colours():
 
 def test_canonical_correlations(data, fuser):
     display = CanonicalCorrelationDisplay.from_estimator(fuser, data.X)
-    fit, again = display.ax_.get_lines()[:2]
+    fit, other = display.ax_.get_lines()[:2]
     np.testing.assert_array_equal(fit.get_ydata(), fuser.fusion_.correlations_)
     assert labels_of(display.ax_.get_legend()) == ["fit", "X"]
-    assert again.get_ydata().mean() == pytest.approx(fuser.fusion_.score(data.X.to_numpy()))
+    assert other.get_ydata().mean() == pytest.approx(fuser.fusion_.score(data.X.to_numpy()))
     alone = CanonicalCorrelationDisplay.from_estimator(fuser)
     assert alone.correlations_in_X is None
     assert alone.ax_.get_legend() is None
@@ -183,6 +183,23 @@ def test_pipelines_and_strategies_alone(data, fuser):
     ):
         display = JointEmbeddingDisplay.from_estimator(estimator.fit(data.X, data.y), data.X, random_state=0)
         assert display.embeddings["b"].shape == points.shape
+
+
+def test_strategies_alone_check_the_columns_of_X(data):
+    fusion = CCAFusion(4, blocks="prefix").fit(data.X)
+    reordered, narrow = data.X[data.X.columns[::-1]], data.X.iloc[:, 1:]
+    for draw in (JointEmbeddingDisplay.from_estimator, CanonicalCorrelationDisplay.from_estimator):
+        for X in (reordered, narrow):
+            with pytest.raises(ValueError, match="feature names"):
+                draw(fusion, X)
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_rows_may_be_lists(data, fuser):
+    for estimator in (fuser, CCAFusion(4, blocks=fuser.blocks_).fit(data.X.to_numpy())):
+        expected = JointEmbeddingDisplay.from_estimator(estimator, data.X.to_numpy(), random_state=0)
+        drawn = JointEmbeddingDisplay.from_estimator(estimator, data.X.to_numpy().tolist(), random_state=0)
+        np.testing.assert_array_equal(drawn.embeddings["a"], expected.embeddings["a"])
 
 
 def test_items_are_encoded_for_the_embedding(glyphs):
@@ -203,11 +220,11 @@ def test_joint_displays_from_predictions(data, fuser):
     for name, columns in data.modalities.items():
         embeddings[name] = fuser.fusion_.transform_modality(data.X[columns].to_numpy(), name).copy()
         embeddings[name][data.X[columns].isna().all(axis=1)] = np.nan
-    again = JointEmbeddingDisplay.from_predictions(embeddings, data.y, components=(2, 0), max_rows=40, random_state=0)
-    assert labels_of(again.ax_.get_legend()) == ["a", "b", "c", "0", "1"]
+    other = JointEmbeddingDisplay.from_predictions(embeddings, data.y, components=(2, 0), max_rows=40, random_state=0)
+    assert labels_of(other.ax_.get_legend()) == ["a", "b", "c", "0", "1"]
     for name, points in drawn.embeddings.items():
-        np.testing.assert_allclose(again.embeddings[name], points)
-    np.testing.assert_array_equal(again.y, drawn.y)
+        np.testing.assert_allclose(other.embeddings[name], points)
+    np.testing.assert_array_equal(other.y, drawn.y)
     other = {name: points[:100] for name, points in embeddings.items()}
     display = CanonicalCorrelationDisplay.from_predictions(embeddings, other)
     expected = CanonicalCorrelationDisplay.from_estimator(fuser, data.X[:100])

@@ -108,14 +108,14 @@ def test_shapley_is_the_mean_over_orders(small):
     names = ["a", "b", "c"]
 
     def value(present):
-        absent = [column for column in X if column[0] not in present]
-        return model.score(X.assign(**dict.fromkeys(absent, np.nan)), y)
+        removed = [column for column in X if column[0] not in present]
+        return model.score(X.assign(**dict.fromkeys(removed, np.nan)), y)
 
     expected = np.zeros(3)
     for order in itertools.permutations(range(3)):
         for k, i in enumerate(order):
-            before = [names[j] for j in order[:k]]
-            expected[i] += (value([*before, names[i]]) - value(before)) / 6
+            preceding = [names[j] for j in order[:k]]
+            expected[i] += (value([*preceding, names[i]]) - value(preceding)) / 6
     result = modality_importance(model, X, y, n_repeats=2, random_state=0)
     np.testing.assert_allclose(result.importances_mean, expected, atol=1e-12)
 
@@ -271,9 +271,9 @@ def test_voters_are_quiet_without_any_modality(method, recwarn):
 
 def test_X_and_estimator_stay_as_they_are(small):
     model, X, y = small
-    before, state = X.copy(deep=True), dict(vars(model))
+    copy, state = X.copy(deep=True), dict(vars(model))
     modality_importance(model, X, y, n_repeats=2)
-    pd.testing.assert_frame_equal(X, before)
+    pd.testing.assert_frame_equal(X, copy)
     assert vars(model) == state
 
 

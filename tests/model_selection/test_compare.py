@@ -64,9 +64,9 @@ class Failing(DummyClassifier):
 @pytest.fixture
 def hears_interrupts():
     """A shell starts what runs in its background deaf to Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, handler)
 
 
 class Interrupting(DummyClassifier):
@@ -142,9 +142,9 @@ def test_permuted_labels_show_nothing():
 
 def test_the_seed_decides_the_folds():
     frame = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, random_state=3).to_frame()
-    again = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, random_state=3).to_frame()
+    same = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, random_state=3).to_frame()
     other = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, random_state=4).to_frame()
-    assert frame["mean"].equals(again["mean"])
+    assert frame["mean"].equals(same["mean"])
     assert not frame["mean"].equals(other["mean"])
 
 
@@ -164,6 +164,8 @@ def test_several_scorers():
     assert comparison.to_frame().equals(comparison.to_frame("neg_log_loss"))
     alone = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, scoring="neg_log_loss")
     assert alone.metrics == ["neg_log_loss"]
+    named = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, scoring="neg_log_loss", refit="neg_log_loss")
+    assert named.to_frame()["mean"].equals(alone.to_frame()["mean"])
     assert comparison.fold_scores().equals(alone.fold_scores())
     assert comparison.best_strategy_ == alone.best_strategy_ == comparison.to_frame("neg_log_loss").index[0]
     assert compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, scoring=set(scoring)).best_metric == "accuracy"
@@ -178,6 +180,8 @@ def test_scorer_that_is_a_function():
     comparison = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, scoring=scorer, refit="wrong")
     assert comparison.metrics == ["right", "wrong"]
     assert comparison.best_strategy_ == comparison.to_frame("right").index[-1]
+    first = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, scoring=scorer)
+    assert first.best_strategy_ == first.to_frame("right").index[0]
     named = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, scoring=get_scorer("balanced_accuracy"))
     assert named.metrics == ["score"]
 
@@ -539,10 +543,10 @@ def test_data_frames_with_text_and_gaps(library):
     comparison = compare_fusions(
         LogisticRegression(class_weight="balanced"), frame, target, modalities=modalities, levels=levels, cv=2
     )
-    found = comparison.to_frame()
-    assert (found["error"] == "").all()
+    table = comparison.to_frame()
+    assert (table["error"] == "").all()
     assert set(comparison.best_estimator_.predict(frame)) == {"no", "yes"}
-    assert found.loc["stack", "mean"] > found.loc["table alone", "mean"]
+    assert table.loc["stack", "mean"] > table.loc["table alone", "mean"]
 
 
 def test_items_of_glyphs(glyphs):
@@ -610,7 +614,7 @@ def test_without_single_modalities_there_are_no_gains():
             "at least 2 splits to compare scores over, got 1",
         ),
         ({"param_grids": {"pcaa": {}}}, ValueError, r"\['pcaa'\] are not among the strategies"),
-        ({"refit": "f1"}, ValueError, "refit='f1' names one of several scorers, but scoring=None is a single one"),
+        ({"refit": "f1"}, ValueError, r"refit='f1' is not among the scorers \['score'\]; pass one of these, or True"),
         ({"refit": "f1", "scoring": ["accuracy"]}, ValueError, r"refit='f1' is not among the scorers \['accuracy'\]"),
         ({"confidence": 1}, ValueError, "'confidence' parameter"),
         ({"on_error": "ignore"}, ValueError, "'on_error' parameter"),

@@ -146,6 +146,15 @@ def test_display(comparison):
     assert f"{frame.loc['concat', 'gain']:+.3f}" in gains
     # What is shown to differ from the best single modality has a star.
     assert f"{frame.loc['<b>chance</b>', 'gain']:+.3f}*" in gains
+    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert legend == ["best single", "single", "feature", "joint", "extra"]
+    pyplot.close(display.figure_)
+
+
+def test_display_without_gains_has_no_column_of_gains():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    display = compare_fusions(LogisticRegression(), X, y, modalities=IRIS, levels=("single",), cv=2).plot()
+    assert len(display.ax_.texts) == 0
     pyplot.close(display.figure_)
 
 

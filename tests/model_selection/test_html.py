@@ -33,16 +33,16 @@ headings.cells = table.headings.map((kind, cellIndex) => {
 const document = { querySelectorAll: () => headings.cells.map(cell =>
   ({ closest: () => cell, addEventListener: (event, act) => { cell[event] = act; } })) };
 %s
-const found = [];
+const orders = [];
 for (const cell of [...headings.cells, ...headings.cells]) {
   cell.click();
   const first = cell.getAttribute("aria-sort");
   const rows = body.rows.map(row => row.cells[0].textContent);
   cell.click();
-  found.push([[first, rows], [cell.getAttribute("aria-sort"), body.rows.map(row => row.cells[0].textContent)],
+  orders.push([[first, rows], [cell.getAttribute("aria-sort"), body.rows.map(row => row.cells[0].textContent)],
     headings.cells.map(other => other.getAttribute("aria-sort")).filter(Boolean).length]);
 }
-console.log(JSON.stringify(found));
+console.log(JSON.stringify(orders));
 """
 
 
@@ -95,11 +95,11 @@ def test_clicks_on_headings_sort_the_numbers():
     assert [row[0][1] for row in table.rows] == list(frame.index)
     program = CLICKS % (json.dumps({"headings": table.headings, "rows": table.rows}), script)
     ran = subprocess.run(["node", "-"], input=program, capture_output=True, text=True, check=True)
-    found = json.loads(ran.stdout)
+    orders = json.loads(ran.stdout)
     keys = ["mean", "sd", "low", "gain", "gain_low", "p", "p_holm", "fit_time", "predict_time"]
-    assert len(found) == 2 * (2 + len(keys))
+    assert len(orders) == 2 * (2 + len(keys))
     # The second time each heading is clicked, rows stand as another left them.
-    for (first, second, n_marked), key in zip(found, 2 * [None, "level", *keys], strict=True):
+    for (first, second, n_marked), key in zip(orders, 2 * [None, "level", *keys], strict=True):
         assert (first[0], second[0], n_marked) == ("descending", "ascending", 1)
         assert sorted(first[1]) == sorted(second[1]) == sorted(frame.index)
         if key is None:

@@ -45,10 +45,10 @@ def test_corrected_t_test_of_scikit_learns_example():
 def test_without_overlap_it_is_the_ordinary_paired_test():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 12))
-    own, theirs = corrected_t_test(a - b, 0, confidence=0.9), stats.ttest_rel(a, b)
-    interval = theirs.confidence_interval(0.9)
-    assert (own.statistic, own.pvalue) == pytest.approx((theirs.statistic, theirs.pvalue))
-    assert (own.low, own.high) == pytest.approx((interval.low, interval.high))
+    corrected, plain = corrected_t_test(a - b, 0, confidence=0.9), stats.ttest_rel(a, b)
+    interval = plain.confidence_interval(0.9)
+    assert (corrected.statistic, corrected.pvalue) == pytest.approx((plain.statistic, plain.pvalue))
+    assert (corrected.low, corrected.high) == pytest.approx((interval.low, interval.high))
 
 
 def test_correction_holds_where_the_ordinary_test_does_not():
@@ -83,11 +83,11 @@ def test_accuracies_that_often_differ_by_the_same_are_not_called_different():
     """Two folds of ten rows: of equally good strategies one is often better by one row in both."""
     rng = np.random.default_rng(0)
     right = rng.binomial(10, 0.9, size=(1000, 2, 2)) / 10
-    found = [gain_over_best(scores, [reference], 1.0, 0.95) for scores, reference in right]
+    results = [gain_over_best(scores, [reference], 1.0, 0.95) for scores, reference in right]
     same = np.ptp(right[:, 0] - right[:, 1], axis=1) < 1e-12
-    assert sum(p < 1 for (*_, p) in np.array(found)[same]) > 100
-    assert np.mean([p < 0.05 for *_, p in found]) <= 0.05
-    for gain, low, high, p in found:
+    assert sum(p < 1 for (*_, p) in np.array(results)[same]) > 100
+    assert np.mean([p < 0.05 for *_, p in results]) <= 0.05
+    for gain, low, high, p in results:
         assert low <= gain <= high
         assert (p < 0.05) == (low > 0 or high < 0)
 
@@ -130,9 +130,9 @@ def test_gain_is_over_the_best_mean_and_the_interval_agrees_with_the_test():
 def test_gain_over_the_best_of_equals_is_rarely_called_anything():
     # Independent folds, so that no correction is needed and the level is exact.
     rng = np.random.default_rng(3)
-    found = [gain_over_best(scores[0], scores[1:], 0, 0.95) for scores in rng.normal(size=(1000, 4, 10))]
-    better = np.mean([p < 0.05 and gain > 0 for gain, _, _, p in found])
-    worse = np.mean([p < 0.05 and gain < 0 for gain, _, _, p in found])
+    results = [gain_over_best(scores[0], scores[1:], 0, 0.95) for scores in rng.normal(size=(1000, 4, 10))]
+    better = np.mean([p < 0.05 and gain > 0 for gain, _, _, p in results])
+    worse = np.mean([p < 0.05 and gain < 0 for gain, _, _, p in results])
     # 2.5 % each at the most; three standard errors of 1,000 draws are 1.5 %.
     assert better < 0.04
     assert worse < 0.04
