@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
@@ -65,6 +65,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         "random_state": ["random_state"],
         "verbose": ["boolean"],
     }
+
+    # Groups that reach a search or a pipeline reach the split for validation as well, unless set_fit_request says
+    # otherwise.
+    __metadata_request__fit = {"groups": True}
 
     # For subclasses.
 
@@ -447,8 +451,9 @@ def _check_groups(groups, y):
     """Return the groups as an array of shape (n_samples,), or None."""
     if groups is None:
         return None
+    groups = column_or_1d(check_array(groups, ensure_2d=False, dtype=None, input_name="groups"))
     check_consistent_length(y, groups)
-    return column_or_1d(groups, dtype=None)
+    return groups
 
 
 def _drop_rows_without_weight(X, y, weights, groups, owner):
