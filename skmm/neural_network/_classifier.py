@@ -13,7 +13,7 @@ from .._typing import Items, Modalities, RandomState, Table
 from .._validation import check_target
 from ._base import MultimodalNet
 from ._outputs import ClassOutputs
-from .network import GradientModulation, make_loss
+from .network import GradientModulation, Loss
 
 
 class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
@@ -442,9 +442,9 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         if callable(self.loss):
             return self.loss
         if self.loss == "focal":
-            return make_loss("focal")
+            return Loss("focal")
         name = "binary_cross_entropy" if self._outputs.independent else "cross_entropy"
-        return make_loss(name, label_smoothing=self.label_smoothing)
+        return Loss(name, label_smoothing=self.label_smoothing)
 
     def _weigh(self, y, sample_weight):
         weights = super()._weigh(y, sample_weight)

@@ -13,6 +13,7 @@ from ._classifier import MultimodalNetClassifier
 from ._outputs import ClassOutputs
 from ._regressor import MultimodalNetRegressor
 from .multitask import MultimodalNetMultiTask
+from .network import weighted_mean
 
 # Bound on a teacher's probabilities, whose logarithms must stay finite.
 _MIN_PROBABILITY = 1e-7
@@ -250,7 +251,7 @@ def blend(predictions, y, alpha):
 
 
 class StudentLoss:
-    """The loss of a student: of a teacher's probabilities, softened by a temperature, and of the classes.
+    """The loss of a student: ``alpha`` times that of the teacher's softened probabilities, the rest of the classes.
 
     Parameters
     ----------
@@ -293,6 +294,5 @@ class StudentLoss:
     def __call__(self, outputs, targets, weights=None):
         """Return the weighted mean of the costs, a scalar tensor."""
         classes, logits = targets
-        costs = self.soft_rows(outputs, logits)
-        soft = costs.mean() if weights is None else (weights * costs).sum() / weights.sum()
+        soft = weighted_mean(self.soft_rows(outputs, logits), weights)
         return self.alpha * soft + (1 - self.alpha) * self.hard(outputs, classes, weights)

@@ -12,7 +12,7 @@ from .._typing import Items, Modalities, RandomState, Table
 from .._validation import check_target
 from ._base import MultimodalNet
 from ._outputs import NumberOutputs
-from .network import GradientModulation, make_loss
+from .network import GradientModulation, Loss
 
 
 class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
@@ -371,7 +371,8 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
     def _make_criterion(self):
         if callable(self.loss):
             return self.loss
-        return make_loss(self.loss, **({"quantile": self.quantile} if self.loss == "quantile" else {}))
+        options = {"quantile": self.quantile} if self.loss == "quantile" else {}
+        return Loss(self.loss, **options)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
