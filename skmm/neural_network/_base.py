@@ -4,8 +4,8 @@ A subclass implements ``_check_y``, ``_make_outputs`` and ``_make_criterion``: t
 network's outputs and its loss.
 """
 
-import warnings
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -16,10 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from .._composition import ModalityComposition, member_step, member_tags
-from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing
+from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, fit_context, safe_indexing
 from .._torch import resolve_device, resolve_precision
-from .._typing import Table
+from .._typing import Items, Table
 from .._validation import check_X
+from .._warnings import warn
 from ._inputs import is_trained, make_input
 from ._state import ModuleHolder, is_module, on_cpu, to_arrays, to_tensors
 from .network import FUSIONS, GradientModulation, resolve_epochs, split_validation, weighs_modalities
@@ -92,6 +93,49 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         return None if sample_weight is None else check_sample_weight(sample_weight, np.empty(len(y)))
 
     # The fit, top-down.
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: Table,
+        y: Items,
+        sample_weight: Items = None,
+        *,
+        groups: Items = None,
+        X_val: Table = None,
+        y_val: Items = None,
+    ) -> Self:
+        """Fit the transformers, then train the network.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), or DataFrame
+            Classes, or a matrix of 0 and 1 with one column per label; numbers; for several tasks a data frame with one
+            column per task, with None or NaN where a target is missing.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, for the loss, the scale of numbers in y and the scales of features.
+
+        groups : array-like of shape (n_samples,), default=None
+            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
+            validation rows belong to other groups than the training rows; not used otherwise. With
+            ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
+
+        X_val : DataFrame or array-like, default=None
+            Rows to validate on, in place of a share of X.
+
+        y_val : array-like or DataFrame, default=None
+            Target of ``X_val``.
+
+        Returns
+        -------
+        self : estimator
+            The fitted network.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val, groups)
 
     def _fit(self, X, y, sample_weight, X_val=None, y_val=None, groups=None, *, partial=False, classes=None):
         """Fit; with ``partial`` train for one epoch, with the network that was fitted before if there is one."""
@@ -307,6 +351,22 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
 
     # After the fit.
 
+    def predict(self, X: Table) -> np.ndarray:
+        """Predict classes, labels or numbers.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions in the form of the target; numbers in the dtype of the network.
+        """
+        outputs = self._compute_outputs(X)
+        return self._outputs.predict(outputs)
+
     def transform(self, X: Table) -> np.ndarray:
         """Return the joint hidden representation that enters the head of the network.
 
@@ -372,11 +432,9 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         rows, is_empty = self._rows_of(X)
         outputs = self._apply(rows, lambda batch: self.network_(batch.inputs, batch.mask))
         if is_empty.any():
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: {is_empty.sum()} of {len(is_empty)} rows have no modality; they are answered "
-                "with the class frequencies, or the mean, of the training data.",
-                UserWarning,
-                stacklevel=3,
+                "with the class frequencies, or the mean, of the training data."
             )
             outputs[is_empty] = self._prior
         return outputs

@@ -303,47 +303,6 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: Items,
-        sample_weight: Items = None,
-        *,
-        groups: Items = None,
-        X_val: Table = None,
-        y_val: Items = None,
-    ) -> Self:
-        """Fit the transformers, then train the network.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Classes, or a matrix of 0 and 1.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, for the loss and the scales of features.
-
-        groups : array-like of shape (n_samples,), default=None
-            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
-            validation rows belong to other groups than the training rows; not used otherwise.
-
-        X_val : DataFrame or array-like, default=None
-            Rows to validate on, in place of a share of X.
-
-        y_val : array-like, default=None
-            Target of ``X_val``.
-
-        Returns
-        -------
-        self : MultimodalNetClassifier
-            The fitted network.
-        """
-        return self._fit(X, y, sample_weight, X_val, y_val, groups)
-
-    @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X: Table, y: Items, classes: Items = None, sample_weight: Items = None) -> Self:
         """Train for one epoch at a constant learning rate; the first call fits the transformers.
 
@@ -372,22 +331,6 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
                 f"MultimodalNetClassifier: classes stay those of the first call, {first.tolist()}, got {list(classes)}."
             )
         return self._fit(X, y, sample_weight, partial=True, classes=classes)
-
-    def predict(self, X: Table) -> np.ndarray:
-        """Predict classes.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data with the columns seen in ``fit``.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Classes.
-        """
-        outputs = self._compute_outputs(X)
-        return self._outputs.predict(outputs)
 
     def predict_proba(self, X: Table) -> np.ndarray | list[np.ndarray]:
         """Predict probabilities.
