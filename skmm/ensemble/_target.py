@@ -77,6 +77,10 @@ class ClassTarget:
         """Return the frequencies of the classes, of shape (n_labels, n_classes)."""
         return weighted_mean(self.one_hot(self.encode(y)), sample_weight)
 
+    def prior_prediction(self, prior):
+        """Return what ``predict`` answers in a row without any modality, of shape (1,) or (1, n_labels)."""
+        return self.decode(np.argmax(prior, axis=1)[None])
+
     def prior_answer(self, prior, method, numeric=False):
         """Return the answer that the prior alone gives, of shape (n_columns,)."""
         if numeric:
@@ -218,6 +222,10 @@ class RealTarget:
     def prior(self, y, sample_weight=None):
         """Return the mean of each output."""
         return np.atleast_1d(weighted_mean(y, sample_weight))
+
+    def prior_prediction(self, prior):
+        """Return what ``predict`` answers in a row without any modality, of shape (1,) or (1, n_outputs)."""
+        return self.flat(prior[None])
 
     def prior_answer(self, prior, method, numeric=True):
         """Return the answer that the means alone give."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, RegressorMixin, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -13,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
-from .._sklearn import StrOptions, fit_context
+from .._sklearn import StrOptions
 from .._typing import Modalities, Table
 from ._base import DecisionComposition, grouped_splits
 from ._combine import (
@@ -77,7 +76,7 @@ class ModalityVoting(DecisionComposition):
         weights = self._fixed_weights()
         routed = self._route(data, params)
         splits = self._splits(data, routed) if weights is None else ()
-        progress = self._begin_progress(data, self._n_member_fits(splits))
+        progress = self._begin_progress(data, splits)
         answers, present = self._fit_members(data, routed, splits, progress)
         if weights is None:
             # A row that no member answers says nothing about the weights.
@@ -112,11 +111,7 @@ class ModalityVoting(DecisionComposition):
         return np.hstack(answers)
 
     def _output_names(self):
-        names = []
-        for member in self._members:
-            suffixes = self._target.suffixes(self._method_of_member(member), member.numeric)
-            names.extend(member.name if suffix is None else f"{member.name}__{suffix}" for suffix in suffixes)
-        return names
+        return [name for member in self._members for name in self._answer_names(member)]
 
 
 class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
@@ -287,48 +282,6 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        groups: ArrayLike | None = None,
-        **params,
-    ) -> Self:
-        """Fit each member on the rows that have its modality, then learn the weights if asked to.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Classes, or a matrix of 0 and 1.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative, for the members, the class frequencies and learned weights. Members that
-            are pipelines need ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        groups : array-like of shape (n_samples,), default=None
-            Groups of rows that belong together, such as near-duplicates or the recordings of one person: weights and
-            calibration are learned from folds that have no group in common with the rows that a member is fitted
-            on. With ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
-
-        **params : dict
-            Metadata that members or ``cv`` request; needs ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        Returns
-        -------
-        self : ModalityVotingClassifier
-            The fitted voter.
-        """
-        self._fit(X, y, sample_weight, groups, params)
-        if not (self.voting == "product" and isinstance(self.weights, str)):
-            self.sharpness_ = 1.0
-        return self
-
     def predict(self, X: Table) -> np.ndarray:
         """Predict classes.
 
@@ -362,6 +315,11 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         combined = self._combined(X)
         return self._target.public_proba(combined)
 
+    def _fit(self, *args):
+        # Only the product learns another one.
+        self.sharpness_ = 1.0
+        return super()._fit(*args)
+
     def _combined(self, X):
         _, answers, present = self._respond(X)
         self._warn_without_modality(present)
@@ -371,10 +329,10 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         )
 
     def _cubes(self, answers):
-        method = self._method_of(None, None)
+        method = self._method_of(None)
         return np.array([self._target.cube(answer, method) for answer in answers])
 
-    def _method_of(self, name, member):
+    def _method_of(self, name):
         return "predict" if self.voting == "hard" else "predict_proba"
 
     def _learn_weights(self, answers, present, y, row_counts):
@@ -449,7 +407,7 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
                     f"{owner}: calibration={calibration!r} of modality {name!r} takes one class per row, got y with "
                     f"{len(self._target.classes)} labels."
                 )
-            method = self._method_of(name, member)
+            method = self._method_of(name)
             if calibration is None and not hasattr(member, method):
                 raise TypeError(
                     f"{owner}: modality {name!r} needs predict_proba for voting={self.voting!r}, which "
@@ -577,45 +535,6 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        groups: ArrayLike | None = None,
-        **params,
-    ) -> Self:
-        """Fit each member on the rows that have its modality, then learn the weights if asked to.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative, for the members, the mean and learned weights. Members that are
-            pipelines need ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        groups : array-like of shape (n_samples,), default=None
-            Groups of rows that belong together, such as near-duplicates or the recordings of one person: weights and
-            calibration are learned from folds that have no group in common with the rows that a member is fitted
-            on. With ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
-
-        **params : dict
-            Metadata that members or ``cv`` request; needs ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        Returns
-        -------
-        self : ModalityVotingRegressor
-            The fitted voter.
-        """
-        return self._fit(X, y, sample_weight, groups, params)
-
     def predict(self, X: Table) -> np.ndarray:
         """Predict numbers.
 
@@ -636,7 +555,7 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         values[~present.any(axis=0)] = self._prior
         return self._target.flat(values)
 
-    def _method_of(self, name, member):
+    def _method_of(self, name):
         return "predict"
 
     def _learn_weights(self, answers, present, y, row_counts):
