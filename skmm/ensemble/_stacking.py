@@ -441,38 +441,26 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
     """Learn to combine one regressor per modality, each on its own columns.
 
-    A final regressor is fitted on what the members predict for rows that they were not fitted on: the splits of
-    ``cv`` are made once on all rows, and each member is fitted and asked on those of its rows that fall
-    into them. The members are then fitted again on all their rows.
+    A final regressor is fitted on what the members predict for rows that they were not fitted on, as by
+    :class:`ModalityStackingClassifier`.
 
     Parameters
     ----------
     modalities : list of (str, regressor, columns)
-        - name: unique, without ``__``;
-        - regressor: an estimator with ``fit`` and ``predict``, often a pipeline that begins with an encoder.
-          ``"drop"`` leaves it out;
-        - columns: name, position, list of these, slice, mask or callable, as in
-          :class:`~sklearn.compose.ColumnTransformer`. Two modalities may select the same columns.
+        As for :class:`ModalityStackingClassifier`, with regressors that have ``fit`` and ``predict``.
 
     final_estimator : regressor or None, default=None
         Regressor that combines the predictions. None means :class:`~sklearn.linear_model.RidgeCV` after a
         :class:`~sklearn.preprocessing.StandardScaler`, so that the unit of y makes no difference.
 
     cv : int, splitter, iterable, "prefit" or None, default=None
-        Splits of all rows, as in :class:`~sklearn.model_selection.GridSearchCV`; each row is left out
-        exactly once. With ``groups`` in ``fit``, a number makes folds that keep groups together. ``"prefit"`` takes
-        members that are fitted already, as they are; then X must not be the data that they were fitted on.
+        Splits of all rows, as for :class:`ModalityStackingClassifier`.
 
     passthrough : bool or transformer, default=False
-        What the final estimator sees besides the predictions: nothing; True, the numeric columns of
-        the modalities; or what a transformer makes of X, such as the fused features of a
-        :class:`~skmm.ModalityFuser`. A transformer whose tags say that it needs y is fitted out of fold too. Missing
-        cells are replaced by their column's mean.
+        What the final estimator sees besides the predictions, as for :class:`ModalityStackingClassifier`.
 
     n_jobs : int or None, default=None
-        Number of jobs over modalities and folds. None means 1 unless in a :obj:`joblib.parallel_config` context, -1
-        all processors. Jobs are threads, which share the data and the weights of encoders, unless such a context
-        says otherwise.
+        Number of jobs over modalities and folds, as for :class:`ModalityStackingClassifier`.
 
     verbose : bool, default=False
         Whether to say which modality is being fitted on all rows, and how long it took.
@@ -501,14 +489,8 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
 
     Notes
     -----
-    A member abstains in rows in which all its columns are missing: it is neither fitted on them nor asked. The final
-    estimator then sees the mean of y in the member's own rows, and 1 in an indicator column. There is an indicator
-    for each modality that was missing in any row at ``fit``, and none for others. A row without any modality is
-    left out of the final fit and gets the mean of the training data, with one warning that says how
-    many there are. A member without any row to be fitted on always predicts the mean, with one warning.
-
-    ``transform`` uses the members fitted on all rows. So ``fit_transform``, as in scikit-learn, gives in-sample
-    predictions; the final estimator never sees those.
+    Missing modalities, and what is in sample, are as in :class:`ModalityStackingClassifier`, with the mean of y in
+    place of class frequencies.
 
     References
     ----------

@@ -25,13 +25,7 @@ def weighted_mean(values, sample_weight=None):
 
 
 class ClassTarget:
-    """One class per row, or several labels that are 0 or 1.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-        The target of all rows.
-    """
+    """One class per row, or several labels that are 0 or 1; y is the target of all rows."""
 
     def __init__(self, y):
         self.multilabel = y.ndim == 2
@@ -135,30 +129,10 @@ class ClassTarget:
         return DummyClassifier(strategy="prior").fit(np.zeros((len(y), 1)), y)
 
     def align(self, answers, estimator, method, labels=None, prior=None):
-        """Return the answers of a fitted estimator, lined up with the classes of all rows.
+        """Return what a method of a fitted estimator answered, with columns as in the table of this module.
 
-        Parameters
-        ----------
-        answers : ndarray or list of ndarray
-            Output of the estimator's method.
-
-        estimator : estimator
-            Fitted on ``y``, or on some of its labels.
-
-        method : {"predict_proba", "decision_function", "predict"}
-            What was called.
-
-        labels : ndarray of int or None, default=None
-            Labels that the estimator was fitted on; None means all.
-
-        prior : ndarray of shape (n_labels, n_classes) or None, default=None
-            Answers for the other labels.
-
-        Returns
-        -------
-        aligned : ndarray of shape (n_samples, n_columns)
-            Columns as in the table of this module. A class that the estimator has not seen has
-            probability 0, and the lowest score of the row.
+        A class that the estimator has not seen has probability 0, and the lowest score of the row. ``labels`` are the
+        positions of the labels that it was fitted on, None for all; the prior answers for the others.
         """
         if not self.multilabel:
             if is_regressor(estimator):
@@ -208,13 +182,7 @@ def _label_columns(answers, estimator, single=False):
 
 
 class RealTarget:
-    """One number per row, or several.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        The target of all rows.
-    """
+    """One number per row, or several; y is the target of all rows."""
 
     def __init__(self, y):
         self.n_outputs = None if y.ndim == 1 else y.shape[1]

@@ -442,11 +442,7 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
     Parameters
     ----------
     modalities : list of (str, regressor, columns)
-        - name: unique, without ``__``;
-        - regressor: an estimator with ``fit`` and ``predict``, often a pipeline that begins with an encoder.
-          ``"drop"`` leaves it out;
-        - columns: name, position, list of these, slice, mask or callable, as in
-          :class:`~sklearn.compose.ColumnTransformer`. Two modalities may select the same columns.
+        As for :class:`ModalityVotingClassifier`, with estimators that have ``fit`` and ``predict``.
 
     voting : {"mean", "median"}, default="mean"
         How predictions are combined.
@@ -457,13 +453,10 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         non-negative weights of sum 1 (stacked regression); outputs count in units of their standard deviation.
 
     cv : int, splitter, iterable or None, default=None
-        Splits of all rows for ``weights="auto"``, as in :class:`~sklearn.model_selection.GridSearchCV`. With
-        ``groups`` in ``fit``, a number makes folds that keep groups together.
+        Splits of all rows for ``weights="auto"``, as for :class:`ModalityVotingClassifier`.
 
     n_jobs : int or None, default=None
-        Number of jobs over modalities and folds. None means 1 unless in a :obj:`joblib.parallel_config` context, -1
-        all processors. Jobs are threads, which share the data and the weights of encoders, unless such a context
-        says otherwise.
+        Number of jobs over modalities and folds, as for :class:`ModalityVotingClassifier`.
 
     verbose : bool, default=False
         Whether to say which modality is being fitted, and how long it took.
@@ -492,10 +485,7 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
 
     Notes
     -----
-    A member abstains in rows in which all its columns are missing: it is neither fitted on them nor asked, and the
-    weights of the others are scaled up. If all members present in a row have weight 0, they count equally. A row
-    without any modality gets the mean of the training data, with one warning that says how many
-    there are. A member without any row to be fitted on always predicts the mean, with one warning.
+    Missing modalities are as in :class:`ModalityVotingClassifier`, with the mean of y in place of class frequencies.
 
     References
     ----------
