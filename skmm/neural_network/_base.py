@@ -289,7 +289,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             self._architecture = {name: getattr(self, name) for name in _ARCHITECTURE}
             self.network_ = self._make_network(generator).to(self._device)
             self._optimizer_state, self._n_epochs_in_all, self.loss_curve_ = {}, 0, []
-        branches = [(modality.learning_rate, modality.n_frozen_epochs, modality.augment) for modality in self._inputs]
+        branches = [modality.training for modality in self._inputs]
         trainer = Trainer(self.network_, criterion, self._device, branches, self, generator, self._autocast())
         if partial:
             trainer.load_optimizer_state(self._optimizer_state)
