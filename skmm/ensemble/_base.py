@@ -217,7 +217,8 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         for name, member in self._active_members():
             if is_classifier(member):
                 raise ValueError(
-                    f"{type(self).__name__}: modality {name!r} needs a regressor, got {type(member).__name__}."
+                    f"{type(self).__name__}: modality {name!r} needs a regressor, got {type(member).__name__}; "
+                    f"for classes use {type(self).__name__.replace('Regressor', 'Classifier')}."
                 )
 
     def _begin(self, X, y, sample_weight, groups, params):
@@ -495,5 +496,6 @@ def check_partition(splits, n_samples, owner):
     if not np.array_equal(left_out, np.arange(n_samples)):
         raise ValueError(
             f"{owner}: cv must leave out every row exactly once, as KFold does, but its {len(splits)} splits leave "
-            f"out {len(np.unique(left_out))} of {n_samples} rows, {len(left_out)} times in all."
+            f"out {len(np.unique(left_out))} of {n_samples} rows, {len(left_out)} times in all; pass a number of "
+            "folds."
         )

@@ -70,7 +70,8 @@ class ModalityStacking(DecisionComposition):
         self._indicated = np.flatnonzero(~present.all(axis=1))
         if not present.any():
             raise ValueError(
-                f"{type(self).__name__}: all {len(data.y)} rows have no modality; there is nothing to learn."
+                f"{type(self).__name__}: all {len(data.y)} rows have no modality; pass rows in which one is not "
+                "all None or NaN."
             )
         meta = self._join(answers, present, self._fit_passthrough(data, routed, features, folds, progress))
         self._fit_final(final, meta, data.y, present.any(axis=0), routed["final_estimator"].fit, progress)

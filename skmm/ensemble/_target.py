@@ -50,8 +50,8 @@ class ClassTarget:
         unknown = classes[codes] != y
         if unknown.any():
             raise ValueError(
-                f"A member predicted the class {y[unknown][0]!r}, which is not in y; its classes are "
-                f"{classes.tolist()}."
+                f"A member predicted the class {str(y[unknown][0])!r}, which y does not have; its classes are "
+                f"{classes.tolist()}: fit all members on these."
             )
         return codes[:, None]
 

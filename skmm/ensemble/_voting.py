@@ -55,7 +55,8 @@ class ModalityVoting(DecisionComposition):
             unknown, missing = set(weights) - set(names), set(active) - set(weights)
             if unknown or missing:
                 raise ValueError(
-                    f"{owner}: weights need one entry for each of the modalities {active}, got {weights!r}."
+                    f"{owner}: weights need one entry for each of the modalities {active}, got {weights!r}; "
+                    f"add {sorted(missing)} and remove {sorted(unknown, key=str)}."
                 )
         elif len(weights) != len(names):
             raise ValueError(
@@ -400,12 +401,15 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
                 )
         for name, member in self._active_members():
             if is_regressor(member):
-                raise ValueError(f"{owner}: modality {name!r} needs a classifier, got {type(member).__name__}.")
+                raise ValueError(
+                    f"{owner}: modality {name!r} needs a classifier, got {type(member).__name__}; "
+                    "regressors may be members of ModalityStackingClassifier."
+                )
             calibration = self._calibration_of(name)
             if calibration is not None and self._target.multilabel:
                 raise ValueError(
                     f"{owner}: calibration={calibration!r} of modality {name!r} takes one class per row, got y with "
-                    f"{len(self._target.classes)} labels."
+                    f"{len(self._target.classes)} labels; leave it out."
                 )
             method = self._method_of(name)
             if calibration is None and not hasattr(member, method):

@@ -180,7 +180,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
     def _check_validation_data(self, X_val, y_val):
         """Raise if only one of X and y is passed, or if they have no use."""
         if (X_val is None) != (y_val is None):
-            raise ValueError(f"{type(self).__name__}: X_val and y_val come together, got only one of them.")
+            raise ValueError(f"{type(self).__name__}: X_val and y_val come together, got only one of them; pass both.")
         if X_val is not None and self.early_stopping is False:
             raise ValueError(f"{type(self).__name__}: early_stopping=False makes no use of X_val; leave it out.")
 
@@ -195,7 +195,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if self.modulation is not None:
             self.modulation._validate_params()
             if callable(getattr(self, "loss", None)):
-                raise ValueError(f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}.")
+                raise ValueError(
+                    f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}; set "
+                    "loss to a name, or modulation=None."
+                )
         if self.fusion == "tensor" and len(self._active()) > _MAX_TENSOR_MODALITIES:
             raise ValueError(
                 f"{type(self).__name__}: fusion='tensor' takes at most {_MAX_TENSOR_MODALITIES} modalities, its size "
@@ -204,7 +207,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if self.fusion == "attention" and self.width % self.n_heads:
             raise ValueError(
                 f"{type(self).__name__}: fusion='attention' needs a width that n_heads divides, got width={self.width} "
-                f"and n_heads={self.n_heads}."
+                f"and n_heads={self.n_heads}; change one of them."
             )
 
     def _fit_inputs(self, X, y, weights, progress):
@@ -252,7 +255,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if targets is None or mask is None or present.any(axis=1).all():
             return rows
         if not present.any():
-            raise ValueError(f"{type(self).__name__}: no row has any modality, so there is nothing to learn from.")
+            raise ValueError(
+                f"{type(self).__name__}: no row has any modality, so there is nothing to learn from; pass rows in "
+                "which a modality is not all None or NaN."
+            )
         return rows.take(torch.from_numpy(np.flatnonzero(present.any(axis=1))))
 
     def _make_validation_rows(self, X, y):
@@ -519,6 +525,8 @@ def _drop_rows_without_weight(X, y, weights, groups, owner):
     if weights is None or (weights > 0).all():
         return X, y, weights, groups
     if (weights < 0).any() or not weights.any():
-        raise ValueError(f"{owner}: weights of rows must not be negative, and not all be 0.")
+        raise ValueError(
+            f"{owner}: weights of rows must not be negative, and not all be 0; leave out rows by weight 0."
+        )
     rows = np.flatnonzero(weights)
     return safe_indexing(X, rows, axis=0), y[rows], weights[rows], None if groups is None else groups[rows]

@@ -328,7 +328,8 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         first = self._outputs.classes if hasattr(self, "network_") else None
         if classes is not None and first is not None and not np.array_equal(np.unique(classes), first):
             raise ValueError(
-                f"MultimodalNetClassifier: classes stay those of the first call, {first.tolist()}, got {list(classes)}."
+                f"MultimodalNetClassifier: classes stay those of the first call, {first.tolist()}, got "
+                f"{list(classes)}; leave classes out, or fit a new network."
             )
         return self._fit(X, y, sample_weight, partial=True, classes=classes)
 
@@ -378,7 +379,7 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         if self.label_smoothing and self.loss != "cross_entropy":
             raise ValueError(
                 f"MultimodalNetClassifier: label_smoothing needs loss='cross_entropy', got "
-                f"label_smoothing={self.label_smoothing} and loss={self.loss!r}."
+                f"label_smoothing={self.label_smoothing} and loss={self.loss!r}; set one of them to its default."
             )
 
     def _make_criterion(self):

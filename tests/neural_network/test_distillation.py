@@ -198,7 +198,7 @@ def test_errors(teacher, params, error, message):
 
 def test_teachers_that_cannot_teach():
     X, y = make(2, 50)
-    with pytest.raises(TypeError, match="must have predict_proba, LinearSVC has none"):
+    with pytest.raises(TypeError, match="LinearSVC has no predict_proba; pass a teacher that has, such as"):
         distill(LinearSVC().fit(X, y), X, student=MultimodalNetClassifier(PARTS))
     with pytest.raises(TypeError, match=r"a Ridge has no parameters for a network; pass student=, a MultimodalNetReg"):
         distill(Ridge().fit(X, X[:, 0]), X, modalities=["weak"])

@@ -40,7 +40,10 @@ def probe(module, inputs):
     module.train(was_training)
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(inputs):
         got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise ValueError(f"a branch's module must map {tuple(inputs.shape)} to a tensor (n, n_outputs), got {got}.")
+        raise ValueError(
+            f"a branch's module must map {tuple(inputs.shape)} to a tensor (n, n_outputs), got {got}; "
+            "end it with a layer that does, such as torch.nn.Flatten."
+        )
     return outputs.shape[1]
 
 
