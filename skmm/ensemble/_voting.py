@@ -1,7 +1,7 @@
 """Voting over modalities: each member votes with what it sees, or abstains."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -64,7 +64,10 @@ class ModalityVoting(DecisionComposition):
             )
         else:
             weights = dict(zip(names, weights, strict=True))
-        chosen = np.array([weights[name] for name in active], dtype=float)
+        chosen = [weights[name] for name in active]
+        if not all(isinstance(weight, Real) for weight in chosen):
+            raise TypeError(f"{owner}: weights must be numbers, one for each modality, got {self.weights!r}.")
+        chosen = np.array(chosen, dtype=float)
         if not np.isfinite(chosen).all() or (chosen < 0).any() or chosen.sum() == 0:
             raise ValueError(
                 f"{owner}: weights must be finite and not negative, with a sum above 0, got {self.weights!r}."
@@ -82,7 +85,11 @@ class ModalityVoting(DecisionComposition):
         if weights is None:
             # A row that no member answers says nothing about the weights.
             row_counts = np.ones(len(data.y)) if data.weights is None else data.weights
-            weights = self._learn_weights(answers, present, data.y, row_counts * present.any(axis=0))
+            row_counts = row_counts * present.any(axis=0)
+            n_members = len(present)
+            weights = np.full(n_members, 1 / n_members)
+            if row_counts.any():
+                weights = self._learn_weights(answers, present, data.y, row_counts)
         self.weights_ = dict(zip(self._active(), weights.tolist(), strict=True))
         progress.call_on_fit_task_end(estimator=self, X=data.X, y=data.y)
         return self

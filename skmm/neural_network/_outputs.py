@@ -42,7 +42,7 @@ class ClassOutputs:
                 f"{owner}: y has the class {str(y[unknown][0])!r}, which the network does not have; its classes are "
                 f"{self.classes.tolist()}; fit a new network, or pass all classes in the first partial_fit."
             )
-        return codes.reshape(len(codes), -1).astype(dtype) if self.independent else codes.astype(np.int64)
+        return codes.reshape(-1, self.n_outputs).astype(dtype) if self.independent else codes.astype(np.int64)
 
     def strata(self, targets):
         """Return the classes whose shares a split preserves, of shape (n_samples,), or None."""
@@ -104,7 +104,7 @@ class NumberOutputs:
                 f"{owner}: y of shape {y.shape} does not have the {self.n_outputs} outputs of the first fit; pass "
                 "all of them, or fit a new network."
             )
-        return ((y - self.means) / self.scales).reshape(len(y), -1).astype(dtype)
+        return ((y - self.means) / self.scales).reshape(-1, self.n_outputs).astype(dtype)
 
     def strata(self, targets):
         """Return None: numbers have no shares to preserve."""

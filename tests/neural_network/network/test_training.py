@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skmm import MultimodalNetClassifier
-from skmm.neural_network.network import Network, Rows, Trainer, apply, Loss, seeded
+from skmm.neural_network.network import Loss, Network, Rows, Trainer, apply, seeded
 
 CPU = torch.device("cpu")
 SETTINGS = {
