@@ -27,7 +27,7 @@ from .network import FUSIONS, GradientModulation, resolve_epochs, split_validati
 
 _ARCHITECTURE = ("fusion", "n_layers", "n_joint_layers", "width", "activation", "dropout", "rank", "n_heads")
 
-# Modalities of a single unit each whose products have 1,024 entries.
+# With one unit and a constant 1 per modality, ten modalities have 2^10 = 1,024 products, the bound of fusion="tensor".
 _MAX_TENSOR_MODALITIES = 10
 
 # Number of rows from which early_stopping="auto" validates on some of them.

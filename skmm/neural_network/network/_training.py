@@ -85,9 +85,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=autocast == torch.float16)
         # Rows whose forward and backward pass fit into memory; None while a whole batch does.
         self._n_rows_fitting = None
-        # Scores of single modalities, one tensor for each part of the current batch.
+        # Scores of single modalities, one tensor for each slice of the current batch.
         self._scores = []
-        # Weights to freeze; those that the user's module has frozen itself stay so.
+        # Weights of each branch that may be frozen and released; those that a user froze beforehand stay frozen.
         self._trainable = [[p for p in branch.parameters() if p.requires_grad] for branch in network.branches]
         self.history = SimpleNamespace(losses=[], scores=[])
 
@@ -247,7 +247,7 @@ class Trainer:
         return loss
 
     def _add_gradients(self, batch):
-        """Set the gradients to those of a batch, in smaller parts where memory runs out, and return its loss."""
+        """Set the gradients to those of a batch, in slices where memory runs out, and return its loss."""
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             self._scores = []
