@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skmm import MultimodalNetClassifier, MultimodalNetRegressor
+from skmm import MultimodalNetClassifier, MultimodalNetMultiTask, MultimodalNetRegressor
 from skmm.neural_network import GradientModulation
 from skmm.neural_network.branches import ModuleBranch
 from skmm.neural_network.network import split_validation
@@ -300,6 +300,12 @@ def test_groups_are_routed_by_a_search(small, halves, validation_groups, in_pipe
         net.set_fit_request(groups=False)
         search.fit(X, y, groups=groups)
         assert validation_groups == [None] * 5
+
+
+@pytest.mark.parametrize("cls", [MultimodalNetClassifier, MultimodalNetRegressor, MultimodalNetMultiTask])
+def test_every_network_requests_groups_only(cls, halves):
+    requests = cls(halves).get_metadata_routing().fit.requests
+    assert {name for name, request in requests.items() if request} == {"groups"}
 
 
 def test_groups_need_one_entry_per_row(small, halves):
