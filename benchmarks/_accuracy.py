@@ -52,7 +52,7 @@ FUSIONS = {
     "pls": PLSFusion(32),
     "kernel": KernelFusion(random_state=0),
     "kernel, alignment": KernelFusion(weights="alignment", random_state=0),
-    "kernel cca": KernelCCAFusion(32, random_state=0),
+    "kernel_cca": KernelCCAFusion(32, random_state=0),
 }
 
 

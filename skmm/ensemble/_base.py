@@ -2,8 +2,10 @@
 
 from functools import partial
 from numbers import Integral
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, TransformerMixin, is_classifier, is_regressor
 from sklearn.callback import CallbackSupportMixin
@@ -24,7 +26,7 @@ from .._composition import (
     member_step,
     member_tags,
 )
-from .._sklearn import check_feature_names_in, check_sample_weight, raise_for_params
+from .._sklearn import check_feature_names_in, check_sample_weight, fit_context, raise_for_params
 from .._typing import Table
 from .._warnings import warn
 from ._target import ClassTarget, RealTarget
@@ -81,7 +83,7 @@ class Member:
 class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityComposition):
     """Base of the estimators that join decisions of one estimator per modality.
 
-    A subclass says with ``_method_of`` which method of a member it calls.
+    A subclass fits with ``_fit`` and says with ``_method_of`` which method of a modality's member it calls.
     """
 
     _member_methods = ("fit", "predict")
@@ -89,6 +91,47 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
 
     # Groups that reach a search or a pipeline reach the inner splits as well, unless set_fit_request says otherwise.
     __metadata_request__fit = {"groups": True}
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: Table,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        **params,
+    ) -> Self:
+        """Fit each member on the rows that have its modality, and learn from out-of-fold answers how to join them.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Classes, a matrix of 0 and 1 with one column per label, or numbers.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, not negative, for members, final estimator, learned weights, class frequencies and
+            means. Pipelines take them only with ``sklearn.set_config(enable_metadata_routing=True)``.
+
+        groups : array-like of shape (n_samples,), default=None
+            Groups of rows that belong together, such as near-duplicates or the recordings of one person: weights,
+            calibration and final estimator are learned from folds that have no group in common with the rows that a
+            member is fitted on. With ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive
+            here.
+
+        **params : dict
+            Metadata that members, ``cv``, ``passthrough`` or the final estimator request; needs
+            ``sklearn.set_config(enable_metadata_routing=True)``.
+
+        Returns
+        -------
+        self : estimator
+            The fitted estimator.
+        """
+        return self._fit(X, y, sample_weight, groups, params)
 
     def predict_by_modality(self, X: Table):
         """Predict with each member alone.
@@ -174,7 +217,8 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         for name, member in self._active_members():
             if is_classifier(member):
                 raise ValueError(
-                    f"{type(self).__name__}: modality {name!r} needs a regressor, got {type(member).__name__}."
+                    f"{type(self).__name__}: modality {name!r} needs a regressor, got {type(member).__name__}; "
+                    f"for classes use {type(self).__name__.replace('Regressor', 'Classifier')}."
                 )
 
     def _begin(self, X, y, sample_weight, groups, params):
@@ -242,26 +286,18 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         check_partition(splits, len(y), owner)
         return splits
 
-    def _begin_progress(self, data, n_steps):
-        """Tell callbacks that a fit of that many steps begins; return the context of the fit."""
-        progress = self._init_callback_context(max_subtasks=n_steps)
+    def _begin_progress(self, data, splits, n_other_steps=0):
+        """Tell callbacks that a fit begins, with a step for each fit of a member and others; return its context."""
+        n_member_fits = 0 if splits is None else len(self._active()) * (1 + len(splits))
+        progress = self._init_callback_context(max_subtasks=n_member_fits + n_other_steps)
         progress.call_on_fit_task_begin(estimator=self, X=data.X, y=data.y)
         return progress
 
-    def _n_member_fits(self, splits):
-        """Return the number of fits of members, each a step of the fit."""
-        return len(self._active()) * (1 + len(splits))
-
     def _fit_members(self, data, routed, splits, progress):
-        """Fit all members on all their rows and, if there are splits, on folds; return out-of-fold answers.
+        """Fit all members on all their rows and, if there are splits, on folds.
 
-        Returns
-        -------
-        answers : list of ndarray of shape (n_samples, n_columns)
-            Out-of-fold answers of each member, NaN where it abstains; empty without splits.
-
-        present : ndarray of shape (n_members, n_samples), dtype bool
-            Where each member's modality is present and, if there are splits, its member answered.
+        Return the out-of-fold answers of each member, NaN where it abstains (no answers without splits), and the mask
+        of shape (n_members, n_samples) of the rows that have its modality and, with splits, its answer.
         """
         jobs, masks = [], []
         for name, member in self._active_members():
@@ -271,7 +307,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
             fit = partial(self._fit_member, name, member, X, data, routed[name].fit)
             step = member_step(progress, f"modality {name}", member)
             jobs.append(delayed(fit)(present, slice(None), step, verbose=self.verbose))
-            method = self._method_of(name, member)
+            method = self._method_of(name)
             for fold, (train, test) in enumerate(splits, start=1):
                 step = member_step(progress, f"modality {name}, fold {fold}", member)
                 jobs.append(delayed(_fit_and_respond)(fit, X, present, train, test, method, self._target, step))
@@ -292,48 +328,18 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
 
     def _out_of_fold(self, member, folds, splits, n_samples):
         """Return the answers of one member in all rows, each from the fold that left the row out."""
-        width = len(self._target.suffixes(self._method_of_member(member), member.numeric))
+        width = len(self._target.suffixes(self._method_of(member.name), member.numeric))
         answers = np.full((n_samples, width), np.nan)
         for (_, test), fold in zip(splits, folds, strict=True):
             answers[test] = fold.answers
         return answers
 
     def _fit_member(self, name, member, X, data, params, present, rows, step, verbose=False):
-        """Fit a clone of a member on its present rows.
+        """Fit a clone of a member on its present rows and return it as a :class:`Member`.
 
-        Parameters
-        ----------
-        name : str
-            Name of the modality.
-
-        member : estimator
-            Template.
-
-        X : Series, DataFrame or ndarray with n_samples rows
-            The columns of the modality for all rows. Rows are taken at the point of use.
-
-        data : Bunch
-            What :meth:`_begin` returned.
-
-        params : dict
-            Metadata for ``fit``, for all rows.
-
-        present : PresentRows
-            Rows to fit on.
-
-        rows : ndarray of int or slice
-            Rows whose prior stands in for a member without any row.
-
-        step : CallbackContext
-            The step of the fit that this is.
-
-        verbose : bool, default=False
-            Whether to print the time that it took.
-
-        Returns
-        -------
-        member : Member
-            The fitted member.
+        X, the columns of the modality, ``data``, which :meth:`_begin` returned, and ``params``, the metadata of
+        ``fit``, have all rows, of which the present ones are taken where they are used. The prior of ``rows`` stands
+        in for a member without any row to be fitted on.
         """
         target, numeric = self._target, not is_classifier(self) or is_regressor(member)
 
@@ -369,12 +375,14 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         fitted.estimator = estimator
         return fitted
 
+    def _answer_names(self, member, n_skipped=0):
+        """Return the names of the columns of a member's answers, without the first ones."""
+        suffixes = self._target.suffixes(self._method_of(member.name), member.numeric)
+        return [member.name if suffix is None else f"{member.name}__{suffix}" for suffix in suffixes[n_skipped:]]
+
     def _set_modalities(self):
         columns_of = {name: columns for name, _, columns in self.modalities}
         self.modalities_ = [(member.name, member.estimator, columns_of[member.name]) for member in self._members]
-
-    def _method_of_member(self, member):
-        return self._method_of(member.name, dict(self._active_members())[member.name])
 
     def _warn_of_members(self, folds):
         """Warn once of members that are constants, and once of those calibrated by another method, in any fit."""
@@ -413,7 +421,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         """Ask all members; return X, their answers, and where they answered of shape (n_members, n_samples)."""
         X, columns, presents = self._presents(X)
         answers = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(member.respond)(items, present, method or self._method_of_member(member), self._target)
+            delayed(member.respond)(items, present, method or self._method_of(member.name), self._target)
             for member, items, present in zip(self._members, columns, presents, strict=True)
         )
         masks = [present.mask for present in presents]
@@ -488,5 +496,6 @@ def check_partition(splits, n_samples, owner):
     if not np.array_equal(left_out, np.arange(n_samples)):
         raise ValueError(
             f"{owner}: cv must leave out every row exactly once, as KFold does, but its {len(splits)} splits leave "
-            f"out {len(np.unique(left_out))} of {n_samples} rows, {len(left_out)} times in all."
+            f"out {len(np.unique(left_out))} of {n_samples} rows, {len(left_out)} times in all; pass a number of "
+            "folds."
         )

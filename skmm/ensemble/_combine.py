@@ -1,8 +1,10 @@
 """Rules that combine members' answers, and weights learned for them.
 
 Shapes: answers P are (n_members, n_samples, n_labels, n_classes) for classes and
-(n_members, n_samples, n_outputs) for numbers, NaN where a member abstains; present is
-(n_members, n_samples); weights are (n_members,).
+(n_members, n_samples, n_outputs) for numbers, NaN where a member abstains; present, the mask of answers, is
+(n_members, n_samples); weights and exponents of members are (n_members,). The prior, frequencies of classes, is
+(n_labels, n_classes), and member_priors, those in the rows that a member was fitted on, has one more axis for members.
+Weights of rows, sample_weight, are (n_samples,), and 0 where no member answers.
 """
 
 import numpy as np
@@ -89,35 +91,9 @@ def normalise(scores, prior):
 
 
 def combine(rule, P, present, weights, member_priors, prior, sharpness=1.0):
-    """Combine members' probabilities into one distribution per row and label.
+    """Combine probabilities, or for "hard" votes, into distributions of shape (n_samples, n_labels, n_classes).
 
-    Parameters
-    ----------
-    rule : {"soft", "hard", "product", "max", "median", "rank"}
-        Rule. For ``"hard"``, ``P`` holds votes.
-
-    P : ndarray of shape (n_members, n_samples, n_labels, n_classes)
-        Members' probabilities or votes, NaN where they abstain.
-
-    present : ndarray of shape (n_members, n_samples), dtype bool
-        Where members answer.
-
-    weights : ndarray of shape (n_members,)
-        Weights, not all zero.
-
-    member_priors : ndarray of shape (n_members, n_labels, n_classes)
-        Frequencies of classes where each member was fitted, for ``"product"``.
-
-    prior : ndarray of shape (n_labels, n_classes)
-        Frequencies of classes in all rows.
-
-    sharpness : float, default=1.0
-        Factor on the exponents of ``"product"``.
-
-    Returns
-    -------
-    combined : ndarray of shape (n_samples, n_labels, n_classes)
-        Distributions; the prior in rows in which all members abstain.
+    A row in which all members abstain gets the prior. ``sharpness`` is the factor on the exponents of "product".
     """
     shares = row_weights(weights, present)
     if rule in ("soft", "hard"):
@@ -137,23 +113,10 @@ def _safe_median(P, shares):
 
 
 def learn_weights(loss_and_gradient, n_members, able):
-    """Minimise a loss over the simplex, starting from equal weights.
+    """Return the weights of sum 1, none below 0, that minimise a loss, starting from equal ones.
 
-    Parameters
-    ----------
-    loss_and_gradient : callable
-        Function of the weights that returns the loss and its gradient of shape (n_members,).
-
-    n_members : int
-        Number of weights.
-
-    able : ndarray of shape (n_members,), dtype bool
-        Members that answered at all; the others get weight 0.
-
-    Returns
-    -------
-    weights : ndarray of shape (n_members,)
-        Non-negative, sum 1.
+    ``loss_and_gradient`` takes weights and returns the loss and its gradient. ``able`` is the mask of the members that
+    answered at all; the others get weight 0.
     """
     able = able if able.any() else np.ones(n_members, dtype=bool)
     start = able / able.sum()
@@ -184,19 +147,7 @@ def learn_weights(loss_and_gradient, n_members, able):
 def squared_error(P, truth, present, sample_weight):
     """Return the mean squared error of the weighted mean, as a function of the weights.
 
-    Parameters
-    ----------
-    P : ndarray of shape (n_members, n_samples, ...)
-        Answers.
-
-    truth : ndarray of shape (n_samples, ...)
-        Targets, or one-hot classes.
-
-    present : ndarray of shape (n_members, n_samples), dtype bool
-        Where members answer.
-
-    sample_weight : ndarray of shape (n_samples,)
-        Weights of the rows; 0 where no member answers.
+    The truth, targets or one-hot classes, has the shape of the answers of one member.
     """
     axes = tuple(range(2, P.ndim))
     total = sample_weight.sum()
@@ -232,19 +183,8 @@ def log_loss_of_mean(P, codes, present, sample_weight):
 def log_loss_of_product(ratios, codes, prior, sample_weight):
     """Return the log loss of the product of experts, as a convex function of the exponents.
 
-    Parameters
-    ----------
-    ratios : ndarray of shape (n_members, n_samples, n_labels, n_classes)
-        What ``log_ratios`` returns.
-
-    codes : ndarray of int of shape (n_samples, n_labels)
-        Positions of the true classes.
-
-    prior : ndarray of shape (n_labels, n_classes)
-        Frequencies of classes in all rows.
-
-    sample_weight : ndarray of shape (n_samples,)
-        Weights of the rows; 0 where no member answers.
+    ``ratios`` is what :func:`log_ratios` returns; ``codes``, of shape (n_samples, n_labels), are the positions of the
+    true classes.
     """
     true = np.take_along_axis(ratios, codes[None, :, :, None], axis=-1)[..., 0]
     total = sample_weight.sum()

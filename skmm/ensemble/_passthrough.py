@@ -13,7 +13,7 @@ from .._sklearn import check_method_params, safe_indexing
 
 
 class Columns:
-    """The numeric columns of X among given positions.
+    """The numeric columns among those of the modalities.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Columns:
         Names of all columns of X.
 
     by_name : bool
-        Whether columns of data frames are found by name.
+        Whether columns of data frames are located by name.
     """
 
     def __init__(self, X, positions, names, by_name):
@@ -66,13 +66,7 @@ def _is_numeric(X, position):
 
 
 class Features:
-    """Features that a transformer makes of X.
-
-    Parameters
-    ----------
-    transformer : estimator
-        Cloned and fitted on all rows by ``fit_transform``.
-    """
+    """Features that a transformer, of which a clone is fitted, makes of X."""
 
     def __init__(self, transformer):
         self.transformer = clone(transformer)
@@ -85,32 +79,10 @@ class Features:
         return splits if get_tags(self.transformer).target_tags.required else ()
 
     def fit_transform(self, X, y, request, folds, owner, progress):
-        """Fit on all rows, and return the features that the final estimator is fitted on.
+        """Fit on all rows, and return the features without gaps that the final estimator is fitted on.
 
-        Parameters
-        ----------
-        X : DataFrame or ndarray of shape (n_samples, n_features)
-            Training data.
-
-        y : ndarray
-            Target of all rows.
-
-        request : Bunch
-            Metadata for the transformer's methods.
-
-        folds : sequence of (train, test)
-            What ``folds_of`` returned.
-
-        owner : estimator
-            Has ``n_jobs``, and the callbacks to report to.
-
-        progress : CallbackContext
-            The owner's fit, of which each fit is a step.
-
-        Returns
-        -------
-        features : ndarray of shape (n_samples, n_features_out)
-            Features without gaps.
+        ``request`` holds the metadata of the transformer's methods, ``folds`` is what :meth:`folds_of` returned, and
+        ``progress`` is the fit of the owner, the stacker, of which each fit here is a step.
         """
         template = clone(self.transformer)
         with propagated(progress.subcontext(task_name="passthrough"), owner, self.transformer):

@@ -1,10 +1,9 @@
 """Stacking over modalities: a final estimator learns from out-of-fold answers of the members."""
 
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, RegressorMixin, clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier
@@ -18,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._composition import propagated
-from .._sklearn import HasMethods, StrOptions, VisualBlock, fit_context
+from .._sklearn import HasMethods, StrOptions, VisualBlock
 from .._typing import Modalities, Table
 from ._base import DecisionComposition, Member
 from ._passthrough import Columns, Features
@@ -55,11 +54,11 @@ class ModalityStacking(DecisionComposition):
         self._methods = {name: self._method_name(name, member) for name, member in self._active_members()}
         routed = self._route(data, params, final)
         prefit = isinstance(self.cv, str)
-        splits = () if prefit else self._splits(data, routed)
+        splits = None if prefit else self._splits(data, routed)
         features = None if isinstance(self.passthrough, bool) else Features(self.passthrough)
-        folds = () if features is None else features.folds_of(splits)
+        folds = () if features is None else features.folds_of(splits or ())
         n_final_steps = 1 if features is None else 2 + len(folds)
-        progress = self._begin_progress(data, n_final_steps + (0 if prefit else self._n_member_fits(splits)))
+        progress = self._begin_progress(data, splits, n_final_steps)
         if prefit:
             self._use_prefit(data)
             _, answers, present = self._respond(data.X)
@@ -71,7 +70,8 @@ class ModalityStacking(DecisionComposition):
         self._indicated = np.flatnonzero(~present.all(axis=1))
         if not present.any():
             raise ValueError(
-                f"{type(self).__name__}: all {len(data.y)} rows have no modality; there is nothing to learn."
+                f"{type(self).__name__}: all {len(data.y)} rows have no modality; pass rows in which one is not "
+                "all None or NaN."
             )
         meta = self._join(answers, present, self._fit_passthrough(data, routed, features, folds, progress))
         self._fit_final(final, meta, data.y, present.any(axis=0), routed["final_estimator"].fit, progress)
@@ -144,10 +144,34 @@ class ModalityStacking(DecisionComposition):
             request.fit = request.fit_transform = {} if data.groups is None else {"groups": data.groups}
         return features.fit_transform(data.X, data.y, request, folds, self, progress)
 
-    def _meta(self, X):
+    def _meta(self, X, warns=True):
+        """Return the matrix that the final estimator sees, and the mask of answers; warn of rows without any."""
         X, answers, present = self._respond(X)
+        if warns:
+            self._warn_without_modality(present)
         extra = None if self._extra is None else self._extra.transform(X)
         return self._join(answers, present, extra), present
+
+    def predict(self, X: Table) -> np.ndarray:
+        """Predict classes, labels or numbers.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions in the form of the target.
+        """
+        meta, present = self._meta(X)
+        y, silent = np.asarray(self.final_estimator_.predict(meta)), ~present.any(axis=0)
+        if silent.any():
+            answer = self._target.prior_prediction(self._prior)
+            y = y.astype(np.result_type(y, answer))
+            y[silent] = answer
+        return y
 
     def transform(self, X: Table) -> np.ndarray:
         """Return the features that the final estimator sees.
@@ -162,14 +186,12 @@ class ModalityStacking(DecisionComposition):
         features : ndarray of shape (n_samples, n_features_out)
             Answers of the members, indicators of missing modalities, passed-through features.
         """
-        return self._meta(X)[0]
+        return self._meta(X, warns=False)[0]
 
     def _output_names(self):
-        names = []
-        for member in self._members:
-            suffixes = self._target.suffixes(self._methods[member.name], member.numeric)
-            suffixes = suffixes[1:] if self._drops_first(member) else suffixes
-            names.extend(member.name if suffix is None else f"{member.name}__{suffix}" for suffix in suffixes)
+        names = [
+            name for member in self._members for name in self._answer_names(member, int(self._drops_first(member)))
+        ]
         names.extend(f"missingindicator__{self._members[position].name}" for position in self._indicated)
         if self._extra is not None:
             names.extend(f"passthrough__{name}" for name in self._extra.names)
@@ -190,7 +212,7 @@ class ModalityStacking(DecisionComposition):
             router.add(passthrough=self.passthrough, method_mapping=MethodMapping().add(caller="fit", callee=callee))
         return router
 
-    def _method_of(self, name, member):
+    def _method_of(self, name):
         return self._methods[name]
 
     def _sk_visual_block_(self):
@@ -342,70 +364,6 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        groups: ArrayLike | None = None,
-        **params,
-    ) -> Self:
-        """Fit the final estimator on out-of-fold answers, and the members on all their rows.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Classes, or a matrix of 0 and 1.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative, for the members and the final estimator. Those that are pipelines need
-            ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        groups : array-like of shape (n_samples,), default=None
-            Groups of rows that belong together, such as near-duplicates or the recordings of one person: the final
-            estimator learns from folds that have no group in common with the rows that a member is fitted on. With
-            ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
-
-        **params : dict
-            Metadata that members, ``cv``, ``passthrough`` or the final estimator request; needs
-            ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        Returns
-        -------
-        self : ModalityStackingClassifier
-            The fitted stacker.
-        """
-        self._fit(X, y, sample_weight, groups, params)
-        self.stack_method_ = list(self._methods.values())
-        return self
-
-    @available_if(_final_has("predict"))
-    def predict(self, X: Table) -> np.ndarray:
-        """Predict classes.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data with the columns seen in ``fit``.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Classes.
-        """
-        meta, present = self._meta(X)
-        self._warn_without_modality(present)
-        y = np.asarray(self.final_estimator_.predict(meta))
-        if not present.any(axis=0).all():
-            y = y.copy()
-            y[~present.any(axis=0)] = self._target.decode(np.argmax(self._prior, axis=1)[None])
-        return y
-
     @available_if(_final_has("predict_proba"))
     def predict_proba(self, X: Table) -> np.ndarray | list[np.ndarray]:
         """Predict probabilities of the classes, if the final estimator does.
@@ -440,9 +398,13 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
         scores = self._final_answer(X, "decision_function")
         return scores[:, 0] if self._target.binary else scores
 
+    def _fit(self, *args):
+        super()._fit(*args)
+        self.stack_method_ = list(self._methods.values())
+        return self
+
     def _final_answer(self, X, method):
         meta, present = self._meta(X)
-        self._warn_without_modality(present)
         answers = getattr(self.final_estimator_, method)(meta)
         answers = self._target.align(answers, self.final_estimator_, method)
         silent = ~present.any(axis=0)
@@ -480,38 +442,26 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
     """Learn to combine one regressor per modality, each on its own columns.
 
-    A final regressor is fitted on what the members predict for rows that they were not fitted on: the splits of
-    ``cv`` are made once on all rows, and each member is fitted and asked on those of its rows that fall
-    into them. The members are then fitted again on all their rows.
+    A final regressor is fitted on what the members predict for rows that they were not fitted on, as by
+    :class:`ModalityStackingClassifier`.
 
     Parameters
     ----------
     modalities : list of (str, regressor, columns)
-        - name: unique, without ``__``;
-        - regressor: an estimator with ``fit`` and ``predict``, often a pipeline that begins with an encoder.
-          ``"drop"`` leaves it out;
-        - columns: name, position, list of these, slice, mask or callable, as in
-          :class:`~sklearn.compose.ColumnTransformer`. Two modalities may select the same columns.
+        As for :class:`ModalityStackingClassifier`, with regressors that have ``fit`` and ``predict``.
 
     final_estimator : regressor or None, default=None
         Regressor that combines the predictions. None means :class:`~sklearn.linear_model.RidgeCV` after a
         :class:`~sklearn.preprocessing.StandardScaler`, so that the unit of y makes no difference.
 
     cv : int, splitter, iterable, "prefit" or None, default=None
-        Splits of all rows, as in :class:`~sklearn.model_selection.GridSearchCV`; each row is left out
-        exactly once. With ``groups`` in ``fit``, a number makes folds that keep groups together. ``"prefit"`` takes
-        members that are fitted already, as they are; then X must not be the data that they were fitted on.
+        Splits of all rows, as for :class:`ModalityStackingClassifier`.
 
     passthrough : bool or transformer, default=False
-        What the final estimator sees besides the predictions: nothing; True, the numeric columns of
-        the modalities; or what a transformer makes of X, such as the fused features of a
-        :class:`~skmm.ModalityFuser`. A transformer whose tags say that it needs y is fitted out of fold too. Missing
-        cells are replaced by their column's mean.
+        What the final estimator sees besides the predictions, as for :class:`ModalityStackingClassifier`.
 
     n_jobs : int or None, default=None
-        Number of jobs over modalities and folds. None means 1 unless in a :obj:`joblib.parallel_config` context, -1
-        all processors. Jobs are threads, which share the data and the weights of encoders, unless such a context
-        says otherwise.
+        Number of jobs over modalities and folds, as for :class:`ModalityStackingClassifier`.
 
     verbose : bool, default=False
         Whether to say which modality is being fitted on all rows, and how long it took.
@@ -540,14 +490,8 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
 
     Notes
     -----
-    A member abstains in rows in which all its columns are missing: it is neither fitted on them nor asked. The final
-    estimator then sees the mean of y in the member's own rows, and 1 in an indicator column. There is an indicator
-    for each modality that was missing in any row at ``fit``, and none for others. A row without any modality is
-    left out of the final fit and gets the mean of the training data, with one warning that says how
-    many there are. A member without any row to be fitted on always predicts the mean, with one warning.
-
-    ``transform`` uses the members fitted on all rows. So ``fit_transform``, as in scikit-learn, gives in-sample
-    predictions; the final estimator never sees those.
+    Missing modalities, and what is in sample, are as in :class:`ModalityStackingClassifier`, with the mean of y in
+    place of class frequencies.
 
     References
     ----------
@@ -567,8 +511,6 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
     1.0
     """
 
-    _parameter_constraints: dict = {**ModalityStacking._parameter_constraints}
-
     def __init__(
         self,
         modalities: Modalities,
@@ -585,68 +527,6 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
         self.passthrough = passthrough
         self.n_jobs = n_jobs
         self.verbose = verbose
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        groups: ArrayLike | None = None,
-        **params,
-    ) -> Self:
-        """Fit the final estimator on out-of-fold predictions, and the members on all their rows.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative, for the members and the final estimator. Those that are pipelines need
-            ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        groups : array-like of shape (n_samples,), default=None
-            Groups of rows that belong together, such as near-duplicates or the recordings of one person: the final
-            estimator learns from folds that have no group in common with the rows that a member is fitted on. With
-            ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
-
-        **params : dict
-            Metadata that members, ``cv``, ``passthrough`` or the final estimator request; needs
-            ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        Returns
-        -------
-        self : ModalityStackingRegressor
-            The fitted stacker.
-        """
-        return self._fit(X, y, sample_weight, groups, params)
-
-    def predict(self, X: Table) -> np.ndarray:
-        """Predict numbers.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data with the columns seen in ``fit``.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Predictions.
-        """
-        meta, present = self._meta(X)
-        self._warn_without_modality(present)
-        y = np.asarray(self.final_estimator_.predict(meta))
-        silent = ~present.any(axis=0)
-        if silent.any():
-            y = np.array(y, dtype=float)
-            y[silent] = self._prior[0] if y.ndim == 1 else self._prior
-        return y
 
     def _default_final(self):
         # Scaled, as a ridge's penalty on predictions would depend on the unit of y.

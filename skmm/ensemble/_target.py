@@ -25,13 +25,7 @@ def weighted_mean(values, sample_weight=None):
 
 
 class ClassTarget:
-    """One class per row, or several labels that are 0 or 1.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-        The target of all rows.
-    """
+    """One class per row, or several labels that are 0 or 1; y is the target of all rows."""
 
     def __init__(self, y):
         self.multilabel = y.ndim == 2
@@ -56,8 +50,8 @@ class ClassTarget:
         unknown = classes[codes] != y
         if unknown.any():
             raise ValueError(
-                f"A member predicted the class {y[unknown][0]!r}, which is not in y; its classes are "
-                f"{classes.tolist()}."
+                f"A member predicted the class {str(y[unknown][0])!r}, which y does not have; its classes are "
+                f"{classes.tolist()}: fit all members on these."
             )
         return codes[:, None]
 
@@ -76,6 +70,10 @@ class ClassTarget:
     def prior(self, y, sample_weight=None):
         """Return the frequencies of the classes, of shape (n_labels, n_classes)."""
         return weighted_mean(self.one_hot(self.encode(y)), sample_weight)
+
+    def prior_prediction(self, prior):
+        """Return what ``predict`` answers in a row without any modality, of shape (1,) or (1, n_labels)."""
+        return self.decode(np.argmax(prior, axis=1)[None])
 
     def prior_answer(self, prior, method, numeric=False):
         """Return the answer that the prior alone gives, of shape (n_columns,)."""
@@ -131,30 +129,10 @@ class ClassTarget:
         return DummyClassifier(strategy="prior").fit(np.zeros((len(y), 1)), y)
 
     def align(self, answers, estimator, method, labels=None, prior=None):
-        """Return the answers of a fitted estimator, lined up with the classes of all rows.
+        """Return what a method of a fitted estimator answered, with columns as in the table of this module.
 
-        Parameters
-        ----------
-        answers : ndarray or list of ndarray
-            Output of the estimator's method.
-
-        estimator : estimator
-            Fitted on ``y``, or on some of its labels.
-
-        method : {"predict_proba", "decision_function", "predict"}
-            What was called.
-
-        labels : ndarray of int or None, default=None
-            Labels that the estimator was fitted on; None means all.
-
-        prior : ndarray of shape (n_labels, n_classes) or None, default=None
-            Answers for the other labels.
-
-        Returns
-        -------
-        aligned : ndarray of shape (n_samples, n_columns)
-            Columns as in the table of this module. A class that the estimator has not seen has
-            probability 0, and the lowest score of the row.
+        A class that the estimator has not seen has probability 0, and the lowest score of the row. ``labels`` are the
+        positions of the labels that it was fitted on, None for all; the prior answers for the others.
         """
         if not self.multilabel:
             if is_regressor(estimator):
@@ -204,13 +182,7 @@ def _label_columns(answers, estimator, single=False):
 
 
 class RealTarget:
-    """One number per row, or several.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        The target of all rows.
-    """
+    """One number per row, or several; y is the target of all rows."""
 
     def __init__(self, y):
         self.n_outputs = None if y.ndim == 1 else y.shape[1]
@@ -218,6 +190,10 @@ class RealTarget:
     def prior(self, y, sample_weight=None):
         """Return the mean of each output."""
         return np.atleast_1d(weighted_mean(y, sample_weight))
+
+    def prior_prediction(self, prior):
+        """Return what ``predict`` answers in a row without any modality, of shape (1,) or (1, n_outputs)."""
+        return self.flat(prior[None])
 
     def prior_answer(self, prior, method, numeric=True):
         """Return the answer that the means alone give."""

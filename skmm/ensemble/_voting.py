@@ -1,11 +1,10 @@
 """Voting over modalities: each member votes with what it sees, or abstains."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
-from typing import Any, Literal, Self
+from numbers import Integral, Real
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, RegressorMixin, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -13,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
-from .._sklearn import StrOptions, fit_context
+from .._sklearn import StrOptions
 from .._typing import Modalities, Table
 from ._base import DecisionComposition, grouped_splits
 from ._combine import (
@@ -56,7 +55,8 @@ class ModalityVoting(DecisionComposition):
             unknown, missing = set(weights) - set(names), set(active) - set(weights)
             if unknown or missing:
                 raise ValueError(
-                    f"{owner}: weights need one entry for each of the modalities {active}, got {weights!r}."
+                    f"{owner}: weights need one entry for each of the modalities {active}, got {weights!r}; "
+                    f"add {sorted(missing)} and remove {sorted(unknown, key=str)}."
                 )
         elif len(weights) != len(names):
             raise ValueError(
@@ -64,7 +64,10 @@ class ModalityVoting(DecisionComposition):
             )
         else:
             weights = dict(zip(names, weights, strict=True))
-        chosen = np.array([weights[name] for name in active], dtype=float)
+        chosen = [weights[name] for name in active]
+        if not all(isinstance(weight, Real) for weight in chosen):
+            raise TypeError(f"{owner}: weights must be numbers, one for each modality, got {self.weights!r}.")
+        chosen = np.array(chosen, dtype=float)
         if not np.isfinite(chosen).all() or (chosen < 0).any() or chosen.sum() == 0:
             raise ValueError(
                 f"{owner}: weights must be finite and not negative, with a sum above 0, got {self.weights!r}."
@@ -77,12 +80,16 @@ class ModalityVoting(DecisionComposition):
         weights = self._fixed_weights()
         routed = self._route(data, params)
         splits = self._splits(data, routed) if weights is None else ()
-        progress = self._begin_progress(data, self._n_member_fits(splits))
+        progress = self._begin_progress(data, splits)
         answers, present = self._fit_members(data, routed, splits, progress)
         if weights is None:
             # A row that no member answers says nothing about the weights.
             row_counts = np.ones(len(data.y)) if data.weights is None else data.weights
-            weights = self._learn_weights(answers, present, data.y, row_counts * present.any(axis=0))
+            row_counts = row_counts * present.any(axis=0)
+            n_members = len(present)
+            weights = np.full(n_members, 1 / n_members)
+            if row_counts.any():
+                weights = self._learn_weights(answers, present, data.y, row_counts)
         self.weights_ = dict(zip(self._active(), weights.tolist(), strict=True))
         progress.call_on_fit_task_end(estimator=self, X=data.X, y=data.y)
         return self
@@ -112,11 +119,7 @@ class ModalityVoting(DecisionComposition):
         return np.hstack(answers)
 
     def _output_names(self):
-        names = []
-        for member in self._members:
-            suffixes = self._target.suffixes(self._method_of_member(member), member.numeric)
-            names.extend(member.name if suffix is None else f"{member.name}__{suffix}" for suffix in suffixes)
-        return names
+        return [name for member in self._members for name in self._answer_names(member)]
 
 
 class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
@@ -287,48 +290,6 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        groups: ArrayLike | None = None,
-        **params,
-    ) -> Self:
-        """Fit each member on the rows that have its modality, then learn the weights if asked to.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Classes, or a matrix of 0 and 1.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative, for the members, the class frequencies and learned weights. Members that
-            are pipelines need ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        groups : array-like of shape (n_samples,), default=None
-            Groups of rows that belong together, such as near-duplicates or the recordings of one person: weights and
-            calibration are learned from folds that have no group in common with the rows that a member is fitted
-            on. With ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
-
-        **params : dict
-            Metadata that members or ``cv`` request; needs ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        Returns
-        -------
-        self : ModalityVotingClassifier
-            The fitted voter.
-        """
-        self._fit(X, y, sample_weight, groups, params)
-        if not (self.voting == "product" and isinstance(self.weights, str)):
-            self.sharpness_ = 1.0
-        return self
-
     def predict(self, X: Table) -> np.ndarray:
         """Predict classes.
 
@@ -362,6 +323,11 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         combined = self._combined(X)
         return self._target.public_proba(combined)
 
+    def _fit(self, *args):
+        # Only the product learns another one.
+        self.sharpness_ = 1.0
+        return super()._fit(*args)
+
     def _combined(self, X):
         _, answers, present = self._respond(X)
         self._warn_without_modality(present)
@@ -371,10 +337,10 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
         )
 
     def _cubes(self, answers):
-        method = self._method_of(None, None)
+        method = self._method_of(None)
         return np.array([self._target.cube(answer, method) for answer in answers])
 
-    def _method_of(self, name, member):
+    def _method_of(self, name):
         return "predict" if self.voting == "hard" else "predict_proba"
 
     def _learn_weights(self, answers, present, y, row_counts):
@@ -442,14 +408,17 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
                 )
         for name, member in self._active_members():
             if is_regressor(member):
-                raise ValueError(f"{owner}: modality {name!r} needs a classifier, got {type(member).__name__}.")
+                raise ValueError(
+                    f"{owner}: modality {name!r} needs a classifier, got {type(member).__name__}; "
+                    "regressors may be members of ModalityStackingClassifier."
+                )
             calibration = self._calibration_of(name)
             if calibration is not None and self._target.multilabel:
                 raise ValueError(
                     f"{owner}: calibration={calibration!r} of modality {name!r} takes one class per row, got y with "
-                    f"{len(self._target.classes)} labels."
+                    f"{len(self._target.classes)} labels; leave it out."
                 )
-            method = self._method_of(name, member)
+            method = self._method_of(name)
             if calibration is None and not hasattr(member, method):
                 raise TypeError(
                     f"{owner}: modality {name!r} needs predict_proba for voting={self.voting!r}, which "
@@ -484,11 +453,7 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
     Parameters
     ----------
     modalities : list of (str, regressor, columns)
-        - name: unique, without ``__``;
-        - regressor: an estimator with ``fit`` and ``predict``, often a pipeline that begins with an encoder.
-          ``"drop"`` leaves it out;
-        - columns: name, position, list of these, slice, mask or callable, as in
-          :class:`~sklearn.compose.ColumnTransformer`. Two modalities may select the same columns.
+        As for :class:`ModalityVotingClassifier`, with estimators that have ``fit`` and ``predict``.
 
     voting : {"mean", "median"}, default="mean"
         How predictions are combined.
@@ -499,13 +464,10 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         non-negative weights of sum 1 (stacked regression); outputs count in units of their standard deviation.
 
     cv : int, splitter, iterable or None, default=None
-        Splits of all rows for ``weights="auto"``, as in :class:`~sklearn.model_selection.GridSearchCV`. With
-        ``groups`` in ``fit``, a number makes folds that keep groups together.
+        Splits of all rows for ``weights="auto"``, as for :class:`ModalityVotingClassifier`.
 
     n_jobs : int or None, default=None
-        Number of jobs over modalities and folds. None means 1 unless in a :obj:`joblib.parallel_config` context, -1
-        all processors. Jobs are threads, which share the data and the weights of encoders, unless such a context
-        says otherwise.
+        Number of jobs over modalities and folds, as for :class:`ModalityVotingClassifier`.
 
     verbose : bool, default=False
         Whether to say which modality is being fitted, and how long it took.
@@ -534,10 +496,7 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
 
     Notes
     -----
-    A member abstains in rows in which all its columns are missing: it is neither fitted on them nor asked, and the
-    weights of the others are scaled up. If all members present in a row have weight 0, they count equally. A row
-    without any modality gets the mean of the training data, with one warning that says how many
-    there are. A member without any row to be fitted on always predicts the mean, with one warning.
+    Missing modalities are as in :class:`ModalityVotingClassifier`, with the mean of y in place of class frequencies.
 
     References
     ----------
@@ -577,45 +536,6 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        groups: ArrayLike | None = None,
-        **params,
-    ) -> Self:
-        """Fit each member on the rows that have its modality, then learn the weights if asked to.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Target.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, not negative, for the members, the mean and learned weights. Members that are
-            pipelines need ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        groups : array-like of shape (n_samples,), default=None
-            Groups of rows that belong together, such as near-duplicates or the recordings of one person: weights and
-            calibration are learned from folds that have no group in common with the rows that a member is fitted
-            on. With ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
-
-        **params : dict
-            Metadata that members or ``cv`` request; needs ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        Returns
-        -------
-        self : ModalityVotingRegressor
-            The fitted voter.
-        """
-        return self._fit(X, y, sample_weight, groups, params)
-
     def predict(self, X: Table) -> np.ndarray:
         """Predict numbers.
 
@@ -636,7 +556,7 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
         values[~present.any(axis=0)] = self._prior
         return self._target.flat(values)
 
-    def _method_of(self, name, member):
+    def _method_of(self, name):
         return "predict"
 
     def _learn_weights(self, answers, present, y, row_counts):

@@ -10,11 +10,10 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._columns import missing_rows
+from .._columns import check_table, missing_rows
 from .._plot import BLUE, COLORS, GREY, MARKERS, VERMILION, make_axes
 from .._sklearn import safe_indexing
 from .._typing import Items, Matrix, RandomState, Table
-from .._validation import check_table
 from ..fusion import ModalityFuser
 from ._columns import find_composite
 

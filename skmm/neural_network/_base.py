@@ -4,29 +4,30 @@ A subclass implements ``_check_y``, ``_make_outputs`` and ``_make_criterion``: t
 network's outputs and its loss.
 """
 
-import warnings
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from .._columns import check_X
 from .._composition import ModalityComposition, member_step, member_tags
-from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, safe_indexing
+from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, fit_context, safe_indexing
 from .._torch import resolve_device, resolve_precision
-from .._typing import Table
+from .._typing import Items, Table
+from .._warnings import warn
 from ._inputs import is_trained, make_input
 from ._state import ModuleHolder, is_module, on_cpu, to_arrays, to_tensors
 from .network import FUSIONS, GradientModulation, resolve_epochs, split_validation, weighs_modalities
 
 _ARCHITECTURE = ("fusion", "n_layers", "n_joint_layers", "width", "activation", "dropout", "rank", "n_heads")
 
-# Modalities of a single unit each whose products have 1,024 entries.
+# With one unit and a constant 1 per modality, ten modalities have 2^10 = 1,024 products, the bound of fusion="tensor".
 _MAX_TENSOR_MODALITIES = 10
 
 # Number of rows from which early_stopping="auto" validates on some of them.
@@ -66,6 +67,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         "verbose": ["boolean"],
     }
 
+    # Groups that reach a search or a pipeline reach the split for validation as well, unless set_fit_request says
+    # otherwise.
+    __metadata_request__fit = {"groups": True}
+
     # For subclasses.
 
     def _check_y(self, X, y, *, reset=False):
@@ -88,6 +93,49 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         return None if sample_weight is None else check_sample_weight(sample_weight, np.empty(len(y)))
 
     # The fit, top-down.
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: Table,
+        y: Items,
+        sample_weight: Items = None,
+        *,
+        groups: Items = None,
+        X_val: Table = None,
+        y_val: Items = None,
+    ) -> Self:
+        """Fit the transformers, then train the network.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data, with one or several columns per modality.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), or DataFrame
+            Classes, or a matrix of 0 and 1 with one column per label; numbers; for several tasks a data frame with one
+            column per task, with None or NaN where a target is missing.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, for the loss, the scale of numbers in y and the scales of features.
+
+        groups : array-like of shape (n_samples,), default=None
+            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
+            validation rows belong to other groups than the training rows; not used otherwise. With
+            ``enable_metadata_routing=True``, groups passed to a search or pipeline arrive here.
+
+        X_val : DataFrame or array-like, default=None
+            Rows to validate on, in place of a share of X.
+
+        y_val : array-like or DataFrame, default=None
+            Target of ``X_val``.
+
+        Returns
+        -------
+        self : estimator
+            The fitted network.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val, groups)
 
     def _fit(self, X, y, sample_weight, X_val=None, y_val=None, groups=None, *, partial=False, classes=None):
         """Fit; with ``partial`` train for one epoch, with the network that was fitted before if there is one."""
@@ -132,7 +180,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
     def _check_validation_data(self, X_val, y_val):
         """Raise if only one of X and y is passed, or if they have no use."""
         if (X_val is None) != (y_val is None):
-            raise ValueError(f"{type(self).__name__}: X_val and y_val come together, got only one of them.")
+            raise ValueError(f"{type(self).__name__}: X_val and y_val come together, got only one of them; pass both.")
         if X_val is not None and self.early_stopping is False:
             raise ValueError(f"{type(self).__name__}: early_stopping=False makes no use of X_val; leave it out.")
 
@@ -147,7 +195,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if self.modulation is not None:
             self.modulation._validate_params()
             if callable(getattr(self, "loss", None)):
-                raise ValueError(f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}.")
+                raise ValueError(
+                    f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}; set "
+                    "loss to a name, or modulation=None."
+                )
         if self.fusion == "tensor" and len(self._active()) > _MAX_TENSOR_MODALITIES:
             raise ValueError(
                 f"{type(self).__name__}: fusion='tensor' takes at most {_MAX_TENSOR_MODALITIES} modalities, its size "
@@ -156,7 +207,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if self.fusion == "attention" and self.width % self.n_heads:
             raise ValueError(
                 f"{type(self).__name__}: fusion='attention' needs a width that n_heads divides, got width={self.width} "
-                f"and n_heads={self.n_heads}."
+                f"and n_heads={self.n_heads}; change one of them."
             )
 
     def _fit_inputs(self, X, y, weights, progress):
@@ -204,7 +255,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if targets is None or mask is None or present.any(axis=1).all():
             return rows
         if not present.any():
-            raise ValueError(f"{type(self).__name__}: no row has any modality, so there is nothing to learn from.")
+            raise ValueError(
+                f"{type(self).__name__}: no row has any modality, so there is nothing to learn from; pass rows in "
+                "which a modality is not all None or NaN."
+            )
         return rows.take(torch.from_numpy(np.flatnonzero(present.any(axis=1))))
 
     def _make_validation_rows(self, X, y):
@@ -241,7 +295,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             self._architecture = {name: getattr(self, name) for name in _ARCHITECTURE}
             self.network_ = self._make_network(generator).to(self._device)
             self._optimizer_state, self._n_epochs_in_all, self.loss_curve_ = {}, 0, []
-        branches = [(modality.learning_rate, modality.n_frozen_epochs, modality.augment) for modality in self._inputs]
+        branches = [modality.training for modality in self._inputs]
         trainer = Trainer(self.network_, criterion, self._device, branches, self, generator, self._autocast())
         if partial:
             trainer.load_optimizer_state(self._optimizer_state)
@@ -302,6 +356,22 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         self._note_criterion(trainer.criterion)
 
     # After the fit.
+
+    def predict(self, X: Table) -> np.ndarray:
+        """Predict classes, labels or numbers.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions in the form of the target; numbers in the dtype of the network.
+        """
+        outputs = self._compute_outputs(X)
+        return self._outputs.predict(outputs)
 
     def transform(self, X: Table) -> np.ndarray:
         """Return the joint hidden representation that enters the head of the network.
@@ -368,11 +438,9 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         rows, is_empty = self._rows_of(X)
         outputs = self._apply(rows, lambda batch: self.network_(batch.inputs, batch.mask))
         if is_empty.any():
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: {is_empty.sum()} of {len(is_empty)} rows have no modality; they are answered "
-                "with the class frequencies, or the mean, of the training data.",
-                UserWarning,
-                stacklevel=3,
+                "with the class frequencies, or the mean, of the training data."
             )
             outputs[is_empty] = self._prior
         return outputs
@@ -447,8 +515,9 @@ def _check_groups(groups, y):
     """Return the groups as an array of shape (n_samples,), or None."""
     if groups is None:
         return None
+    groups = column_or_1d(check_array(groups, ensure_2d=False, dtype=None, input_name="groups"))
     check_consistent_length(y, groups)
-    return column_or_1d(groups, dtype=None)
+    return groups
 
 
 def _drop_rows_without_weight(X, y, weights, groups, owner):
@@ -456,6 +525,8 @@ def _drop_rows_without_weight(X, y, weights, groups, owner):
     if weights is None or (weights > 0).all():
         return X, y, weights, groups
     if (weights < 0).any() or not weights.any():
-        raise ValueError(f"{owner}: weights of rows must not be negative, and not all be 0.")
+        raise ValueError(
+            f"{owner}: weights of rows must not be negative, and not all be 0; leave out rows by weight 0."
+        )
     rows = np.flatnonzero(weights)
     return safe_indexing(X, rows, axis=0), y[rows], weights[rows], None if groups is None else groups[rows]

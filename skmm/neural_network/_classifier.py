@@ -13,7 +13,7 @@ from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import Items, Modalities, RandomState, Table
 from ._base import MultimodalNet
 from ._outputs import ClassOutputs
-from .network import GradientModulation, make_loss
+from .network import GradientModulation, Loss
 
 
 class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
@@ -303,47 +303,6 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: Items,
-        sample_weight: Items = None,
-        *,
-        groups: Items = None,
-        X_val: Table = None,
-        y_val: Items = None,
-    ) -> Self:
-        """Fit the transformers, then train the network.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Classes, or a matrix of 0 and 1.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, for the loss and the scales of features.
-
-        groups : array-like of shape (n_samples,), default=None
-            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
-            validation rows belong to other groups than the training rows; not used otherwise.
-
-        X_val : DataFrame or array-like, default=None
-            Rows to validate on, in place of a share of X.
-
-        y_val : array-like, default=None
-            Target of ``X_val``.
-
-        Returns
-        -------
-        self : MultimodalNetClassifier
-            The fitted network.
-        """
-        return self._fit(X, y, sample_weight, X_val, y_val, groups)
-
-    @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X: Table, y: Items, classes: Items = None, sample_weight: Items = None) -> Self:
         """Train for one epoch at a constant learning rate; the first call fits the transformers.
 
@@ -369,25 +328,10 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         first = self._outputs.classes if hasattr(self, "network_") else None
         if classes is not None and first is not None and not np.array_equal(np.unique(classes), first):
             raise ValueError(
-                f"MultimodalNetClassifier: classes stay those of the first call, {first.tolist()}, got {list(classes)}."
+                f"MultimodalNetClassifier: classes stay those of the first call, {first.tolist()}, got "
+                f"{list(classes)}; leave classes out, or fit a new network."
             )
         return self._fit(X, y, sample_weight, partial=True, classes=classes)
-
-    def predict(self, X: Table) -> np.ndarray:
-        """Predict classes.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data with the columns seen in ``fit``.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Classes.
-        """
-        outputs = self._compute_outputs(X)
-        return self._outputs.predict(outputs)
 
     def predict_proba(self, X: Table) -> np.ndarray | list[np.ndarray]:
         """Predict probabilities.
@@ -435,16 +379,16 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
         if self.label_smoothing and self.loss != "cross_entropy":
             raise ValueError(
                 f"MultimodalNetClassifier: label_smoothing needs loss='cross_entropy', got "
-                f"label_smoothing={self.label_smoothing} and loss={self.loss!r}."
+                f"label_smoothing={self.label_smoothing} and loss={self.loss!r}; set one of them to its default."
             )
 
     def _make_criterion(self):
         if callable(self.loss):
             return self.loss
         if self.loss == "focal":
-            return make_loss("focal")
+            return Loss("focal")
         name = "binary_cross_entropy" if self._outputs.independent else "cross_entropy"
-        return make_loss(name, label_smoothing=self.label_smoothing)
+        return Loss(name, label_smoothing=self.label_smoothing)
 
     def _weigh(self, y, sample_weight):
         weights = super()._weigh(y, sample_weight)

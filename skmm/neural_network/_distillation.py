@@ -13,6 +13,7 @@ from ._classifier import MultimodalNetClassifier
 from ._outputs import ClassOutputs
 from ._regressor import MultimodalNetRegressor
 from .multitask import MultimodalNetMultiTask
+from .network import weighted_mean
 
 # Bound on a teacher's probabilities, whose logarithms must stay finite.
 _MIN_PROBABILITY = 1e-7
@@ -137,11 +138,15 @@ def _choose_student(teacher, modalities, student):
         )
     cls = MultimodalNetClassifier if is_classifier(teacher) else MultimodalNetRegressor
     if cls is MultimodalNetClassifier and not hasattr(teacher, "predict_proba"):
-        raise TypeError(f"distill: the teacher must have predict_proba, {type(teacher).__name__} has none.")
+        raise TypeError(
+            f"distill: {type(teacher).__name__} has no predict_proba; pass a teacher that "
+            "has, such as a CalibratedClassifierCV of it."
+        )
     if student is not None:
         if not isinstance(student, cls):
             raise TypeError(
-                f"distill: {type(teacher).__name__} teaches a {cls.__name__}, got a {type(student).__name__}."
+                f"distill: {type(teacher).__name__} teaches a {cls.__name__}, got a {type(student).__name__}; "
+                f"pass student={cls.__name__}(...)."
             )
         return clone(student)
     if not isinstance(teacher, cls):
@@ -199,7 +204,10 @@ class SoftTargets:
         if multilabel:
             if not all(np.array_equal(label, [0, 1]) for label in classes):
                 got = [np.asarray(label).tolist() for label in classes]
-                raise ValueError(f"distill: each of several labels has the classes 0 and 1, the teacher's are {got}.")
+                raise ValueError(
+                    f"distill: each of several labels has the classes 0 and 1, the teacher's are {got}; "
+                    "fit the teacher on a matrix of 0 and 1."
+                )
             logits = np.column_stack([logit(np.clip(p[:, 1], _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)) for p in proba])
             outputs = ClassOutputs(np.zeros((1, len(proba)), dtype=int))
         else:
@@ -216,7 +224,7 @@ class SoftTargets:
             y = (logits > 0).astype(int) if multilabel else np.asarray(classes)[proba.argmax(axis=1)]
         codes = outputs.encode(np.asarray(y), "distill", "float64")
         if len(codes) != len(logits):
-            raise ValueError(f"distill: X has {len(logits)} rows, y has {len(codes)}.")
+            raise ValueError(f"distill: X has {len(logits)} rows, y has {len(codes)}; pass one target for each row.")
         return cls(outputs), np.column_stack([codes, logits])
 
     def classes_of(self, y):
@@ -245,12 +253,15 @@ def blend(predictions, y, alpha):
         return predictions
     y = np.asarray(y)
     if y.shape != predictions.shape:
-        raise ValueError(f"distill: y has the shape {y.shape}, the teacher's predictions have {predictions.shape}.")
+        raise ValueError(
+            f"distill: y has the shape {y.shape}, the teacher's predictions have {predictions.shape}; "
+            "pass y in the shape of the predictions."
+        )
     return alpha * predictions + (1 - alpha) * y
 
 
 class StudentLoss:
-    """The loss of a student: of a teacher's probabilities, softened by a temperature, and of the classes.
+    """The loss of a student: ``alpha`` times that of the teacher's softened probabilities, the rest of the classes.
 
     Parameters
     ----------
@@ -293,6 +304,5 @@ class StudentLoss:
     def __call__(self, outputs, targets, weights=None):
         """Return the weighted mean of the costs, a scalar tensor."""
         classes, logits = targets
-        costs = self.soft_rows(outputs, logits)
-        soft = costs.mean() if weights is None else (weights * costs).sum() / weights.sum()
+        soft = weighted_mean(self.soft_rows(outputs, logits), weights)
         return self.alpha * soft + (1 - self.alpha) * self.hard(outputs, classes, weights)

@@ -37,9 +37,8 @@ class FrozenInput:
         Computes the features.
     """
 
-    learning_rate = None
-    n_frozen_epochs = 0
-    augment = None
+    # What BranchInput.training returns of a branch: nothing is trained here.
+    training = None, 0, None
 
     def __init__(self, name, member):
         self.name = name
@@ -48,30 +47,8 @@ class FrozenInput:
     def fit(self, owner, X, y, weights, step):
         """Fit a clone of the transformer on the present rows; return the arrays and the mask of present rows.
 
-        Parameters
-        ----------
-        owner : estimator
-            Composite with ``verbose`` and callbacks.
-
-        X : Series, DataFrame or ndarray with n_samples rows
-            The columns of the modality.
-
-        y : ndarray
-            Target of all rows.
-
-        weights : ndarray of shape (n_samples,) or None
-            Weights of the rows, for mean and variance.
-
-        step : CallbackContext
-            Task of the fit, for callbacks.
-
-        Returns
-        -------
-        arrays : tuple of ndarray
-            Features, zero where missing.
-
-        present : ndarray of shape (n_samples,), dtype bool
-            True where the modality is present.
+        X, the columns of the modality, y and ``weights`` (or None) have all rows, and so have the arrays, which are
+        zero where the modality is missing. ``owner`` is the network, and ``step`` this step of its fit, for callbacks.
         """
         self.member, block = fit_transform_modality(
             owner, self.name, as_transformer(self.member), X, y, _NO_PARAMS, step
@@ -125,19 +102,9 @@ class BranchInput:
         self.member = member
 
     @property
-    def learning_rate(self):
-        """Learning rate of the branch, or None."""
-        return self.member.learning_rate
-
-    @property
-    def n_frozen_epochs(self):
-        """Number of epochs in which the branch is frozen."""
-        return self.member.n_frozen_epochs
-
-    @property
-    def augment(self):
-        """Callable that changes the tensors of a batch in training, or None."""
-        return self.member.augment
+    def training(self):
+        """Learning rate or None, number of epochs in which the branch is frozen, and augmentation or None."""
+        return self.member.learning_rate, self.member.n_frozen_epochs, self.member.augment
 
     def fit(self, owner, X, y, weights, step):
         """Fit a clone of the branch on the present rows, as :meth:`FrozenInput.fit` does."""

@@ -32,16 +32,17 @@ class ClassOutputs:
         if (y.ndim == 2) != self.multilabel or (self.multilabel and y.shape[1] != self.n_labels):
             raise ValueError(
                 f"{owner}: y of shape {y.shape} differs from that of the first fit, "
-                f"{f'{self.n_labels} labels' if self.multilabel else 'one class per row'}."
+                f"{f'{self.n_labels} labels' if self.multilabel else 'one class per row'}; "
+                "pass y in that form, or fit a new network."
             )
         codes = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
         unknown = self.classes[codes] != y
         if unknown.any():
             raise ValueError(
                 f"{owner}: y has the class {str(y[unknown][0])!r}, which the network does not have; its classes are "
-                f"{self.classes.tolist()}."
+                f"{self.classes.tolist()}; fit a new network, or pass all classes in the first partial_fit."
             )
-        return codes.reshape(len(codes), -1).astype(dtype) if self.independent else codes.astype(np.int64)
+        return codes.reshape(-1, self.n_outputs).astype(dtype) if self.independent else codes.astype(np.int64)
 
     def strata(self, targets):
         """Return the classes whose shares a split preserves, of shape (n_samples,), or None."""
@@ -100,9 +101,10 @@ class NumberOutputs:
         y = np.asarray(y, dtype=np.float64)
         if y.shape[1:] != self.shape:
             raise ValueError(
-                f"{owner}: y of shape {y.shape} does not have the {self.n_outputs} outputs of the first fit."
+                f"{owner}: y of shape {y.shape} does not have the {self.n_outputs} outputs of the first fit; pass "
+                "all of them, or fit a new network."
             )
-        return ((y - self.means) / self.scales).reshape(len(y), -1).astype(dtype)
+        return ((y - self.means) / self.scales).reshape(-1, self.n_outputs).astype(dtype)
 
     def strata(self, targets):
         """Return None: numbers have no shares to preserve."""

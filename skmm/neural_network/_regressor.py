@@ -4,7 +4,6 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Self
 
-import numpy as np
 from sklearn.base import RegressorMixin
 
 from .._columns import check_target
@@ -12,7 +11,7 @@ from .._sklearn import Interval, StrOptions, fit_context
 from .._typing import Items, Modalities, RandomState, Table
 from ._base import MultimodalNet
 from ._outputs import NumberOutputs
-from .network import GradientModulation, make_loss
+from .network import GradientModulation, Loss
 
 
 class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
@@ -23,32 +22,12 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     Parameters
     ----------
-    modalities : list of (str, transformer, columns)
-        - name: unique, without ``__``;
-        - transformer: computes features of the columns, once and before training, such as an encoder or a pipeline of
-          scalers; ``"passthrough"`` for columns of numbers; a branch that is trained with the network on raw items,
-          such as :class:`TextBranch` or :class:`ImageBranch`; a ``torch.nn.Module`` to be trained on columns of
-          numbers; or ``"drop"``;
-        - columns: name, position, list of these, slice, mask or callable, as in
-          :class:`~sklearn.compose.ColumnTransformer`. For a single name or position the transformer gets a 1-D column,
-          as encoders and vectorizers expect, for a list a 2-D one.
+    modalities : list of (str, transformer or branch, columns)
+        As for :class:`MultimodalNetClassifier`.
 
     fusion : str, FusionLayer, subclass of FusionLayer, or torch.nn.Module, default="concat"
-        Layer that joins the hidden vectors :math:`h_m` of the modalities:
-
-        - ``"concat"``: side by side; with ``n_layers=0`` this is early fusion;
-        - ``"sum"``: their sum; ``"weighted"``: their mean with learned weights;
-        - ``"gated"``: for each unit, a gate over the modalities that depends on all of them (GMU [1]_);
-        - ``"attention"``: a Transformer layer with one token per modality, then the mean of the tokens;
-        - ``"tensor"``: products of units across all modalities (TFN [2]_), of at most 1,024 entries;
-        - ``"low_rank"``: the same with a map of low rank, without computing the products (LMF [3]_);
-        - ``"film"``: in series, each modality scaled and shifted by those before it (FiLM [4]_);
-        - ``"mixture"``: late, one head per modality and a gate over the heads that depends on all modalities, without
-          joint layers.
-
-        For a layer of your own, extend :class:`FusionLayer`. Any other module is called with a list of tensors of shape
-        (n_samples, width) that are zero where a modality is missing, and a bool mask of shape (n_samples,
-        n_modalities), and must return a tensor of shape (n_samples, n).
+        Layer that joins the modalities, as for :class:`MultimodalNetClassifier`: "concat", "sum", "weighted", "gated",
+        "attention", "tensor", "low_rank", "film", "mixture", or one of your own.
 
     n_layers : int, default=1
         Hidden layers of each modality before the fusion.
@@ -172,38 +151,8 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     Notes
     -----
-    **Network.** Columns of frozen features are scaled to mean 0 and variance 1. Each modality has ``n_layers`` hidden
-    layers, the fusion joins them, ``n_joint_layers`` hidden layers and a linear head follow.
-
-    **Missing modalities.** A modality is missing in a row in which all of its columns are missing (None, NaN, an empty
-    string), or which its encoder could not read. Its hidden vector is zero there, and the fusion returns what it would
-    return without that modality; weights and gates have sum 1 over the others. A row without any modality is left out
-    of training and answered with the mean of the training data, with one warning. A single NaN cell counts as the mean
-    of its column.
-
-    **Weights.** A row of weight 2 has the same effect as the row twice: exactly if all rows fit into a batch, otherwise
-    in expectation. Rows of weight 0 are left out. Transformers, and branches when they learn a vocabulary or a scale,
-    ignore the weights of the other rows.
-
-    **Types.** With ``precision="auto"`` the network computes in float64 if the features of all modalities are float64,
-    else in float32.
-
-    **Persistence.** A pickle holds the weights as arrays: a network trained on a GPU loads on a machine without one.
-
-    **Interrupts.** As in :class:`MultimodalNetClassifier`.
-
-    **Randomness.** All layers draw from generators of the fit. Torch's global generator is used only for modules of
-    yours, one fit at a time, and has its earlier state afterwards.
-
-    References
-    ----------
-    .. [1] Arevalo, Solorio, Montes-y-Gómez, González (2017). "Gated multimodal units for information fusion". ICLR
-       workshop.
-    .. [2] Zadeh, Chen, Poria, Cambria, Morency (2017). "Tensor fusion network for multimodal sentiment analysis".
-       EMNLP.
-    .. [3] Liu et al. (2018). "Efficient low-rank multimodal fusion with modality-specific factors". ACL.
-    .. [4] Perez, Strub, de Vries, Dumoulin, Courville (2018). "FiLM: visual reasoning with a general conditioning
-       layer". AAAI.
+    Layers, missing modalities, weights, dtypes, persistence, interrupts and randomness are as in
+    :class:`MultimodalNetClassifier`. A row without any modality is answered with the mean of the training data.
 
     Examples
     --------
@@ -284,47 +233,6 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: Items,
-        sample_weight: Items = None,
-        *,
-        groups: Items = None,
-        X_val: Table = None,
-        y_val: Items = None,
-    ) -> Self:
-        """Fit the transformers, then train the network.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Numbers.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, for the loss, the scale of y and the scales of features.
-
-        groups : array-like of shape (n_samples,), default=None
-            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
-            validation rows belong to other groups than the training rows; not used otherwise.
-
-        X_val : DataFrame or array-like, default=None
-            Rows to validate on, in place of a share of X.
-
-        y_val : array-like, default=None
-            Target of ``X_val``.
-
-        Returns
-        -------
-        self : MultimodalNetRegressor
-            The fitted network.
-        """
-        return self._fit(X, y, sample_weight, X_val, y_val, groups)
-
-    @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X: Table, y: Items, sample_weight: Items = None) -> Self:
         """Train for one epoch at a constant learning rate; the first call fits the transformers.
 
@@ -346,22 +254,6 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         """
         return self._fit(X, y, sample_weight, partial=True)
 
-    def predict(self, X: Table) -> np.ndarray:
-        """Predict numbers.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data with the columns seen in ``fit``.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Predictions, in the dtype of the network.
-        """
-        outputs = self._compute_outputs(X)
-        return self._outputs.predict(outputs)
-
     def _check_y(self, X, y, *, reset=False):
         return check_target(X, y, type(self).__name__, numeric=True)
 
@@ -371,7 +263,8 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
     def _make_criterion(self):
         if callable(self.loss):
             return self.loss
-        return make_loss(self.loss, **({"quantile": self.quantile} if self.loss == "quantile" else {}))
+        options = {"quantile": self.quantile} if self.loss == "quantile" else {}
+        return Loss(self.loss, **options)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -449,6 +449,8 @@ class WithoutPredict(BaseEstimator):
         ({"weights": [-1, 2]}, ValueError, "not negative"),
         ({"weights": [0, 0]}, ValueError, "sum above 0"),
         ({"weights": [np.nan, 1]}, ValueError, "finite"),
+        ({"weights": [[1], [2]]}, TypeError, r"numbers, one for each modality, got \[\[1\], \[2\]\]"),
+        ({"weights": {"a": "much", "b": 1}}, TypeError, "numbers, one for each modality, got {'a': 'much'"),
         ({"weights": "best"}, ValueError, "'weights' parameter of ModalityVotingClassifier must be"),
         ({"voting": "loud"}, ValueError, "'voting' parameter"),
         ({"calibration": {"c": "sigmoid"}}, ValueError, r"names among \['a', 'b'\] .* got {'c': 'sigmoid'}"),
@@ -534,6 +536,17 @@ def test_warnings_point_at_the_line_of_the_caller(frame):
     with pytest.warns(UserWarning, match="no row to be fitted on") as caught:
         cross_val_score(voter(), X.assign(caption=None), y, cv=2)
     assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("voting", ["soft", "hard", "product"])
+def test_weights_learned_without_any_answer_are_equal(frame, voting):
+    X, y = frame
+    empty = X.assign(caption=None, price=np.nan, weight=np.nan)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        vote = voter(voting=voting, weights="auto", cv=2).fit(empty, y)
+    assert {warning.category for warning in caught} == {UserWarning}
+    assert len(set(vote.weights_.values())) == 1
 
 
 def test_errors_of_members_say_which_modality(iris):

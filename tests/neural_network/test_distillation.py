@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from skmm.neural_network import MultimodalNetClassifier, MultimodalNetMultiTask, MultimodalNetRegressor, distill
 from skmm.neural_network._distillation import StudentLoss
-from skmm.neural_network.network import make_loss
+from skmm.neural_network.network import Loss
 
 WEAK, STRONG = slice(0, 20), slice(20, 24)
 PARTS = [("weak", "passthrough", WEAK), ("strong", "passthrough", STRONG)]
@@ -108,7 +108,7 @@ def test_the_loss_is_hintons():
     generator = torch.Generator().manual_seed(0)
     z, t = torch.randn(2, 8, 3, generator=generator, dtype=torch.float64)
     classes, weights = torch.randint(3, (8,), generator=generator), torch.rand(8, generator=generator).double()
-    loss = StudentLoss(make_loss("cross_entropy"), temperature=3.0, alpha=0.7, independent=False)
+    loss = StudentLoss(Loss("cross_entropy"), temperature=3.0, alpha=0.7, independent=False)
     p, q = (t / 3).softmax(1), (z / 3).log_softmax(1)
     rows = 0.7 * 9 * -(p * q).sum(1) + 0.3 * functional.cross_entropy(z, classes, reduction="none")
     torch.testing.assert_close(loss.rows(z, (classes, t)), rows)
@@ -121,8 +121,8 @@ def test_two_classes_are_a_softmax_of_one_logit_and_0():
     z, t = torch.randn(2, 8, 1, generator=generator, dtype=torch.float64)
     classes = torch.randint(2, (8,), generator=generator)
     both = [torch.cat([torch.zeros_like(x), x], dim=1) for x in (z, t)]
-    one = StudentLoss(make_loss("binary_cross_entropy"), 2.0, 0.5, True)
-    two = StudentLoss(make_loss("cross_entropy"), 2.0, 0.5, False)
+    one = StudentLoss(Loss("binary_cross_entropy"), 2.0, 0.5, True)
+    two = StudentLoss(Loss("cross_entropy"), 2.0, 0.5, False)
     torch.testing.assert_close(one(z, (classes[:, None].double(), t)), two(both[0], (classes, both[1])))
 
 
@@ -198,7 +198,7 @@ def test_errors(teacher, params, error, message):
 
 def test_teachers_that_cannot_teach():
     X, y = make(2, 50)
-    with pytest.raises(TypeError, match="must have predict_proba, LinearSVC has none"):
+    with pytest.raises(TypeError, match="LinearSVC has no predict_proba; pass a teacher that has, such as"):
         distill(LinearSVC().fit(X, y), X, student=MultimodalNetClassifier(PARTS))
     with pytest.raises(TypeError, match=r"a Ridge has no parameters for a network; pass student=, a MultimodalNetReg"):
         distill(Ridge().fit(X, X[:, 0]), X, modalities=["weak"])

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skmm import MultimodalNetClassifier, MultimodalNetRegressor
+from skmm import MultimodalNetClassifier, MultimodalNetMultiTask, MultimodalNetRegressor
 from skmm.neural_network import GradientModulation
 from skmm.neural_network.branches import ModuleBranch
 from skmm.neural_network.network import split_validation
@@ -253,12 +253,12 @@ def test_validation_rows_are_routed(small, halves, search):
 
 @pytest.fixture
 def validation_groups(monkeypatch):
-    """Return a list of the pairs of groups, of training and validation, that later fits split."""
+    """Return a list of the pairs of groups, of training and validation, that later fits split; None without groups."""
     splits = []
 
     def note(n_samples, strata, fraction, random_state, owner, groups):
         train, validation = split_validation(n_samples, strata, fraction, random_state, owner, groups)
-        splits.append((set(groups[train]), set(groups[validation])))
+        splits.append(None if groups is None else (set(groups[train]), set(groups[validation])))
         return train, validation
 
     monkeypatch.setattr("skmm.neural_network._base.split_validation", note)
@@ -284,15 +284,28 @@ def test_groups_of_the_validation_split_stay_whole(how, small, halves, validatio
     assert len(net.validation_scores_) == net.n_epochs_
 
 
-def test_groups_are_routed_by_a_search(small, halves, validation_groups):
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_groups_are_routed_by_a_search(small, halves, validation_groups, in_pipeline):
+    """As with voters and stackers: by default, and not after ``set_fit_request(groups=False)``."""
     X, y = small
     groups = np.arange(32) // 4
+    net = MultimodalNetClassifier(halves, early_stopping=True, validation_fraction=0.3, **QUICK)
+    fusion = "net__fusion" if in_pipeline else "fusion"
     with config_context(enable_metadata_routing=True):
-        net = MultimodalNetClassifier(halves, early_stopping=True, validation_fraction=0.3, **QUICK)
-        search = GridSearchCV(net.set_fit_request(groups=True), {"fusion": ["concat", "sum"]}, cv=GroupKFold(2))
+        model = Pipeline([("scale", StandardScaler()), ("net", net)]) if in_pipeline else net
+        search = GridSearchCV(model, {fusion: ["concat", "sum"]}, cv=GroupKFold(2)).fit(X, y, groups=groups)
+        assert [len(train | validation) for train, validation in validation_groups] == [4, 4, 4, 4, 8]
+        assert not any(train & validation for train, validation in validation_groups)
+        validation_groups.clear()
+        net.set_fit_request(groups=False)
         search.fit(X, y, groups=groups)
-    assert [len(train | validation) for train, validation in validation_groups] == [4, 4, 4, 4, 8]
-    assert not any(train & validation for train, validation in validation_groups)
+        assert validation_groups == [None] * 5
+
+
+@pytest.mark.parametrize("cls", [MultimodalNetClassifier, MultimodalNetRegressor, MultimodalNetMultiTask])
+def test_every_network_requests_groups_only(cls, halves):
+    requests = cls(halves).get_metadata_routing().fit.requests
+    assert {name for name, request in requests.items() if request} == {"groups"}
 
 
 def test_groups_need_one_entry_per_row(small, halves):
@@ -300,6 +313,8 @@ def test_groups_need_one_entry_per_row(small, halves):
     net = MultimodalNetClassifier(halves, early_stopping=True, **QUICK)
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[32, 31\]"):
         net.fit(X, y, groups=np.arange(31))
+    with pytest.raises(ValueError, match="groups contains NaN"):
+        net.fit(X, y, groups=np.where(y == 0, np.nan, y))
     # Without a split they have no effect.
     net = MultimodalNetClassifier(halves, **QUICK)
     assert_array_equal(net.fit(X, y, groups=y).predict_proba(X), clone(net).fit(X, y).predict_proba(X))

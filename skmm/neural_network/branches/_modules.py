@@ -17,16 +17,7 @@ _GRID = 2
 
 
 class UserModule(nn.Module):
-    """A user's module on columns of numbers, and the width of its output.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Maps (n, n_features) to (n, n_outputs).
-
-    n_features : int
-        Columns.
-    """
+    """A user's module on columns of numbers: maps (n, n_features) to (n, ``out_features``)."""
 
     # Its dropout, if any, draws from torch's global generator.
     draws_globally = True
@@ -49,7 +40,10 @@ def probe(module, inputs):
     module.train(was_training)
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(inputs):
         got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise ValueError(f"a branch's module must map {tuple(inputs.shape)} to a tensor (n, n_outputs), got {got}.")
+        raise ValueError(
+            f"a branch's module must map {tuple(inputs.shape)} to a tensor (n, n_outputs), got {got}; "
+            "end it with a layer that does, such as torch.nn.Flatten."
+        )
     return outputs.shape[1]
 
 
@@ -67,21 +61,9 @@ def pool_steps(x, lengths, pooling):
 
 
 class Recurrent(nn.Module):
-    """Layers of bidirectional LSTMs or GRUs with dropout between them, and the pooling of their states.
+    """Layers of bidirectional "LSTM" or "GRU", ``kind``, with dropout between them, and the pooling of their states.
 
-    Parameters
-    ----------
-    kind : {"LSTM", "GRU"}
-        Kind of the layers.
-
-    n_inputs, n_hidden, n_layers : int
-        Width of a step, units in each direction, and layers.
-
-    dropout : float
-        Dropout between layers.
-
-    pooling : {"max", "mean"}
-        Pooling over the steps.
+    ``n_inputs`` is the width of a step, ``n_hidden`` the number of units in each direction.
     """
 
     def __init__(self, kind, n_inputs, n_hidden, n_layers, dropout, pooling):
@@ -109,19 +91,7 @@ class Recurrent(nn.Module):
 class Attending(nn.Module):
     """Layers of a Transformer's encoder, and the pooling of their states.
 
-    Parameters
-    ----------
-    n_features, n_hidden, n_layers, n_heads : int
-        Width of a step and of the feed-forward layers, layers, and heads.
-
-    max_length : int
-        Maximum number of steps.
-
-    dropout : float
-        Dropout of the states in every layer.
-
-    pooling : {"max", "mean"}
-        Pooling over the steps.
+    ``n_features`` is the width of a step, ``n_hidden`` that of the feed-forward layers.
     """
 
     def __init__(self, n_features, n_hidden, n_layers, n_heads, max_length, dropout, pooling):
@@ -148,15 +118,9 @@ class Attending(nn.Module):
 
 
 class TextModule(nn.Module):
-    """Embeddings of tokens, and an LSTM or Transformer over them.
+    """Embeddings of tokens, and an LSTM or Transformer over them, with the parameters of a :class:`TextBranch`.
 
-    Parameters
-    ----------
-    n_tokens : int
-        Size of the vocabulary, with padding and the unknown token.
-
-    settings : TextBranch
-        Branch with the parameters.
+    ``n_tokens`` counts padding and the unknown token.
     """
 
     def __init__(self, n_tokens, settings):
@@ -191,16 +155,7 @@ class TextModule(nn.Module):
 class Convolutions(nn.Module):
     """Convolutions over time, each followed by a pooling to half the steps, and the pooling of the last.
 
-    Parameters
-    ----------
-    n_channels, n_hidden, n_layers : int
-        Width of a step, channels of every layer, and layers.
-
-    kernel_size : int
-        Number of steps that a layer sees at once, odd.
-
-    pooling : {"max", "mean"}
-        Pooling over the steps of the last layer.
+    ``n_channels`` is the width of a step, ``n_hidden`` that after each layer; ``kernel_size`` is odd.
     """
 
     def __init__(self, n_channels, n_hidden, n_layers, kernel_size, pooling):
@@ -225,16 +180,7 @@ class Convolutions(nn.Module):
 
 
 class SignalModule(nn.Module):
-    """A convolutional or recurrent network over steps of numbers.
-
-    Parameters
-    ----------
-    n_channels : int
-        Numbers per step.
-
-    settings : AudioBranch or SequenceBranch
-        Branch with the parameters.
-    """
+    """A convolutional or recurrent network over steps of numbers, with the parameters of a branch of signals."""
 
     def __init__(self, n_channels, settings):
         super().__init__()
@@ -253,13 +199,7 @@ class SignalModule(nn.Module):
 
 
 class ImageModule(nn.Module):
-    """A small convolutional network on images.
-
-    Parameters
-    ----------
-    settings : ImageBranch
-        Branch with the parameters.
-    """
+    """A small convolutional network on images, with the parameters of an :class:`ImageBranch`."""
 
     def __init__(self, settings):
         super().__init__()

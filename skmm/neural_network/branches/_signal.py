@@ -394,11 +394,14 @@ class SequenceBranch(_SignalBranch):
                     f"{series.shape}"
                 )
             if np.isinf(series).any():
-                raise RejectedItem("the series has infinite values")
+                raise RejectedItem("the series has infinite values; replace them by NaN, which counts as missing")
             series = series.reshape(len(series), -1)
             n_channels = n_channels or series.shape[1]
             if series.shape[1] != n_channels:
-                raise RejectedItem(f"the series has {series.shape[1]} channels where {n_channels} were expected")
+                raise RejectedItem(
+                    f"the series has {series.shape[1]} channels where {n_channels} were expected; fill missing ones "
+                    "with NaN"
+                )
             read = np.flatnonzero(~np.isnan(series).all(axis=1))
             n_steps = read[-1] + 1 if len(read) else 1
             return series[: n_steps if self.max_length is None else min(n_steps, self.max_length)]

@@ -193,7 +193,7 @@ class TextBranch(Branch):
         if self.architecture == "transformer" and self.n_embedding % self.n_heads:
             raise ValueError(
                 f"TextBranch: n_heads must divide n_embedding, got n_heads={self.n_heads} and "
-                f"n_embedding={self.n_embedding}."
+                f"n_embedding={self.n_embedding}; change one of them."
             )
         counts, n_texts = Counter(), Counter()
         for tokens in self._read(self._items(X), self._split):

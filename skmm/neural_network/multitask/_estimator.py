@@ -165,7 +165,8 @@ class MultimodalNetMultiTask(MultimodalNet):
 
     Notes
     -----
-    Missing modalities, weights, dtypes, interrupts and persistence are as in :class:`MultimodalNetClassifier`.
+    Layers, missing modalities, weights, dtypes, persistence, interrupts and randomness are as in
+    :class:`MultimodalNetClassifier`.
 
     References
     ----------
@@ -255,47 +256,6 @@ class MultimodalNetMultiTask(MultimodalNet):
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(
-        self,
-        X: Table,
-        y: Table,
-        sample_weight: Items = None,
-        *,
-        groups: Items = None,
-        X_val: Table = None,
-        y_val: Table = None,
-    ) -> Self:
-        """Fit the transformers, then train the network.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Data, with one or several columns per modality.
-
-        y : DataFrame of shape (n_samples, n_tasks)
-            One column per task, with None or NaN where a target is missing.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-
-        groups : array-like of shape (n_samples,), default=None
-            Group of each row, such as its speaker or patient. A split for validation keeps groups whole, so that the
-            validation rows belong to other groups than the training rows; not used otherwise.
-
-        X_val : DataFrame or array-like, default=None
-            Rows to validate on, in place of a share of X.
-
-        y_val : DataFrame, default=None
-            Targets of ``X_val``.
-
-        Returns
-        -------
-        self : MultimodalNetMultiTask
-            The fitted network.
-        """
-        return self._fit(X, y, sample_weight, X_val, y_val, groups)
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X: Table, y: Table, classes: dict | None = None, sample_weight: Items = None) -> Self:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ..network import make_loss
+from ..network import Loss
 
 
 class TaskLoss(nn.Module):
@@ -25,7 +25,7 @@ class TaskLoss(nn.Module):
         super().__init__()
         self.slices = outputs.slices
         self.task_weights = task_weights
-        self.losses = [make_loss(_loss_name(*task)) for task in zip(outputs.kinds, outputs.tasks, strict=True)]
+        self.losses = [Loss(_loss_name(*task)) for task in zip(outputs.kinds, outputs.tasks, strict=True)]
         # The exponent of a normal density halves the squared error.
         self.factors = [0.5 if kind == "regression" else 1.0 for kind in outputs.kinds]
         start = [0.0] * len(self.losses) if log_variances is None else list(log_variances)

@@ -32,6 +32,11 @@ class TaskOutputs:
         classes = classes or {}
         for column, (name, kind) in zip(y.T, tasks.items(), strict=True):
             present = ~missing_rows(column)
+            if weights is not None and not weights[present].any():
+                raise ValueError(
+                    f"MultimodalNetMultiTask: the task {name!r} has targets only in rows of weight 0; leave the column "
+                    "out of y, or weigh some of these rows."
+                )
             if kind == "classification":
                 self.tasks.append(ClassOutputs(_classes(classes[name] if name in classes else column[present])))
             else:

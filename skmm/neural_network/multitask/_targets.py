@@ -12,7 +12,8 @@ def as_frame(y):
     """Return a data frame of targets as one of narwhals, or raise."""
     if not nw.dependencies.is_into_dataframe(y):
         raise TypeError(
-            f"MultimodalNetMultiTask: y must be a data frame with one column per task, got {type(y).__name__}."
+            f"MultimodalNetMultiTask: y must be a data frame with one column per task, got {type(y).__name__}; "
+            "wrap it, as by pandas.DataFrame(y)."
         )
     return nw.from_native(y, eager_only=True)
 
@@ -32,7 +33,9 @@ def read_tasks(frame, tasks):
         column = frame[name]
         kinds[name] = tasks.get(name, "regression" if column.dtype.is_float() else "classification")
         if missing_rows(column.to_native()).all():
-            raise ValueError(f"MultimodalNetMultiTask: the task {name!r} has no target in any row.")
+            raise ValueError(
+                f"MultimodalNetMultiTask: the task {name!r} has no target in any row; leave the column out of y."
+            )
     return kinds
 
 
@@ -41,7 +44,8 @@ def read_targets(frame, tasks):
     missing = [name for name in tasks if name not in frame.columns]
     if missing:
         raise ValueError(
-            f"MultimodalNetMultiTask: y lacks the tasks {missing}; it has the columns {list(frame.columns)}."
+            f"MultimodalNetMultiTask: y lacks the tasks {missing}; it has the columns {list(frame.columns)}; add them, "
+            "filled with None where targets are unknown."
         )
     values = np.empty((len(frame), len(tasks)), dtype=object)
     for i, (name, kind) in enumerate(tasks.items()):
@@ -51,10 +55,13 @@ def read_targets(frame, tasks):
                 column = [np.nan if value is None else float(value) for value in column]
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"MultimodalNetMultiTask: the task {name!r} is no column of numbers: {error}."
+                    f"MultimodalNetMultiTask: the task {name!r} is no column of numbers: {error}; pass "
+                    f"tasks={{{name!r}: 'classification'}} if it has classes."
                 ) from error
             if np.isinf(column).any():
-                raise ValueError(f"MultimodalNetMultiTask: the task {name!r} has infinite targets.")
+                raise ValueError(
+                    f"MultimodalNetMultiTask: the task {name!r} has infinite targets; put NaN in their place."
+                )
         values[:, i] = column
     return values
 
@@ -80,9 +87,11 @@ def check_classes(classes, kinds, outputs=None):
         )
     for name, values in classes.items():
         if kinds.get(name) != "classification":
-            raise ValueError(f"MultimodalNetMultiTask: {name!r} in classes is no task of classes among {kinds}.")
+            raise ValueError(
+                f"MultimodalNetMultiTask: {name!r} in classes is no task of classes among {kinds}; leave it out."
+            )
         if outputs is not None and not np.array_equal(np.unique(values), outputs[name].classes):
             raise ValueError(
                 f"MultimodalNetMultiTask: classes of {name!r} stay those of the first call, "
-                f"{outputs[name].classes.tolist()}, got {list(values)}."
+                f"{outputs[name].classes.tolist()}, got {list(values)}; leave them out, or fit a new network."
             )

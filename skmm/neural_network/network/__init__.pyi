@@ -1,6 +1,6 @@
 from ._fusion_layers import FusionLayer as FusionLayer
 from ._fusions import FUSIONS as FUSIONS, weighs_modalities as weighs_modalities
-from ._losses import make_loss as make_loss
+from ._losses import Loss as Loss, weighted_mean as weighted_mean
 from ._modulation import GradientModulation as GradientModulation
 from ._network import Network as Network
 from ._randomness import DrawFrom as DrawFrom, Dropout as Dropout, seeded as seeded

@@ -34,23 +34,10 @@ def needs_same_width(fusion):
 
 
 def make_fusion(fusion, widths, settings):
-    """Make the layer that joins hidden vectors.
+    """Return the layer, with its parameters, for which the parameter ``fusion`` of a network stands.
 
-    Parameters
-    ----------
-    fusion : str, FusionLayer, subclass of FusionLayer, or nn.Module
-        Parameter of the network; a module is copied.
-
-    widths : list of int
-        Width of the hidden vectors of each modality.
-
-    settings : dict
-        Parameters of the network that layers may take, by name.
-
-    Returns
-    -------
-    layer : FusionLayer
-        With its parameters.
+    ``widths`` are those of the hidden vectors of each modality, ``settings`` parameters of the network by name, some of
+    which layers take.
     """
     import torch
 

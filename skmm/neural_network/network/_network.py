@@ -93,20 +93,10 @@ class Network(nn.Module):
         )
 
     def forward(self, inputs, mask=None):
-        """Return the outputs.
+        """Return the outputs, of shape (n_samples, n_outputs).
 
-        Parameters
-        ----------
-        inputs : list of tuple of Tensor
-            The tensors of each modality, with one row per sample in all of them.
-
-        mask : Tensor of shape (n_samples, n_modalities) or None, default=None
-            True where a modality is present; None if nothing is missing.
-
-        Returns
-        -------
-        outputs : Tensor of shape (n_samples, n_outputs)
-            Outputs of the head.
+        ``inputs`` are a tuple of tensors for each modality; ``mask``, of shape (n_samples, n_modalities), is True where
+        a modality is present, and None if nothing is missing.
         """
         return self.outputs_of(self.hiddens(inputs, mask), mask)
 

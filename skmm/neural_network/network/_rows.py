@@ -60,32 +60,10 @@ def _map(function, tensors):
 
 
 def split_validation(n_samples, strata, fraction, random_state, owner, groups=None):
-    """Split rows at random into those to learn from and those to validate on; no class is lost to training.
+    """Return the positions of rows drawn to learn from and of those to validate on; training has all classes.
 
-    Parameters
-    ----------
-    n_samples : int
-        Number of rows.
-
-    strata : ndarray of shape (n_samples,) or None
-        Class of each row, whose shares are preserved without groups; None if y has no classes.
-
-    fraction : float
-        Share of the rows to validate on.
-
-    random_state : RandomState
-        Draws the rows.
-
-    owner : str
-        Name of the estimator, for the error message.
-
-    groups : ndarray of shape (n_samples,) or None, default=None
-        Group of each row; groups stay whole.
-
-    Returns
-    -------
-    train, validation : ndarray of int
-        Positions of the rows, in order.
+    ``fraction`` is the share of rows to validate on. ``strata``, the classes of rows or None, keep their shares, unless
+    there are ``groups``, which stay whole. ``owner`` is the name of the estimator, for the error message.
     """
     if groups is not None:
         is_validation = _draw_groups(groups, strata, fraction * n_samples, random_state)
@@ -141,29 +119,10 @@ def _draw_groups(groups, strata, n_validation, random_state):
 
 
 def apply(network, rows, function, device, autocast=None):
-    """Apply a function to a network and batches of rows, without gradients and with dropout off.
+    """Return the results of a function for batches of rows, an array of shape (n_samples, ...), without gradients.
 
-    Parameters
-    ----------
-    network : Network
-        In evaluation mode.
-
-    rows : Rows
-        On the CPU.
-
-    function : callable
-        Takes rows on the device and returns a tensor with one row each.
-
-    device : torch.device
-        Where the network is.
-
-    autocast : torch.dtype or None, default=None
-        Half precision to compute in, or None.
-
-    Returns
-    -------
-    values : ndarray of shape (n_samples, ...)
-        Results of the function for all rows.
+    The function takes rows on the device, where the network is, and returns a tensor with one row each. ``autocast`` is
+    the half precision to compute in, or None.
     """
     import torch
 

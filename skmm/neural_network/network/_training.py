@@ -22,21 +22,7 @@ _MIN_EPOCHS, _MAX_EPOCHS = 30, 100
 
 
 def resolve_batch_size(batch_size, n_samples):
-    """Return the number of rows of a step.
-
-    Parameters
-    ----------
-    batch_size : int or "auto"
-        Parameter of the network.
-
-    n_samples : int
-        Number of rows to learn from.
-
-    Returns
-    -------
-    size : int
-        From 1 to ``n_samples``.
-    """
+    """Return the number of rows of a step, from 1 to ``n_samples``."""
     if batch_size == "auto":
         # Few rows need small batches for enough steps per epoch; many steps cost time.
         batch_size = min(200, max(64, n_samples // 40))
@@ -44,21 +30,7 @@ def resolve_batch_size(batch_size, n_samples):
 
 
 def resolve_epochs(max_epochs, batch_size, n_samples):
-    """Return the number of epochs.
-
-    Parameters
-    ----------
-    max_epochs, batch_size : int or "auto"
-        Parameters of the network.
-
-    n_samples : int
-        Number of rows to learn from.
-
-    Returns
-    -------
-    n_epochs : int
-        At least 1.
-    """
+    """Return the number of epochs, at least 1."""
     if max_epochs != "auto":
         return max_epochs
     n_steps = math.ceil(n_samples / resolve_batch_size(batch_size, n_samples))
@@ -95,6 +67,8 @@ class Trainer:
     """
 
     def __init__(self, network, criterion, device, branches, settings, generator, autocast=None):
+        import torch
+
         self.network = network
         self.criterion = criterion
         self.device = device
@@ -102,30 +76,20 @@ class Trainer:
         self.settings = settings
         self.generator = generator
         self.autocast = autocast
-        self.device_generator = self._make_device_generator()
+        # For the layers, which draw on the device.
+        self.device_generator = generator
+        if device.type != "cpu":
+            self.device_generator = torch.Generator(device).manual_seed(generator.initial_seed())
         self.optimizer = self._make_optimizer()
-        self.scaler = self._make_scaler()
+        # Scales the loss up, where gradients in float16 would become 0.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=autocast == torch.float16)
         # Rows whose forward and backward pass fit into memory; None while a whole batch does.
         self._n_rows_fitting = None
-        # Scores of single modalities, one tensor for each part of the current batch.
+        # Scores of single modalities, one tensor for each slice of the current batch.
         self._scores = []
-        # Weights to freeze; those that the user's module has frozen itself stay so.
+        # Weights of each branch that may be frozen and released; those that a user froze beforehand stay frozen.
         self._trainable = [[p for p in branch.parameters() if p.requires_grad] for branch in network.branches]
         self.history = SimpleNamespace(losses=[], scores=[])
-
-    def _make_device_generator(self):
-        """Return a generator for the layers, which draw on the device."""
-        import torch
-
-        if self.device.type == "cpu":
-            return self.generator
-        return torch.Generator(self.device).manual_seed(self.generator.initial_seed())
-
-    def _make_scaler(self):
-        """Return what scales the loss up, where gradients in float16 would become 0."""
-        import torch
-
-        return torch.amp.GradScaler(self.device.type, enabled=self.autocast == torch.float16)
 
     def _make_optimizer(self):
         """Return AdamW with weight decay on matrices only and the learning rates of the branches."""
@@ -157,19 +121,21 @@ class Trainer:
     def fit(self, train, validation, n_epochs, patience=None, schedule="constant", on_epoch=None, n_before=0):
         """Train for some epochs; then, or after an error, the network has its best weights and is in evaluation mode.
 
+        Returns ``history``, with the lists ``losses`` and ``scores``.
+
         Parameters
         ----------
         train : Rows
             Rows to learn from.
 
         validation : Rows or None
-            Rows whose loss decides when to stop and which weights are best.
+            Rows whose loss decides which weights are best, and when to stop: ``patience`` epochs after these.
 
         n_epochs : int
             Epochs, at most.
 
         patience : int or None, default=None
-            Epochs without a better validation score after which to stop.
+            None never stops early.
 
         schedule : {"cosine", "constant"}, default="constant"
             Course of the learning rate.
@@ -179,11 +145,6 @@ class Trainer:
 
         n_before : int, default=0
             Epochs that the network was trained before, which count for frozen branches.
-
-        Returns
-        -------
-        history : SimpleNamespace
-            With the lists ``losses`` and ``scores``.
         """
         import torch
 
@@ -272,18 +233,21 @@ class Trainer:
 
     def _step(self, batch):
         """Update the weights once and return the loss."""
+        import torch
+
         loss = self._add_gradients(batch)
         self.scaler.unscale_(self.optimizer)
         if self._scores:
             self._modulate()
         if self.settings.max_grad_norm is not None:
-            self._clip()
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss
 
     def _add_gradients(self, batch):
-        """Set the gradients to those of a batch, in smaller parts where memory runs out, and return its loss."""
+        """Set the gradients to those of a batch, in slices where memory runs out, and return its loss."""
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             self._scores = []
@@ -310,12 +274,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             if group["modality"] is not None:
                 group["lr"] *= coefficients[group["modality"]]
-
-    def _clip(self):
-        import torch
-
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
 
     def _backward(self, rows, n_batch):
         """Add the gradients of some rows of a batch, and return what they contribute to its loss."""

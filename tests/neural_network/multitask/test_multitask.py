@@ -264,6 +264,25 @@ def test_a_task_that_later_data_lack(data, fitted):
         clone(fitted).fit(X, y, X_val=X, y_val=y.assign(color="pink"))
 
 
+@pytest.mark.parametrize("task", ["color", "is_large", "size"])
+def test_rows_without_any_target_of_a_task(data, fitted, task):
+    """As validation rows, as a batch of ``partial_fit`` or with all weights, the other tasks go on."""
+    X, y = data
+    rows, lacking = slice(0, 20), y.astype(object).assign(**{task: None})[:20]
+    net = MultimodalNetMultiTask(PARTS, max_epochs=2, **PARAMS).fit(X, y, X_val=X[rows], y_val=lacking)
+    assert np.isfinite(net.validation_scores_).all()
+    before = net.network_.head.weight.clone()
+    net.partial_fit(X[rows], lacking)
+    assert torch.isfinite(net.network_.head.weight).all()
+    assert not torch.equal(net.network_.head.weight, before)
+    assert net.score_tasks(X[rows], lacking).isna().tolist() == [name == task for name in y.columns]
+    few = y.astype(object)
+    few.loc[few.index[20:], task] = None
+    weights = np.arange(120) >= 20
+    with pytest.raises(ValueError, match=f"the task '{task}' has targets only in rows of weight 0; leave the column"):
+        clone(fitted).fit(X, few, weights)
+
+
 PART = {**PARAMS, "schedule": "constant", "batch_size": 200}
 
 

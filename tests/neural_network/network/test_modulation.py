@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skmm.neural_network import GradientModulation
-from skmm.neural_network.network import make_loss
+from skmm.neural_network.network import Loss
 
 
 class Linear(nn.Module):
@@ -65,7 +65,7 @@ def test_a_modality_that_is_not_there_is_not_compared_with():
 
 def test_scores_are_probabilities_of_the_true_class(batch):
     network, hiddens, targets = batch
-    scores = GradientModulation().scores(network, hiddens, None, targets, None, make_loss("cross_entropy"))
+    scores = GradientModulation().scores(network, hiddens, None, targets, None, Loss("cross_entropy"))
     for m, own in enumerate(network.head.weight.split(3, dim=1)):
         expected = (hiddens[m] @ own.T).softmax(1)[torch.arange(20), targets].mean()
         torch.testing.assert_close(scores[m], expected)
@@ -74,7 +74,7 @@ def test_scores_are_probabilities_of_the_true_class(batch):
 
 def test_scores_count_present_rows_by_their_weights(batch):
     network, hiddens, targets = batch
-    loss, modulation = make_loss("cross_entropy"), GradientModulation()
+    loss, modulation = Loss("cross_entropy"), GradientModulation()
     mask = torch.ones(20, 2, dtype=torch.bool)
     mask[5:, 0] = False
     weights = torch.rand(20, dtype=torch.float64)
@@ -92,7 +92,7 @@ def test_scores_count_present_rows_by_their_weights(batch):
 
 def gradients(network, hiddens, targets):
     network.zero_grad()
-    make_loss("cross_entropy")(network.outputs_of(hiddens, None), targets).backward(retain_graph=True)
+    Loss("cross_entropy")(network.outputs_of(hiddens, None), targets).backward(retain_graph=True)
     return [weights.grad.clone() for weights in network.parameters()]
 
 
@@ -126,7 +126,7 @@ def test_scoring_leaves_statistics_and_dropout_alone(batch):
     network, hiddens, targets = batch
     network.head = nn.Sequential(nn.BatchNorm1d(6, dtype=torch.float64), nn.Dropout(0.5), network.head)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    score = [GradientModulation().scores(network, hiddens, None, targets, None, make_loss("focal")) for _ in range(2)]
+    score = [GradientModulation().scores(network, hiddens, None, targets, None, Loss("focal")) for _ in range(2)]
     assert torch.equal(*score)
     assert network.training
     assert network.head[1].training

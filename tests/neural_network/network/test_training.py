@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skmm import MultimodalNetClassifier
-from skmm.neural_network.network import Network, Rows, Trainer, apply, make_loss, seeded
+from skmm.neural_network.network import Loss, Network, Rows, Trainer, apply, seeded
 
 CPU = torch.device("cpu")
 SETTINGS = {
@@ -52,7 +52,7 @@ def rows(n=40, weights=None, missing=False):
 def trainer(net, branches=((None, 0, None), (None, 0, None)), **settings):
     settings = SimpleNamespace(**{**SETTINGS, **settings})
     generator = torch.Generator().manual_seed(0)
-    return Trainer(net, make_loss("squared"), CPU, list(branches), settings, generator)
+    return Trainer(net, Loss("squared"), CPU, list(branches), settings, generator)
 
 
 def flat(module):
