@@ -21,13 +21,25 @@ _LONGEST_TEXT = 120
 
 def is_data_frame(X):
     """Tell whether X is a data frame of any library (pandas, polars, ...)."""
+    # The usual kinds first, since the general question takes long.
+    if nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X):
+        return True
+    if isinstance(X, (np.ndarray, list)) or nw.dependencies.is_pandas_series(X):
+        return False
     return nw.dependencies.is_into_dataframe(X)
+
+
+def is_series(X):
+    """Tell whether X is a series of any library."""
+    return nw.dependencies.is_pandas_series(X) or (
+        not isinstance(X, (np.ndarray, list)) and nw.dependencies.is_into_series(X)
+    )
 
 
 def check_table(estimator, X):
     """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array."""
     if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
-        if nw.dependencies.is_into_dataframe(X) or nw.dependencies.is_polars_lazyframe(X):
+        if is_data_frame(X) or nw.dependencies.is_polars_lazyframe(X):
             raise TypeError(
                 f"X must be a pandas or polars DataFrame, or a 2-D array, got {type(X).__module__}.{type(X).__name__}; "
                 "collect or convert it first."
@@ -179,13 +191,13 @@ def column_positions(X, names, positions, modality):
         Names of the columns of a modality.
 
     positions : list of int
-        Their positions in ``fit``. No column is searched where the header is the same there.
+        Their positions in ``fit``. No column is searched where they have the same names.
 
     modality : str
         Name of the modality, for the error message.
     """
-    header = np.asarray(X.columns, dtype=object)
-    if max(positions) < len(header) and np.array_equal(header[positions], names):
+    header = list(X.columns)
+    if max(positions) < len(header) and [header[position] for position in positions] == list(names):
         return positions
     position_of = {label: position for position, label in reversed(list(enumerate(header)))}
     missing = [name for name in names if name not in position_of]
@@ -241,9 +253,9 @@ def missing_rows(X):
     """
     if sparse.issparse(X):
         return np.zeros(X.shape[0], dtype=bool)
-    if nw.dependencies.is_into_dataframe(X):
+    if is_data_frame(X):
         return _missing_in_frame(X)
-    if nw.dependencies.is_into_series(X) or X.ndim == 1:
+    if is_series(X) or X.ndim == 1:
         return _missing_in_column(X)
     if X.ndim > 2 or X.dtype.kind in "biu":
         return np.zeros(X.shape[0], dtype=bool)
@@ -252,16 +264,19 @@ def missing_rows(X):
 
 def _missing_in_column(column):
     """Return the mask of the missing items in one column: a series of any kind, or a 1-D array."""
-    if nw.dependencies.is_into_series(column):
-        column = nw.from_native(column, series_only=True)
-        if column.dtype.is_numeric():
-            missing = column.is_null().to_numpy()
-            return missing | column.is_nan().fill_null(True).to_numpy() if column.dtype.is_float() else missing
-    elif column.dtype.kind == "f":
-        return np.isnan(column)
-    elif column.dtype.kind in "biu":
-        return np.zeros(column.shape[0], dtype=bool)
-    return np.fromiter((is_missing_item(item) for item in column), dtype=bool, count=len(column))
+    if nw.dependencies.is_pandas_series(column) and isinstance(column.dtype, np.dtype):
+        column = column.to_numpy()
+    if isinstance(column, np.ndarray):
+        if column.dtype.kind == "f":
+            return np.isnan(column)
+        if column.dtype.kind in "biu":
+            return np.zeros(column.shape[0], dtype=bool)
+        return np.fromiter(map(is_missing_item, column), dtype=bool, count=len(column))
+    column = nw.from_native(column, series_only=True)
+    if column.dtype.is_numeric():
+        missing = column.is_null().to_numpy()
+        return missing | column.is_nan().fill_null(True).to_numpy() if column.dtype.is_float() else missing
+    return np.fromiter(map(is_missing_item, column.to_list()), dtype=bool, count=len(column))
 
 
 def _missing_in_matrix(X):
@@ -292,6 +307,8 @@ def _missing_in_frame(frame):
     if frame.shape[1] == 1 or not missing.any():
         return missing
     numeric = np.array([_is_number(dtype) for dtype in frame.dtypes], dtype=bool)
+    if numeric.all():
+        return _missing_in_matrix(frame.to_numpy())
     numbers, others = np.flatnonzero(numeric).tolist(), np.flatnonzero(~numeric).tolist()
     rows = np.flatnonzero(missing)
     if numbers:
@@ -412,16 +429,15 @@ def column_items(X, owner, rows_are_items=False):
     ValueError
         If there is more than one column, or no row.
     """
-    if nw.dependencies.is_into_dataframe(X):
-        frame = nw.from_native(X, eager_only=True)
-        if frame.shape[1] != 1:
+    if is_data_frame(X):
+        if X.shape[1] != 1:
             raise ValueError(
-                f"{owner} encodes one column of items, got {frame.shape[1]} columns: {frame.columns[:5]}; "
+                f"{owner} encodes one column of items, got {X.shape[1]} columns: {list(X.columns[:5])}; "
                 "give each column a modality of its own."
             )
-        X = frame[:, 0].to_native()
-    if nw.dependencies.is_into_series(X):
-        items = _series_items(nw.from_native(X, series_only=True))
+        X = X.iloc[:, 0] if hasattr(X, "iloc") else nw.from_native(X, eager_only=True)[:, 0].to_native()
+    if is_series(X):
+        items = _series_items(X)
     elif isinstance(X, np.ndarray):
         if X.ndim == 0:
             raise ValueError(f"{owner} encodes a column of items, got a single {X.dtype} value; wrap it in a list.")
@@ -449,7 +465,12 @@ def present_rows(items):
 
 
 def _series_items(series):
-    """Return the items of a narwhals series: nested numbers as arrays, nulls as None."""
+    """Return the items of a series: nested numbers as arrays, nulls as None."""
+    if nw.dependencies.is_pandas_series(series):
+        dtype = series.dtype
+        if isinstance(dtype, np.dtype) or dtype.name in ("str", "string"):
+            return series.tolist()
+    series = nw.from_native(series, series_only=True)
     if isinstance(series.dtype, (nw.Array, nw.List)):
         items = np.full(len(series), None, dtype=object)
         present = np.flatnonzero(~series.is_null().to_numpy())

@@ -151,9 +151,9 @@ class ModalityComposition(BaseComposition):
     def _positions(self, X, name):
         """Return the positions in X of the columns of one modality; a data frame's are found by name."""
         positions, _ = self._columns[name]
-        if is_data_frame(X) and hasattr(self, "feature_names_in_"):
-            return column_positions(X, self.feature_names_in_[positions], positions, name)
-        return positions
+        if not hasattr(self, "feature_names_in_") or not is_data_frame(X):
+            return positions
+        return column_positions(X, self.feature_names_in_[positions], positions, name)
 
     def _select(self, X, name, *, reset):
         """Return the columns of one modality: 1-D if a scalar selected them, else 2-D.
@@ -163,12 +163,8 @@ class ModalityComposition(BaseComposition):
         positions, single = self._columns[name]
         if not reset:
             positions = self._positions(X, name)
-        if single:
-            return safe_indexing(X, positions[0], axis=1)
-        first, last = positions[0], positions[-1]
-        # A slice of neighbouring columns is a view: it takes no memory and keeps their order in memory.
-        is_slice = positions == list(range(first, last + 1))
-        return safe_indexing(X, slice(first, last + 1) if is_slice else positions, axis=1)
+        cells = X.iloc if hasattr(X, "iloc") else X
+        return cells[:, positions[0] if single else as_slice(positions)]
 
     def _input_names(self, name):
         """Return the names of the columns of one modality."""
@@ -185,6 +181,12 @@ class ModalityComposition(BaseComposition):
         """Return the diagram of the modalities side by side."""
         names, members, columns = zip(*self.modalities, strict=True)
         return VisualBlock("parallel", members, names=names, name_details=columns)
+
+
+def as_slice(positions):
+    """Return positions as a slice if they are neighbours in order: it selects a view, which takes no memory."""
+    first, last = positions[0], positions[-1]
+    return slice(first, last + 1) if positions == list(range(first, last + 1)) else positions
 
 
 def check_modalities(composite):
@@ -477,11 +479,12 @@ def dense_block(output, name, max_bytes=2**31):
                 "for example with TruncatedSVD."
             )
         output = output.toarray()
-    labels = None
-    if not isinstance(output, np.ndarray) and is_data_frame(output):
-        labels = list(output.columns)
-        output = nw.from_native(output, eager_only=True).to_numpy()
-    output = np.asarray(output)
+    labels = getattr(output, "columns", None)
+    if not isinstance(output, np.ndarray):
+        frame, output = output, output.to_numpy() if is_data_frame(output) else np.asarray(output)
+        if output.dtype == object and labels is not None:
+            # With NaN for the missing cells of columns of nullable numbers.
+            output = nw.from_native(frame, eager_only=True).to_numpy()
     if output.ndim != 2:
         raise ValueError(
             f"Modality {name!r}: its transformer must return a 2-D matrix, got an array of shape {output.shape}."

@@ -1,12 +1,11 @@
 """What all encoders share: from a column of items to one float32 row per item."""
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import column_items, describe_item, present_rows
+from .._columns import column_items, describe_item, is_data_frame, present_rows
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
 from ..exceptions import ItemError, RejectedItem
@@ -254,9 +253,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Return the items of a column and the rows that have one; compare its name with that in ``fit``, or set it."""
         items = column_items(X, type(self).__name__, self._rows_are_items)
         present = present_rows(items)
-        name = None
-        if nw.dependencies.is_into_dataframe(X):
-            name = nw.from_native(X, eager_only=True).columns[0]
+        name = X.columns[0] if is_data_frame(X) else None
         if reset:
             self.n_features_in_ = 1
             if isinstance(name, str):

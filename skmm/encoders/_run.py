@@ -25,15 +25,22 @@ N_STEPS = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 
 
-class ProgressBar(tqdm):
-    """Progress bar that also tells scikit-learn's callbacks how far the encoding is, in ``N_STEPS`` steps."""
+class ProgressBar:
+    """Tells the user, and scikit-learn's callbacks in ``N_STEPS`` steps, how far an encoding is."""
 
     def __init__(self, encoder, n_items, progress):
-        super().__init__(total=n_items, desc=type(encoder).__name__, unit="item", disable=not encoder.verbose)
+        self._bar = tqdm(total=n_items, desc=type(encoder).__name__, unit="item") if encoder.verbose else None
         self._encoder, self._progress = encoder, progress
         self._n_items, self._n_done, self._n_steps = n_items, 0, 0
 
-    def update(self, n=1):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, n):
         """Count ``n`` more items as done."""
         self._n_done += n
         while self._progress is not None and self._n_steps * self._n_items < self._n_done * N_STEPS:
@@ -41,7 +48,8 @@ class ProgressBar(tqdm):
             step = self._progress.subcontext(task_name="encode")
             step.call_on_fit_task_begin(estimator=self._encoder)
             step.call_on_fit_task_end(estimator=self._encoder)
-        return super().update(n)
+        if self._bar is not None:
+            self._bar.update(n)
 
 
 class EncodingRun:
@@ -132,6 +140,7 @@ class EncodingRun:
         groups = self._group()
         with ProgressBar(self.encoder, len(groups), progress) as self.bar:
             missing = self._read(groups)
+            self.n_missing = len(missing)
             if self.identity is not None:
                 self.store.hits += len(groups) - len(missing)
                 self.store.misses += len(missing)
@@ -212,7 +221,8 @@ class EncodingRun:
 
     def _claim(self, groups):
         """Return the groups that this call is to encode; those that others encode are left for the end."""
-        if self.identity is None:
+        # A single item is sooner encoded than claimed.
+        if self.identity is None or self.n_missing == 1:
             return groups
         is_free = iter(self.store.claim([key for key, _ in groups if key is not None], self._owner))
         free = []

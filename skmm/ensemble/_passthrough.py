@@ -8,7 +8,7 @@ from sklearn.utils import Bunch, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._columns import column_means, column_positions, fill_missing, is_data_frame, is_missing_item, shortened
-from .._composition import dense_block, fit_transform, propagated
+from .._composition import as_slice, dense_block, fit_transform, propagated
 from .._sklearn import check_method_params, safe_indexing
 
 
@@ -50,10 +50,7 @@ class Columns:
         positions = self.positions
         if self.by_name and is_data_frame(X):
             positions = column_positions(X, self.names, positions, "passthrough")
-        first, last = positions[0], positions[-1]
-        if positions == list(range(first, last + 1)):
-            positions = slice(first, last + 1)
-        return dense_block(safe_indexing(X, positions, axis=1), "passthrough")
+        return dense_block(safe_indexing(X, as_slice(positions), axis=1), "passthrough")
 
 
 def _is_numeric(X, position):
