@@ -1,13 +1,12 @@
 """Work ahead of time: order, bounds by number and by bytes, early ends and errors."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
 from skmm import _threads
-from skmm._threads import in_order, in_pool
+from skmm._threads import in_order
 
 
 class Worker:
@@ -49,8 +48,8 @@ def test_large_results_hold_the_threads_back(monkeypatch, n_threads):
     monkeypatch.setattr(_threads, "MAX_BYTES_AHEAD", 10)
     worker = Worker()
     assert worker.run(range(60), n_threads, ahead=50, size=lambda result: 6) == list(range(60))
-    # Two that wait exceed the bytes; beyond them what each thread had begun, the next in line, and the one just taken.
-    assert worker.most <= 2 + n_threads + 2
+    # One waits for each thread; beyond them one that was just submitted, and one just taken.
+    assert worker.most <= n_threads + 2
 
 
 def test_results_larger_than_all_room_still_come(monkeypatch):
@@ -80,16 +79,8 @@ def test_errors_are_passed_on(monkeypatch):
     assert not set(threading.enumerate()) - before
 
 
-def test_a_pool_that_others_use_as_well():
-    with ThreadPoolExecutor(2) as pool:
-        first = in_pool(lambda task: 2 * task, range(50), pool, ahead=4)
-        second = in_pool(lambda pair: pair[1] + 1, first, pool, ahead=2)
-        assert list(second) == [((i, 2 * i), 2 * i + 1) for i in range(50)]
-
-
 def test_no_more_tasks_are_taken_than_may_wait():
     taken = []
-    with ThreadPoolExecutor(1) as pool:
-        with closing(in_pool(abs, (taken.append(i) or i for i in range(100)), pool, ahead=2)) as results:
-            assert next(results) == (0, 0)
-        assert len(taken) == 3
+    with closing(in_order(abs, (taken.append(i) or i for i in range(100)), 1, ahead=2)) as results:
+        assert next(results) == (0, 0)
+    assert len(taken) == 3
