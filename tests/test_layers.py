@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # each other as long as there is no circle.
 FLOORS = [
     {
-        "_checkpoints",
+        "_columns",
         "_composition",
         "_optional",
         "_plot",
@@ -22,7 +22,6 @@ FLOORS = [
         "_threads",
         "_torch",
         "_typing",
-        "_columns",
         "_warnings",
         "exceptions",
         "media",
