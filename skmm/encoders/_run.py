@@ -342,8 +342,9 @@ class EncodingRun:
             return
         numbers = sorted(row for _, rows_of_item in groups for row in rows_of_item)
         named = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+        rows_named = f"row {named}" if len(numbers) == 1 else f"rows {named}"
         raise ValueError(
-            f"{type(self.encoder).__name__}: the model returned an array of shape {rows.shape} for rows {named}, where "
+            f"{type(self.encoder).__name__}: the model returned an array of shape {rows.shape} for {rows_named}, where "
             f"{(len(groups), *width)} was expected, as it had {width[0]} features when the encoder was fitted. Let the "
             "model return the same number of features for every item, for example by pooling over time or positions "
             "inside it, or call fit again if the model was changed."

@@ -19,10 +19,9 @@ class Unidentifiable(Exception):
 
 
 @dataclasses.dataclass
-class _KnownModule:
+class _ModuleState:
     """What decided the rows of a module in memory when its digest was computed."""
 
-    settings: tuple
     preprocess: object
     text: str
     tensors: tuple
@@ -40,8 +39,11 @@ class _KnownModule:
         return next((reason for reason, is_changed in changes.items() if is_changed), None)
 
 
-# Module -> what decided its rows in the last call.
-_known_modules = weakref.WeakKeyDictionary()
+# States that are remembered of one module.
+_MAX_STATES = 16
+
+# Module -> (settings, id of its preprocessing) -> what decided its rows in the last call with these.
+_states = weakref.WeakKeyDictionary()
 
 
 def module_digest(module, preprocess, settings, encode_probe, n_probes=3):
@@ -78,9 +80,11 @@ def module_digest(module, preprocess, settings, encode_probe, n_probes=3):
         If the module returns other values for the same item twice, or draws random numbers.
     """
     first_row = _on_one_thread(encode_probe, 0)
-    state = _KnownModule(settings, preprocess, repr(module), _tensor_versions(module), first_row, b"")
-    previous = _known_modules.get(module)
-    if previous is not None and previous.settings == settings and previous.preprocess is preprocess:
+    # It refers to its preprocessing, so that no other one gets the same id.
+    state = _ModuleState(preprocess, repr(module), _tensor_versions(module), first_row, b"")
+    states, key = _states.setdefault(module, {}), (repr(settings), id(preprocess))
+    previous = states.get(key)
+    if previous is not None:
         change = previous.change_to(state)
         if change is None:
             return previous.digest
@@ -98,7 +102,9 @@ def module_digest(module, preprocess, settings, encode_probe, n_probes=3):
         _steady_rows(encode_probe, n_probes, first_row),
         settings,
     )
-    _known_modules[module] = state
+    if len(states) >= _MAX_STATES:
+        states.clear()
+    states[key] = state
     return state.digest
 
 

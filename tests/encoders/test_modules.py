@@ -39,7 +39,7 @@ def store(tmp_path):
 @pytest.fixture(autouse=True)
 def nothing_known():
     """Let each test begin as a new process does."""
-    _identity._known_modules.clear()
+    _identity._states.clear()
     _model._unidentified.clear()
 
 
@@ -398,12 +398,28 @@ class TestIdentity:
         for other in (images(module, batch_size=2, normalize=True), images(copy.deepcopy(module)), images(network())):
             assert identity(other, store) == expected
 
+    def test_encoders_with_other_settings_take_turns(self, store):
+        n_calls = []
+
+        class Counted(nn.Module):
+            def forward(self, x):
+                n_calls.append(len(x))
+                return x.mean(dim=(2, 3))
+
+        first = images(Counted().eval())
+        second = images(first.model, background="black")
+        known = [identity(encoder, store) for encoder in (first, second)]
+        n_calls.clear()
+        assert [identity(encoder, store) for encoder in (first, second)] == known
+        # Each encodes the first of the fixed items, for its width and for its identity, no more.
+        assert len(n_calls) == 4
+
     def test_number_of_threads(self, store):
         n_threads, identities = torch.get_num_threads(), set()
         try:
             for n in (1, 3):
                 torch.set_num_threads(n)
-                _identity._known_modules.clear()
+                _identity._states.clear()
                 identities.add(identity(images(network()), store))
                 assert torch.get_num_threads() == n
         finally:
@@ -579,7 +595,7 @@ class TestWidth:
         assert encoder.transform([sound(1)]).shape == (1, encoder.n_features_out_)
         with pytest.raises(ValueError, match=r"AudioEncoder: .* for rows 0, 1, .* pooling over time"):
             encoder.transform([sound(2), sound(2, 4)])
-        with pytest.raises(ValueError, match=r"AudioEncoder: .* for rows 1, "):
+        with pytest.raises(ValueError, match=r"AudioEncoder: .* for row 1, "):
             encoder.transform([sound(1), sound(0.5)])
         message = (
             r"AudioEncoder: the number of features .* depends on the length .*792 for 4000 .* 1592 for 8000 samples"

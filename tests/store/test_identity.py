@@ -64,7 +64,7 @@ class TestPublicNames:
         for place in ("users._old", "users._new", "others"):
             monkeypatch.setattr(Means, "__module__", place)
             # As another process knows it.
-            _identity._known_modules.clear()
+            _identity._states.clear()
             encoder = ImageEncoder(module, store=store).fit([None])
             identities.append(identity(encoder, store))
         assert identities[0] == identities[1] != identities[2]
