@@ -42,9 +42,8 @@ def by_ffmpeg(waveform, rate, format, codec, layout="mono", varying=False, folde
         if codec == "wavpack":
             stream.codec_context.format = "s16p"
         if varying:
-            # "qscale", in units of 1 / 118.
-            stream.codec_context.flags |= 2
-            stream.codec_context.global_quality = 4 * 118
+            # In units of 1 / 118.
+            stream.options = {"flags": "+qscale", "global_quality": str(4 * 118)}
         else:
             stream.bit_rate = 64000
         n_channels = {"mono": 1, "stereo": 2}[layout]
