@@ -35,30 +35,15 @@ def describe_keys(item):
 
 
 def open_file(item, kind):
-    """Open a file for reading, or raise an error that says why this is impossible.
+    """Open the path of a regular file, or its bytes, for reading; the caller closes it.
 
-    Parameters
-    ----------
-    item : str, path-like or bytes-like
-        Path of a regular file, or its bytes.
-
-    kind : str
-        What the file should be, for the messages: "an image file".
-
-    Returns
-    -------
-    stream : binary file
-        The open file; the caller closes it.
-
-    Raises
-    ------
-    RejectedItem
-        If there is no such file, it is empty, or it cannot be read.
+    Raise RejectedItem if this is impossible; ``kind`` says what is expected, for its text: "an image file".
     """
     if not isinstance(item, (str, os.PathLike)):
         if len(item) == 0:
             raise RejectedItem(f"no bytes at all, expected those of {kind}")
-        return io.BytesIO(item)
+        # A view of memory need not be contiguous.
+        return io.BytesIO(bytes(item))
     if isinstance(item, str):
         _check_string(item, kind)
     try:

@@ -10,30 +10,16 @@ from ..exceptions import RejectedItem
 
 @dataclass
 class Timeline:
-    """When the frames of a video are on screen.
+    """When the frames of a video are on screen."""
 
-    Parameters
-    ----------
-    times : ndarray of shape (n_frames,), dtype int64
-        When each frame appears, increasing, in ticks.
-
-    end : int
-        When the last frame disappears.
-
-    tick : Fraction or None
-        Seconds per tick; None if nothing says how fast the frames follow each other.
-
-    is_key : ndarray of shape (n_frames,), dtype bool
-        Whether a frame can be decoded without another one.
-
-    slack : Fraction
-        Ticks by which a frame may be late because its time was rounded.
-    """
-
+    # When each frame appears, increasing integers, and when the last one disappears.
     times: np.ndarray
     end: int
+    # Seconds per unit of these times; None if nothing says how fast the frames follow each other.
     tick: Fraction | None
+    # Whether each frame can be decoded without another one.
     is_key: np.ndarray
+    # By how much a frame may be late because its time was rounded.
     slack: Fraction = Fraction(1, 16)
 
     @classmethod
@@ -62,36 +48,14 @@ class Timeline:
 
 
 def choose_frames(timeline, sampling, n_frames, fps):
-    """Choose frames of a video.
+    """Return the positions of some frames, at least one, not decreasing.
 
-    Parameters
-    ----------
-    timeline : Timeline
-        When its frames are on screen.
+    - "uniform": those on screen in the middle of each of ``n_frames`` equal parts of the time; a frame that is on
+      screen in several counts as often;
+    - "keyframes": all frames that can be decoded on their own;
+    - "fps": those on screen every 1 / ``fps`` seconds from the start, refused where the timeline has no ``tick``.
 
-    sampling : {"uniform", "keyframes", "fps"}
-        - "uniform": the frames on screen in the middle of each of ``n_frames`` equal parts of the time;
-          a frame that is on screen in several counts as often;
-        - "keyframes": all frames that can be decoded on their own, at most ``n_frames``;
-        - "fps": the frames on screen every 1 / ``fps`` seconds from the start, at most ``n_frames``.
-
-        If there are more than ``n_frames``, those in the middle of ``n_frames`` equal parts of the list remain.
-
-    n_frames : int
-        Number of frames.
-
-    fps : float
-        Frames per second, for "fps" only.
-
-    Returns
-    -------
-    positions : ndarray of int
-        Positions of the chosen frames, not decreasing, at least one.
-
-    Raises
-    ------
-    RejectedItem
-        If "fps" is asked of frames without a rate.
+    Of more than ``n_frames`` those in the middle of ``n_frames`` equal parts of the list remain.
     """
     times, start = timeline.times, int(timeline.times[0])
     span = timeline.end - start
@@ -121,5 +85,5 @@ def exact_rate(fps):
 
 
 def _middles(total, n_parts):
-    """Positions in the middle of each of some equal parts of a list."""
+    """Return the positions in the middle of each of some equal parts of a list."""
     return np.array([(2 * i + 1) * total // (2 * n_parts) for i in range(n_parts)])

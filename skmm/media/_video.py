@@ -1,8 +1,4 @@
-"""Decoding of videos: from any form of an item to a few frames.
-
-What cannot be decoded raises :class:`RejectedItem`. Frames are handed on one by one, so that memory holds the chosen
-ones and never the whole video.
-"""
+"""Decoding of videos: from any form of an item to a few frames, or :class:`RejectedItem`."""
 
 import sys
 from collections.abc import Mapping
@@ -27,7 +23,7 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def sample_frames(item, sampling="uniform", n_frames=8, fps=1.0, background="white", prepare=None):
-    """Decode some frames of a video.
+    """Decode some frames of a video, one by one: memory never holds the whole video.
 
     Parameters
     ----------
@@ -43,8 +39,7 @@ def sample_frames(item, sampling="uniform", n_frames=8, fps=1.0, background="whi
         Colour behind transparent pixels.
 
     prepare : callable, default=None
-        Applied to each frame, an array (height, width, 3) of uint8, as soon as it is decoded; None
-        keeps the frame.
+        Applied to each frame, an array (height, width, 3) of uint8, as soon as it is decoded; None returns the frame.
 
     Returns
     -------
@@ -53,11 +48,6 @@ def sample_frames(item, sampling="uniform", n_frames=8, fps=1.0, background="whi
 
     samples : ndarray of int
         Position in ``frames`` of each chosen frame.
-
-    Raises
-    ------
-    RejectedItem
-        If the item is no video, or no frame of it can be decoded.
     """
 
     def choose(timeline):
@@ -202,18 +192,7 @@ def _decode_positions(stream, stamps, is_key, positions, may_seek, background, p
 class _Video:
     """The video stream of an open container, and the decoder of its frames.
 
-    Parameters
-    ----------
-    container : av.container.InputContainer
-        Open container.
-
-    background : str or sequence of 3 int
-        Colour behind transparent pixels.
-
-    Raises
-    ------
-    RejectedItem
-        If the container has no video, or one of more pixels than Pillow's limit.
+    RejectedItem is raised if the container has no video, or one of more pixels than Pillow's limit.
     """
 
     def __init__(self, container, background):

@@ -66,6 +66,7 @@ def pcm():
         lambda pcm, folder: encoded(pcm),
         lambda pcm, folder: bytearray(encoded(pcm)),
         lambda pcm, folder: memoryview(encoded(pcm)),
+        lambda pcm, folder: memoryview(np.repeat(np.frombuffer(encoded(pcm), np.uint8), 2))[::2],
         lambda pcm, folder: encoded(pcm / 2**15, subtype="FLOAT"),
         lambda pcm, folder: encoded(pcm, subtype="PCM_24"),
         lambda pcm, folder: encoded(np.stack([pcm, pcm], axis=1)),
