@@ -1,14 +1,14 @@
-"""Decoding of sound: from any form of an item to one waveform, at the rate that is asked for.
+"""Decoding of sound: from any form of an item to one waveform, at the rate that is asked for, or RejectedItem.
 
 WAV, FLAC, OGG and the like are read by libsndfile, which opens a short file in a twentieth of the time and is exact to
 the sample; all others by FFmpeg.
-What cannot be decoded raises :class:`RejectedItem` with the reason.
 """
 
 import io
 import re
 import zlib
 from collections.abc import Mapping
+from itertools import chain
 from numbers import Integral, Real
 
 import numpy as np
@@ -71,9 +71,9 @@ def load_audio(item, rate=None, array_rate=None):
         - a dict with "sampling_rate" and "array", or with "bytes" or "path", as the `datasets` library has it;
         - a bare waveform, whose rate is ``array_rate``.
 
-        A waveform has one dimension, or two for several channels: the shorter axis holds the channels,
-        the last one if both are equal. Their mean is taken. Floats are taken as they are, full scale from -1
-        to 1; int8, uint8, int16 and int32 are divided by their full scale.
+        A waveform has one dimension, or two for several channels: the shorter axis holds the channels, the last one if
+        both are equal. Their mean is taken. Floats are taken as they are, full scale from -1 to 1; int8, uint8, int16
+        and int32 are divided by their full scale.
 
     rate : float or None, default=None
         Rate in Hz to resample to; None keeps that of the recording.
@@ -92,11 +92,10 @@ def load_audio(item, rate=None, array_rate=None):
     Raises
     ------
     RejectedItem
-        If the item is no sound, cannot be decoded, or is truncated or damaged where the file shows it. It does not
-        where an MP3 has no header with its length, or an OGG ends after a whole page; and of a file with pictures
-        the sound counts as far as it can be decoded, as its frames do.
-        If the recording has more than 2**30 samples (6 hours at 48 kHz), in a file or after it was resampled, or
-        more than 2**26 after its rate was raised more than 16 times (70 minutes at 16 kHz, from less than 1 kHz).
+        If the item is no sound, cannot be decoded, or is truncated or damaged where the file shows it (an MP3 without
+        a header and an OGG that ends after a whole page do not; of a file with pictures the sound counts as far as it
+        can be decoded, as its frames do). If it has more than 2**30 samples (6 hours at 48 kHz), in a file or
+        resampled, or 2**26 after its rate was raised more than 16 times (70 minutes at 16 kHz, from less than 1 kHz).
     """
     file = unwrap_file(item)
     if isinstance(item, Mapping) and item.get("array") is not None:
@@ -115,29 +114,11 @@ def load_audio(item, rate=None, array_rate=None):
 
 
 def load_sound_track(item, rate=None, mono=True):
-    """Decode the sound track of a video.
+    """Decode the sound track of a video, given as for :func:`sample_frames`, or a file with nothing but sound.
 
-    Parameters
-    ----------
-    item : object
-        A video in any form that :func:`sample_frames` takes, or a file with nothing but sound.
-
-    rate : float or None, default=None
-        Rate in Hz to resample to; None keeps that of the file.
-
-    mono : bool, default=True
-        Whether to return the mean of the channels.
-
-    Returns
-    -------
-    sound : tuple of (float, ndarray) or None
-        Rate in Hz, and samples of float32 of shape (n_times,), or (n_times, n_channels) if there are several. None if
-        there is no sound track, or the item is frames in memory.
-
-    Raises
-    ------
-    RejectedItem
-        If the item is no video, or its sound cannot be decoded, as for :func:`load_audio`.
+    Return the rate in Hz, and samples of float32 of shape (n_times,), or (n_times, n_channels) if there are several
+    and ``mono`` is False. Return None if there is no sound track, or the item is frames in memory. Raise as
+    :func:`load_audio` does.
     """
     file = unwrap_file(item)
     if not is_file(file):
@@ -164,23 +145,9 @@ def _finish(samples, own_rate, rate):
 
 
 def resample(waveform, from_rate, to_rate):
-    """Change the sampling rate of a waveform, without what the new rate cannot hold.
+    """Return a waveform (n_times,) or (n_times, n_channels) at another rate, without what that rate cannot hold.
 
-    Parameters
-    ----------
-    waveform : ndarray of shape (n_times,) or (n_times, n_channels), dtype float32
-        At least one value.
-
-    from_rate : float
-        Its rate in Hz.
-
-    to_rate : float
-        Rate to change it to.
-
-    Returns
-    -------
-    resampled : ndarray of shape (ceil(n_times * to_rate / from_rate), ...), dtype float32
-        The same sound.
+    It has ``ceil(n_times * to_rate / from_rate)`` samples.
     """
     soxr = import_optional_dependency("soxr", "audio")
     resampled = soxr.resample(waveform, from_rate, to_rate, quality="HQ")
@@ -213,18 +180,9 @@ def _check_rate(rate):
 
 
 class _Samples:
-    """The samples of one recording, collected block by block.
+    """The samples of one recording, collected block by block, and the mean of their channels if ``mono``.
 
-    Parameters
-    ----------
-    own_rate : float
-        Rate of the recording.
-
-    rate : float or None
-        Rate to which it will be resampled.
-
-    mono : bool
-        Whether to keep the mean of the channels only.
+    ``own_rate`` is their rate in Hz, ``rate`` that to which they will be resampled, or None.
     """
 
     def __init__(self, own_rate, rate, mono):
@@ -398,21 +356,7 @@ def _read_by_ffmpeg(stream, rate, mono):
 
 
 class _Track:
-    """Decoding of one stream of sound by FFmpeg.
-
-    Parameters
-    ----------
-    container : av.container.InputContainer
-        Open container.
-
-    stream : av.audio.stream.AudioStream
-        Its stream of sound.
-
-    Attributes
-    ----------
-    damage : str or None
-        What the first error of reading and decoding said.
-    """
+    """Decoding of one stream of sound by FFmpeg. ``damage`` is what the first error of it said, or None."""
 
     def __init__(self, container, stream):
         self._container, self._stream = container, stream
@@ -431,26 +375,22 @@ class _Track:
             # FFmpeg ignores wrong checksums otherwise.
             self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
         samples = _Samples(own_rate, rate, mono)
-        for frame in self._frames():
-            samples.check_rate(frame.sample_rate)
-            values = frame.to_ndarray()
-            n_channels = len(frame.layout.channels)
-            # Planar formats hold one row per channel, packed ones a single row.
-            values = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
-            samples.add(_to_float(values))
-            if frame.pts is not None and frame.time_base:
-                begin = float(frame.pts * frame.time_base)
-                self._begin = begin if self._begin is None else self._begin
-                self._end = begin + frame.samples / own_rate
+        for packet in chain(self._packets(), [None]):
+            for frame in self._decode_packet(packet):
+                samples.check_rate(frame.sample_rate)
+                values = frame.to_ndarray()
+                n_channels = len(frame.layout.channels)
+                # Planar formats hold one row per channel, packed ones a single row.
+                values = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
+                samples.add(_to_float(values))
+                if frame.pts is not None and frame.time_base:
+                    begin = float(frame.pts * frame.time_base)
+                    self._begin = begin if self._begin is None else self._begin
+                    self._end = begin + frame.samples / own_rate
         return samples
 
-    def _frames(self):
-        """Yield the frames that can be decoded, and note the first damage."""
-        for packet in self._packets():
-            yield from self._decode_packet(packet)
-        yield from self._decode_packet(None)
-
     def _packets(self):
+        """Yield the packets that are complete, and note the first damage."""
         import av
 
         try:
@@ -465,6 +405,7 @@ class _Track:
             self.damage = self.damage or reason_of(error)
 
     def _decode_packet(self, packet):
+        """Return the frames of a packet that can be decoded, and note the first damage; None ends the decoding."""
         import av
 
         context = self._stream.codec_context
