@@ -248,6 +248,8 @@ def test_in_a_column_transformer(items):
         ({"features": ("mfcc", "pitch")}, "features must name"),
         ({"features": ("mfcc", "mfcc")}, "at most once"),
         ({"features": ()}, "features must name"),
+        ({"features": ["mfcc", ["rms"]]}, "features must name"),
+        ({"statistics": ["mean", ["std"]]}, "statistics must name"),
         ({"statistics": "mode"}, "The 'statistics' parameter"),
         ({"statistics": ["mean", "mode"]}, "statistics must name"),
         ({"statistics": []}, "statistics must name"),
@@ -264,6 +266,8 @@ def test_in_a_column_transformer(items):
 def test_bad_parameters(items, params, message):
     with pytest.raises(ValueError, match=message):
         AudioDescriptor(**params).fit(items)
+    with pytest.raises(ValueError, match=message):
+        AudioDescriptor(**params).find_errors(items)
 
 
 def test_missing_package_is_named(monkeypatch, items):

@@ -48,7 +48,7 @@ def probe(module, inputs):
 
 
 def _inside(x, lengths):
-    """Mask of shape (n, n_steps, 1) of the steps before each row's end."""
+    """Return a mask of shape (n, n_steps, 1) of the steps before each row's end."""
     return (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[:, :, None]
 
 
@@ -226,24 +226,10 @@ def _n_groups(n_channels):
 
 
 class Backbone(nn.Module):
-    """An existing network on images.
+    """An existing network that maps images (n, 3, height, width) to (n, ``out_features``), and dropout of its output.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Maps (n, 3, height, width) to (n, n_outputs).
-
-    mean, std : sequence of 3 float
-        Mean and standard deviation of the channels, by which images from 0 to 1 are normalised.
-
-    out_features : int
-        Width of its output.
-
-    dropout : float
-        Dropout of its output.
-
-    freezes_statistics : bool
-        Whether batch normalisation uses the statistics of the pretraining: those of small batches are worse.
+    ``mean`` and ``std`` are those of the channels, by which images from 0 to 1 are normalised. With
+    ``freezes_statistics`` batch normalisation uses the statistics of the pretraining: those of small batches are worse.
     """
 
     # Its dropout, if any, draws from torch's global generator.
