@@ -138,6 +138,7 @@ def compressed(folder, form, codec):
 
     with av.open(str(folder / "sound"), "w", format=form) as container:
         stream = container.add_stream(codec, rate=RATE, layout="mono")
+        stream.bit_rate = 32_000
         frame = av.AudioFrame.from_ndarray(LONG_SOUND[np.newaxis], format="s16", layout="mono")
         frame.sample_rate, frame.pts = RATE, 0
         container.mux(stream.encode(frame))
