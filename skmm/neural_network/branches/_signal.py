@@ -5,7 +5,6 @@ from numbers import Integral, Real
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from ..._columns import is_data_frame
 from ..._optional import import_optional_dependency
@@ -33,26 +32,21 @@ class _SignalBranch(Branch):
 
     _rows_are_items = True
 
-    def make_module(self):
-        """Make the convolutional or recurrent network, with random weights.
+    def _learn(self, X):
+        if self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"{type(self).__name__}: kernel_size must be odd, got {self.kernel_size}; take one more or one less."
+            )
+        self._items(X)
 
-        Returns
-        -------
-        module : torch.nn.Module
-            Maps steps (n, n_steps, n_channels) and their numbers (n,) to a tensor (n, ``module.out_features``).
-        """
+    def _make_module(self):
         from ._modules import SignalModule
 
-        check_is_fitted(self)
         return SignalModule(self._n_channels(), self)
 
     def _n_channels(self):
         """Return the number of values per step."""
         raise NotImplementedError
-
-    def _check_kernel(self):
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"{type(self).__name__}: kernel_size must be odd, got {self.kernel_size}.")
 
 
 def _pad(rows):
@@ -211,10 +205,6 @@ class AudioBranch(_SignalBranch):
     def _n_channels(self):
         return self.n_mels
 
-    def _learn(self, X):
-        self._check_kernel()
-        self._items(X)
-
     def _prepare(self, X):
         import_optional_dependency("librosa", "audio")
         return _pad(list(self._read(self._items(X), self._to_frames, in_threads=True)))
@@ -358,7 +348,7 @@ class SequenceBranch(_SignalBranch):
         return super()._items(X)
 
     def _learn(self, X):
-        self._check_kernel()
+        super()._learn(X)
         steps = np.concatenate(self._series(X, None))
         if not np.isfinite(steps).any():
             raise ValueError("SequenceBranch: the series hold no number; check the columns.")
