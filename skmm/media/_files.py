@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import stat
 from collections.abc import Mapping
 
@@ -10,6 +11,9 @@ from ..exceptions import RejectedItem, first_line
 
 # Longer names than file systems allow for one file; such a string rather holds the file itself.
 _LONGEST_NAME = 255
+
+# Of any scheme: https, s3, file, ...
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 _ENCODED_FILE = "if it holds the file itself in base64, decode it first, with base64.b64decode"
 
@@ -69,10 +73,9 @@ def open_file(item, kind):
 
 def _check_string(item, kind):
     """Raise if a string cannot be meant as the path of a file."""
-    start = item[:8].lower()
-    if start.startswith(("http://", "https://")):
-        raise RejectedItem("this is a web address and nothing is fetched; download the file and pass its path")
-    if start.startswith("data:"):
+    if _URL.match(item):
+        raise RejectedItem("this is a URL and nothing is fetched; pass the path of a file, downloaded if necessary")
+    if item[:5].lower() == "data:":
         raise RejectedItem(f"this is a data URL, pass the path or the bytes of {kind}; {_ENCODED_FILE}")
     if len(item) > _LONGEST_NAME and not os.path.exists(item):
         raise RejectedItem(f"a string of {len(item):,} characters that is no path of a file; {_ENCODED_FILE}")

@@ -170,7 +170,7 @@ def _check_length(n_times, own_rate, rate):
 
 
 def _check_rate(rate):
-    if isinstance(rate, (bool, np.bool_)) or not isinstance(rate, (Real, np.number)):
+    if isinstance(rate, bool) or not isinstance(rate, Real):
         raise RejectedItem(f"the sampling rate must be a number, in Hz, got {describe_item(rate)}")
     if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         raise RejectedItem(

@@ -76,8 +76,8 @@ def frames_in_memory(item):
     if isinstance(item, Mapping):
         raise RejectedItem(f'a dict must have "bytes" or "path" of a video, got the keys {describe_keys(item)}')
     rate = None
-    is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Real)
-    if is_pair and isinstance(item[1], (np.ndarray, list, tuple)):
+    is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], (np.ndarray, list, tuple))
+    if is_pair and isinstance(item[0], Real) and not isinstance(item[0], bool):
         rate, item = item
         # Integers beyond the range of floats are numbers as well.
         if not 0 < rate <= sys.float_info.max:

@@ -366,6 +366,7 @@ class TestRejected:
             (np.full((4, 8, 8), np.nan), "frame 0: the array has pixels that are NaN or infinite"),
             ([np.zeros((8, 8)), None], "frame 1: an image is a path"),
             ((0, np.zeros((4, 8, 8))), "frames per second must be positive"),
+            ((True, np.zeros((4, 8, 8))), "frame 0: an image is a path"),
             ((float("nan"), np.zeros((4, 8, 8))), "frames per second must be positive"),
             ((10**400, np.zeros((4, 8, 8))), "frames per second must be positive"),
             ((float("inf"), np.zeros((4, 8, 8))), "frames per second must be positive"),

@@ -373,10 +373,12 @@ class SequenceBranch(_SignalBranch):
             nonlocal n_channels
             try:
                 series = np.asarray(item)
+                if series.dtype.kind not in "biufO":
+                    raise TypeError("strings, dates and complex numbers are converted without an error")
                 series = series if series.dtype == np.float32 else series.astype(np.float64)
             except (TypeError, ValueError):
                 raise RejectedItem(
-                    "a series is an array of numbers, of shape (n_steps,) or (n_steps, n_channels)"
+                    "a series is an array of real numbers, of shape (n_steps,) or (n_steps, n_channels); convert it"
                 ) from None
             if series.ndim not in (1, 2) or series.size == 0:
                 raise RejectedItem(

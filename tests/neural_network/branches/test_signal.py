@@ -117,7 +117,10 @@ def test_even_kernels_are_refused(branch):
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        (["abc"], "row 0: 'abc': a series is an array of numbers"),
+        (["abc"], "row 0: 'abc': a series is an array of real numbers"),
+        ([["1", "2"]], "row 0: .* a series is an array of real numbers"),
+        ([np.array([1j, 2])], "row 0: .* a series is an array of real numbers"),
+        ([np.array(["2020-01-01"], dtype="datetime64[D]")], "row 0: .* a series is an array of real numbers"),
         ([[1.0], []], "row 1: .* at least one step, got"),
         ([[1.0, np.inf]], "row 0: .*the series has infinite values"),
         ([np.zeros((2, 2)), np.zeros(3)], "row 1: .*the series has 1 channels where 2 were expected"),
