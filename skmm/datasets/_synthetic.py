@@ -68,21 +68,8 @@ def make_multimodal_xor(
     signal : float, default=3.0
         Distance :math:`s` of a sign from 0, in standard deviations of the noise.
 
-    n_noise : int, default=0
-        Number of further modalities of noise alone, named ``noise0``, ..., as wide as ``a``.
-
-    n_redundant : int, default=0
-        Number of exact copies of ``a``, named ``copy0``, ...
-
-    missing_share : float, default=0.0
-        Probability that a modality is missing in a row, which then has NaN in all of its columns. At least one
-        modality stays in each row.
-
-    return_X_y : bool, default=True
-        Whether to return ``(X, y)``, or a Bunch.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of all random numbers.
+    n_noise, n_redundant, missing_share, return_X_y, random_state : optional
+        As for :func:`make_multimodal_classification`.
 
     Returns
     -------

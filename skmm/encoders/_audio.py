@@ -81,12 +81,8 @@ class AudioEncoder(ModelEncoder):
     normalize : bool, default=False
         Whether to scale each row to unit length.
 
-    store : str, path-like, EmbeddingStore or None, default="auto"
-        Where embeddings are kept, as for :class:`ImageEncoder`.
-
-    cache_key : str, default=None
-        For a module in memory, and only there: name under which the store knows its rows, as for
-        :class:`ImageEncoder`.
+    store, cache_key : default="auto" and None
+        Where embeddings are kept, and how a module in memory is known there, as for :class:`ImageEncoder`.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no sound or cannot be decoded: raise an error that names its row, or return a

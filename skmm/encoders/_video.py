@@ -87,32 +87,21 @@ class VideoEncoder(ImageEncoder):
         - "pyramid": the means over the whole time, over its halves and over its quarters, in order: seven times as many
           features, which tell before from after.
 
-    device : str, default="auto"
-        "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as "cuda:1".
-
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of weights and computation. "auto" is half precision on GPUs and on CPUs with AMX, else "float32";
-        a module in memory stays in its own. Rows are float32 always.
+    device, precision : str, default="auto"
+        As for :class:`ImageEncoder`.
 
     batch_size : int or "auto", default="auto"
         Maximum number of frames, or clips, per batch. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256
         elsewhere. A batch that does not fit into memory is halved.
 
-    compile : bool, default=False
-        Whether to run the network through ``torch.compile``, which pays for many items only: see :class:`ImageEncoder`.
-
-    normalize : bool, default=False
-        Whether to scale each row to unit length.
+    compile, normalize : bool, default=False
+        As for :class:`ImageEncoder`.
 
     background : str or sequence of 3 int, default="white"
         Colour behind transparent pixels, as for :class:`ImageEncoder`.
 
-    store : str, path-like, EmbeddingStore or None, default="auto"
-        Where embeddings are kept, as for :class:`ImageEncoder`.
-
-    cache_key : str, default=None
-        For a module in memory, and only there: name under which the store knows its rows, as for
-        :class:`ImageEncoder`.
+    store, cache_key : default="auto" and None
+        Where embeddings are kept, and how a module in memory is known there, as for :class:`ImageEncoder`.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no video or of which no frame can be decoded: raise an error that names its row,

@@ -54,26 +54,18 @@ def check_background(background):
 def load_image(item, background="white", enough=None):
     """Decode one image to an array (height, width, 3) of uint8, which may share memory with the item.
 
-    Parameters
-    ----------
-    item : str, path-like, bytes, dict, PIL image or ndarray
-        A path, the bytes of a file, a dict with "bytes" or "path", or an image in memory. Files and PIL images are
-        turned upright by their EXIF orientation; of a file with several frames the first counts, of a PIL image the
-        current one. Arrays are grey (height, width), or have 1, 3 or 4 channels on the last axis or, failing that, on
-        the first. Their range is that of the dtype: bool, uint8, uint16 in full, floats from 0 to 1; other integers
-        must lie in 0 to 255. PIL modes of more than 8 bits likewise: "I" and "I;16" to 65535, "F" from 0 to 1.
+    An item is a path, the bytes of a file, a dict with "bytes" or "path", a PIL image or an array. Files and PIL images
+    are turned upright by their EXIF orientation; of a file with several frames the first counts, of a PIL image the
+    current one. Arrays are grey (height, width), or have 1, 3 or 4 channels on the last axis or, failing that, on the
+    first. Their range is that of the dtype: bool, uint8, uint16 in full, floats from 0 to 1; other integers must lie in
+    0 to 255. PIL modes of more than 8 bits likewise: "I" and "I;16" to 65535, "F" from 0 to 1. ``background`` is the
+    colour behind transparent pixels.
 
-    background : str or sequence of 3 int, default="white"
-        Colour behind transparent pixels, as for :func:`parse_color`.
+    ``enough`` is the number of pixels per side that the caller makes use of. A JPEG file is then decoded at the
+    smallest of its scales (1/2, 1/4, 1/8) that leaves twice as many, which is faster and hardly changes a resized
+    image.
 
-    enough : int or None, default=None
-        Pixels per side that the caller makes use of. A JPEG file is then decoded at the smallest of its scales (1/2,
-        1/4, 1/8) that leaves twice as many, which is faster and hardly changes what a resize makes of it.
-
-    Raises
-    ------
-    RejectedItem
-        If the item is no image, cannot be decoded, or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``.
+    RejectedItem is raised if the item is no image, cannot be decoded, or has more pixels than Pillow's limit.
     """
     if isinstance(item, np.ndarray):
         return _array_to_rgb(item, background)

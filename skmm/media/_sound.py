@@ -60,42 +60,18 @@ _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def load_audio(item, rate=None, array_rate=None):
-    """Decode one recording to a mono waveform.
+    """Decode one recording; return a mono waveform of float32, at least one value, and the recording's own rate.
 
-    Parameters
-    ----------
-    item : str, path-like, bytes, tuple, dict or array-like
-        - a path, or the bytes of a file, in a format that libsndfile or FFmpeg reads (WAV, FLAC, MP3, OGG, M4A, ...);
-          of a video its sound track;
-        - a pair ``(sampling_rate, waveform)``, the order of :func:`scipy.io.wavfile.read`;
-        - a dict with "sampling_rate" and "array", or with "bytes" or "path", as the `datasets` library has it;
-        - a bare waveform, whose rate is ``array_rate``.
+    An item is a path or the bytes of a file, a pair ``(sampling_rate, waveform)``, a dict with "sampling_rate" and
+    "array" or with "bytes" or "path", or a bare waveform at ``array_rate`` (None refuses these). Of a video the sound
+    track is read. A waveform has one dimension, or two for several channels: the shorter axis holds the channels, the
+    last one if both are equal. Their mean is taken. Full scale of floats is from -1 to 1; int8, uint8, int16 and int32
+    are divided by theirs. With a ``rate`` the waveform is resampled to ``ceil(n * rate / own_rate)`` values. It may
+    share memory with the item.
 
-        A waveform has one dimension, or two for several channels: the shorter axis holds the channels, the last one if
-        both are equal. Their mean is taken. Floats are taken as they are, full scale from -1 to 1; int8, uint8, int16
-        and int32 are divided by their full scale.
-
-    rate : float or None, default=None
-        Rate in Hz to resample to; None keeps that of the recording.
-
-    array_rate : float or None, default=None
-        Rate in Hz of bare waveforms; None refuses them.
-
-    Returns
-    -------
-    waveform : ndarray of shape (n_times,), dtype float32
-        The waveform, at least one value; not to be written to. It has ``ceil(n * rate / own_rate)`` values.
-
-    own_rate : float
-        Rate of the recording before it was resampled.
-
-    Raises
-    ------
-    RejectedItem
-        If the item is no sound, cannot be decoded, or is truncated or damaged where the file shows it (an MP3 without
-        a header and an OGG that ends after a whole page do not; of a file with pictures the sound counts as far as it
-        can be decoded, as its frames do). If it has more than 2**30 samples (6 hours at 48 kHz), in a file or
-        resampled, or 2**26 after its rate was raised more than 16 times (70 minutes at 16 kHz, from less than 1 kHz).
+    RejectedItem is raised if the item is no sound, cannot be decoded, is too long, or is truncated or damaged where the
+    file shows it: an MP3 without a header and an OGG that ends after a whole page do not. Of a file with pictures the
+    sound counts as far as it can be decoded, as its frames do.
     """
     file = unwrap_file(item)
     if isinstance(item, Mapping) and item.get("array") is not None:

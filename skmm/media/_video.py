@@ -25,29 +25,13 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 def sample_frames(item, sampling="uniform", n_frames=8, fps=1.0, background="white", prepare=None):
     """Decode some frames of a video, one by one: memory never holds the whole video.
 
-    Parameters
-    ----------
-    item : str, path-like, bytes, dict, ndarray, list, or tuple of (float, ndarray or list)
-        A path, the bytes of a file, a dict with "bytes" or "path", or frames in memory: an array (frames, height,
-        width) or (frames, height, width, channels), a list of images in any form that :func:`load_image` takes,
-        or one of these with its frames per second before it.
+    An item is a path or the bytes of a file, a dict with "bytes" or "path", an array (frames, height, width) or
+    (frames, height, width, channels), a list of images in any form that :func:`load_image` takes, or a pair of a number
+    of frames per second and one of these two. Which frames is decided as by :func:`choose_frames`. ``prepare`` is
+    applied to each, an array (height, width, 3) of uint8, as soon as it is decoded.
 
-    sampling, n_frames, fps
-        Which frames, as for :func:`choose_frames`.
-
-    background : str or sequence of 3 int, default="white"
-        Colour behind transparent pixels.
-
-    prepare : callable, default=None
-        Applied to each frame, an array (height, width, 3) of uint8, as soon as it is decoded; None returns the frame.
-
-    Returns
-    -------
-    frames : list
-        Results of ``prepare`` for each distinct frame, in the order of time.
-
-    samples : ndarray of int
-        Position in ``frames`` of each chosen frame.
+    Return a list of the results for each distinct frame, in the order of time, and an array with the position in it of
+    each chosen frame.
     """
 
     def choose(timeline):

@@ -126,9 +126,6 @@ class AudioBranch(_SignalBranch):
     ValueError
         By ``fit`` if ``kernel_size`` is even; by ``prepare`` if an item cannot be decoded; it names the row.
 
-    ImportError
-        By ``prepare`` if the extra "audio" is not installed.
-
     See Also
     --------
     SequenceBranch : Series of numbers.
