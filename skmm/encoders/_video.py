@@ -31,9 +31,9 @@ def _mean_std(vectors):
 
 def _pyramid(vectors):
     n = len(vectors)
-    # Outward rounded, so that no part is empty.
-    parts = [vectors[j * n // k : -(-(j + 1) * n // k)] for k in _PYRAMID for j in range(k)]
-    return np.concatenate([part.mean(axis=0) for part in parts])
+    # Bounds are rounded outwards, so that no stretch is empty.
+    stretches = [vectors[j * n // k : -(-(j + 1) * n // k)] for k in _PYRAMID for j in range(k)]
+    return np.concatenate([stretch.mean(axis=0) for stretch in stretches])
 
 
 _POOLINGS = {

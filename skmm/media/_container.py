@@ -44,8 +44,7 @@ def open_container(stream):
             buffer_size=_READ_BYTES,
             metadata_errors="replace",
         )
-    # PyAV's errors derive from many builtin ones, also from MemoryError: FFmpeg refuses tables of the size that a
-    # damaged header claims in that way.
+    # FFmpeg's refusal of a table of the size that a damaged header claims is a MemoryError too, and an FFmpegError.
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise RejectedItem(
             f"the content is no sound or video in a format that FFmpeg can read, or its header is damaged "

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from .._columns import shorten
 from ..exceptions import RejectedItem, first_line
 
-# Longer names than file systems allow for one file; such a string rather holds the file itself.
+# Longest name of one file in most file systems; a longer string is rather the content of a file.
 _LONGEST_NAME = 255
 
 # Of any scheme: https, s3, file, ...
@@ -46,7 +46,7 @@ def open_file(item, kind):
     if not isinstance(item, (str, os.PathLike)):
         if len(item) == 0:
             raise RejectedItem(f"no bytes at all, expected those of {kind}")
-        # A view of memory need not be contiguous.
+        # Copied: BytesIO refuses views of memory that are not contiguous.
         return io.BytesIO(bytes(item))
     if isinstance(item, str):
         _check_string(item, kind)

@@ -208,7 +208,7 @@ def _to_uint8(values):
         return values.astype(np.uint8)
     if not np.isfinite(low) or not np.isfinite(high):
         raise RejectedItem("the array has pixels that are NaN or infinite")
-    # Interpolation leaves the range by rounding errors of this order.
+    # Interpolated pixels exceed the range by rounding errors of this order.
     if low < -1e-6 or high > 1 + 1e-6:
         raise RejectedItem(
             f"float pixels must lie in 0 to 1, got values from {low:g} to {high:g}; rescale them, or convert the "

@@ -41,7 +41,7 @@ _SHORT_OF = re.compile(r"^ *(?:riff|riff size|data|data size|form|ssnd) *: (\d+)
 _UNKNOWN_SIZE = 0x7F000000
 # libsndfile's number of frames where a FLAC does not say it.
 _UNKNOWN_FRAMES = 2**62
-# Beginnings of MP3, of which libsndfile reads the first only where several are joined.
+# First bytes of MP3; of several files that were joined libsndfile would read the first alone.
 _MPEG_STARTS = (b"ID3", b"\xff")
 # Files that lack a byte of padding at their end are common, and complete otherwise.
 _HARMLESS_BYTES = 8
@@ -225,7 +225,7 @@ def _read_ogg(stream, rate, mono):
         return _read_by_ffmpeg(stream, rate, mono)
     total = None
     for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
-        # FFmpeg drops a short link of Opus, and the last samples of a short one of Vorbis.
+        # One by one, since in the whole file FFmpeg drops short links of Opus, and the end of short ones of Vorbis.
         link = io.BytesIO(content[start:end])
         samples = _read_by_libsndfile(link, rate, mono)
         sound = _read_by_ffmpeg(link, rate, mono) if samples is None else samples.join()
@@ -258,7 +258,7 @@ def _ogg_links(content):
             first_pages.append(start)
         n_pages += 1
         start += n_bytes
-    # Behind the last page may be a tag.
+    # A tag may follow the last page.
     if start < len(content) and _OGG_PAGE.startswith(content[start:]):
         raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
     if _OGG_PAGE in content[start:]:
@@ -294,7 +294,7 @@ def _read_by_libsndfile(stream, rate, mono):
         ) from error
     except (MemoryError, RejectedItem):
         raise
-    # Damage may trip the reading of the stream.
+    # Damaged files raise other errors as well, where libsndfile reads from the stream.
     except Exception as error:
         raise RejectedItem(f"the sound cannot be decoded ({reason_of(error)})") from error
     _check_complete(samples.n_times, n_declared, notes)
@@ -324,7 +324,7 @@ def _read_by_ffmpeg(stream, rate, mono):
             raise RejectedItem("the codec of the sound track is not known")
         track = _Track(container, stream_of_sound)
         samples = track.decode(rate, mono)
-        # Of a video counts what can be decoded, as for its frames.
+        # Of a video, the sound that can be decoded counts, as its frames do.
         if not has_pictures:
             track.check_complete(samples.n_times)
         samples.remove_end(track.count_padding(samples.n_times))
@@ -388,7 +388,7 @@ class _Track:
         try:
             frames = context.decode(packet)
         except (av.error.FFmpegError, ValueError) as error:
-            # Joined files, and tags between them, make single frames of MPEG that cannot be decoded.
+            # Where MPEG files were joined, or tags stand between them, single frames cannot be decoded.
             if not context.name.startswith(("mp1", "mp2", "mp3")):
                 self.damage = self.damage or reason_of(error)
             return []

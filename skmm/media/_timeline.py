@@ -61,7 +61,7 @@ def choose_frames(timeline, sampling, n_frames, fps):
     span = timeline.end - start
     if sampling == "keyframes":
         keys = np.flatnonzero(timeline.is_key)
-        # Where no frame says so, the first one must be.
+        # If no frame is marked as a keyframe, the first one must be one.
         keys = keys if len(keys) else np.zeros(1, dtype=np.int64)
         return keys if len(keys) <= n_frames else keys[_middles(len(keys), n_frames)]
     if sampling == "uniform":
@@ -75,7 +75,7 @@ def choose_frames(timeline, sampling, n_frames, fps):
         n_moments = max(1, -(-(span - timeline.slack) // step))
         order = range(n_moments) if n_moments <= n_frames else _middles(n_moments, n_frames)
         moments = [start + timeline.slack + int(k) * step for k in order]
-    # Times are integers: what has begun at a moment has begun at its whole part.
+    # Times are integers: rounding a moment down does not change which frames have appeared by then.
     return np.searchsorted(times, [moment.__floor__() for moment in moments], side="right") - 1
 
 

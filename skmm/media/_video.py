@@ -15,7 +15,7 @@ from ._files import describe_keys, is_file, open_file, reason_of, unwrap_file
 from ._image import load_image
 from ._timeline import Timeline, choose_frames, exact_rate
 
-# Frames from the current one to a later keyframe from which seeking is cheaper than decoding on.
+# Number of frames up to a later keyframe from which seeking to it is cheaper than decoding all of them.
 _WORTH_SEEKING = 12
 
 # Decoders that read the alpha channel, which WebM keeps apart from the colours.
@@ -145,7 +145,7 @@ def _decode_timeline(stream, background):
 
 def _decode_positions(stream, stamps, is_key, positions, may_seek, background, prepare):
     """Decode the frames at some positions of a list of time stamps; return None if one of them cannot be reached."""
-    # For each frame the last keyframe up to it; 0, the start, before the first one.
+    # For each frame the position of the last keyframe up to it, or 0 if there is none.
     key_before = np.maximum.accumulate(np.where(is_key, np.arange(len(stamps)), 0))
     results = []
     with open_container(stream) as container:
@@ -165,7 +165,7 @@ def _decode_positions(stream, stamps, is_key, positions, may_seek, background, p
                     break
             else:
                 return None
-            # Formats seek with more or less precision: a frame that was decoded without its keyframe is no picture.
+            # Some formats seek inexactly, and a frame that is decoded without its keyframe shows garbage.
             if frame.pts != stamps[position] or (keyframes is not None and stamps[key] not in keyframes):
                 return None
             current = position
@@ -188,7 +188,7 @@ class _Video:
         self._decoder = self._make_decoder()
         self._check_size(self._decoder.width, self._decoder.height)
         if Image.MAX_IMAGE_PIXELS is not None:
-            # A stream may grow on its way.
+            # The size of the frames may grow within a stream.
             self._decoder.options = {**self._decoder.options, "max_pixels": str(Image.MAX_IMAGE_PIXELS)}
         # Videos are decoded side by side, each in a thread of its own.
         self._decoder.thread_count = 1

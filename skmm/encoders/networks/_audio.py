@@ -12,10 +12,10 @@ from ..._torch import place, place_of
 from ._processors import call_preprocess
 from ._source import load_from_hub, without_progress_bar
 
-# No network hears less than one frame of a usual spectrogram.
+# Shortest input of any network: one frame of a usual spectrogram.
 SHORTEST_SECONDS = 0.025
 
-# Step in seconds to whose multiples windows are padded for networks that mask what is padded.
+# Windows for networks that mask padding are padded to a multiple of this, in seconds.
 _PADDING_STEP = 0.5
 
 _ARGUMENTS = ("input_values", "input_features", "attention_mask", "is_longer")
@@ -112,7 +112,7 @@ class AudioModel:
 
     def __init__(self, network, recipe):
         self.network = network
-        # CLAP's two halves are called one by one.
+        # Of CLAP only the audio half runs.
         self.compiles = getattr(network, "audio_model", network)
         self.recipe = recipe
         self.device, self.dtype = place_of(next(network.parameters(), None))
@@ -141,7 +141,7 @@ class AudioModel:
             return self.network(inputs[""])
         if hasattr(self.network, "get_audio_features"):
             output = self.network.get_audio_features(**inputs)
-            # Up to version 4 of transformers the features themselves.
+            # Up to version 4 of transformers this is the vector itself.
             return getattr(output, "pooler_output", output)
         output = self.network(**inputs)
         pooled = getattr(output, "pooler_output", None)

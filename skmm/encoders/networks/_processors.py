@@ -9,8 +9,8 @@ from PIL import Image
 
 from ...exceptions import RejectedItem
 
-# How far values may be from those of a picture of twice the size, as a share of their range: less than if the
-# processor cropped to half of it.
+# Largest difference, as a share of the range of values, between the inputs that are made of one picture at two sizes;
+# those of a processor that crops before it resizes differ more.
 _MOST_APART = 0.05
 
 # Name of the pictures in the input of transformers' networks.
@@ -30,7 +30,7 @@ class ProcessorRecipe:
 
     def __call__(self, image):
         """Turn a PIL image into a tensor (3, height, width)."""
-        # The processors treat each picture on its own; one at a time, memory never holds all of them at full size.
+        # One at a time: memory never holds all pictures at full size.
         (pixels,) = processor_of(self.processor)([image], return_tensors="pt").values()
         return pixels.reshape(pixels.shape[-3:])
 

@@ -12,7 +12,7 @@ from ..._torch import place, place_of
 from ...exceptions import RejectedItem
 from ._processors import PIXELS, ProcessorRecipe, call_preprocess
 
-# Pixels per side where nothing else is known.
+# Pixels per side of an input where no model states them.
 USUAL_SIDE = 224
 
 # Pixels of a thin image once its shorter side is as long as the network's: 400 MB where a resize computes in float32.
@@ -40,12 +40,12 @@ class ImageModel:
             raise ValueError(
                 f"preprocess must return tensors of one shape, got {sorted(shapes)[:3]}; resize or crop in it."
             )
-        # The channels of a pixel stay together in memory, as images have them and convolutions like them.
+        # Channels last, as images have them and convolutions run fastest.
         stacked = torch.stack([image.movedim(0, 2) for image in batch])
         n_images, height, width, _ = stacked.shape
         images = place(stacked, self.device)
         if isinstance(self.recipe, dict):
-            # In float32 for its digits, on the device for its speed, in place for its memory, by whole lines of pixels.
+            # In float32 for precision, in place to save memory, and with a mean for each value of a line for speed.
             mean = torch.tensor(self.recipe["mean"], device=self.device).repeat(width)
             std = torch.tensor(self.recipe["std"], device=self.device).repeat(width)
             images = images.view(n_images * height, -1).float().mul_(1 / (255 * std)).sub_(mean / std)
@@ -116,7 +116,7 @@ def load_timm(source, device, dtype):
         name, overlay = source.name, {}
         if "/" in name:
             name = f"hf-hub:{source.hub_names[0]}{at_revision}"
-            # Before version 1.0.26 timm read a file that a configuration on the hub names as a pickle of anything.
+            # Before version 1.0.26 timm unpickled any file that a configuration on the hub names.
             overlay["hf_hub_filename"] = None
         elif source.revision and source.hub_names:
             overlay["hf_hub_id"] = source.hub_names[0] + at_revision

@@ -7,7 +7,7 @@ from ..._torch import place
 from ._processors import ProcessorRecipe, processor_of
 from ._source import cached_file, load_from_hub, without_progress_bar
 
-# What stands for the whole clip in the last layer: the mean of all tokens, or the token before them.
+# What represents the whole clip in the last layer: the mean of all tokens, or the first token.
 _SUMMARIES = {"timesformer": "first", "videomae": "mean", "vivit": "first"}
 
 
@@ -34,7 +34,7 @@ def _hub_config(name, revision):
     if path is not None:
         return path
     try:
-        # One request: the library itself tries for more than a minute to reach a network that is not there.
+        # A single request first: without a network, the download alone would try again for more than a minute.
         HfApi().model_info(name, revision=revision, timeout=10)
         return hf_hub_download(name, "config.json", revision=revision)
     except (OSError, ValueError):

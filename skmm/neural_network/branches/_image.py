@@ -16,7 +16,7 @@ from ._base import Branch
 
 _DEFAULT_SIZE = 64
 
-# Of modules in memory: statistics of ImageNet.
+# Mean and standard deviation of ImageNet's images, for modules in memory.
 _DEFAULT_MEAN, _DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

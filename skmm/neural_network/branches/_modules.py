@@ -69,7 +69,7 @@ class Recurrent(nn.Module):
     def __init__(self, kind, n_inputs, n_hidden, n_layers, dropout, pooling):
         super().__init__()
         widths = [n_inputs, *[2 * n_hidden] * (n_layers - 1)]
-        # One module per layer: the dropout inside of torch's takes no generator.
+        # One module per layer, since torch's dropout between layers takes no generator.
         self.layers = nn.ModuleList(
             getattr(nn, kind)(width, n_hidden, batch_first=True, bidirectional=True) for width in widths
         )
@@ -96,7 +96,7 @@ class Attending(nn.Module):
 
     def __init__(self, n_features, n_hidden, n_layers, n_heads, max_length, dropout, pooling):
         super().__init__()
-        # At the scale of the embeddings to which they are added.
+        # Of the same scale as the embeddings to which they are added.
         self.positions = nn.Parameter(torch.randn(max_length, n_features) * n_features**-0.5)
         options = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
         layer = nn.TransformerEncoderLayer(n_features, n_heads, n_hidden, **options)

@@ -349,7 +349,7 @@ class SequenceBranch(_SignalBranch):
         steps = np.concatenate(self._series(X, None))
         if not np.isfinite(steps).any():
             raise ValueError("SequenceBranch: the series hold no number; check the columns.")
-        # Not by StandardScaler: a channel without any reading gets a mean as well.
+        # StandardScaler would have NaN as the mean of a channel without any reading.
         present = np.isfinite(steps)
         count = np.maximum(present.sum(axis=0), 1)
         steps = np.where(present, steps, 0).astype(np.float64)
