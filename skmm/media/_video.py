@@ -259,6 +259,8 @@ class _Video:
 
     def to_rgb(self, frame):
         """Return a decoded frame as it is to be seen: upright, of square pixels, in red, green and blue."""
+        import av
+
         has_alpha = frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
         width = max(1, round(frame.width * (self.stream.sample_aspect_ratio or 1)))
         self._check_size(width, frame.height)
@@ -266,7 +268,7 @@ class _Video:
             pixels = frame.to_ndarray(format="rgba" if has_alpha else "rgb24", width=width)
         except MemoryError:
             raise
-        except (OSError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise RejectedItem(
                 f"frames of format {frame.format.name} cannot be converted ({reason_of(error)})"
             ) from error

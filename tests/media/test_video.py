@@ -1,9 +1,11 @@
 """The frames that are chosen are the right ones in every container; what is no video says why."""
 
+import builtins
 import io
 import os
 import struct
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -450,6 +452,20 @@ class TestRejected:
         assert len(sample_frames(video)[0]) == 3
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
         assert "too large to decode safely: it declares frames of 64 x 64 pixels" in reason_of(video)
+
+    @pytest.mark.parametrize("name", ["ValueError", "OSError", "ExternalError", "InvalidDataError"])
+    def test_formats_of_pixels_that_cannot_be_converted(self, name):
+        import av
+
+        def to_ndarray(**_):
+            error = getattr(av.error, name, None)
+            raise error(1, "no conversion") if error else getattr(builtins, name)("no conversion")
+
+        video = object.__new__(_video._Video)
+        video.stream = SimpleNamespace(sample_aspect_ratio=None)
+        pixels = SimpleNamespace(name="xyz", has_palette=False, components=[])
+        with pytest.raises(RejectedItem, match=r"frames of format xyz cannot be converted \(no conversion\)"):
+            video.to_rgb(SimpleNamespace(format=pixels, width=4, height=4, to_ndarray=to_ndarray))
 
     def test_threads_decode_side_by_side(self, make_video):
         video = make_video(**FORMATS["mp4"])

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 import torch
 
+from skmm.encoders import AudioDescriptor
 from skmm.neural_network import AudioBranch, SequenceBranch
 
 RNG = np.random.default_rng(0)
@@ -31,6 +32,13 @@ def test_loudness_silence_and_long_recordings():
     np.testing.assert_allclose(frames[0], frames[1], atol=1e-4)
     assert lengths.tolist() == [51, 51, 51]
     assert np.isfinite(frames).all()
+
+
+def test_frames_are_those_of_descriptors_but_for_fewer_bands():
+    branch, descriptor = AudioBranch().get_params(), AudioDescriptor().get_params()
+    different = {name for name in branch.keys() & descriptor.keys() if branch[name] != descriptor[name]}
+    assert different == {"n_mels"}
+    assert branch["n_mels"] < descriptor["n_mels"]
 
 
 def test_rows_of_a_matrix_are_bare_waveforms():
