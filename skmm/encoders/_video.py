@@ -242,10 +242,6 @@ class VideoEncoder(ImageEncoder):
         return (self._clip_length or _UNIFORM_FRAMES) if self.sampling == "uniform" else _MOST_FRAMES
 
     def _window_on(self, kind):
-        return self._window
-
-    @property
-    def _window(self):
         recipe = getattr(self, "_recipe", None)
         held = _FRAMES_HELD if isinstance(recipe, (dict, ProcessorRecipe)) else _FULL_FRAMES_HELD
         per_batch = 0 if self.batch_size == "auto" else self.batch_size

@@ -50,10 +50,8 @@ class Recipe:
     rate: float
     # Samples that the network needs at least.
     shortest: int
-    # Samples beyond which its feature extractor would cut something off.
+    # Samples up to which its feature extractor fills every window, and beyond which it would cut something off.
     longest: int | None = None
-    # Whether the feature extractor fills every window up to ``longest``.
-    fills: bool = False
     # Multiple to which windows are padded, with a mask; None where padding would change the network's output.
     step: int | None = None
     # Configuration of a feature extractor of transformers, in JSON.
@@ -81,7 +79,7 @@ class Recipe:
                     "its result, for example with torch.tensor."
                 )
             return Window({"": inputs}, n_times, n_times)
-        n_padded = self.longest if self.fills else n_times
+        n_padded = n_times if self.longest is None else self.longest
         inputs = _extract(self.extractor, waveform, self.rate)
         if self.step is not None:
             n_padded = ceil(n_times / self.step) * self.step
@@ -236,4 +234,4 @@ def _recipe_for(extractor, config):
     extractor = extractor.to_json_string()
     # Where it cannot be recreated, the error then names the model.
     _feature_extractor(extractor)
-    return Recipe(rate, shortest, longest, longest is not None, step, extractor)
+    return Recipe(rate, shortest, longest, step, extractor)
