@@ -248,10 +248,9 @@ class VideoEncoder(ImageEncoder):
         return max(available_cpus(), max(held, per_batch) // self._n_frames)
 
     def _find_loader(self, name, folder):
-        is_on_hub = folder is None
-        if not (is_on_hub and ("/" not in name or is_timm(name, folder))) and is_video_model(
-            name, folder, self.revision
-        ):
+        # Names of timm's image models, and short ones, are known without asking the hub.
+        is_known = folder is None and ("/" not in name or is_timm(name, folder))
+        if not is_known and is_video_model(name, folder, self.revision):
             return "transformers-video"
         return super()._find_loader(name, folder)
 
