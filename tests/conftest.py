@@ -146,6 +146,19 @@ def tiny_clip_model(tmp_path_factory):
     return str(folder)
 
 
+# Shares of red and blue in the luma of BT.709, BT.601 and BT.2020, by FFmpeg's numbers of color spaces.
+LUMA = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+
+
+def to_yuv(rgb, color_space):
+    """Return luma and the differences of colour of an 8-bit picture, of shape (3, height, width), by their formula."""
+    red, green, blue = np.moveaxis(rgb / 255, 2, 0)
+    share_red, share_blue = LUMA[color_space]
+    luma = share_red * red + (1 - share_red - share_blue) * green + share_blue * blue
+    differences = [(blue - luma) / (2 - 2 * share_blue), (red - luma) / (2 - 2 * share_red)]
+    return np.rint([16 + 219 * luma, *(128 + 224 * values for values in differences)]).astype(np.uint8)
+
+
 @pytest.fixture(scope="session")
 def make_video():
     """Give a function that writes a video of plain grey frames, frame i of the value 5 * i; it gives the bytes."""
@@ -194,8 +207,10 @@ def make_video():
                 track = file.add_stream(sound_codec, rate=sampling_rate, layout=layout)
             for i, pixels_of_frame in enumerate(frames):
                 form = "rgba" if pixels_of_frame.shape[2] == 4 else "rgb24"
+                if color_space is not None:
+                    pixels_of_frame, form = to_yuv(pixels_of_frame, color_space), "yuv444p"
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels_of_frame), format=form)
-                frame = frame.reformat(format=pixels, dst_colorspace=color_space)
+                frame = frame.reformat(format=pixels)
                 frame.pts = i if stamps is None else stamps[i]
                 file.mux(video.encode(frame))
             if sound is not None:

@@ -19,7 +19,7 @@ _SCRIPTS = [
 ]
 _SCRIPT_WORDS = re.compile(rf"\b(?:syllabics|{'|'.join(_SCRIPTS).lower()})\b")
 
-# In pixels, chosen so that every character fits while all stand on one line.
+# In pixels; with these every character fits, and all stand on one line.
 _SIDE = 64
 _FONT_SIZE = 40
 _BASELINE = 46
@@ -195,7 +195,7 @@ def _text(codepoint):
 
 def _draw(codepoints, font_path):
     """Yield the characters' pictures, arrays of shape (_SIDE, _SIDE)."""
-    # Every build of Pillow has the basic layout.
+    # The layout engine that every build of Pillow has.
     font = ImageFont.truetype(font_path, _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
     for character in map(chr, codepoints):
         image = Image.new("L", (_SIDE, _SIDE), color=255)

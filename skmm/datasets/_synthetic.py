@@ -11,11 +11,14 @@ from sklearn.utils import Bunch, check_random_state
 from .._sklearn import Interval, validate_params
 from .._typing import RandomState
 
+_POSITIVE, _COUNT = Interval(Integral, 1, None, closed="left"), Interval(Integral, 0, None, closed="left")
+_STRENGTH = Interval(Real, 0, None, closed="left")
+
 _COMMON_CONSTRAINTS = {
-    "n_samples": [Interval(Integral, 1, None, closed="left")],
-    "n_features": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "n_noise": [Interval(Integral, 0, None, closed="left")],
-    "n_redundant": [Interval(Integral, 0, None, closed="left")],
+    "n_samples": [_POSITIVE],
+    "n_features": ["array-like", _POSITIVE],
+    "n_noise": [_COUNT],
+    "n_redundant": [_COUNT],
     "missing_share": [Interval(Real, 0, 1, closed="left")],
     "return_X_y": ["boolean"],
     "random_state": ["random_state"],
@@ -26,7 +29,7 @@ _COMMON_CONSTRAINTS = {
     {
         **_COMMON_CONSTRAINTS,
         "n_modalities": [Interval(Integral, 2, len(ascii_lowercase), closed="both")],
-        "signal": [Interval(Real, 0, None, closed="left")],
+        "signal": [_STRENGTH],
     },
     prefer_skip_nested_validation=True,
 )
@@ -65,21 +68,8 @@ def make_multimodal_xor(
     signal : float, default=3.0
         Distance :math:`s` of a sign from 0, in standard deviations of the noise.
 
-    n_noise : int, default=0
-        Number of further modalities of noise alone, named ``noise0``, ..., as wide as ``a``.
-
-    n_redundant : int, default=0
-        Number of exact copies of ``a``, named ``copy0``, ...
-
-    missing_share : float, default=0.0
-        Probability that a modality is missing in a row, which then has NaN in all of its columns. At least one
-        modality stays in each row.
-
-    return_X_y : bool, default=True
-        Whether to return ``(X, y)``, or a Bunch.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of all random numbers.
+    n_noise, n_redundant, missing_share, return_X_y, random_state : optional
+        As for :func:`make_multimodal_classification`.
 
     Returns
     -------
@@ -87,16 +77,8 @@ def make_multimodal_xor(
         As below.
 
     data : :class:`~sklearn.utils.Bunch` if ``return_X_y=False``
-        With the following attributes.
-
-        X : DataFrame of shape (n_samples, n_columns)
-            Columns ``a__0``, ``a__1``, ..., ``b__0``, ...; of dtype float64.
-        y : ndarray of shape (n_samples,)
-            Class, 0 or 1.
-        modalities : dict of str to list of str
-            Columns of each modality, in the form of a triple ``(name, transformer, columns)``.
-        directions : dict of str to dict of str to ndarray of shape (n_features, 1)
-            ``directions["interaction"]["a"]`` is :math:`w_a`, as one column of unit length.
+        As that of :func:`make_multimodal_classification`; ``directions["interaction"]["a"]`` is :math:`w_a`, an array
+        of shape (n_features, 1).
 
     Raises
     ------
@@ -131,9 +113,9 @@ def make_multimodal_xor(
         **_COMMON_CONSTRAINTS,
         "n_modalities": [Interval(Integral, 1, len(ascii_lowercase), closed="both")],
         "n_classes": [Interval(Integral, 2, None, closed="left")],
-        "shared": [Interval(Real, 0, None, closed="left")],
-        "private": ["array-like", Interval(Real, 0, None, closed="left")],
-        "interaction": [Interval(Real, 0, None, closed="left")],
+        "shared": [_STRENGTH],
+        "private": ["array-like", _STRENGTH],
+        "interaction": [_STRENGTH],
     },
     prefer_skip_nested_validation=True,
 )
@@ -251,19 +233,21 @@ def make_multimodal_classification(
         raise ValueError(f"interaction={interaction} needs two modalities, got n_modalities={n_modalities}.")
     rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_samples) % n_classes)
-    private = _by_modality("private", private, names, 0)
+    private = _by_modality("private", private, names, _STRENGTH)
     signals = _signals(y, n_classes, names, shared, private, interaction, names[:2], rng)
     blocks, directions = _make_blocks(y, names, signals, n_features, rng)
     return _assemble(blocks, y, directions, n_noise, n_redundant, missing_share, return_X_y, rng)
 
 
-def _by_modality(parameter, value, names, least):
-    """Return the value of each modality by name; raise if one is below ``least``."""
+def _by_modality(parameter, value, names, interval):
+    """Return the value of each modality by name; raise if one is outside of an interval."""
     values = [value] * len(names) if np.ndim(value) == 0 else list(value)
     if len(values) != len(names):
-        raise ValueError(f"{parameter} has {len(values)} entries for n_modalities={len(names)}: {value!r}.")
-    if min(values) < least:
-        raise ValueError(f"{parameter} must be at least {least} in every modality, got {value!r}.")
+        raise ValueError(
+            f"{parameter} has {len(values)} entries for n_modalities={len(names)}: {value!r}; pass one for each."
+        )
+    if not all(map(interval.is_satisfied_by, values)):
+        raise ValueError(f"{parameter} must be {interval} in every modality, got {value!r}.")
     return dict(zip(names, values, strict=True))
 
 
@@ -292,7 +276,7 @@ def _signals(y, n_classes, names, shared, private, interaction, interacting, rng
 
 def _make_blocks(y, names, signals, n_features, rng):
     """Return the features of each modality, and the directions of the signals in them."""
-    widths = _by_modality("n_features", n_features, names, 1)
+    widths = _by_modality("n_features", n_features, names, _POSITIVE)
     blocks, directions = {}, {signal: {} for signal in signals}
     for name, width in widths.items():
         coordinates = {signal: by_modality[name] for signal, by_modality in signals.items() if name in by_modality}

@@ -1,8 +1,8 @@
 """Sound to vectors, with the audio networks of transformers, or any module."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable
-from itertools import groupby
 from math import ceil
 from numbers import Real
 from typing import Any
@@ -20,90 +20,73 @@ from .networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
 _SECONDS_PER_BATCH = {"cpu": 30}
 _SECONDS_PER_BATCH_ELSEWHERE = 600
 
-# Rate of a module in memory if none is given: that of nearly all speech models.
+# Rate of a module in memory if none is stated: that of nearly all speech models.
 _USUAL_RATE = 16_000
 
 
 class AudioEncoder(ModelEncoder):
     """Encode recordings as vectors with a pretrained network.
 
-    Nothing is trained, and nothing is loaded before ``fit``; all encoders of a process share one copy of
-    a named model. Recordings are decoded, mixed down to one channel and resampled to the network's rate in threads;
-    long ones are cut into windows, whose vectors are pooled. Files need
-    ``pip install "skmm[audio]"``.
+    Nothing is trained, and nothing is loaded before ``fit``; all encoders of a process share one copy of a named model.
+    Recordings are decoded, mixed down to one channel and resampled to the network's rate in threads; long ones are cut
+    into windows, whose vectors are pooled. Files need ``pip install "skmm[audio]"``.
 
     Parameters
     ----------
     model : str, path-like or torch.nn.Module, default="facebook/wav2vec2-base-960h"
-        - an audio model of transformers by its name on the Hugging Face hub, or the local folder of its
-          checkpoint: wav2vec 2.0, HuBERT, WavLM and others that hear the waveform, Whisper (its encoder),
-          AST, CLAP (the audio half of a space shared with texts);
-        - a module in memory, which maps a float tensor of waveforms (n, n_times), or of what ``preprocess``
-          makes of them, to (n, n_features), or to (n, n_frames, n_features), which is then
-          pooled. It is never changed: a copy runs where it is in training mode, or on another
-          device or in another precision.
+        - an audio model of transformers by its name on the Hugging Face hub, or the local folder of its checkpoint:
+          wav2vec 2.0 [1]_, HuBERT, WavLM and others that take the waveform, Whisper [2]_ (its encoder), AST [3]_, CLAP
+          [4]_ (the audio half of a space shared with texts);
+        - a module in memory, which maps a float tensor of waveforms (n, n_times), or of what ``preprocess`` makes of
+          them, to (n, n_features), or to (n, n_frames, n_features), which is then pooled. It is never changed: a copy
+          runs where it is in training mode, or on another device or in another precision.
 
-        Weights of named models load from safetensors files, and code that a checkpoint brings along
-        never runs.
+        Weights of named models load from safetensors files, and code that a checkpoint brings along never runs.
 
     preprocess : callable, default=None
-        For a module in memory, and only there. Maps the waveform of a window, a float32 array
-        (n_times,) at ``target_rate``, to a tensor such as a log-mel spectrogram. None hands over the
-        waveform itself.
+        For a module in memory, and only there. Maps the waveform of a window, a float32 array (n_times,) at
+        ``target_rate``, to a tensor such as a log-mel spectrogram. None passes the waveform itself.
 
     target_rate : float, default=None
-        For a module in memory, and only there: the rate in Hz that it was made for, to which
-        recordings are resampled. None is 16,000. Named models state theirs.
+        For a module in memory, and only there: the rate in Hz that it was made for, to which recordings are resampled.
+        None is 16,000. Named models state theirs.
 
     sampling_rate : float, default=None
-        Rate in Hz of items that are bare arrays, which do not say it themselves. None refuses such
-        items. It has no say for files and for pairs (sampling_rate, waveform).
+        Rate in Hz of items that are bare arrays, which do not state it. None refuses such items. Files and pairs
+        (sampling_rate, waveform) state their own.
 
     pooling : {"mean", "max", "first"}, default="mean"
-        How the frames of a recording become one row: their mean, their maximum, or the first one.
-        Frames that are nothing but padding do not count. AST and CLAP give one vector per
-        window of their own accord, and only windows are pooled.
+        How the frames of a recording become one row: their mean, their maximum, or the first one. Frames of padding
+        alone do not count. AST and CLAP return one vector per window, and only windows are pooled.
 
     window : float, default=30.0
-        Longest stretch in seconds that is encoded at once. Longer recordings are cut into windows of that
-        length; the mean weighs each by its length, the maximum runs over all of them, the first is
-        that of the first window. None cuts where the model demands it only: Whisper at 30 s,
-        AST at 10.24 s, CLAP at 10 s.
+        Longest stretch in seconds that is encoded at once. Longer recordings are cut into windows of that length; the
+        mean weighs each by its length, the maximum is over all of them, the first is that of the first window. None
+        cuts only where the model demands it: Whisper at 30 s, AST at 10.24 s, CLAP at 10 s.
 
     device : str, default="auto"
-        "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as
-        "cuda:1".
+        "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as "cuda:1".
 
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" is half precision on GPUs and on CPUs with
-        AMX, else "float32"; a module in memory stays in its own. The output is float32 always.
+        Precision of weights and computation. "auto" is half precision on GPUs and on CPUs with AMX, else "float32";
+        a module in memory stays in its own. Rows are float32 always.
 
     batch_size : int or "auto", default="auto"
-        Maximum number of windows per batch. "auto" goes by their length: 30 s on CPU, 600 s elsewhere. A batch that
-        does not fit into memory is halved, and the process remembers it for this model.
+        Maximum number of windows per batch. "auto" goes by their length: 30 s on CPU, 600 s elsewhere.
+        A batch that does not fit into memory is halved.
 
     compile : bool, default=False
-        Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
-        minutes, so that it can only pay for many items; on a CPU it needs a C++ compiler. Rows are the same
-        up to rounding.
+        Whether to run the network through ``torch.compile``, which pays for many items only: see :class:`ImageEncoder`.
 
     normalize : bool, default=False
         Whether to scale each row to unit length.
 
-    store : str, path-like, EmbeddingStore or None, default="auto"
-        Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
-        process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
-        serves later runs as well. None keeps nothing.
-
-    cache_key : str, default=None
-        For a module in memory, and only there: name under which the store knows its rows. Use another one whenever
-        the module, or its preprocessing, is changed. None finds out by encoding three fixed items and comparing the
-        class, ``repr`` and tensors of the module; where these do not show what decides the rows (a module that
-        returns other values each time), one warning says so and nothing is kept.
+    store, cache_key : default="auto" and None
+        Where embeddings are kept, and how a module in memory is known there, as for :class:`ImageEncoder`.
 
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an item that is no sound or cannot be decoded: raise an error that names its
-        row, or give a row of NaN and one warning.
+        What to do with an item that is no sound or cannot be decoded: raise an error that names its row, or return a
+        row of NaN and warn once.
 
     revision : str, default=None
         Branch, tag or commit of a model on the hub; None is its main branch.
@@ -123,18 +106,17 @@ class AudioEncoder(ModelEncoder):
         Width of the model's vectors.
 
     errors_ : list of ItemError
-        Items that the last ``fit_transform`` could not encode, each with ``row``, ``item`` and
-        ``reason``; empty after ``fit``.
+        Items that the last ``fit_transform`` could not encode, with ``row``, ``item`` and ``reason``; empty after
+        ``fit``.
 
     Raises
     ------
     OSError
-        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be loaded. The error names
-        the model and the ways to provide it.
+        If the model cannot be loaded; it names the model and the ways to provide it.
 
     ValueError
-        By ``fit`` if the device cannot be used or parameters do not go together; by ``transform`` and
-        ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
+        If the device cannot be used, parameters do not go together, or an item cannot be decoded and ``on_error`` is
+        "raise".
 
     ImportError
         If an item is a file, or is to be resampled, and the extra "audio" is not installed.
@@ -146,27 +128,25 @@ class AudioEncoder(ModelEncoder):
 
     Notes
     -----
-    An item is a path or the bytes of a file that libsndfile or FFmpeg reads (WAV, FLAC, OGG, MP3, M4A, ...), a
-    pair ``(sampling_rate, waveform)``, a dict with "sampling_rate" and "array", or a bare waveform; an
-    array of two dimensions is a column of bare waveforms, one per row. The waveform of one item has the
-    shape (n_times,), or two axes, the shorter of which holds the channels (the last one if both are
-    equal): their mean is taken. Integers of 8, 16 and 32 bits are divided by their full scale, floats are
-    taken as they are.
+    An item is a path or the bytes of a file that libsndfile or FFmpeg reads (WAV, FLAC, OGG, MP3, M4A, ...), a pair
+    ``(sampling_rate, waveform)``, a dict with "sampling_rate" and "array", or with "bytes" or "path", or a bare
+    waveform; an array of two dimensions is a column of bare waveforms, one per row. The waveform of one item has the
+    shape (n_times,), or two axes, the shorter of which holds the channels (the last one if both are equal): their mean
+    is taken. Integers of 8, 16 and 32 bits are divided by their full scale, floats are taken as they are.
 
-    A file that ends before its header says is an item that cannot be decoded, as are values that are NaN or
-    infinite. Silence and recordings of a single sample are ordinary items; what is shorter than the
-    network's first frame (25 ms at least) is filled up with zeros.
+    A file that ends before its header says is an item that cannot be decoded, as are values that are NaN or infinite.
+    Silence and recordings of a single sample are ordinary items; what is shorter than the network's first frame (25 ms
+    at least) is filled up with zeros. Missing items (None, NaN, ``pd.NA``, an empty path) yield rows of NaN. Equal
+    items are encoded once per call. At most 64 recordings, twice that while others are decoded ahead, are in memory at
+    a time.
 
-    Missing items (None, NaN, ``pd.NA``, an empty path) give rows of NaN. Equal items are encoded once per
-    call. At most 64 recordings, twice that while others are decoded ahead, are in memory at a time.
+    A row depends on its recording alone up to rounding (1e-5 in float32 on CPU): windows of one shape share a batch,
+    and only networks that were trained with an attention mask and whose convolutions ignore padding (those with
+    ``feat_extract_norm="layer"``) are given padded ones, with their mask. In float32 rows equal what transformers
+    computes from the same waveform alone.
 
-    A row depends on its recording alone up to rounding (1e-5 in float32 on CPU): windows of one shape
-    share a batch, and only networks that were trained with an attention mask and whose convolutions
-    see no padding (those with ``feat_extract_norm="layer"``) are given padded ones, with their mask. In float32
-    rows equal what transformers computes from the same waveform alone.
-
-    Pickles hold the parameters, not the weights of named models; a module in memory travels with its
-    encoder, and clones share it.
+    Pickles hold the parameters, not the weights of named models; a module in memory travels with its encoder, and
+    clones share it.
 
     References
     ----------
@@ -300,12 +280,8 @@ class AudioEncoder(ModelEncoder):
         return [recipe.window_of(window) for window in windows]
 
     def _batches(self, prepared, model):
-        def shape(position):
-            return prepared[position][0].shape
-
         # The largest first, so that what does not fit into memory shows at once.
-        for _, group in groupby(sorted(range(len(prepared)), key=shape, reverse=True), key=shape):
-            positions = list(group)
+        for positions in reversed(_equal_shapes([recording[0] for recording in prepared])):
             n_rows = self._rows_per_batch(prepared[positions[0]][0], model)
             batch, n_windows = [], 0
             for position in positions:
@@ -326,9 +302,7 @@ class AudioEncoder(ModelEncoder):
     def _encode_prepared(self, batch, model):
         windows = [window for recording in batch for window in recording]
         rows = [None] * len(windows)
-        shapes = [window.shape for window in windows]
-        for _, group in groupby(sorted(range(len(windows)), key=shapes.__getitem__), key=shapes.__getitem__):
-            same_shape = list(group)
+        for same_shape in _equal_shapes(windows):
             n_rows = self._rows_per_batch(windows[same_shape[0]], model)
             for start in range(0, len(same_shape), n_rows):
                 positions = same_shape[start : start + n_rows]
@@ -342,19 +316,15 @@ class AudioEncoder(ModelEncoder):
                 f"{type(self).__name__}: the number of features that the model returns depends on the length of the "
                 f"recording ({examples}); let it pool over time, or return (n, n_frames, n_features), which is pooled."
             )
-        pooled, start = [], 0
-        for recording in batch:
-            stop = start + len(recording)
-            pooled.append(self._pool_windows(np.stack(rows[start:stop]), [w.n_times for w in recording]))
-            start = stop
-        return np.stack(pooled)
+        rows = iter(rows)
+        return np.stack([self._pool_windows(np.stack([next(rows) for _ in windows]), windows) for windows in batch])
 
-    def _pool_windows(self, rows, lengths):
+    def _pool_windows(self, rows, windows):
         if len(rows) == 1 or self.pooling == "first":
             return rows[0]
         if self.pooling == "max":
             return rows.max(axis=0)
-        return np.average(rows, axis=0, weights=lengths).astype(np.float32)
+        return np.average(rows, axis=0, weights=[window.n_times for window in windows]).astype(np.float32)
 
     def _cost(self, prepared, model):
         return prepared.n_padded
@@ -364,3 +334,11 @@ class AudioEncoder(ModelEncoder):
 
     def _forward(self, model, batch):
         return model.embed(batch, self.pooling)
+
+
+def _equal_shapes(windows):
+    """Return lists of the positions of windows of one shape, in increasing order of the shapes."""
+    positions_of = defaultdict(list)
+    for position, window in enumerate(windows):
+        positions_of[window.shape].append(position)
+    return [positions_of[shape] for shape in sorted(positions_of)]

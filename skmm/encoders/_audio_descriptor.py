@@ -13,28 +13,11 @@ from ._base import ItemEncoder
 
 _N_CHROMA = 12
 
-
-_STATISTICS = {
-    "mean": np.mean,
-    "std": np.std,
-    "min": np.min,
-    "max": np.max,
-    "median": np.median,
-}
+_STATISTICS = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max, "median": np.median}
 
 _FEATURES = (
-    "mfcc",
-    "mfcc_delta",
-    "mfcc_delta2",
-    "logmel",
-    "chroma",
-    "centroid",
-    "bandwidth",
-    "rolloff",
-    "contrast",
-    "flatness",
-    "zcr",
-    "rms",
+    *("mfcc", "mfcc_delta", "mfcc_delta2", "logmel", "chroma", "centroid"),
+    *("bandwidth", "rolloff", "contrast", "flatness", "zcr", "rms"),
 )
 
 
@@ -42,9 +25,8 @@ class AudioDescriptor(ItemEncoder):
     """Describe recordings by their spectrum over time, without a neural network.
 
     Every recording is decoded, mixed down to one channel and resampled to ``target_rate``; its features are computed
-    frame by frame by librosa [1]_ and summarised over time. Nothing is learned and nothing is
-    downloaded: a quick baseline for words, voices, instruments and noises.
-    Needs ``pip install "skmm[audio]"``.
+    frame by frame by librosa [1]_ and summarised over time. Nothing is learned and nothing is downloaded: a quick
+    baseline for words, voices, instruments and noises. Needs ``pip install "skmm[audio]"``.
 
     Parameters
     ----------
@@ -81,12 +63,11 @@ class AudioDescriptor(ItemEncoder):
         Rate in Hz at which features are computed; recordings are resampled to it.
 
     sampling_rate : float, default=None
-        Rate in Hz of items that are bare arrays, which do not state it. None refuses such items. Files and pairs
-        (sampling_rate, waveform) state their own.
+        Rate in Hz of items that are bare arrays, which do not state it. None refuses such items.
 
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an item that is no sound or cannot be decoded: raise an error that names it, or return a
-        row of NaN and warn once with the count.
+        What to do with an item that is no sound or cannot be decoded: raise an error that names its row, or return a
+        row of NaN and warn once.
 
     verbose : bool, default=False
         Whether to show a progress bar.
@@ -103,8 +84,8 @@ class AudioDescriptor(ItemEncoder):
         Number of columns of the output.
 
     errors_ : list of ItemError
-        Items that ``fit_transform`` could not decode, with ``row``, ``item`` and ``reason``, in row order.
-        Empty after ``fit``, which decodes nothing.
+        Items that the last ``fit_transform`` could not decode, with ``row``, ``item`` and ``reason``; empty after
+        ``fit``.
 
     See Also
     --------
@@ -112,11 +93,9 @@ class AudioDescriptor(ItemEncoder):
 
     Notes
     -----
-    Items are those of :class:`AudioEncoder`: paths, bytes of files, pairs ``(sampling_rate, waveform)``, dicts,
-    or bare waveforms. A missing item (None, NaN) yields a row of NaN. Silence and recordings of a single sample
-    are ordinary items.
-
-    Columns are on very different scales: let a :class:`~sklearn.preprocessing.StandardScaler` follow.
+    Items are those of :class:`AudioEncoder`. A missing item (None, NaN) yields a row of NaN. Silence and recordings of
+    a single sample are ordinary items. Columns are on very different scales: let a
+    :class:`~sklearn.preprocessing.StandardScaler` follow.
 
     References
     ----------
@@ -194,7 +173,7 @@ class AudioDescriptor(ItemEncoder):
         feature_names_out : ndarray of shape (n_features_out_,), dtype object
             Each feature's name, the statistic and a number.
         """
-        # The parent checks that the estimator is fitted.
+        # Checks that the descriptor is fitted.
         super().get_feature_names_out(input_features)
         names = [
             f"{feature}_{statistic}{i}"
@@ -204,7 +183,7 @@ class AudioDescriptor(ItemEncoder):
         ]
         return np.array(names, dtype=object)
 
-    def _fit_width(self):
+    def _check_parameters(self):
         for parameter, allowed in (("features", _FEATURES), ("statistics", tuple(_STATISTICS))):
             value = getattr(self, parameter)
             names = _as_list(value)
@@ -214,12 +193,15 @@ class AudioDescriptor(ItemEncoder):
                 )
         features = _as_list(self.features)
         if self.n_mfcc > self.n_mels and any(feature.startswith("mfcc") for feature in features):
-            raise ValueError(f"n_mfcc={self.n_mfcc} must be at most n_mels={self.n_mels}.")
+            raise ValueError(f"n_mfcc={self.n_mfcc} must be at most n_mels={self.n_mels}; change one of them.")
         if "contrast" in features and contrast_octaves(self.target_rate) < 1:
             raise ValueError(
                 f"'contrast' needs a target_rate of more than {4 * LOWEST_CONTRAST:g} Hz, got {self.target_rate}."
             )
-        self.n_features_out_ = len(_as_list(self.statistics)) * sum(self._width(feature) for feature in features)
+
+    def _fit_width(self):
+        n_values = sum(self._width(feature) for feature in _as_list(self.features))
+        self.n_features_out_ = len(_as_list(self.statistics)) * n_values
 
     def _prepare_item(self, item):
         return load_audio(item, self.target_rate, self.sampling_rate)[0]
@@ -227,16 +209,10 @@ class AudioDescriptor(ItemEncoder):
     def _encode_batch(self, batch, model):
         import_optional_dependency("librosa", "audio")
         statistics = [_STATISTICS[name] for name in _as_list(self.statistics)]
+        options = {name: getattr(self, name) for name in ("n_fft", "hop_length", "n_mels", "n_mfcc")}
         rows = []
         for waveform in batch:
-            spectral = SpectralFeatures(
-                waveform,
-                self.target_rate,
-                n_fft=self.n_fft,
-                hop_length=self.hop_length,
-                n_mels=self.n_mels,
-                n_mfcc=self.n_mfcc,
-            )
+            spectral = SpectralFeatures(waveform, self.target_rate, **options)
             frames = [getattr(spectral, feature) for feature in _as_list(self.features)]
             rows.append(np.concatenate([statistic(x, axis=1) for x in frames for statistic in statistics]))
         return np.stack(rows).astype(np.float32)

@@ -12,6 +12,8 @@ from .._sklearn import Interval, StrOptions
 from ..media import check_background, load_image
 from ._base import ItemEncoder
 
+_FEATURES = ("color", "hog", "lbp", "pixels")
+
 _LBP_NEIGHBORS = 8
 _LBP_RADIUS = 1
 _LBP_PATTERNS = _LBP_NEIGHBORS + 2
@@ -20,33 +22,32 @@ _LBP_PATTERNS = _LBP_NEIGHBORS + 2
 class ImageDescriptor(ItemEncoder):
     """Describe images by gradients, colours and textures, without a neural network.
 
-    Every image is decoded, put on a background where it is transparent, and resized to ``size``; its
-    descriptors are computed from that and joined. Nothing is learned and nothing is downloaded: a quick
-    baseline, and enough where shape or colour alone tells the classes apart.
+    Every image is decoded, put on a background where it is transparent, and resized to ``size``; its descriptors are
+    computed from that and joined. Nothing is learned and nothing is downloaded: a quick baseline, and enough where
+    shape or colour alone tells the classes apart.
 
     Parameters
     ----------
     features : str or list of str, default=("hog", "color")
         One or several of these, each at most once. Their columns follow in this order.
 
-        - ``"hog"``: histograms of oriented gradients [1]_, the shape of edges and where they are. In each
-          pixel of a colour image the channel of the steepest gradient counts.
-        - ``"color"``: one histogram each of red, green and blue over the whole image, as shares of the
-          pixels that sum to 1 per channel.
-        - ``"lbp"``: histogram of local binary patterns [2]_ of the grey image, its texture. Uniform patterns
-          of 8 neighbours at a distance of 1 pixel: 10 shares that sum to 1.
+        - ``"hog"``: histograms of oriented gradients [1]_, the shape of edges and where they are. In each pixel of a
+          colour image the channel of the steepest gradient counts.
+        - ``"color"``: one histogram each of red, green and blue over the whole image, as shares of the pixels that sum
+          to 1 per channel.
+        - ``"lbp"``: histogram of local binary patterns [2]_ of the grey image, its texture. Uniform patterns of 8
+          neighbours at a distance of 1 pixel: 10 shares that sum to 1.
         - ``"pixels"``: a thumbnail, the mean red, green and blue of each cell, from 0 to 1.
 
     size : int or tuple of 2 int, default=(64, 64)
-        Height and width in pixels to which each image is resized; an int means a square. The aspect
-        ratio is not kept.
+        Height and width in pixels to which each image is resized; an int means a square. The aspect ratio is not kept.
 
     orientations : int, default=9
         Number of bins for the direction of a gradient, over 180 degrees. Only for ``"hog"``.
 
     pixels_per_cell : int, default=8
-        Side of a cell in pixels of the resized image. Pixels beyond the last whole cell are left out.
-        Only for ``"hog"`` and ``"pixels"``.
+        Side of a cell in pixels of the resized image. Pixels beyond the last whole cell are left out. Only for
+        ``"hog"`` and ``"pixels"``.
 
     cells_per_block : int, default=2
         Side in cells of the blocks, one cell apart, in which gradients are normalized. Only for ``"hog"``.
@@ -54,13 +55,13 @@ class ImageDescriptor(ItemEncoder):
     color_bins : int, default=8
         Number of bins of equal width per colour channel, from 2 to 256. Only for ``"color"``.
 
-    background : str or tuple of 3 int, default="white"
-        Colour behind transparent pixels: a name or code that Pillow knows, such as ``"#ffffff"``, or red,
-        green and blue from 0 to 255.
+    background : str or sequence of 3 int, default="white"
+        Colour behind transparent pixels: a name or code that Pillow knows, such as ``"#ffffff"``, or red, green and
+        blue from 0 to 255.
 
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an item that cannot be decoded: raise an error that names it, or return a row of
-        NaN and warn once with the count.
+        What to do with an item that cannot be decoded: raise an error that names its row, or return a row of NaN and
+        warn once.
 
     verbose : bool, default=False
         Whether to show a progress bar.
@@ -77,20 +78,20 @@ class ImageDescriptor(ItemEncoder):
         Number of columns of the output.
 
     errors_ : list of ItemError
-        Items that ``fit_transform`` could not decode, with ``row``, ``item`` and ``reason``, in row order.
-        Empty after ``fit``, which decodes nothing.
+        Items that the last ``fit_transform`` could not decode, with ``row``, ``item`` and ``reason``; empty after
+        ``fit``.
+
+    See Also
+    --------
+    ImageEncoder : Pretrained networks.
 
     Notes
     -----
     Items may be paths, bytes of image files, dicts with "bytes" or "path", PIL images, or arrays that are grey or have
     1, 3 or 4 channels on the last or the first axis. Arrays are bool, uint8, uint16, or floats from 0 to 1; other
-    integers must lie in 0 to 255. A column may be a series, a one-column data frame, a list, an object array, or one
-    numeric array with an image per entry of its first dimension.
-
-    A missing item (None, NaN) yields a row of NaN. A file that declares more pixels than
-    ``PIL.Image.MAX_IMAGE_PIXELS`` is an item that cannot be decoded.
-
-    Resized images alone are in memory, at most 256 at a time.
+    integers must lie in 0 to 255. A missing item (None, NaN) yields a row of NaN. A file that declares more pixels than
+    ``PIL.Image.MAX_IMAGE_PIXELS`` is an item that cannot be decoded. Resized images alone are in memory, at most 256 at
+    a time.
 
     References
     ----------
@@ -118,7 +119,7 @@ class ImageDescriptor(ItemEncoder):
 
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
-        "features": [StrOptions({"hog", "color", "lbp", "pixels"}), list, tuple],
+        "features": [StrOptions(set(_FEATURES)), list, tuple],
         "size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "orientations": [Interval(Integral, 1, None, closed="left")],
         "pixels_per_cell": [Interval(Integral, 1, None, closed="left")],
@@ -136,7 +137,7 @@ class ImageDescriptor(ItemEncoder):
         pixels_per_cell: int = 8,
         cells_per_block: int = 2,
         color_bins: int = 8,
-        background: str | tuple[int, int, int] = "white",
+        background: str | Sequence[int] = "white",
         on_error: str = "raise",
         verbose: bool = False,
     ) -> None:
@@ -163,7 +164,7 @@ class ImageDescriptor(ItemEncoder):
         feature_names_out : ndarray of shape (n_features_out_,), dtype object
             Each descriptor's name and a number; colours with "_r", "_g" or "_b" between them.
         """
-        # The parent checks that the estimator is fitted.
+        # Checks that the descriptor is fitted.
         super().get_feature_names_out(input_features)
         names = []
         for feature in self._feature_list():
@@ -175,10 +176,9 @@ class ImageDescriptor(ItemEncoder):
 
     def _check_parameters(self):
         features = self._feature_list()
-        allowed = ("color", "hog", "lbp", "pixels")
-        if not features or not all(name in allowed for name in features) or len(set(features)) < len(features):
+        if not features or not all(name in _FEATURES for name in features) or len(set(features)) < len(features):
             raise ValueError(
-                f"features must name one or several of {list(allowed)}, each at most once, got {self.features!r}."
+                f"features must name one or several of {list(_FEATURES)}, each at most once, got {self.features!r}."
             )
         size = self._shape()
         if len(size) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in size):
@@ -209,17 +209,14 @@ class ImageDescriptor(ItemEncoder):
 
     def _encode_batch(self, batch, model):
         images = np.stack(batch)
-        describers = self._describers()
-        return np.hstack([describers[feature](images) for feature in self._feature_list()]).astype(np.float32)
+        blocks = [getattr(self, f"_{feature}")(images) for feature in self._feature_list()]
+        return np.hstack(blocks).astype(np.float32)
 
     def _feature_list(self):
         return [self.features] if isinstance(self.features, str) else list(self.features)
 
     def _shape(self):
         return (self.size, self.size) if isinstance(self.size, Integral) else tuple(self.size)
-
-    def _describers(self):
-        return {"hog": self._hog, "color": self._color, "lbp": self._lbp, "pixels": self._pixels}
 
     def _width(self, feature):
         """Return the number of columns of one descriptor."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,9 +31,9 @@ def _mean_std(vectors):
 
 def _pyramid(vectors):
     n = len(vectors)
-    # Outward rounded, so that no part is empty.
-    parts = [vectors[j * n // k : -(-(j + 1) * n // k)] for k in _PYRAMID for j in range(k)]
-    return np.concatenate([part.mean(axis=0) for part in parts])
+    # Bounds are rounded outwards, so that no stretch is empty.
+    stretches = [vectors[j * n // k : -(-(j + 1) * n // k)] for k in _PYRAMID for j in range(k)]
+    return np.concatenate([stretch.mean(axis=0) for stretch in stretches])
 
 
 _POOLINGS = {
@@ -47,21 +47,17 @@ _POOLINGS = {
 class VideoEncoder(ImageEncoder):
     """Encode videos as vectors with a pretrained network for images or for videos.
 
-    A few frames of each video are decoded. An image model encodes each of them, a video model clips of
-    several; the vectors are pooled over time. Nothing is trained, and nothing is loaded before ``fit``.
-    Videos are decoded in threads while the network computes.
+    A few frames of each video are decoded. An image model encodes each of them, a video model clips of several; the
+    vectors are pooled over time. Nothing is trained, and nothing is loaded before ``fit``. Videos are decoded in
+    threads while the network computes.
 
     Parameters
     ----------
     model : str, path-like or torch.nn.Module, default="timm/mobilenetv3_large_100.ra_in1k"
         - an image model, in any form that :class:`ImageEncoder` takes; both share one copy of it;
-        - a video model of transformers (VideoMAE, TimeSformer, ViViT), by its hub name
-          ("MCG-NJU/videomae-base") or the local folder of a checkpoint. Its vector of a clip is the mean
-          of the last layer's tokens for VideoMAE, the class token for the other two.
-
-        Weights of named models load from safetensors files (of a timm model on the hub, or a layer behind a
-        CLIP-like network, that has none, from torch's, read as weights only), and code that a checkpoint
-        brings along never runs.
+        - a video model of transformers (VideoMAE [1]_, TimeSformer, ViViT), by its hub name ("MCG-NJU/videomae-base")
+          or the local folder of a checkpoint. Its vector of a clip is the mean of the last layer's tokens for VideoMAE,
+          the class token for the other two. It loads from safetensors files only.
 
     preprocess : callable or dict, default=None
         For an image model in memory, and only there, as for :class:`ImageEncoder`.
@@ -69,16 +65,15 @@ class VideoEncoder(ImageEncoder):
     sampling : {"uniform", "keyframes", "fps"}, default="uniform"
         Which frames are decoded.
 
-        - "uniform": those on screen in the middle of each of ``n_frames`` equal parts of the time. A frame
-          that is on screen in several of them counts as often, and is encoded once.
-        - "keyframes": those that the codec stored whole, at scene cuts and at intervals. All frames of
-          arrays and lists are.
-        - "fps": those on screen every 1 / ``fps`` seconds, from the start. Frames in memory need a rate,
-          see Notes.
+        - "uniform": those on screen in the middle of each of ``n_frames`` equal parts of the time [2]_. A frame that is
+          on screen in several of them counts as often, and is encoded once.
+        - "keyframes": those that the codec stored whole, at scene cuts and at intervals. All frames of arrays and lists
+          are.
+        - "fps": those on screen every 1 / ``fps`` seconds, from the start. Frames in memory need a rate, see Notes.
 
     n_frames : int or "auto", default="auto"
-        With "uniform" the number of frames; "auto" is 8, or one clip of a video model. Otherwise the
-        most frames, "auto" being 64: of more, as many remain at equal distances.
+        With "uniform" the number of frames; "auto" is 8, or one clip of a video model. Otherwise the most frames,
+        "auto" being 64: of more, as many remain at equal distances.
 
     fps : float, default=1.0
         Frames per second, for ``sampling="fps"`` only.
@@ -89,48 +84,28 @@ class VideoEncoder(ImageEncoder):
         - "mean": their mean;
         - "max": the largest value of each feature;
         - "mean_std": mean and standard deviation, twice as many features;
-        - "pyramid": the means over the whole time, over its halves and over its quarters, in
-          order: seven times as many features, which tell before from after.
+        - "pyramid": the means over the whole time, over its halves and over its quarters, in order: seven times as many
+          features, which tell before from after.
 
-    device : str, default="auto"
-        "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as
-        "cuda:1".
-
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" is half precision on GPUs and on CPUs with
-        AMX, else "float32"; a module in memory stays in its own. The output is float32 always.
+    device, precision : str, default="auto"
+        As for :class:`ImageEncoder`.
 
     batch_size : int or "auto", default="auto"
-        Frames, or clips of a video model, per batch at most. "auto" goes by their pixels: 8 frames of
-        224 x 224 on CPU, 256 elsewhere, or a half, a quarter, ... of that where little memory is free. Where a
-        batch does not fit into memory nevertheless it is halved, and the process remembers it for this model.
+        Maximum number of frames, or clips, per batch. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256
+        elsewhere. A batch that does not fit into memory is halved.
 
-    compile : bool, default=False
-        Whether to run the network through ``torch.compile``. The first batches wait for the compiler, up to
-        minutes, so that it can only pay for many items; on a CPU it needs a C++ compiler. Rows are the same
-        up to rounding.
-
-    normalize : bool, default=False
-        Whether to scale each row to unit length.
+    compile, normalize : bool, default=False
+        As for :class:`ImageEncoder`.
 
     background : str or sequence of 3 int, default="white"
-        Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue
-        from 0 to 255.
+        Colour behind transparent pixels, as for :class:`ImageEncoder`.
 
-    store : str, path-like, EmbeddingStore or None, default="auto"
-        Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
-        process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
-        serves later runs as well. None keeps nothing.
-
-    cache_key : str, default=None
-        For a module in memory, and only there: name under which the store knows its rows. Use another one whenever
-        the module, or its preprocessing, is changed. None finds out by encoding three fixed items and comparing the
-        class, ``repr`` and tensors of the module; where these do not show what decides the rows (a module that
-        returns other values each time), one warning says so and nothing is kept.
+    store, cache_key : default="auto" and None
+        Where embeddings are kept, and how a module in memory is known there, as for :class:`ImageEncoder`.
 
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an item that is no video or of which no frame can be decoded: raise an error
-        that names its row, or give a row of NaN and one warning.
+        What to do with an item that is no video or of which no frame can be decoded: raise an error that names its row,
+        or return a row of NaN and warn once.
 
     revision : str, default=None
         Branch, tag or commit of a model on the hub; None is its main branch.
@@ -150,21 +125,17 @@ class VideoEncoder(ImageEncoder):
         Width of the pooled vectors.
 
     errors_ : list of ItemError
-        Items that the last ``fit_transform`` could not encode, each with ``row``, ``item`` and
-        ``reason``; empty after ``fit``.
+        Items that the last ``fit_transform`` could not encode, with ``row``, ``item`` and ``reason``; empty after
+        ``fit``.
 
     Raises
     ------
-    ImportError
-        If a video file is to be decoded and PyAV is not installed: ``pip install "skmm[video]"``.
-
     OSError
-        By ``fit``, or by the ``transform`` of an unpickled encoder, if the model cannot be loaded. The error names
-        the model and the ways to provide it.
+        If the model cannot be loaded; it names the model and the ways to provide it.
 
     ValueError
-        By ``fit`` if the device cannot be used or parameters do not go together; by ``transform`` and
-        ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
+        If the device cannot be used, parameters do not go together, or an item cannot be decoded and ``on_error`` is
+        "raise".
 
     See Also
     --------
@@ -173,24 +144,22 @@ class VideoEncoder(ImageEncoder):
 
     Notes
     -----
-    An item is a path or the bytes of a file, an array (frames, height, width) or (frames, height, width,
-    channels), a list of images in any form that :class:`ImageEncoder` takes, or ``(frame_rate, frames)`` with
-    such an array or list. Missing videos (None, NaN, ``pd.NA``, an empty path) give rows of NaN.
+    An item is a path or the bytes of a file, a dict with "bytes" or "path", an array (frames, height, width) or
+    (frames, height, width, channels), a list of images in any form that :class:`ImageEncoder` takes, or ``(frame_rate,
+    frames)`` with such an array or list. Missing videos (None, NaN, ``pd.NA``, an empty path) yield rows of NaN.
 
-    Frames are counted by reading the file, not believed from its header, and turned as its rotation asks.
-    Of a damaged or truncated file, what can be decoded counts; it is an error only if that is not a single
-    frame. A file that names others, such as a playlist, is refused: nothing but the item itself is read.
-    Frames of more than ``PIL.Image.MAX_IMAGE_PIXELS`` are refused before they are decoded.
+    Frames are counted by reading the file, not believed from its header, and turned as its rotation asks. Of a damaged
+    or truncated file, what can be decoded counts; it is an error only if that is not a single frame. A file that names
+    others, such as a playlist, is refused: nothing but the item itself is read. Frames of more than
+    ``PIL.Image.MAX_IMAGE_PIXELS`` are refused before they are decoded.
 
-    A video model reads clips of a fixed number of frames. Where more are chosen, they are cut into clips
-    one after the other, of which the last one ends with the last frame; where fewer, they are repeated.
-    The model's own processor prepares their frames, in the threads that decode them.
+    A video model reads clips of a fixed number of frames. Where more are chosen, they are cut into clips one after the
+    other, of which the last one ends with the last frame; where fewer, they are repeated. The model's own processor
+    prepares their frames, in the threads that decode them.
 
-    Memory holds the chosen frames of a few videos at the network's input size. A row depends on its
-    video alone up to rounding (1e-5 in float32 on CPU).
-
-    Pickles hold the parameters, not the weights of named models; a module in memory travels with its
-    encoder, and clones share it.
+    Memory holds the chosen frames of a few videos at the network's input size. A row depends on its video alone up to
+    rounding (1e-5 in float32 on CPU). Pickles hold the parameters, not the weights of named models; a module in memory
+    travels with its encoder, and clones share it.
 
     References
     ----------
@@ -273,20 +242,15 @@ class VideoEncoder(ImageEncoder):
         return (self._clip_length or _UNIFORM_FRAMES) if self.sampling == "uniform" else _MOST_FRAMES
 
     def _window_on(self, kind):
-        return self._window
-
-    @property
-    def _window(self):
         recipe = getattr(self, "_recipe", None)
         held = _FRAMES_HELD if isinstance(recipe, (dict, ProcessorRecipe)) else _FULL_FRAMES_HELD
         per_batch = 0 if self.batch_size == "auto" else self.batch_size
         return max(available_cpus(), max(held, per_batch) // self._n_frames)
 
     def _find_loader(self, name, folder):
-        is_on_hub = folder is None
-        if not (is_on_hub and ("/" not in name or is_timm(name, folder))) and is_video_model(
-            name, folder, self.revision
-        ):
+        # Names of timm's image models, and short ones, are known without asking the hub.
+        is_known = folder is None and ("/" not in name or is_timm(name, folder))
+        if not is_known and is_video_model(name, folder, self.revision):
             return "transformers-video"
         return super()._find_loader(name, folder)
 
@@ -310,7 +274,12 @@ class VideoEncoder(ImageEncoder):
         )
         if self._clip_length is None:
             return _Prepared(frames, samples)
-        clips = [_stack(frames, samples[places]) for places in _clips(len(samples), self._clip_length)]
+        from torch import stack
+
+        clips = [
+            stack([frames[sample] for sample in samples[positions]])
+            for positions in _clips(len(samples), self._clip_length)
+        ]
         return _Prepared(clips, np.arange(len(clips)))
 
     def _prepared_bytes(self, prepared):
@@ -318,14 +287,14 @@ class VideoEncoder(ImageEncoder):
 
     def _batches(self, prepared, model):
         n_inputs = self._rows_per_batch(prepared[0].inputs[0], model)
-        together, size = [], 0
+        batch, size = [], 0
         for position, video in enumerate(prepared):
-            if together and size + len(video.inputs) > n_inputs:
-                yield together
-                together, size = [], 0
-            together.append(position)
+            if batch and size + len(video.inputs) > n_inputs:
+                yield batch
+                batch, size = [], 0
+            batch.append(position)
             size += len(video.inputs)
-        yield together
+        yield batch
 
     def _encode_prepared(self, batch, model):
         inputs = [frame for video in batch for frame in video.inputs]
@@ -333,30 +302,15 @@ class VideoEncoder(ImageEncoder):
         vectors = []
         for start in range(0, len(inputs), n_inputs):
             vectors.extend(super()._encode_prepared(inputs[start : start + n_inputs], model))
-        rows, end = [], 0
-        for video in batch:
-            start, end = end, end + len(video.inputs)
-            rows.append(_POOLINGS[self.pooling](np.stack(vectors[start:end])[video.samples]))
-        return np.stack(rows)
+        vectors, pool = iter(vectors), _POOLINGS[self.pooling]
+        return np.stack([pool(np.stack([next(vectors) for _ in video.inputs])[video.samples]) for video in batch])
 
 
-class _Prepared:
-    """What the network takes of one video, and in which order and how often it counts.
+class _Prepared(NamedTuple):
+    """Distinct frames or clips of a video, and their positions in the order of time, each as often as it counts."""
 
-    Parameters
-    ----------
-    inputs : list
-        Distinct frames, or clips.
-
-    samples : ndarray of int
-        Positions in ``inputs``, in the order of time.
-    """
-
-    __slots__ = ("inputs", "samples")
-
-    def __init__(self, inputs, samples):
-        self.inputs = inputs
-        self.samples = samples
+    inputs: list
+    samples: np.ndarray
 
 
 def _clips(n_samples, length):
@@ -365,9 +319,3 @@ def _clips(n_samples, length):
         return [np.array([(2 * i + 1) * n_samples // (2 * length) for i in range(length)])]
     starts = [min(start, n_samples - length) for start in range(0, n_samples, length)]
     return [np.arange(start, start + length) for start in starts]
-
-
-def _stack(frames, positions):
-    import torch
-
-    return torch.stack([frames[position] for position in positions])

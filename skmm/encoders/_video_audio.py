@@ -14,10 +14,10 @@ from ._base import ItemEncoder
 
 
 class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
-    """Take the sound tracks out of videos, as audio items for an encoder of audio.
+    """Extract the sound tracks of videos, as items for an encoder of audio.
 
-    The first step of a pipeline whose next one encodes audio: the same column of videos then feeds
-    one modality with frames and another with sound. Nothing is learned.
+    The first step of a pipeline whose next one encodes audio: the same column of videos then feeds one modality with
+    frames and another with sound. Nothing is learned.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         Whether to return the mean of the channels, rather than all of them.
 
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an item that is no video or whose sound cannot be decoded: raise an error that
-        names its row, or return None and warn once.
+        What to do with an item that is no video or whose sound cannot be decoded: raise an error that names its row, or
+        return None and warn once.
 
     verbose : bool, default=False
         Whether to show a progress bar.
@@ -47,8 +47,8 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         1, the column of sounds.
 
     errors_ : list of ItemError
-        Items whose sound the last ``fit_transform`` could not decode, each with ``row``, ``item`` and
-        ``reason``; empty after ``fit``.
+        Items whose sound the last ``fit_transform`` could not decode, with ``row``, ``item`` and ``reason``; empty
+        after ``fit``.
 
     Raises
     ------
@@ -56,7 +56,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         If a file is to be decoded and the extra "video" is not installed: ``pip install "skmm[video]"``.
 
     ValueError
-        By ``transform`` and ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
+        If an item cannot be decoded and ``on_error`` is "raise".
 
     See Also
     --------
@@ -64,15 +64,14 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
 
     Notes
     -----
-    The output is one column of Python objects and no matrix, so ``set_output`` changes nothing; it is there so
-    that a pipeline can pass it on to the steps that give one. An item is ``(sampling_rate, waveform)`` with a
-    float32 waveform of shape (n_samples,), or (n_samples, n_channels) if there are several. It is None where the
-    video is missing, has no sound track, or is given as frames in memory.
+    The output is one column of objects and no matrix, so ``set_output`` changes nothing. Each object is
+    ``(sampling_rate, waveform)`` with a float32 waveform of shape (n_times,), or (n_times, n_channels) if there are
+    several. It is None where the video is missing, has no sound track, or consists of frames in memory.
 
-    Items are those of :class:`VideoEncoder`, and files with nothing but sound, which :class:`AudioEncoder` reads alike:
-    the samples are the same, and a truncated or damaged file is an error where it shows. Of a damaged or truncated
-    video counts what can be decoded. A sound of more than 2**30 samples (6 hours at 48 kHz) is an error. All waveforms
-    of a call are in memory together: at 16 kHz, mono, that is 230 MB per hour.
+    Items are those of :class:`VideoEncoder`, and files with nothing but sound, which :class:`AudioEncoder` reads alike.
+    Of a damaged or truncated video what can be decoded counts; a sound file in that state is an error where it shows. A
+    sound of more than 2**30 samples (6 hours at 48 kHz) is an error. All waveforms of a call are in memory together: at
+    16 kHz, mono, that is 230 MB per hour.
 
     Examples
     --------
@@ -109,7 +108,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         self.verbose = verbose
 
     def fit_transform(self, X: Items, y: object = None) -> np.ndarray:
-        """Take out the sound. Unlike ``transform`` it records what it could not decode in ``errors_``.
+        """Extract the sound, as ``transform`` does, and record what could not be decoded in ``errors_``.
 
         Parameters
         ----------
@@ -127,7 +126,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
         return super().fit_transform(X)
 
     def transform(self, X: Items) -> np.ndarray:
-        """Take out the sound.
+        """Extract the sound.
 
         Parameters
         ----------

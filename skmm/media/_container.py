@@ -31,10 +31,7 @@ class NamelessFile:
 def open_container(stream):
     """Return an open container of PyAV, which reads nothing but this stream; the caller closes it.
 
-    Raises
-    ------
-    RejectedItem
-        If FFmpeg does not know the format, or the header is damaged.
+    Raise RejectedItem if FFmpeg does not know the format, or the header is damaged.
     """
     av = import_optional_dependency("av", "video")
     _check_sample_counts(stream)
@@ -47,8 +44,7 @@ def open_container(stream):
             buffer_size=_READ_BYTES,
             metadata_errors="replace",
         )
-    # PyAV's errors derive from many builtin ones, also from MemoryError: FFmpeg refuses tables of the size that a
-    # damaged header claims in that way.
+    # FFmpeg's refusal of a table of the size that a damaged header claims is a MemoryError too, and an FFmpegError.
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise RejectedItem(
             f"the content is no sound or video in a format that FFmpeg can read, or its header is damaged "
@@ -67,6 +63,9 @@ def _check_sample_counts(stream):
             return
         if length == 1:
             length = int.from_bytes(stream.read(8))
+        elif length == 0:
+            # The last box, up to the end of the file.
+            length = size - start
         for count in _SAMPLE_COUNTS[name].findall(stream.read(length)) if name in _SAMPLE_COUNTS else ():
             n_samples = int.from_bytes(count)
             if n_samples > size:

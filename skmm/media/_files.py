@@ -2,14 +2,18 @@
 
 import io
 import os
+import re
 import stat
 from collections.abc import Mapping
 
 from .._columns import shorten
 from ..exceptions import RejectedItem, first_line
 
-# Longer names than file systems allow for one file; such a string rather holds the file itself.
+# Longest name of one file in most file systems; a longer string is rather the content of a file.
 _LONGEST_NAME = 255
+
+# Of any scheme: https, s3, file, ...
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 _ENCODED_FILE = "if it holds the file itself in base64, decode it first, with base64.b64decode"
 
@@ -35,30 +39,15 @@ def describe_keys(item):
 
 
 def open_file(item, kind):
-    """Open a file for reading, or raise an error that says why this is impossible.
+    """Open the path of a regular file, or its bytes, for reading; the caller closes it.
 
-    Parameters
-    ----------
-    item : str, path-like or bytes-like
-        Path of a regular file, or its bytes.
-
-    kind : str
-        What the file should be, for the messages: "an image file".
-
-    Returns
-    -------
-    stream : binary file
-        The open file; the caller closes it.
-
-    Raises
-    ------
-    RejectedItem
-        If there is no such file, it is empty, or it cannot be read.
+    Raise RejectedItem if this is impossible; ``kind`` says what is expected, for its text: "an image file".
     """
     if not isinstance(item, (str, os.PathLike)):
         if len(item) == 0:
             raise RejectedItem(f"no bytes at all, expected those of {kind}")
-        return io.BytesIO(item)
+        # Copied: BytesIO refuses views of memory that are not contiguous.
+        return io.BytesIO(bytes(item))
     if isinstance(item, str):
         _check_string(item, kind)
     try:
@@ -84,10 +73,9 @@ def open_file(item, kind):
 
 def _check_string(item, kind):
     """Raise if a string cannot be meant as the path of a file."""
-    start = item[:8].lower()
-    if start.startswith(("http://", "https://")):
-        raise RejectedItem("this is a web address and nothing is fetched; download the file and pass its path")
-    if start.startswith("data:"):
+    if _URL.match(item):
+        raise RejectedItem("this is a URL and nothing is fetched; pass the path of a file, downloaded if necessary")
+    if item[:5].lower() == "data:":
         raise RejectedItem(f"this is a data URL, pass the path or the bytes of {kind}; {_ENCODED_FILE}")
     if len(item) > _LONGEST_NAME and not os.path.exists(item):
         raise RejectedItem(f"a string of {len(item):,} characters that is no path of a file; {_ENCODED_FILE}")

@@ -1,8 +1,4 @@
-"""Decoding of images: from any form of an item to one array of red, green and blue.
-
-What cannot be decoded raises :class:`RejectedItem`, whose text says what is wrong and what to do. The encoder adds
-which item it was.
-"""
+"""Decoding of images: from any form of an item to one array of red, green and blue, or :class:`RejectedItem`."""
 
 from collections.abc import Mapping
 
@@ -33,23 +29,7 @@ _UPRIGHT = {
 
 
 def parse_color(color):
-    """Return the red, green and blue of a colour.
-
-    Parameters
-    ----------
-    color : str or sequence of 3 int
-        A name or code that Pillow knows ("white", "#ffffff"), or red, green and blue from 0 to 255.
-
-    Returns
-    -------
-    rgb : tuple of 3 int
-        Red, green and blue from 0 to 255.
-
-    Raises
-    ------
-    ValueError
-        If it is no such colour.
-    """
+    """Return red, green and blue, integers from 0 to 255, of a colour: those three, or a name or code of Pillow's."""
     if isinstance(color, str):
         return ImageColor.getrgb(color)[:3]
     rgb = tuple(color)
@@ -72,39 +52,20 @@ def check_background(background):
 
 
 def load_image(item, background="white", enough=None):
-    """Decode one image to 8-bit red, green and blue.
+    """Decode one image to an array (height, width, 3) of uint8, which may share memory with the item.
 
-    Parameters
-    ----------
-    item : str, path-like, bytes, dict, PIL image or ndarray
-        A path, the bytes of a file, a dict with "bytes" or "path" as the `datasets` library has it, or an image
-        in memory. Files and PIL images are turned upright by their EXIF orientation; of a file with several
-        frames the first counts, of a PIL image the current one. Arrays are grey (height, width), or have 1, 3 or 4
-        channels on the last axis or, failing that, on the first. Their range is that of the dtype: bool, uint8,
-        uint16 in full, floats from 0 to 1; other integers must lie in 0 to 255. PIL modes of more than 8 bits
-        likewise: "I" and "I;16" from 0 to 65535, "F" from 0 to 1.
+    An item is a path, the bytes of a file, a dict with "bytes" or "path", a PIL image or an array. Files and PIL images
+    are turned upright by their EXIF orientation; of a file with several frames the first counts, of a PIL image the
+    current one. Arrays are grey (height, width), or have 1, 3 or 4 channels on the last axis or, failing that, on the
+    first. Their range is that of the dtype: bool, uint8, uint16 in full, floats from 0 to 1; other integers must lie in
+    0 to 255. PIL modes of more than 8 bits likewise: "I" and "I;16" to 65535, "F" from 0 to 1. ``background`` is the
+    colour behind transparent pixels.
 
-    background : str or sequence of 3 int, default="white"
-        Colour behind transparent pixels, as for :func:`parse_color`.
+    ``enough`` is the number of pixels per side that the caller makes use of. A JPEG file is then decoded at the
+    smallest of its scales (1/2, 1/4, 1/8) that leaves twice as many, which is faster and hardly changes a resized
+    image.
 
-    enough : int or None, default=None
-        Pixels per side that the caller makes use of. A JPEG file is then decoded at the smallest of its
-        scales (1/2, 1/4, 1/8) that leaves twice as many, which is faster and changes what a resize
-        gives by little. None decodes in full.
-
-    Returns
-    -------
-    image : ndarray of shape (height, width, 3), dtype uint8
-        The image; it may share memory with ``item`` and is not to be written to.
-
-    Raises
-    ------
-    RejectedItem
-        If the item is no image, or one that cannot be decoded.
-
-    Notes
-    -----
-    Files that declare more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` are refused before they are decoded.
+    RejectedItem is raised if the item is no image, cannot be decoded, or has more pixels than Pillow's limit.
     """
     if isinstance(item, np.ndarray):
         return _array_to_rgb(item, background)
@@ -247,7 +208,7 @@ def _to_uint8(values):
         return values.astype(np.uint8)
     if not np.isfinite(low) or not np.isfinite(high):
         raise RejectedItem("the array has pixels that are NaN or infinite")
-    # Interpolation leaves the range by rounding errors of this order.
+    # Interpolated pixels exceed the range by rounding errors of this order.
     if low < -1e-6 or high > 1 + 1e-6:
         raise RejectedItem(
             f"float pixels must lie in 0 to 1, got values from {low:g} to {high:g}; rescale them, or convert the "

@@ -1,14 +1,14 @@
-"""Decoding of sound: from any form of an item to one waveform, at the rate that is asked for.
+"""Decoding of sound: from any form of an item to one waveform, at the rate that is asked for, or RejectedItem.
 
 WAV, FLAC, OGG and the like are read by libsndfile, which opens a short file in a twentieth of the time and is exact to
 the sample; all others by FFmpeg.
-What cannot be decoded raises :class:`RejectedItem` with the reason.
 """
 
 import io
 import re
 import zlib
 from collections.abc import Mapping
+from itertools import chain
 from numbers import Integral, Real
 
 import numpy as np
@@ -41,7 +41,7 @@ _SHORT_OF = re.compile(r"^ *(?:riff|riff size|data|data size|form|ssnd) *: (\d+)
 _UNKNOWN_SIZE = 0x7F000000
 # libsndfile's number of frames where a FLAC does not say it.
 _UNKNOWN_FRAMES = 2**62
-# Beginnings of MP3, of which libsndfile reads the first only where several are joined.
+# First bytes of MP3; of several files that were joined libsndfile would read the first alone.
 _MPEG_STARTS = (b"ID3", b"\xff")
 # Files that lack a byte of padding at their end are common, and complete otherwise.
 _HARMLESS_BYTES = 8
@@ -60,43 +60,18 @@ _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def load_audio(item, rate=None, array_rate=None):
-    """Decode one recording to a mono waveform.
+    """Decode one recording; return a mono waveform of float32, at least one value, and the recording's own rate.
 
-    Parameters
-    ----------
-    item : str, path-like, bytes, tuple, dict or array-like
-        - a path, or the bytes of a file, in a format that libsndfile or FFmpeg reads (WAV, FLAC, MP3, OGG, M4A, ...);
-          of a video its sound track;
-        - a pair ``(sampling_rate, waveform)``, the order of :func:`scipy.io.wavfile.read`;
-        - a dict with "sampling_rate" and "array", or with "bytes" or "path", as the `datasets` library has it;
-        - a bare waveform, whose rate is ``array_rate``.
+    An item is a path or the bytes of a file, a pair ``(sampling_rate, waveform)``, a dict with "sampling_rate" and
+    "array" or with "bytes" or "path", or a bare waveform at ``array_rate`` (None refuses these). Of a video the sound
+    track is read. A waveform has one dimension, or two for several channels: the shorter axis holds the channels, the
+    last one if both are equal. Their mean is taken. Full scale of floats is from -1 to 1; int8, uint8, int16 and int32
+    are divided by theirs. With a ``rate`` the waveform is resampled to ``ceil(n * rate / own_rate)`` values. It may
+    share memory with the item.
 
-        A waveform has one dimension, or two for several channels: the shorter axis holds the channels,
-        the last one if both are equal. Their mean is taken. Floats are taken as they are, full scale from -1
-        to 1; int8, uint8, int16 and int32 are divided by their full scale.
-
-    rate : float or None, default=None
-        Rate in Hz to resample to; None keeps that of the recording.
-
-    array_rate : float or None, default=None
-        Rate in Hz of bare waveforms; None refuses them.
-
-    Returns
-    -------
-    waveform : ndarray of shape (n_times,), dtype float32
-        The waveform, at least one value; not to be written to. It has ``ceil(n * rate / own_rate)`` values.
-
-    own_rate : float
-        Rate of the recording before it was resampled.
-
-    Raises
-    ------
-    RejectedItem
-        If the item is no sound, cannot be decoded, or is truncated or damaged where the file shows it. It does not
-        where an MP3 has no header with its length, or an OGG ends after a whole page; and of a file with pictures
-        the sound counts as far as it can be decoded, as its frames do.
-        If the recording has more than 2**30 samples (6 hours at 48 kHz), in a file or after it was resampled, or
-        more than 2**26 after its rate was raised more than 16 times (70 minutes at 16 kHz, from less than 1 kHz).
+    RejectedItem is raised if the item is no sound, cannot be decoded, is too long, or is truncated or damaged where the
+    file shows it: an MP3 without a header and an OGG that ends after a whole page do not. Of a file with pictures the
+    sound counts as far as it can be decoded, as its frames do.
     """
     file = unwrap_file(item)
     if isinstance(item, Mapping) and item.get("array") is not None:
@@ -115,29 +90,11 @@ def load_audio(item, rate=None, array_rate=None):
 
 
 def load_sound_track(item, rate=None, mono=True):
-    """Decode the sound track of a video.
+    """Decode the sound track of a video, given as for :func:`sample_frames`, or a file with nothing but sound.
 
-    Parameters
-    ----------
-    item : object
-        A video in any form that :func:`sample_frames` takes, or a file with nothing but sound.
-
-    rate : float or None, default=None
-        Rate in Hz to resample to; None keeps that of the file.
-
-    mono : bool, default=True
-        Whether to return the mean of the channels.
-
-    Returns
-    -------
-    sound : tuple of (float, ndarray) or None
-        Rate in Hz, and samples of float32 of shape (n_times,), or (n_times, n_channels) if there are several. None if
-        there is no sound track, or the item is frames in memory.
-
-    Raises
-    ------
-    RejectedItem
-        If the item is no video, or its sound cannot be decoded, as for :func:`load_audio`.
+    Return the rate in Hz, and samples of float32 of shape (n_times,), or (n_times, n_channels) if there are several
+    and ``mono`` is False. Return None if there is no sound track, or the item is frames in memory. Raise as
+    :func:`load_audio` does.
     """
     file = unwrap_file(item)
     if not is_file(file):
@@ -164,23 +121,9 @@ def _finish(samples, own_rate, rate):
 
 
 def resample(waveform, from_rate, to_rate):
-    """Change the sampling rate of a waveform, without what the new rate cannot hold.
+    """Return a waveform (n_times,) or (n_times, n_channels) at another rate, without what that rate cannot hold.
 
-    Parameters
-    ----------
-    waveform : ndarray of shape (n_times,) or (n_times, n_channels), dtype float32
-        At least one value.
-
-    from_rate : float
-        Its rate in Hz.
-
-    to_rate : float
-        Rate to change it to.
-
-    Returns
-    -------
-    resampled : ndarray of shape (ceil(n_times * to_rate / from_rate), ...), dtype float32
-        The same sound.
+    It has ``ceil(n_times * to_rate / from_rate)`` samples.
     """
     soxr = import_optional_dependency("soxr", "audio")
     resampled = soxr.resample(waveform, from_rate, to_rate, quality="HQ")
@@ -203,7 +146,7 @@ def _check_length(n_times, own_rate, rate):
 
 
 def _check_rate(rate):
-    if isinstance(rate, (bool, np.bool_)) or not isinstance(rate, (Real, np.number)):
+    if isinstance(rate, bool) or not isinstance(rate, Real):
         raise RejectedItem(f"the sampling rate must be a number, in Hz, got {describe_item(rate)}")
     if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         raise RejectedItem(
@@ -213,18 +156,9 @@ def _check_rate(rate):
 
 
 class _Samples:
-    """The samples of one recording, collected block by block.
+    """The samples of one recording, collected block by block, and the mean of their channels if ``mono``.
 
-    Parameters
-    ----------
-    own_rate : float
-        Rate of the recording.
-
-    rate : float or None
-        Rate to which it will be resampled.
-
-    mono : bool
-        Whether to keep the mean of the channels only.
+    ``own_rate`` is their rate in Hz, ``rate`` that to which they will be resampled, or None.
     """
 
     def __init__(self, own_rate, rate, mono):
@@ -291,7 +225,7 @@ def _read_ogg(stream, rate, mono):
         return _read_by_ffmpeg(stream, rate, mono)
     total = None
     for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
-        # FFmpeg drops a short link of Opus, and the last samples of a short one of Vorbis.
+        # One by one, since in the whole file FFmpeg drops short links of Opus, and the end of short ones of Vorbis.
         link = io.BytesIO(content[start:end])
         samples = _read_by_libsndfile(link, rate, mono)
         sound = _read_by_ffmpeg(link, rate, mono) if samples is None else samples.join()
@@ -324,7 +258,7 @@ def _ogg_links(content):
             first_pages.append(start)
         n_pages += 1
         start += n_bytes
-    # Behind the last page may be a tag.
+    # A tag may follow the last page.
     if start < len(content) and _OGG_PAGE.startswith(content[start:]):
         raise RejectedItem("the file is truncated: it ends in the middle of a page of the OGG")
     if _OGG_PAGE in content[start:]:
@@ -360,7 +294,7 @@ def _read_by_libsndfile(stream, rate, mono):
         ) from error
     except (MemoryError, RejectedItem):
         raise
-    # Damage may trip the reading of the stream.
+    # Damaged files raise other errors as well, where libsndfile reads from the stream.
     except Exception as error:
         raise RejectedItem(f"the sound cannot be decoded ({reason_of(error)})") from error
     _check_complete(samples.n_times, n_declared, notes)
@@ -390,7 +324,7 @@ def _read_by_ffmpeg(stream, rate, mono):
             raise RejectedItem("the codec of the sound track is not known")
         track = _Track(container, stream_of_sound)
         samples = track.decode(rate, mono)
-        # Of a video counts what can be decoded, as for its frames.
+        # Of a video, the sound that can be decoded counts, as its frames do.
         if not has_pictures:
             track.check_complete(samples.n_times)
         samples.remove_end(track.count_padding(samples.n_times))
@@ -398,21 +332,7 @@ def _read_by_ffmpeg(stream, rate, mono):
 
 
 class _Track:
-    """Decoding of one stream of sound by FFmpeg.
-
-    Parameters
-    ----------
-    container : av.container.InputContainer
-        Open container.
-
-    stream : av.audio.stream.AudioStream
-        Its stream of sound.
-
-    Attributes
-    ----------
-    damage : str or None
-        What the first error of reading and decoding said.
-    """
+    """Decoding of one stream of sound by FFmpeg. ``damage`` is what the first error of it said, or None."""
 
     def __init__(self, container, stream):
         self._container, self._stream = container, stream
@@ -431,26 +351,22 @@ class _Track:
             # FFmpeg ignores wrong checksums otherwise.
             self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
         samples = _Samples(own_rate, rate, mono)
-        for frame in self._frames():
-            samples.check_rate(frame.sample_rate)
-            values = frame.to_ndarray()
-            n_channels = len(frame.layout.channels)
-            # Planar formats hold one row per channel, packed ones a single row.
-            values = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
-            samples.add(_to_float(values))
-            if frame.pts is not None and frame.time_base:
-                begin = float(frame.pts * frame.time_base)
-                self._begin = begin if self._begin is None else self._begin
-                self._end = begin + frame.samples / own_rate
+        for packet in chain(self._packets(), [None]):
+            for frame in self._decode_packet(packet):
+                samples.check_rate(frame.sample_rate)
+                values = frame.to_ndarray()
+                n_channels = len(frame.layout.channels)
+                # Planar formats hold one row per channel, packed ones a single row.
+                values = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
+                samples.add(_to_float(values))
+                if frame.pts is not None and frame.time_base:
+                    begin = float(frame.pts * frame.time_base)
+                    self._begin = begin if self._begin is None else self._begin
+                    self._end = begin + frame.samples / own_rate
         return samples
 
-    def _frames(self):
-        """Yield the frames that can be decoded, and note the first damage."""
-        for packet in self._packets():
-            yield from self._decode_packet(packet)
-        yield from self._decode_packet(None)
-
     def _packets(self):
+        """Yield the packets that are complete, and note the first damage."""
         import av
 
         try:
@@ -465,13 +381,14 @@ class _Track:
             self.damage = self.damage or reason_of(error)
 
     def _decode_packet(self, packet):
+        """Return the frames of a packet that can be decoded, and note the first damage; None ends the decoding."""
         import av
 
         context = self._stream.codec_context
         try:
             frames = context.decode(packet)
         except (av.error.FFmpegError, ValueError) as error:
-            # Joined files, and tags between them, make single frames of MPEG that cannot be decoded.
+            # Where MPEG files were joined, or tags stand between them, single frames cannot be decoded.
             if not context.name.startswith(("mp1", "mp2", "mp3")):
                 self.damage = self.damage or reason_of(error)
             return []

@@ -24,25 +24,9 @@ def contrast_octaves(rate):
 class SpectralFeatures:
     """Features of one recording over time. Each is an attribute of shape (n_values, n_frames), computed once.
 
-    Parameters
-    ----------
-    waveform : ndarray of shape (n_times,), dtype float32
-        The recording; shorter ones than a frame are filled up with zeros.
-
-    rate : float
-        Its sampling rate in Hz.
-
-    n_fft : int
-        Length of a frame in samples.
-
-    hop_length : int
-        Samples from one frame to the next.
-
-    n_mels : int
-        Number of mel bands.
-
-    n_mfcc : int, default=20
-        Number of cepstral coefficients.
+    A waveform (n_times,) of float32 that is shorter than a frame, ``n_fft`` samples, is filled up with zeros. ``rate``
+    is in Hz, ``hop_length`` the samples from one frame to the next, ``n_mels`` the number of mel bands, and ``n_mfcc``
+    that of cepstral coefficients.
     """
 
     def __init__(self, waveform, rate, *, n_fft, hop_length, n_mels, n_mfcc=20):
@@ -51,6 +35,8 @@ class SpectralFeatures:
         self._librosa = librosa
         self._waveform = np.pad(waveform, (0, max(0, n_fft - len(waveform))))
         self._rate = rate
+        # The spectrum alone does not tell an odd length from the even one below it.
+        self._of_spectrum = {"sr": rate, "n_fft": n_fft}
         self._n_fft, self._hop_length = n_fft, hop_length
         self._n_mels, self._n_mfcc = n_mels, n_mfcc
 
@@ -74,7 +60,7 @@ class SpectralFeatures:
         with warnings.catch_warnings():
             # Where frames are short and bands are many, the lowest bands hold no frequency: a constant column.
             warnings.filterwarnings("ignore", message="Empty filters detected")
-            mel = self._librosa.feature.melspectrogram(S=self.magnitude**2, sr=self._rate, n_mels=self._n_mels)
+            mel = self._librosa.feature.melspectrogram(S=self.magnitude**2, n_mels=self._n_mels, **self._of_spectrum)
         return self._librosa.power_to_db(mel)
 
     @cached_property
@@ -96,28 +82,28 @@ class SpectralFeatures:
     def chroma(self):
         """Power in each pitch class."""
         # Tuned to 440 Hz: an estimate would need a recording long enough, and pitches in it.
-        return self._librosa.feature.chroma_stft(S=self.magnitude**2, sr=self._rate, tuning=0.0)
+        return self._librosa.feature.chroma_stft(S=self.magnitude**2, tuning=0.0, **self._of_spectrum)
 
     @cached_property
     def centroid(self):
         """Centre of the spectrum in Hz."""
-        return self._librosa.feature.spectral_centroid(S=self.magnitude, sr=self._rate)
+        return self._librosa.feature.spectral_centroid(S=self.magnitude, **self._of_spectrum)
 
     @cached_property
     def bandwidth(self):
         """Spread of the spectrum in Hz."""
-        return self._librosa.feature.spectral_bandwidth(S=self.magnitude, sr=self._rate)
+        return self._librosa.feature.spectral_bandwidth(S=self.magnitude, **self._of_spectrum)
 
     @cached_property
     def rolloff(self):
         """85 % quantile of the spectrum in Hz."""
-        return self._librosa.feature.spectral_rolloff(S=self.magnitude, sr=self._rate)
+        return self._librosa.feature.spectral_rolloff(S=self.magnitude, **self._of_spectrum)
 
     @cached_property
     def contrast(self):
         """Decibels between peaks and valleys of each octave."""
         return self._librosa.feature.spectral_contrast(
-            S=self.magnitude, sr=self._rate, fmin=LOWEST_CONTRAST, n_bands=contrast_octaves(self._rate)
+            S=self.magnitude, fmin=LOWEST_CONTRAST, n_bands=contrast_octaves(self._rate), **self._of_spectrum
         )
 
     @cached_property

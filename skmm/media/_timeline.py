@@ -10,30 +10,16 @@ from ..exceptions import RejectedItem
 
 @dataclass
 class Timeline:
-    """When the frames of a video are on screen.
+    """When the frames of a video are on screen."""
 
-    Parameters
-    ----------
-    times : ndarray of shape (n_frames,), dtype int64
-        When each frame appears, increasing, in ticks.
-
-    end : int
-        When the last frame disappears.
-
-    tick : Fraction or None
-        Seconds per tick; None if nothing says how fast the frames follow each other.
-
-    is_key : ndarray of shape (n_frames,), dtype bool
-        Whether a frame can be decoded without another one.
-
-    slack : Fraction
-        Ticks by which a frame may be late because its time was rounded.
-    """
-
+    # When each frame appears, increasing integers, and when the last one disappears.
     times: np.ndarray
     end: int
+    # Seconds per unit of these times; None if nothing says how fast the frames follow each other.
     tick: Fraction | None
+    # Whether each frame can be decoded without another one.
     is_key: np.ndarray
+    # By how much a frame may be late because its time was rounded.
     slack: Fraction = Fraction(1, 16)
 
     @classmethod
@@ -62,42 +48,20 @@ class Timeline:
 
 
 def choose_frames(timeline, sampling, n_frames, fps):
-    """Choose frames of a video.
+    """Return the positions of some frames, at least one, not decreasing.
 
-    Parameters
-    ----------
-    timeline : Timeline
-        When its frames are on screen.
+    - "uniform": those on screen in the middle of each of ``n_frames`` equal parts of the time; a frame that is on
+      screen in several counts as often;
+    - "keyframes": all frames that can be decoded on their own;
+    - "fps": those on screen every 1 / ``fps`` seconds from the start, refused where the timeline has no ``tick``.
 
-    sampling : {"uniform", "keyframes", "fps"}
-        - "uniform": the frames on screen in the middle of each of ``n_frames`` equal parts of the time;
-          a frame that is on screen in several counts as often;
-        - "keyframes": all frames that can be decoded on their own, at most ``n_frames``;
-        - "fps": the frames on screen every 1 / ``fps`` seconds from the start, at most ``n_frames``.
-
-        If there are more than ``n_frames``, those in the middle of ``n_frames`` equal parts of the list remain.
-
-    n_frames : int
-        Number of frames.
-
-    fps : float
-        Frames per second, for "fps" only.
-
-    Returns
-    -------
-    positions : ndarray of int
-        Positions of the chosen frames, not decreasing, at least one.
-
-    Raises
-    ------
-    RejectedItem
-        If "fps" is asked of frames without a rate.
+    Of more than ``n_frames`` those in the middle of ``n_frames`` equal parts of the list remain.
     """
     times, start = timeline.times, int(timeline.times[0])
     span = timeline.end - start
     if sampling == "keyframes":
         keys = np.flatnonzero(timeline.is_key)
-        # Where no frame says so, the first one must be.
+        # If no frame is marked as a keyframe, the first one must be one.
         keys = keys if len(keys) else np.zeros(1, dtype=np.int64)
         return keys if len(keys) <= n_frames else keys[_middles(len(keys), n_frames)]
     if sampling == "uniform":
@@ -111,7 +75,7 @@ def choose_frames(timeline, sampling, n_frames, fps):
         n_moments = max(1, -(-(span - timeline.slack) // step))
         order = range(n_moments) if n_moments <= n_frames else _middles(n_moments, n_frames)
         moments = [start + timeline.slack + int(k) * step for k in order]
-    # Times are integers: what has begun at a moment has begun at its whole part.
+    # Times are integers: rounding a moment down does not change which frames have appeared by then.
     return np.searchsorted(times, [moment.__floor__() for moment in moments], side="right") - 1
 
 
@@ -121,5 +85,5 @@ def exact_rate(fps):
 
 
 def _middles(total, n_parts):
-    """Positions in the middle of each of some equal parts of a list."""
+    """Return the positions in the middle of each of some equal parts of a list."""
     return np.array([(2 * i + 1) * total // (2 * n_parts) for i in range(n_parts)])

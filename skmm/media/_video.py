@@ -1,8 +1,4 @@
-"""Decoding of videos: from any form of an item to a few frames.
-
-What cannot be decoded raises :class:`RejectedItem`. Frames are handed on one by one, so that memory holds the chosen
-ones and never the whole video.
-"""
+"""Decoding of videos: from any form of an item to a few frames, or :class:`RejectedItem`."""
 
 import sys
 from collections.abc import Mapping
@@ -19,7 +15,7 @@ from ._files import describe_keys, is_file, open_file, reason_of, unwrap_file
 from ._image import load_image
 from ._timeline import Timeline, choose_frames, exact_rate
 
-# Frames from the current one to a later keyframe from which seeking is cheaper than decoding on.
+# Number of frames up to a later keyframe from which seeking to it is cheaper than decoding all of them.
 _WORTH_SEEKING = 12
 
 # Decoders that read the alpha channel, which WebM keeps apart from the colours.
@@ -27,37 +23,15 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def sample_frames(item, sampling="uniform", n_frames=8, fps=1.0, background="white", prepare=None):
-    """Decode some frames of a video.
+    """Decode some frames of a video, one by one: memory never holds the whole video.
 
-    Parameters
-    ----------
-    item : str, path-like, bytes, dict, ndarray, list, or tuple of (float, ndarray or list)
-        A path, the bytes of a file, a dict with "bytes" or "path", or frames in memory: an array (frames, height,
-        width) or (frames, height, width, channels), a list of images in any form that :func:`load_image` takes,
-        or one of these with its frames per second before it.
+    An item is a path or the bytes of a file, a dict with "bytes" or "path", an array (frames, height, width) or
+    (frames, height, width, channels), a list of images in any form that :func:`load_image` takes, or a pair of a number
+    of frames per second and one of these two. Which frames is decided as by :func:`choose_frames`. ``prepare`` is
+    applied to each, an array (height, width, 3) of uint8, as soon as it is decoded.
 
-    sampling, n_frames, fps
-        Which frames, as for :func:`choose_frames`.
-
-    background : str or sequence of 3 int, default="white"
-        Colour behind transparent pixels.
-
-    prepare : callable, default=None
-        Applied to each frame, an array (height, width, 3) of uint8, as soon as it is decoded; None
-        keeps the frame.
-
-    Returns
-    -------
-    frames : list
-        Results of ``prepare`` for each distinct frame, in the order of time.
-
-    samples : ndarray of int
-        Position in ``frames`` of each chosen frame.
-
-    Raises
-    ------
-    RejectedItem
-        If the item is no video, or no frame of it can be decoded.
+    Return a list of the results for each distinct frame, in the order of time, and an array with the position in it of
+    each chosen frame.
     """
 
     def choose(timeline):
@@ -86,8 +60,8 @@ def frames_in_memory(item):
     if isinstance(item, Mapping):
         raise RejectedItem(f'a dict must have "bytes" or "path" of a video, got the keys {describe_keys(item)}')
     rate = None
-    is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Real)
-    if is_pair and isinstance(item[1], (np.ndarray, list, tuple)):
+    is_pair = isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], (np.ndarray, list, tuple))
+    if is_pair and isinstance(item[0], Real) and not isinstance(item[0], bool):
         rate, item = item
         # Integers beyond the range of floats are numbers as well.
         if not 0 < rate <= sys.float_info.max:
@@ -171,7 +145,7 @@ def _decode_timeline(stream, background):
 
 def _decode_positions(stream, stamps, is_key, positions, may_seek, background, prepare):
     """Decode the frames at some positions of a list of time stamps; return None if one of them cannot be reached."""
-    # For each frame the last keyframe up to it; 0, the start, before the first one.
+    # For each frame the position of the last keyframe up to it, or 0 if there is none.
     key_before = np.maximum.accumulate(np.where(is_key, np.arange(len(stamps)), 0))
     results = []
     with open_container(stream) as container:
@@ -191,7 +165,7 @@ def _decode_positions(stream, stamps, is_key, positions, may_seek, background, p
                     break
             else:
                 return None
-            # Formats seek with more or less precision: a frame that was decoded without its keyframe is no picture.
+            # Some formats seek inexactly, and a frame that is decoded without its keyframe shows garbage.
             if frame.pts != stamps[position] or (keyframes is not None and stamps[key] not in keyframes):
                 return None
             current = position
@@ -202,18 +176,7 @@ def _decode_positions(stream, stamps, is_key, positions, may_seek, background, p
 class _Video:
     """The video stream of an open container, and the decoder of its frames.
 
-    Parameters
-    ----------
-    container : av.container.InputContainer
-        Open container.
-
-    background : str or sequence of 3 int
-        Colour behind transparent pixels.
-
-    Raises
-    ------
-    RejectedItem
-        If the container has no video, or one of more pixels than Pillow's limit.
+    RejectedItem is raised if the container has no video, or one of more pixels than Pillow's limit.
     """
 
     def __init__(self, container, background):
@@ -225,7 +188,7 @@ class _Video:
         self._decoder = self._make_decoder()
         self._check_size(self._decoder.width, self._decoder.height)
         if Image.MAX_IMAGE_PIXELS is not None:
-            # A stream may grow on its way.
+            # The size of the frames may grow within a stream.
             self._decoder.options = {**self._decoder.options, "max_pixels": str(Image.MAX_IMAGE_PIXELS)}
         # Videos are decoded side by side, each in a thread of its own.
         self._decoder.thread_count = 1
@@ -296,6 +259,8 @@ class _Video:
 
     def to_rgb(self, frame):
         """Return a decoded frame as it is to be seen: upright, of square pixels, in red, green and blue."""
+        import av
+
         has_alpha = frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
         width = max(1, round(frame.width * (self.stream.sample_aspect_ratio or 1)))
         self._check_size(width, frame.height)
@@ -303,7 +268,7 @@ class _Video:
             pixels = frame.to_ndarray(format="rgba" if has_alpha else "rgb24", width=width)
         except MemoryError:
             raise
-        except (OSError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise RejectedItem(
                 f"frames of format {frame.format.name} cannot be converted ({reason_of(error)})"
             ) from error

@@ -167,8 +167,10 @@ def test_modalities_fit_into_triples():
 def test_bad_arguments(make):
     with pytest.raises(ValueError, match=r"n_features has 3 entries for n_modalities=2: \[1, 2, 3\]"):
         make(n_features=[1, 2, 3])
-    with pytest.raises(ValueError, match="n_features must be at least 1 in every modality"):
+    with pytest.raises(ValueError, match=r"n_features must be an int in the range .* in every modality"):
         make(n_features=[0, 2])
+    with pytest.raises(ValueError, match=r"n_features must be an int in the range .* in every modality"):
+        make(n_features=[2.5, 3])
     with pytest.raises(ValueError, match=r"'missing_share' parameter .* in the range"):
         make(missing_share=1.0)
     with pytest.raises(ValueError, match="'n_modalities' parameter"):
@@ -178,8 +180,10 @@ def test_bad_arguments(make):
 def test_bad_arguments_of_classification():
     with pytest.raises(ValueError, match="private has 1 entries for n_modalities=2"):
         make_multimodal_classification(private=[1])
-    with pytest.raises(ValueError, match="private must be at least 0"):
+    with pytest.raises(ValueError, match=r"private must be a float in the range .* in every modality"):
         make_multimodal_classification(private=[1, -1])
+    with pytest.raises(ValueError, match=r"private must be a float in the range .* in every modality"):
+        make_multimodal_classification(private=[1, np.nan])
     with pytest.raises(ValueError, match="interaction=1 needs two modalities, got n_modalities=1"):
         make_multimodal_classification(n_modalities=1, interaction=1)
     with pytest.raises(ValueError, match=r"'a' needs n_features of at least 4 .*\['shared', 'private'\], got 3"):

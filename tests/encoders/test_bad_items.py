@@ -238,6 +238,13 @@ def test_preprocessing_that_fails_for_an_item(encoders):
             raise ZeroDivisionError("no width")
         return torch.zeros(3, 8, 8) + np.asarray(image).mean()
 
+    def preprocess_sound(waveform):
+        if len(waveform) == 500:
+            raise IndexError("too short")
+        return waveform
+
+    encoder = clone(encoders["audio"][0]).set_params(preprocess=preprocess_sound)
+    assert "preprocess raised IndexError (too short)" in refused(encoder, SOUNDS, (16000, np.zeros(500)))
     encoder = clone(encoders["image"][0]).set_params(preprocess=preprocess)
     assert "preprocess raised ZeroDivisionError (no width)" in refused(encoder, PHOTOS, png(5, 5))
     with pytest.raises(ValueError, match=r"row 2: .*preprocess raised") as caught:

@@ -19,6 +19,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 
 RATE = 16_000
 SOUND = np.round(np.sin(np.arange(1600) / 9) * np.linspace(0.2, 0.9, 1600) * 2**15).astype(np.int16)
+LONG_SOUND = np.round(np.sin(np.arange(160_000) / 9) * np.linspace(0.2, 0.9, 160_000) * 2**15).astype(np.int16)
 # Smooth, so that lossy formats keep it.
 RGB = np.asarray(
     Image.fromarray(np.random.default_rng(0).integers(256, size=(3, 4, 3), dtype=np.uint8)).resize((48, 32))
@@ -131,6 +132,20 @@ def film(make_video):
     return make_video(frames=list(CLIP))
 
 
+def compressed(folder, form, codec):
+    """A file of FFmpeg, which puts up to 0.06 s of silence before and behind the sound."""
+    import av
+
+    with av.open(str(folder / "sound"), "w", format=form) as container:
+        stream = container.add_stream(codec, rate=RATE, layout="mono")
+        stream.bit_rate = 32_000
+        frame = av.AudioFrame.from_ndarray(LONG_SOUND[np.newaxis], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return (folder / "sound").read_bytes()
+
+
 # Form as the guide writes it -> what makes an item of it from (folder, make_video), what it reads like, tolerance; a
 # list of these where a row names several forms.
 BLUE = np.zeros_like(RGB) + np.array([0, 0, 255], dtype=np.uint8)
@@ -145,6 +160,10 @@ FORMS = {
         "`bytearray` or `memoryview` of a file": [
             (lambda *_: bytearray(photo()), RGB, EXACT),
             (lambda *_: memoryview(photo()), RGB, EXACT),
+        ],
+        'dict with "bytes" or "path"': [
+            (lambda *_: {"bytes": photo(), "path": "gone.png"}, RGB, EXACT),
+            (lambda folder, _: {"bytes": None, "path": str(stored(photo(), folder))}, RGB, EXACT),
         ],
         "PIL image": (lambda *_: Image.fromarray(RGB), RGB, EXACT),
         "array (height, width, 3), uint8": (lambda *_: RGB, RGB, EXACT),
@@ -177,6 +196,13 @@ FORMS = {
         "bytes of an OGG file": (lambda *_: recording("OGG"), SOUND / 2**15, CLOSE),
         "bytes of an MP3 file": (lambda *_: recording("MP3"), SOUND / 2**15, CLOSE),
         "bytes of an AIFF file": (lambda *_: recording("AIFF"), SOUND / 2**15, EXACT),
+        "bytes of an M4A, AAC, OPUS or WMA file": [
+            (lambda folder, _: compressed(folder, "ipod", "aac"), LONG_SOUND / 2**15, CLOSE),
+            (lambda folder, _: compressed(folder, "adts", "aac"), LONG_SOUND / 2**15, CLOSE),
+            (lambda folder, _: compressed(folder, "ogg", "libopus"), LONG_SOUND / 2**15, CLOSE),
+            (lambda folder, _: compressed(folder, "asf", "wmav2"), LONG_SOUND / 2**15, CLOSE),
+        ],
+        "video file": (lambda _, make: make(sound=[SOUND], sampling_rate=RATE), SOUND / 2**15, EXACT),
         "`bytearray` or `memoryview` of a file": [
             (lambda *_: bytearray(recording()), SOUND / 2**15, EXACT),
             (lambda *_: memoryview(recording()), SOUND / 2**15, EXACT),
@@ -211,6 +237,10 @@ FORMS = {
             (lambda _, make: bytearray(film(make)), CLIP, EXACT),
             (lambda _, make: memoryview(film(make)), CLIP, EXACT),
         ],
+        'dict with "bytes" or "path"': [
+            (lambda _, make: {"bytes": film(make), "path": "gone.mkv"}, CLIP, EXACT),
+            (lambda folder, make: {"bytes": None, "path": str(stored(film(make), folder))}, CLIP, EXACT),
+        ],
         "array (frames, height, width, channels)": (lambda *_: CLIP, CLIP, EXACT),
         "array (frames, height, width)": (lambda *_: CLIP[..., 0], np.repeat(CLIP[..., :1], 3, axis=3), EXACT),
         "list or tuple of images": [
@@ -230,9 +260,7 @@ def documented():
 
 @pytest.mark.parametrize(("kind", "form"), documented())
 def test_each_row_of_the_table(kind, form, encoders, tmp_path, request):
-    if kind == "video":
-        pytest.importorskip("av")
-    make_video = request.getfixturevalue("make_video") if kind == "video" else None
+    make_video = request.getfixturevalue("make_video") if kind in ("audio", "video") else None
     forms = FORMS[kind][form]
     for make, like, tolerance in forms if isinstance(forms, list) else [forms]:
         # Neither of them alone, so that the form of one says nothing about the column.

@@ -42,9 +42,8 @@ def by_ffmpeg(waveform, rate, format, codec, layout="mono", varying=False, folde
         if codec == "wavpack":
             stream.codec_context.format = "s16p"
         if varying:
-            # "qscale", in units of 1 / 118.
-            stream.codec_context.flags |= 2
-            stream.codec_context.global_quality = 4 * 118
+            # In units of 1 / 118.
+            stream.options = {"flags": "+qscale", "global_quality": str(4 * 118)}
         else:
             stream.bit_rate = 64000
         n_channels = {"mono": 1, "stereo": 2}[layout]
@@ -458,8 +457,8 @@ class TestTracksOfVideos:
         assert_array_equal(load_audio(cut)[0], waveform)
 
 
-@pytest.mark.parametrize("table", [b"stsz", b"trun"])
-def test_what_the_header_of_an_mp4_claims_is_not_allocated(make_video, table, tmp_path):
+@pytest.mark.parametrize(("table", "ends_the_file"), [(b"stsz", False), (b"stsz", True), (b"trun", False)])
+def test_what_the_header_of_an_mp4_claims_is_not_allocated(make_video, table, ends_the_file, tmp_path):
     fragments = {"movflags": "frag_keyframe+empty_moov"} if table == b"trun" else {}
     options = {"codec": "mpeg4", "container": "mp4", "pixels": "yuv420p", "options": fragments}
     content = bytearray(make_video(path=tmp_path / "film.mp4", **options))
@@ -467,5 +466,10 @@ def test_what_the_header_of_an_mp4_claims_is_not_allocated(make_video, table, tm
     place = content.index(table) + 8
     # One size for 30 million samples, of which FFmpeg would make an index of 1 GB.
     content[place : place + 8] = struct.pack(">II", *((100, 30_000_000) if table == b"stsz" else (30_000_000, 0)))
+    if ends_the_file:
+        # A length of 0 means that the box is the last one.
+        place = content.index(b"moov")
+        assert place - 4 + int.from_bytes(content[place - 4 : place]) == len(content)
+        content[place - 4 : place] = bytes(4)
     for load in (load_audio, load_sound_track, sample_frames):
         assert "it declares 30000000 samples in" in reason_of(bytes(content), load)

@@ -2,43 +2,34 @@
 
 import functools
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 
 from ..._torch import place, place_of
+from ._processors import call_preprocess
 from ._source import load_from_hub, without_progress_bar
 
-# No network hears less than one frame of a usual spectrogram.
+# Shortest input of any network: one frame of a usual spectrogram.
 SHORTEST_SECONDS = 0.025
 
-# Step in seconds to whose multiples windows are padded for networks that mask what is padded.
+# Windows for networks that mask padding are padded to a multiple of this, in seconds.
 _PADDING_STEP = 0.5
 
 _ARGUMENTS = ("input_values", "input_features", "attention_mask", "is_longer")
 
 
+@dataclass(eq=False, slots=True)
 class Window:
-    """A stretch of sound as the input of a network.
+    """A stretch of sound as the input of a network."""
 
-    Parameters
-    ----------
-    inputs : dict of str to ndarray or Tensor
-        Arguments of the network, without the axis of the batch.
-
-    n_times : int
-        Samples of sound in it.
-
-    n_padded : int
-        Samples it was filled up to.
-    """
-
-    __slots__ = ("inputs", "n_padded", "n_times")
-
-    def __init__(self, inputs, n_times, n_padded):
-        self.inputs = inputs
-        self.n_times = n_times
-        self.n_padded = n_padded
+    # Arguments of the network, without the axis of the batch.
+    inputs: dict
+    # Samples of sound in it, and samples up to which it was filled.
+    n_times: int
+    n_padded: int
 
     @property
     def nbytes(self):
@@ -47,53 +38,29 @@ class Window:
 
     @property
     def shape(self):
-        """What windows of one batch have in common; large inputs sort last."""
+        """Lengths that all windows of a batch share; those of large inputs sort last."""
         return self.n_padded, *((name, tuple(value.shape)) for name, value in self.inputs.items())
 
 
+@dataclass
 class Recipe:
-    """How a waveform becomes the input of a network.
+    """How a waveform becomes the input of a network."""
 
-    Parameters
-    ----------
-    rate : float
-        Sampling rate of the network in Hz.
-
-    shortest : int
-        Samples that the network needs at least.
-
-    longest : int or None, default=None
-        Samples beyond which its feature extractor would cut something off.
-
-    fills : bool, default=False
-        Whether the feature extractor fills every window up to ``longest``.
-
-    step : int or None, default=None
-        Multiple to which windows are padded, with a mask; None where the network would hear the padding.
-
-    extractor : str or None, default=None
-        Configuration of a feature extractor of transformers, in JSON.
-
-    preprocess : callable or None, default=None
-        What the user turns waveforms into tensors with.
-    """
-
-    def __init__(self, rate, shortest, longest=None, fills=False, step=None, extractor=None, preprocess=None):
-        self.rate = rate
-        self.shortest = shortest
-        self.longest = longest
-        self.fills = fills
-        self.step = step
-        self.extractor = extractor
-        self.preprocess = preprocess
-
-    def __eq__(self, other):
-        return isinstance(other, Recipe) and vars(self) == vars(other)
-
-    __hash__ = None
+    # Sampling rate of the network in Hz.
+    rate: float
+    # Samples that the network needs at least.
+    shortest: int
+    # Samples up to which its feature extractor fills every window, and beyond which it would cut something off.
+    longest: int | None = None
+    # Multiple to which windows are padded, with a mask; None where padding would change the network's output.
+    step: int | None = None
+    # Configuration of a feature extractor of transformers, in JSON.
+    extractor: str | None = None
+    # Function of the user that turns waveforms into tensors.
+    preprocess: Callable | None = None
 
     def window_of(self, waveform):
-        """Make the window of a waveform that is not longer than ``longest``."""
+        """Return the window of a waveform that is not longer than ``longest``."""
         if len(waveform) < self.shortest:
             waveform = np.pad(waveform, (0, self.shortest - len(waveform)))
         n_times = len(waveform)
@@ -101,15 +68,18 @@ class Recipe:
             import torch
 
             # A copy: users' functions may write to it.
-            inputs = np.array(waveform) if self.preprocess is None else self.preprocess(np.array(waveform))
+            inputs = np.array(waveform)
+            if self.preprocess is not None:
+                inputs = call_preprocess(self.preprocess, inputs)
             if isinstance(inputs, np.ndarray):
                 inputs = torch.from_numpy(np.ascontiguousarray(inputs))
             if not isinstance(inputs, torch.Tensor):
                 raise ValueError(
-                    f"AudioEncoder: preprocess must return a tensor or an array, got {type(inputs).__name__}."
+                    f"AudioEncoder: preprocess must return a tensor or an array, got {type(inputs).__name__}; convert "
+                    "its result, for example with torch.tensor."
                 )
             return Window({"": inputs}, n_times, n_times)
-        n_padded = self.longest if self.fills else n_times
+        n_padded = n_times if self.longest is None else self.longest
         inputs = _extract(self.extractor, waveform, self.rate)
         if self.step is not None:
             n_padded = ceil(n_times / self.step) * self.step
@@ -121,7 +91,7 @@ class Recipe:
 
 @functools.lru_cache(maxsize=16)
 def _feature_extractor(config):
-    """Build a feature extractor of transformers from its configuration."""
+    """Return a feature extractor of transformers, by its configuration."""
     import transformers
 
     config = json.loads(config)
@@ -129,27 +99,18 @@ def _feature_extractor(config):
 
 
 def _extract(config, waveform, rate):
-    """Run a feature extractor on one waveform; give the network's arguments without the axis of the batch."""
+    """Return the network's arguments for one waveform, from its feature extractor, without the axis of the batch."""
     features = _feature_extractor(config)(waveform, sampling_rate=rate, return_tensors="np")
     inputs = {name: np.asarray(features[name])[0] for name in _ARGUMENTS if name in features}
     return {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in inputs.items()}
 
 
 class AudioModel:
-    """A network that takes windows of sound, and how these are made.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        A module in memory, or the encoder of a transformers model.
-
-    recipe : Recipe
-        How windows are made for it.
-    """
+    """A network that takes windows of sound, a module in memory or an encoder of transformers, and its recipe."""
 
     def __init__(self, network, recipe):
         self.network = network
-        # CLAP's two halves are called one by one.
+        # Of CLAP only the audio half runs.
         self.compiles = getattr(network, "audio_model", network)
         self.recipe = recipe
         self.device, self.dtype = place_of(next(network.parameters(), None))
@@ -158,10 +119,10 @@ class AudioModel:
         """Return a tensor with one row per window of one shape."""
         import torch
 
-        def together(values):
-            return place(torch.stack([torch.as_tensor(value) for value in values]), self.device, self.dtype)
-
-        inputs = {name: together([window.inputs[name] for window in batch]) for name in batch[0].inputs}
+        inputs = {}
+        for name in batch[0].inputs:
+            stacked = torch.stack([torch.as_tensor(window.inputs[name]) for window in batch])
+            inputs[name] = place(stacked, self.device, self.dtype)
         rows = self._run(inputs)
         if not isinstance(rows, torch.Tensor) or rows.ndim not in (2, 3):
             got = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__
@@ -178,14 +139,14 @@ class AudioModel:
             return self.network(inputs[""])
         if hasattr(self.network, "get_audio_features"):
             output = self.network.get_audio_features(**inputs)
-            # Up to version 4 of transformers the features themselves.
+            # Up to version 4 of transformers this is the vector itself.
             return getattr(output, "pooler_output", output)
         output = self.network(**inputs)
         pooled = getattr(output, "pooler_output", None)
         if pooled is None and not hasattr(output, "last_hidden_state"):
             raise ValueError(
-                f"AudioEncoder: a {type(self.network).__name__} gives no hidden states to pool; pass the network that "
-                "encodes sound as a module in memory."
+                f"AudioEncoder: a {type(self.network).__name__} returns no hidden states to pool; pass the network "
+                "that encodes sound as a module in memory."
             )
         return output.last_hidden_state if pooled is None else pooled
 
@@ -204,10 +165,10 @@ class AudioModel:
         return frames.float().masked_fill(~is_heard, 0).sum(dim=1) / is_heard.sum(dim=1)
 
     def _n_frames_heard(self, window, n_frames):
-        """Number of frames, of all that the network gave, that are not nothing but padding."""
+        """Return how many of the network's frames hold sound, and not padding alone."""
         if window.n_times == window.n_padded:
             mask = window.inputs.get("attention_mask")
-            # Where the feature extractor itself padded its frames.
+            # Some feature extractors pad their frames, and say so.
             return int(mask.sum()) if mask is not None and mask.shape == (n_frames,) else n_frames
         if self.recipe.step is not None:
             return _n_conv_frames(self.network.config, window.n_times)
@@ -215,7 +176,7 @@ class AudioModel:
 
 
 def _n_conv_frames(config, n_times):
-    """Frames that the convolutions of a network such as wav2vec 2.0 make of a waveform."""
+    """Return how many frames the convolutions of a network such as wav2vec 2.0 make of a waveform."""
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         n_times = (n_times - kernel) // stride + 1
     return n_times
@@ -248,7 +209,7 @@ def load_audio_model(source, device, dtype):
 
 
 def _recipe_for(extractor, config):
-    """Tell how windows are made for a network, by its feature extractor and configuration."""
+    """Return how windows are made for a network, by its feature extractor and configuration."""
     rate, kind = extractor.sampling_rate, type(extractor).__name__
     shortest, longest, step = ceil(SHORTEST_SECONDS * rate), None, None
     if kind == "WhisperFeatureExtractor":
@@ -263,7 +224,7 @@ def _recipe_for(extractor, config):
         for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
             field = (field - 1) * stride + kernel
         shortest = max(shortest, field)
-        # Group normalisation runs over time and would hear the padding; an adapter makes fewer frames.
+        # Group normalisation runs over time, so that padding would change all frames; an adapter makes fewer frames.
         if (
             getattr(extractor, "return_attention_mask", False)
             and getattr(config, "feat_extract_norm", None) == "layer"
@@ -271,6 +232,6 @@ def _recipe_for(extractor, config):
         ):
             step = max(1, int(_PADDING_STEP * rate))
     extractor = extractor.to_json_string()
-    # Now, while what cannot be built again is still the model's fault.
+    # Where it cannot be recreated, the error then names the model.
     _feature_extractor(extractor)
-    return Recipe(rate, shortest, longest, longest is not None, step, extractor)
+    return Recipe(rate, shortest, longest, step, extractor)

@@ -2,49 +2,42 @@
 
 import functools
 import json
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-# How far values may be from those of a picture of twice the size, as a share of their range. Half of what is to be
-# seen would be further off.
+from ...exceptions import RejectedItem
+
+# Largest difference, as a share of the range of values, between the inputs that are made of one picture at two sizes;
+# those of a processor that crops before it resizes differ more.
 _MOST_APART = 0.05
 
-# What the networks of transformers call the pictures in their input.
+# Name of the pictures in the input of transformers' networks.
 PIXELS = "pixel_values"
 
 
+@dataclass(eq=False)
 class ProcessorRecipe:
-    """How a picture becomes the input of a network: data only, for threads, pickles and the store.
+    """How a picture becomes the input of a network: data only, for threads, pickles and the store."""
 
-    Parameters
-    ----------
-    processor : str
-        Configuration of an image or video processor of transformers, in JSON.
-
-    clip_length : int or None, default=None
-        Frames that the network reads at a time; None where it takes single pictures.
-
-    enough : int or None, default=None
-        Pixels per side that the processor makes use of, so that files may be decoded at a reduced scale; None if
-        it has to see them in full.
-    """
-
-    def __init__(self, processor, clip_length=None, enough=None):
-        self.processor = processor
-        self.clip_length = clip_length
-        self.enough = enough
+    # Configuration of an image or video processor of transformers, in JSON.
+    processor: str
+    # Frames that the network reads at a time; None where it takes single pictures.
+    clip_length: int | None = None
+    # Pixels per side that the processor makes use of; None if it has to see pictures in full.
+    enough: int | None = None
 
     def __call__(self, image):
         """Turn a PIL image into a tensor (3, height, width)."""
-        # The processors treat each picture on its own; one at a time, memory never holds all of them at full size.
+        # One at a time: memory never holds all pictures at full size.
         (pixels,) = processor_of(self.processor)([image], return_tensors="pt").values()
         return pixels.reshape(pixels.shape[-3:])
 
 
 @functools.lru_cache(maxsize=16)
 def processor_of(config):
-    """Build a processor of transformers from its configuration."""
+    """Return a processor of transformers, by its configuration."""
     import transformers
 
     config = json.loads(config)
@@ -53,39 +46,29 @@ def processor_of(config):
 
 
 def recipe_for(processor, features):
-    """Return the recipe of an image processor, None where it does not make all of the network's input on its own.
+    """Return the recipe of an image processor of transformers; None where it does not make the whole input on its own.
 
-    Parameters
-    ----------
-    processor : object
-        Whatever prepares images for a network, perhaps an image processor of transformers.
-
-    features : callable
-        Maps a PIL image to the whole input of the network, by the network's own means.
-
-    Returns
-    -------
-    recipe : ProcessorRecipe or None
-        What gives the same pixels, in a tensor of one shape whatever the size of the picture.
+    ``features`` maps a PIL image to the whole input of the network, by the network's own means. The recipe yields
+    tensors of one shape, whatever the size of the picture.
     """
     try:
         recipe = ProcessorRecipe(processor.to_json_string())
         shape = recipe(_picture(64, 64)).shape
-    # No processor of transformers, or one of somebody's own.
+    # Not a processor of transformers, or one of a user.
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     side = max(shape[1:])
     pictures = [_picture(6 * side, 4 * side), _picture(3 * side, 2 * side)]
     full, half = map(recipe, pictures)
-    if not full.shape == half.shape == shape or not all(map(_is_all, (full, half), map(features, pictures))):
+    if not full.shape == half.shape == shape or not all(map(_is_whole_input, (full, half), map(features, pictures))):
         return None
     if (full - half).abs().max() <= _MOST_APART * (full.max() - full.min()):
         recipe.enough = side
     return recipe
 
 
-def _is_all(pixels, features):
-    """Tell whether pixels are the only tensor in the input of a network, for one picture."""
+def _is_whole_input(pixels, features):
+    """Return whether pixels are the only tensor in the input of a network, for one picture."""
     import torch
 
     tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
@@ -97,3 +80,13 @@ def _picture(width, height):
     x, y = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, np.newaxis]
     colours = np.stack(np.broadcast_arrays(x, y, x * y), axis=2)
     return Image.fromarray(np.rint(255 * colours).astype(np.uint8))
+
+
+def call_preprocess(function, item):
+    """Return what a user's ``preprocess`` makes of an item; raise RejectedItem if it fails."""
+    try:
+        return function(item)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise RejectedItem(f"preprocess raised {type(error).__name__} ({error})") from error

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..._torch import place, place_of
 from ...exceptions import RejectedItem
-from ._processors import PIXELS, ProcessorRecipe
+from ._processors import PIXELS, ProcessorRecipe, call_preprocess
 
-# Pixels per side where nothing else is known.
+# Pixels per side of an input where no model states them.
 USUAL_SIDE = 224
 
 # Pixels of a thin image once its shorter side is as long as the network's: 400 MB where a resize computes in float32.
@@ -20,23 +20,16 @@ _MOST_PIXELS = 2**25
 
 
 class ImageModel:
-    """A network that takes a tensor of images, and how these are made.
+    """A network that maps images (n, 3, height, width) to (n, n_features), and the recipe of its input.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Maps (n, 3, height, width) to (n, n_features).
-
-    recipe : dict or callable
-        timm's data configuration, for images prepared as uint8 tensors and normalised here; or what turns
-        a PIL image into the network's own input.
+    The recipe is timm's data configuration, for images prepared as uint8 tensors and normalised here, or what turns a
+    PIL image into the network's own input.
     """
 
     def __init__(self, network, recipe):
         self.network = self.compiles = network
         self.recipe = recipe
-        weights = next(network.parameters(), None)
-        self.device, self.dtype = place_of(weights)
+        self.device, self.dtype = place_of(next(network.parameters(), None))
 
     def embed(self, batch):
         """Return a tensor with one row per prepared image."""
@@ -44,13 +37,15 @@ class ImageModel:
 
         shapes = {tuple(image.shape) for image in batch}
         if len(shapes) > 1:
-            raise ValueError(f"preprocess must give tensors of one shape, got {sorted(shapes)[:3]}.")
-        # The channels of a pixel stay together in memory, as images have them and convolutions like them.
+            raise ValueError(
+                f"preprocess must return tensors of one shape, got {sorted(shapes)[:3]}; resize or crop in it."
+            )
+        # Channels last, as images have them and convolutions run fastest.
         stacked = torch.stack([image.movedim(0, 2) for image in batch])
         n_images, height, width, _ = stacked.shape
         images = place(stacked, self.device)
         if isinstance(self.recipe, dict):
-            # In float32 for its digits, on the device for its speed, in place for its memory, by whole lines of pixels.
+            # In float32 for precision, in place to save memory, and with a mean for each value of a line for speed.
             mean = torch.tensor(self.recipe["mean"], device=self.device).repeat(width)
             std = torch.tensor(self.recipe["std"], device=self.device).repeat(width)
             images = images.view(n_images * height, -1).float().mul_(1 / (255 * std)).sub_(mean / std)
@@ -121,7 +116,7 @@ def load_timm(source, device, dtype):
         name, overlay = source.name, {}
         if "/" in name:
             name = f"hf-hub:{source.hub_names[0]}{at_revision}"
-            # Before version 1.0.26 timm read a file that a configuration on the hub names as a pickle of anything.
+            # Before version 1.0.26 timm unpickled any file that a configuration on the hub names.
             overlay["hf_hub_filename"] = None
         elif source.revision and source.hub_names:
             overlay["hf_hub_id"] = source.hub_names[0] + at_revision
@@ -140,18 +135,18 @@ def _create_from_folder(folder):
     weights = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
     if not weights:
         raise FileNotFoundError("no weights in safetensors format")
-    # Whatever it says of where weights come from: these are the ones.
-    where = {"source": "file", "file": os.path.join(folder, weights[0]), "state_dict": None, "custom_load": False}
-    given = {**config.get("pretrained_cfg", config), **where}
-    # The network's own arguments; those of the function would load other weights as well.
-    not_its_own = {"num_classes", *inspect.signature(timm.create_model).parameters}
-    options = {name: value for name, value in config.get("model_args", {}).items() if name not in not_its_own}
+    # Weights come from this file, whatever the configuration says.
+    origin = {"source": "file", "file": os.path.join(folder, weights[0]), "state_dict": None, "custom_load": False}
+    overlay = {**config.get("pretrained_cfg", config), **origin}
+    # Arguments of the network alone; those of the function could make it load other weights.
+    excluded = {"num_classes", *inspect.signature(timm.create_model).parameters}
+    options = {name: value for name, value in config.get("model_args", {}).items() if name not in excluded}
     return timm.create_model(
-        config["architecture"], pretrained=True, num_classes=0, pretrained_cfg_overlay=given, **options
+        config["architecture"], pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **options
     )
 
 
-def data_config(given):
+def data_config(settings):
     """Return timm's data configuration as plain data, with ImageNet's usual values for what is left out."""
     usual = {
         "input_size": (3, USUAL_SIDE, USUAL_SIDE),
@@ -161,10 +156,10 @@ def data_config(given):
         "crop_pct": 0.875,
         "crop_mode": "center",
     }
-    config = {name: given.get(name, value) for name, value in usual.items()}
-    unknown = sorted(set(given) - set(usual))
+    config = {name: settings.get(name, value) for name, value in usual.items()}
+    unknown = sorted(set(settings) - set(usual))
     if unknown:
-        raise ValueError(f"preprocess knows the keys {sorted(usual)}, got {unknown}.")
+        raise ValueError(f"preprocess knows the keys {sorted(usual)}, got {unknown}; remove them, or pass a callable.")
     if len(config["input_size"]) != 3 or config["input_size"][0] != 3:
         raise ValueError(
             f"preprocess: images have 3 channels, so input_size is (3, height, width), got {config['input_size']!r}."
@@ -173,35 +168,14 @@ def data_config(given):
 
 
 def prepare(image, recipe):
-    """Turn an image into the input of a network.
+    """Turn an RGB PIL image into the input of a network.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        An RGB image.
-
-    recipe : dict, ProcessorRecipe, callable or None
-        timm's data configuration, a processor of transformers, or the user's own function; None leaves the image to
-        the network.
-
-    Returns
-    -------
-    prepared : Tensor of shape (3, height, width) or PIL.Image.Image
-        The input.
-
-    Raises
-    ------
-    RejectedItem
-        If the image is so thin that to resize it would take too much memory, or the user's function fails.
+    The recipe is timm's data configuration, a processor of transformers, or the user's own function, which yield a
+    tensor (3, height, width); or None, which leaves the image to the network. RejectedItem is raised if the image is so
+    thin that to resize it would take too much memory, or the user's function fails.
     """
     if callable(recipe) and not isinstance(recipe, ProcessorRecipe):
-        try:
-            inputs = recipe(image)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise RejectedItem(f"preprocess raised {type(error).__name__} ({error})") from error
-        return _input_tensor(inputs)
+        return _input_tensor(call_preprocess(recipe, image))
     _check_proportions(image, recipe)
     if recipe is None:
         return image

@@ -1,4 +1,4 @@
-"""The video models of transformers: finding out that a checkpoint holds one, loading it, feeding it."""
+"""The video models of transformers: whether a checkpoint holds one, its loading, and its input."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from ..._torch import place
 from ._processors import ProcessorRecipe, processor_of
 from ._source import cached_file, load_from_hub, without_progress_bar
 
-# What stands for the whole clip in the last layer: the mean of all tokens, or the token before them.
+# What represents the whole clip in the last layer: the mean of all tokens, or the first token.
 _SUMMARIES = {"timesformer": "first", "videomae": "mean", "vivit": "first"}
 
 
@@ -21,7 +21,7 @@ def _model_type(name, folder, revision):
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file).get("model_type")
-    # No configuration, or none of transformers: the library that loads the model next has the better message.
+    # No configuration of transformers: the library that tries to load the model next has the better message.
     except (OSError, TypeError, ValueError, AttributeError):
         return None
 
@@ -34,7 +34,7 @@ def _hub_config(name, revision):
     if path is not None:
         return path
     try:
-        # One request: the library itself tries for more than a minute to reach a network that is not there.
+        # A single request first: without a network, the download alone would try again for more than a minute.
         HfApi().model_info(name, revision=revision, timeout=10)
         return hf_hub_download(name, "config.json", revision=revision)
     except (OSError, ValueError):
@@ -42,16 +42,7 @@ def _hub_config(name, revision):
 
 
 class VideoModel:
-    """A video model of transformers, which takes clips of a fixed number of frames.
-
-    Parameters
-    ----------
-    network : transformers.PreTrainedModel
-        The network, in eval mode.
-
-    recipe : ProcessorRecipe
-        How its input is made.
-    """
+    """A video model of transformers, in eval mode, which takes clips of a fixed number of frames; and its recipe."""
 
     def __init__(self, network, recipe):
         self.network = self.compiles = network
@@ -92,7 +83,7 @@ def load_video_model(source, device, dtype):
     if missing:
         raise ValueError(f"the checkpoint lacks {len(missing)} weights of the model, such as {missing[0]!r}")
     recipe = ProcessorRecipe(processor.to_json_string(), network.config.num_frames)
-    # Now, while what cannot be built again is still the model's fault.
+    # Where it cannot be recreated, the error then names the model.
     processor_of(recipe.processor)
     return VideoModel(network.to(device).eval().requires_grad_(False), recipe)
 

@@ -1,9 +1,4 @@
-"""Branches: how a network reads the raw items of one modality.
-
-A branch takes the place of a transformer. ``fit`` learns from the column (a vocabulary, a scale), ``prepare`` turns
-items to arrays once and without torch, and ``make_module`` makes the module that maps batches of these arrays to one
-vector per row and is trained with the network.
-"""
+"""Branches: how a network reads the raw items of one modality."""
 
 from numbers import Integral, Real
 
@@ -24,10 +19,11 @@ PADDING, UNKNOWN = 0, 1
 
 
 class Branch(ModuleHolder, BaseEstimator):
-    """Base of the branches of a network.
+    """Base of the branches of a network, which take the place of a transformer.
 
-    Subclasses implement ``_learn``, ``_prepare`` and ``make_module``; those that read items use ``_items`` and
-    ``_read``.
+    ``fit`` learns from the column (a vocabulary, a scale), ``prepare`` turns items to arrays once and without torch,
+    and ``make_module`` makes the module that maps batches of these arrays to one vector per row and is trained with the
+    network. Subclasses implement ``_learn``, ``_prepare`` and ``_make_module``.
     """
 
     _parameter_constraints: dict = {
@@ -91,7 +87,8 @@ class Branch(ModuleHolder, BaseEstimator):
             Maps tensors of the prepared arrays to a tensor of shape (n_samples, ``module.out_features``), in the
             dtype of its parameters.
         """
-        raise NotImplementedError
+        check_is_fitted(self)
+        return self._make_module()
 
     def __getstate__(self):
         return on_cpu(super().__getstate__())
@@ -101,6 +98,10 @@ class Branch(ModuleHolder, BaseEstimator):
 
     def _prepare(self, X):
         """Return the tuple of arrays."""
+        raise NotImplementedError
+
+    def _make_module(self):
+        """Return the module of the fitted branch."""
         raise NotImplementedError
 
     def _items(self, X):

@@ -7,7 +7,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from PIL import Image
-from sklearn.utils.validation import check_is_fitted
 
 from ..._sklearn import HasMethods, Interval
 from ...encoders import load_image_model
@@ -17,7 +16,7 @@ from ._base import Branch
 
 _DEFAULT_SIZE = 64
 
-# Statistics of ImageNet, for modules in memory.
+# Mean and standard deviation of ImageNet's images, for modules in memory.
 _DEFAULT_MEAN, _DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -142,19 +141,11 @@ class ImageBranch(Branch):
         self.n_frozen_epochs = n_frozen_epochs
         self.augment = augment
 
-    def make_module(self):
-        """Make the small network with random weights, or a copy of ``model`` with those it has.
-
-        Returns
-        -------
-        module : torch.nn.Module
-            Maps images (n, 3, height, width) from 0 to 255 to a tensor (n, ``module.out_features``).
-        """
+    def _make_module(self):
         import torch
 
         from ._modules import Backbone, ImageModule, probe
 
-        check_is_fitted(self)
         if self.model is None:
             return ImageModule(self)
         if self._is_named():

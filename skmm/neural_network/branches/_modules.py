@@ -48,7 +48,7 @@ def probe(module, inputs):
 
 
 def _inside(x, lengths):
-    """Mask of shape (n, n_steps, 1) of the steps before each row's end."""
+    """Return a mask of shape (n, n_steps, 1) of the steps before each row's end."""
     return (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[:, :, None]
 
 
@@ -69,7 +69,7 @@ class Recurrent(nn.Module):
     def __init__(self, kind, n_inputs, n_hidden, n_layers, dropout, pooling):
         super().__init__()
         widths = [n_inputs, *[2 * n_hidden] * (n_layers - 1)]
-        # One module per layer: the dropout inside of torch's takes no generator.
+        # One module per layer, since torch's dropout between layers takes no generator.
         self.layers = nn.ModuleList(
             getattr(nn, kind)(width, n_hidden, batch_first=True, bidirectional=True) for width in widths
         )
@@ -96,7 +96,7 @@ class Attending(nn.Module):
 
     def __init__(self, n_features, n_hidden, n_layers, n_heads, max_length, dropout, pooling):
         super().__init__()
-        # At the scale of the embeddings to which they are added.
+        # Of the same scale as the embeddings to which they are added.
         self.positions = nn.Parameter(torch.randn(max_length, n_features) * n_features**-0.5)
         options = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
         layer = nn.TransformerEncoderLayer(n_features, n_heads, n_hidden, **options)
@@ -226,24 +226,10 @@ def _n_groups(n_channels):
 
 
 class Backbone(nn.Module):
-    """An existing network on images.
+    """An existing network that maps images (n, 3, height, width) to (n, ``out_features``), and dropout of its output.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Maps (n, 3, height, width) to (n, n_outputs).
-
-    mean, std : sequence of 3 float
-        Mean and standard deviation of the channels, by which images from 0 to 1 are normalised.
-
-    out_features : int
-        Width of its output.
-
-    dropout : float
-        Dropout of its output.
-
-    freezes_statistics : bool
-        Whether batch normalisation uses the statistics of the pretraining: those of small batches are worse.
+    ``mean`` and ``std`` are those of the channels, by which images from 0 to 1 are normalised. With
+    ``freezes_statistics`` batch normalisation uses the statistics of the pretraining: those of small batches are worse.
     """
 
     # Its dropout, if any, draws from torch's global generator.

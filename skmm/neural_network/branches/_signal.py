@@ -5,7 +5,6 @@ from numbers import Integral, Real
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from ..._columns import is_data_frame
 from ..._optional import import_optional_dependency
@@ -33,32 +32,27 @@ class _SignalBranch(Branch):
 
     _rows_are_items = True
 
-    def make_module(self):
-        """Make the convolutional or recurrent network, with random weights.
+    def _learn(self, X):
+        if self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"{type(self).__name__}: kernel_size must be odd, got {self.kernel_size}; take one more or one less."
+            )
+        self._items(X)
 
-        Returns
-        -------
-        module : torch.nn.Module
-            Maps steps (n, n_steps, n_channels) and their numbers (n,) to a tensor (n, ``module.out_features``).
-        """
+    def _make_module(self):
         from ._modules import SignalModule
 
-        check_is_fitted(self)
         return SignalModule(self._n_channels(), self)
 
     def _n_channels(self):
         """Return the number of values per step."""
         raise NotImplementedError
 
-    def _check_kernel(self):
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"{type(self).__name__}: kernel_size must be odd, got {self.kernel_size}.")
 
-
-def _pad(rows, n_channels, dtype):
+def _pad(rows):
     """Return signals of several lengths as one array, padded with 0, and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    steps = np.zeros((len(rows), lengths.max(), n_channels), dtype=dtype)
+    steps = np.zeros((len(rows), lengths.max(), rows[0].shape[1]), dtype=rows[0].dtype)
     for padded, row in zip(steps, rows, strict=True):
         padded[: len(row)] = row
     return steps, lengths
@@ -90,8 +84,9 @@ class AudioBranch(_SignalBranch):
     dropout : float, default=0.1
         Share of the pooled values that are set to 0 in training.
 
-    n_mels : int, default=64
-        Number of mel bands.
+    n_mels : int, default=40
+        Number of mel bands: fewer than the 64 of :class:`~skmm.encoders.AudioDescriptor`, since the first layer has
+        weights for each of them, which little data does not suffice to learn.
 
     n_fft : int, default=1024
         Length of a frame in samples at ``target_rate``. Shorter recordings are padded with zeros.
@@ -103,7 +98,7 @@ class AudioBranch(_SignalBranch):
         Rate in Hz that recordings are resampled to.
 
     sampling_rate : float, default=None
-        Rate in Hz of items that are bare arrays, without a rate of their own. None refuses such items.
+        Rate in Hz of items that are bare arrays, which do not state it. None refuses such items.
 
     max_seconds : float, default=10.0
         Maximum duration in seconds; the rest is cut off.
@@ -131,9 +126,6 @@ class AudioBranch(_SignalBranch):
     ValueError
         By ``fit`` if ``kernel_size`` is even; by ``prepare`` if an item cannot be decoded; it names the row.
 
-    ImportError
-        By ``prepare`` if the extra "audio" is not installed.
-
     See Also
     --------
     SequenceBranch : Series of numbers.
@@ -159,7 +151,7 @@ class AudioBranch(_SignalBranch):
     >>> recordings = [(16000, np.sin(np.arange(n) / 10)) for n in (8000, 16000)]
     >>> frames, n_frames = AudioBranch().fit(recordings).prepare(recordings)
     >>> frames.shape, n_frames
-    ((2, 63, 64), array([32, 63]))
+    ((2, 63, 40), array([32, 63]))
     """
 
     _parameter_constraints: dict = {
@@ -181,7 +173,7 @@ class AudioBranch(_SignalBranch):
         kernel_size: int = 5,
         pooling: str = "mean",
         dropout: float = 0.1,
-        n_mels: int = 64,
+        n_mels: int = 40,
         n_fft: int = 1024,
         hop_length: int = 256,
         target_rate: float = 16000,
@@ -210,14 +202,9 @@ class AudioBranch(_SignalBranch):
     def _n_channels(self):
         return self.n_mels
 
-    def _learn(self, X):
-        self._check_kernel()
-        self._items(X)
-
     def _prepare(self, X):
         import_optional_dependency("librosa", "audio")
-        rows = list(self._read(self._items(X), self._to_frames, in_threads=True))
-        return _pad(rows, self.n_mels, np.float32)
+        return _pad(list(self._read(self._items(X), self._to_frames, in_threads=True)))
 
     def _to_frames(self, item):
         """Decode one recording to frames of shape (n_frames, n_mels)."""
@@ -358,11 +345,11 @@ class SequenceBranch(_SignalBranch):
         return super()._items(X)
 
     def _learn(self, X):
-        self._check_kernel()
+        super()._learn(X)
         steps = np.concatenate(self._series(X, None))
         if not np.isfinite(steps).any():
             raise ValueError("SequenceBranch: the series hold no number; check the columns.")
-        # Not by StandardScaler: a channel without any reading gets a mean as well.
+        # StandardScaler would have NaN as the mean of a channel without any reading.
         present = np.isfinite(steps)
         count = np.maximum(present.sum(axis=0), 1)
         steps = np.where(present, steps, 0).astype(np.float64)
@@ -374,7 +361,7 @@ class SequenceBranch(_SignalBranch):
         rows = self._series(X, len(self.mean_))
         dtype = np.result_type(*{row.dtype for row in rows})
         rows = [np.nan_to_num((row - self.mean_) / self.scale_).astype(dtype) for row in rows]
-        return _pad(rows, len(self.mean_), dtype)
+        return _pad(rows)
 
     def _series(self, X, n_channels):
         """Return each item as an array (n_steps, n_channels); None takes the number of channels of the first item."""
@@ -383,10 +370,12 @@ class SequenceBranch(_SignalBranch):
             nonlocal n_channels
             try:
                 series = np.asarray(item)
+                if series.dtype.kind not in "biufO":
+                    raise TypeError("strings, dates and complex numbers are converted without an error")
                 series = series if series.dtype == np.float32 else series.astype(np.float64)
             except (TypeError, ValueError):
                 raise RejectedItem(
-                    "a series is an array of numbers, of shape (n_steps,) or (n_steps, n_channels)"
+                    "a series is an array of real numbers, of shape (n_steps,) or (n_steps, n_channels); convert it"
                 ) from None
             if series.ndim not in (1, 2) or series.size == 0:
                 raise RejectedItem(

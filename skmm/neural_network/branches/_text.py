@@ -6,7 +6,6 @@ from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from ..._sklearn import Interval, StrOptions
 from ...exceptions import RejectedItem
@@ -176,17 +175,9 @@ class TextBranch(Branch):
         self.n_frozen_epochs = n_frozen_epochs
         self.augment = augment
 
-    def make_module(self):
-        """Make the embeddings and the LSTM or Transformer, with random weights.
-
-        Returns
-        -------
-        module : torch.nn.Module
-            Maps token numbers (n, n_tokens) to a tensor (n, ``module.out_features``).
-        """
+    def _make_module(self):
         from ._modules import TextModule
 
-        check_is_fitted(self)
         return TextModule(len(self.vocabulary_) + 2, self)
 
     def _learn(self, X):

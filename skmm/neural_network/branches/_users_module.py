@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from ..._columns import column_items, column_means, fill_missing
 from ..._composition import dense_block
@@ -56,17 +55,9 @@ class ModuleBranch(Branch):
     def _prepare(self, X):
         return (np.ascontiguousarray(fill_missing(_matrix(X), self.means_)),)
 
-    def make_module(self):
-        """Make a copy of the user's module.
-
-        Returns
-        -------
-        module : torch.nn.Module
-            Maps a tensor (n, n_features) to (n, ``module.out_features``).
-        """
+    def _make_module(self):
         from ._modules import UserModule
 
-        check_is_fitted(self)
         return UserModule(copy.deepcopy(self.module), self.n_features_in_)
 
 

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 import torch
 
+from skmm.encoders import AudioDescriptor
 from skmm.neural_network import AudioBranch, SequenceBranch
 
 RNG = np.random.default_rng(0)
@@ -31,6 +32,13 @@ def test_loudness_silence_and_long_recordings():
     np.testing.assert_allclose(frames[0], frames[1], atol=1e-4)
     assert lengths.tolist() == [51, 51, 51]
     assert np.isfinite(frames).all()
+
+
+def test_frames_are_those_of_descriptors_but_for_fewer_bands():
+    branch, descriptor = AudioBranch().get_params(), AudioDescriptor().get_params()
+    different = {name for name in branch.keys() & descriptor.keys() if branch[name] != descriptor[name]}
+    assert different == {"n_mels"}
+    assert branch["n_mels"] < descriptor["n_mels"]
 
 
 def test_rows_of_a_matrix_are_bare_waveforms():
@@ -117,7 +125,10 @@ def test_even_kernels_are_refused(branch):
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        (["abc"], "row 0: 'abc': a series is an array of numbers"),
+        (["abc"], "row 0: 'abc': a series is an array of real numbers"),
+        ([["1", "2"]], "row 0: .* a series is an array of real numbers"),
+        ([np.array([1j, 2])], "row 0: .* a series is an array of real numbers"),
+        ([np.array(["2020-01-01"], dtype="datetime64[D]")], "row 0: .* a series is an array of real numbers"),
         ([[1.0], []], "row 1: .* at least one step, got"),
         ([[1.0, np.inf]], "row 0: .*the series has infinite values"),
         ([np.zeros((2, 2)), np.zeros(3)], "row 1: .*the series has 1 channels where 2 were expected"),
