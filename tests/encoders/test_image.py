@@ -225,7 +225,7 @@ class TestModules:
         def preprocess(image):
             return torch.zeros(3, image.height, image.width)
 
-        with pytest.raises(ValueError, match="preprocess must give tensors of one shape"):
+        with pytest.raises(ValueError, match="preprocess must return tensors of one shape"):
             encoder(preprocess=preprocess).fit_transform(IMAGES)
 
 
