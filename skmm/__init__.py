@@ -1,4 +1,4 @@
-"""scikit-multimodal: learning from text, images and tables together, the scikit-learn way."""
+"""scikit-multimodal: learning from text, images, audio, video and tables together, the scikit-learn way."""
 
 import lazy_loader
 

@@ -92,6 +92,18 @@ def check_target(X, y, owner, *, numeric):
     return y
 
 
+def check_groups(groups, n_samples):
+    """Return the groups as an array of shape (n_samples,), or None."""
+    if groups is None:
+        return None
+    groups = check_array(groups, ensure_2d=False, dtype=None, input_name="groups")
+    if groups.ndim == 2 and groups.shape[1] == 1:
+        groups = groups[:, 0]
+    if groups.shape != (n_samples,):
+        raise ValueError(f"groups must have one entry for each of the {n_samples} rows, got shape {groups.shape}.")
+    return groups
+
+
 def check_columns(estimator, X, *, reset):
     """Set or compare ``n_features_in_`` and ``feature_names_in_`` for the columns of one modality.
 

@@ -281,6 +281,8 @@ class PresentRows:
             raise type(error)(row, error.item, error.reason, owner) from error
         except Exception as error:
             error.add_note(f"This happened in modality {self.name!r}.")
+            if "2D array" in str(error) or "2-dimensional" in str(error):
+                error.add_note("A single name selects a 1-D column; in a list, as in ['name'], it selects a 2-D one.")
             raise
 
 

@@ -17,11 +17,12 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     A subclass writes three hooks:
 
-    - ``_fit_width()`` sets ``n_features_out_``, and checks parameters that their constraints cannot describe;
+    - ``_fit_width()`` sets ``n_features_out_``;
     - ``_prepare_item(item)`` turns one item that is not missing into whatever is encoded, on the CPU, or raises
-      :class:`~skmm.exceptions.RejectedItem` with the reason why it cannot;
+      :class:`~skmm.exceptions.RejectedItem` with the reason why it cannot; any other error passes through as it is;
     - ``_encode_batch(batch, model)`` turns a list of prepared items into an array of shape
-      (len(batch), n_features_out_); ``model`` is None here and the network in a :class:`ModelEncoder`.
+      (len(batch), n_features_out_), which becomes float32; ``model`` is None here and the network in a
+      :class:`ModelEncoder`.
 
     The base class accepts all forms in which a column may arrive, encodes equal items once, gives missing items rows
     of NaN, reports bad items by their row, and shows progress.
@@ -42,10 +43,11 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Every subclass has the parameters ``on_error`` ("raise" or "missing") and ``verbose``. Class attributes that it may
-    set: ``_prepare_in_threads`` (False) prepares items in threads, ``_rows_are_items`` (False) says that a row of a 2-D
-    array of numbers is an item, as a waveform is, and ``_strings_are_paths`` (True) that a string names a file rather
-    than being a text.
+    The ``__init__`` of a subclass takes and sets ``on_error`` ("raise" or "missing") and ``verbose``. To have its
+    parameters validated, it sets ``_parameter_constraints = {**ItemEncoder._parameter_constraints, ...}`` in the manner
+    of scikit-learn. Empty lists and dicts are not missing. Class attributes that it may set: ``_prepare_in_threads``
+    (False) prepares items in threads, ``_rows_are_items`` (False) says that a row of a 2-D array of numbers is an item,
+    as a waveform is, and ``_strings_are_paths`` (True) that a string names a file rather than being a text.
 
     Examples
     --------
@@ -213,15 +215,15 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _fit_width(self):
         """Set ``n_features_out_``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method _fit_width; write it, see ItemEncoder.")
 
     def _prepare_item(self, item):
         """Turn one item that is not missing into what ``_encode_batch`` takes, or raise RejectedItem."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method _prepare_item; write it, see ItemEncoder.")
 
     def _encode_batch(self, batch, model):
         """Turn a list of prepared items into an array of shape (len(batch), n_features_out_)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method _encode_batch; write it, see ItemEncoder.")
 
     def _batches(self, prepared, model):
         """Yield lists of positions in ``prepared`` that are encoded together."""

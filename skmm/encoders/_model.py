@@ -68,23 +68,26 @@ class ModelEncoder(ItemEncoder):
     The instance holds parameters only: a named network lives in a registry of the process, where all clones and threads
     find it, and its rows are kept in the store. A subclass writes
 
-    - ``_load_model(source, device, dtype)``: load the network of a :class:`ModelSource`, in eval mode, and return an
-      object with the attributes ``network`` (a module) and ``device``;
+    - ``_load_model(source, device, dtype)``: load the network from ``source.folder``, in eval mode, and return an
+      object with the attributes ``network`` (a module) and ``device``; the folder is None if ``model`` is no folder but a
+      name, ``source.name``, which then is for the method to find, or to refuse with an OSError;
+    - ``_probe_item(number)``: return one of three fixed items, of different sizes, as a user would pass them: from the
+      first the width of the output is learned;
     - ``_prepare_item(item)``: turn an item into an input of the network, as in :class:`ItemEncoder`;
     - ``_forward(model, batch)``: turn a list of inputs into a tensor of shape (len(batch), n_features), where ``model``
       is what ``_load_model`` returned;
 
     and may override
 
-    - ``_probe_item(number)``: return one of three fixed items, from which the width of the output is learned;
     - ``_find_facts(model)``: return what ``fit`` learns of the network, as data that JSON can hold;
     - ``_settings(source)``: return the parameters that have a part in the rows, by default all of a subclass's own;
     - ``_libraries()``: return the packages whose versions have a part in the rows;
     - ``_find_loader(name, folder)`` and ``_hub_place(name, loader)``: tell which library loads the model, and under
       which names, and in which cache folder, it may be on the hub.
 
-    Every subclass has the parameters ``model``, ``device``, ``precision``, ``batch_size``, ``compile``, ``normalize``,
-    ``store``, ``on_error``, ``revision`` and ``verbose``, with the meaning that :class:`TextEncoder` gives them.
+    The ``__init__`` of a subclass takes and sets ``model`` (a folder or a name), ``device``, ``precision``,
+    ``batch_size``, ``compile``, ``normalize``, ``store``, ``on_error``, ``revision`` and ``verbose``, with the meaning that
+    :class:`TextEncoder` gives them.
 
     See Also
     --------
@@ -177,15 +180,15 @@ class ModelEncoder(ItemEncoder):
 
     def _load_model(self, source, device, dtype):
         """Load the network of a source, in eval mode, on a device and in a dtype."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method _load_model; write it, see ModelEncoder.")
 
     def _forward(self, model, batch):
         """Turn a list of prepared items into a tensor of shape (len(batch), n_features)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method _forward; write it, see ModelEncoder.")
 
     def _probe_item(self, number):
         """Return a fixed item; there are three, of different sizes."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method _probe_item; write it, see ModelEncoder.")
 
     def _find_facts(self, model):
         """Return what ``fit`` learns of the network, as data that JSON can hold: "width", the number of columns, ..."""
@@ -360,9 +363,14 @@ class ModelEncoder(ItemEncoder):
     def _unavailable(self, source, error):
         reason = f"{type(error).__name__}: {first_line(error)}"
         if source.is_local:
+            # What the folder of an encoder of the user's own must hold is not known here.
+            is_checkpoint = source.loader != type(self).__name__
+            contents = (
+                " with its config.json or modules.json and weights in safetensors format" if is_checkpoint else ""
+            )
             return OSError(
-                f"{type(self).__name__}: the model in the folder {source.folder!r} could not be loaded ({reason}); it "
-                "must be a checkpoint with its config.json or modules.json and weights in safetensors format."
+                f"{type(self).__name__}: the model in the folder {source.folder!r} could not be loaded ({reason}); pass "
+                f"the folder of a checkpoint{contents}."
             )
         at_revision = "" if self.revision is None else f" at revision {self.revision!r}"
         ways = [

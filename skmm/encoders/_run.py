@@ -343,6 +343,11 @@ class EncodingRun:
         numbers = sorted(row for _, rows_of_item in groups for row in rows_of_item)
         named = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
         rows_named = f"row {named}" if len(numbers) == 1 else f"rows {named}"
+        if self.source is None and not hasattr(self.encoder, "model"):
+            raise ValueError(
+                f"{type(self.encoder).__name__}: _encode_batch returned an array of shape {rows.shape} for {rows_named}, "
+                f"where {(len(groups), *width)} was expected by n_features_out_, which _fit_width set."
+            )
         raise ValueError(
             f"{type(self.encoder).__name__}: the model returned an array of shape {rows.shape} for {rows_named}, where "
             f"{(len(groups), *width)} was expected, as it had {width[0]} features when the encoder was fitted. Let the "

@@ -11,12 +11,12 @@ from sklearn.base import ClassifierMixin, TransformerMixin, is_classifier, is_re
 from sklearn.callback import CallbackSupportMixin
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch, check_array, check_consistent_length, column_or_1d, get_tags
+from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._columns import check_target, check_X
+from .._columns import check_groups, check_target, check_X
 from .._composition import (
     ModalityComposition,
     PresentRows,
@@ -233,9 +233,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
             self.classes_ = self._target.public_classes
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, np.empty(len(y)), ensure_non_negative=True)
-        if groups is not None:
-            groups = column_or_1d(check_array(groups, ensure_2d=False, dtype=None, input_name="groups"))
-            check_consistent_length(X, groups)
+        groups = check_groups(groups, len(y))
         self._prior = self._target.prior(y, sample_weight)
         return Bunch(X=X, y=y, weights=sample_weight, groups=groups)
 

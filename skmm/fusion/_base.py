@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GroupKFold
-from sklearn.utils import check_array, check_consistent_length, gen_batches
+from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._columns import CHUNK_OF_ROWS, column_means, column_variances, fill_missing
+from .._columns import CHUNK_OF_ROWS, check_groups, column_means, column_variances, fill_missing
 from .._composition import check_block_name
 from .._sklearn import Interval, StrOptions, check_feature_names_in, fit_context
 from .._typing import Blocks, Matrix
@@ -48,7 +48,8 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     ``scaling`` (``"norm"``, ``"std"`` or None, as in :class:`ConcatFusion`), the columns are centred and scaled.
     ``self.blocks_`` maps the name of each block to the slice of its columns, ``self._missing(X)`` returns the mask of
     missing blocks, of shape (n_samples, n_blocks), and ``self._fill(X)`` puts the mean of its column into each missing
-    cell. A strategy that learns from ``y`` returns True from ``_needs_y()``, else y arrives as None; one that needs two
+    cell. A strategy that learns from ``y`` returns True from ``_needs_y()``, and y arrives as it was passed (strings stay
+    strings), else as None; ``__init__`` takes and sets ``blocks``; one that needs two
     blocks sets the class attribute ``_min_blocks = 2``.
 
     Parameters
@@ -60,7 +61,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     blocks_ : dict of str to slice
-        Columns of each block, closed.
+        Columns of each block, as slices from a first column to the one after the last.
 
     n_features_in_ : int
         Number of columns seen in ``fit``.
@@ -264,8 +265,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         self._fit_scale(X)
         X = self._scale(X)
         if self._learns_out_of_fold and groups is not None:
-            check_consistent_length(X, groups)
-            self._fit_blocks(X, y, np.asarray(groups))
+            self._fit_blocks(X, y, check_groups(groups, len(X)))
         else:
             self._fit_blocks(X, y)
         return X, indicators

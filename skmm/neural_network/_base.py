@@ -10,12 +10,12 @@ from typing import Self
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from .._columns import check_X
+from .._columns import check_groups, check_X
 from .._composition import ModalityComposition, member_step, member_tags
 from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, fit_context, safe_indexing
 from .._torch import resolve_device, resolve_precision
@@ -150,7 +150,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         X = check_X(self, X, reset=False) if continues else self._fit_columns(X)
         y = self._check_y(X, y, reset=not continues)
         weights = self._weigh(y, sample_weight)
-        groups = _check_groups(groups, y)
+        groups = check_groups(groups, len(y))
         if not continues:
             self._random_state = check_random_state(self.random_state)
             self._outputs = self._make_outputs(y, weights, classes)
@@ -509,15 +509,6 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         tags.input_tags.allow_nan = all(member is None or member.allow_nan for member in inputs)
         tags.input_tags.string = any(member is None or member.string for member in inputs)
         return tags
-
-
-def _check_groups(groups, y):
-    """Return the groups as an array of shape (n_samples,), or None."""
-    if groups is None:
-        return None
-    groups = column_or_1d(check_array(groups, ensure_2d=False, dtype=None, input_name="groups"))
-    check_consistent_length(y, groups)
-    return groups
 
 
 def _drop_rows_without_weight(X, y, weights, groups, owner):
