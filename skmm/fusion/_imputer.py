@@ -130,7 +130,7 @@ class ModalityImputer(BlockTransformer):
         missing = self._missing(X)
         spreads = np.sqrt(column_variances(X, self._means))
         # A standard deviation that rounding can make of a constant counts as 1.
-        noise = 10 * np.finfo(X.dtype).eps * np.sqrt(len(X)) * np.abs(self._means)
+        noise = 10 * np.finfo(np.float64).eps * np.sqrt(len(X)) * np.abs(self._means)
         self._spreads = np.where(spreads > noise, spreads, 1.0)
         Z = self._standardize(self._fill(X))
         if self.strategy == "regression":

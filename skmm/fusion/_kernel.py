@@ -201,12 +201,14 @@ class KernelFusion(ImputedBlockTransformer):
         self._vectors = share[:, None] * vectors * _inverse_root(self.eigenvalues_)
 
     def _resolve_weights(self, matrices, present, y):
-        if self.weights == "alignment":
+        if not isinstance(self.weights, str):
+            weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
+        elif self.weights == "alignment":
             target = probe_target(y)
             weights = np.array(
                 [_alignment_of(rows, K, target @ target.T) for K, rows in zip(matrices, present.T, strict=True)]
             )
-        elif isinstance(self.weights, str):
+        else:
             m = len(matrices)
             pairs = np.zeros((m, m))
             for a in range(m):
@@ -214,8 +216,6 @@ class KernelFusion(ImputedBlockTransformer):
                     both = present[:, a] & present[:, b]
                     pairs[a, b] = pairs[b, a] = _alignment_of(both, matrices[a], matrices[b])
             weights = pairs.sum(axis=1)
-        else:
-            weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
         weights = np.where(present.any(axis=0), np.maximum(weights, 0), 0)
         return weights / weights.sum() if weights.any() else np.full(len(matrices), 1 / len(matrices))
 

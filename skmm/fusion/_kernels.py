@@ -86,8 +86,8 @@ def check_kernels(estimator, kernel, scaling, blocks, n_samples):
     if kernels.keys() != blocks.keys():
         raise ValueError(f"{estimator}: kernel names the blocks {sorted(kernels)}, X has the blocks {sorted(blocks)}.")
     for name, value in kernels.items():
-        if value not in KERNELS:
-            raise ValueError(f"{estimator}: kernel[{name!r}] must be one of {sorted(KERNELS)}, got {value!r}.")
+        if value not in (kinds := sorted(KERNELS)):
+            raise ValueError(f"{estimator}: kernel[{name!r}] must be one of {kinds}, got {value!r}.")
         width = blocks[name].stop - blocks[name].start
         if value == "precomputed" and scaling is not None:
             raise ValueError(f"{estimator}: precomputed kernels cannot be scaled by column; pass scaling=None.")

@@ -219,11 +219,13 @@ def block_moments(X, blocks, subsets=((slice(None),),), *, single=False):
     return moments or _sum_subsets(X, blocks, subsets, column_means(X), single=single, fill=True)
 
 
-def _sum_subsets(X, blocks, subsets, shift, **options):
+def _sum_subsets(X, blocks, subsets, shift, *, single, fill):
     """Return the moments of each subset; None if the first missing cell ended it."""
+    # The shift must be a number of the precision in which it is subtracted, as the means are later computed from it.
+    shift = shift.astype(np.float32 if single else np.float64)
     moments = [BlockMoments(shift, blocks) for _ in subsets]
     for subset_moments, slices in zip(moments, subsets, strict=True):
-        if not all(subset_moments.add(X[rows], **options) for rows in slices):
+        if not all(subset_moments.add(X[rows], single=single, fill=fill) for rows in slices):
             return None
     return moments
 

@@ -113,6 +113,7 @@ def test_kernels_by_block_and_precomputed_ones():
         ({"kernel": "precomputed", "scaling": None}, "block 'a' .* one column for each of the 80 rows of fit, got 3"),
         ({"kernel": {"a": "rbf"}}, r"kernel names the blocks \['a'\], X has the blocks \['a', 'b', 'c'\]"),
         ({"kernel": {"a": "rbf", "b": "rbf", "c": "cosine"}}, r"kernel\['c'\] must be one of .*, got 'cosine'"),
+        ({"kernel": {"a": "rbf", "b": "rbf", "c": ["rbf"]}}, r"kernel\['c'\] must be one of .*, got \['rbf'\]"),
         ({"kernel": "cosine"}, "'kernel' parameter of KernelFusion"),
         ({"weights": "cv"}, "'weights' parameter of KernelFusion"),
         ({"weights": "alignment"}, "requires y to be passed"),
@@ -145,6 +146,11 @@ def test_weights_by_alignment():
     weights = KernelFusion(weights="alignment", blocks=BLOCKS).fit(X, target).weights_
     assert_allclose(list(weights.values()), expected / expected.sum())
     assert weights["a"] > 2 * weights["b"]
+
+
+def test_weights_as_an_array():
+    expected = KernelFusion(weights=dict(zip(BLOCKS, (1, 2, 3), strict=True)), blocks=BLOCKS).fit(X).weights_
+    assert KernelFusion(weights=np.array([1.0, 2.0, 3.0]), blocks=BLOCKS).fit(X).weights_ == expected
 
 
 def test_weights_by_agreement():

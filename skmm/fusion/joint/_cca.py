@@ -5,7 +5,6 @@ each block; the weights, as singular vectors or eigenvectors of the whitened cov
 rows; blocks with more columns than rows.
 """
 
-import warnings
 from numbers import Real
 from typing import NamedTuple, Self
 
@@ -19,6 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from ..._columns import CHUNK_OF_ROWS, column_means, fill_missing
 from ..._sklearn import Interval, StrOptions, fit_context
 from ..._typing import Blocks, Matrix
+from ..._warnings import warn
 from .._base import group_folds
 from .._moments import (
     BlockMoments,
@@ -27,6 +27,7 @@ from .._moments import (
     ledoit_wolf_shrinkage,
     present_blocks,
     sum_of_fourth_powers,
+    take_rows,
 )
 from ._base import JointEmbedding
 
@@ -292,6 +293,8 @@ class CCAFusion(JointEmbedding):
         for i, (name, columns) in enumerate(self.blocks_.items()):
             if name in wide:
                 spaces[name] = row_space(X[:, columns], present[:, i], standardized[name])
+                if spaces[name].coordinates.shape[1] == 0:
+                    self._raise_constant(name, np.count_nonzero(present[:, i]))
                 coordinates.append(spaces[name].coordinates)
                 standardized[name] = False
             else:
@@ -349,20 +352,15 @@ class CCAFusion(JointEmbedding):
         covariance = block_covariance(moments, dtype, standardized, targets)
         for name, columns in covariance.blocks.items():
             if columns.start == columns.stop:
-                raise ValueError(
-                    f"{type(self).__name__}: block {name!r} does not vary over the {covariance.n_rows[name]} rows that "
-                    "have it; drop the modality."
-                )
+                self._raise_constant(name, covariance.n_rows[name])
         self.regularization_ = self._resolve_ridges(covariance, subset_moments, X)
         solution = canonical_weights(covariance, self.regularization_, self.n_components, self.objective)
         n_rows = int(moments.counts[moments.counts > 1].min())
         if not any(self.regularization_.values()) and sum(solution.ranks.values()) > n_rows - 1:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: the blocks have {sum(solution.ranks.values())} independent columns together "
                 f"and only {n_rows} rows, so some correlations are 1 whatever the data; use a regularization, such as "
-                "'auto'.",
-                UserWarning,
-                stacklevel=2,
+                "'auto'."
             )
         return covariance, solution
 
@@ -394,6 +392,11 @@ class CCAFusion(JointEmbedding):
         for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
             variates[rows] = (X_block[rows] - centers) @ weights - shift
         return variates
+
+    def _raise_constant(self, name, n_rows):
+        raise ValueError(
+            f"{type(self).__name__}: block {name!r} does not vary over the {n_rows} rows that have it; drop the modality."
+        )
 
     def _check_pairs(self, counts):
         """Raise unless every block meets another one in two rows."""
@@ -461,8 +464,10 @@ class CCAFusion(JointEmbedding):
 
 def _ledoit_wolf(covariance, moments, X, name):
     """Return the ridge of one block by Ledoit and Wolf."""
-    X_block, varying = X[:, moments.blocks[name]], covariance.columns[name]
-    means = covariance.means[moments.blocks[name]][varying]
+    columns, varying = moments.blocks[name], covariance.columns[name]
+    # Rows with a single block are not in the covariance either.
+    X_block = take_rows(X[:, columns], present_blocks(X, moments.blocks).any(axis=1))
+    means = covariance.means[columns][varying]
     fourth_powers = sum_of_fourth_powers(X_block, varying, means, covariance.scales[name])
     S = covariance.matrix[covariance.blocks[name], covariance.blocks[name]]
     return ledoit_wolf_shrinkage(S, covariance.targets[name], covariance.n_rows[name], fourth_powers)

@@ -151,7 +151,8 @@ class LDAFusion(BlockProjection):
         n_classes = len(np.unique(y))
         rows = f" in the rows that have block {name!r}" if name else ""
         if n_classes < 2:
-            raise ValueError(f"LDAFusion needs at least 2 classes{rows}, got 1 class: {y[0]}.")
+            remedy = "leave out the modality" if name else "fit on rows of more classes"
+            raise ValueError(f"LDAFusion needs at least 2 classes{rows}, got 1 class: {y[0]}; {remedy}.")
         if len(X) <= n_classes:
             raise ValueError(
                 f"LDAFusion needs more rows than classes{rows}, got {len(X)} rows of {n_classes} classes; "

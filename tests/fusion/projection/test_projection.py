@@ -180,7 +180,9 @@ def test_a_block_that_is_never_there():
         PCAFusion(blocks=BLOCKS).fit(data)
     data = X.copy()
     data[Y != 1, :8] = np.nan
-    with pytest.raises(ValueError, match="at least 2 classes in the rows that have block 'a', got 1 class: 1"):
+    with pytest.raises(
+        ValueError, match="at least 2 classes in the rows that have block 'a', got 1 class: 1; leave out the modality"
+    ):
         LDAFusion(blocks=BLOCKS).fit(data, Y)
 
 
