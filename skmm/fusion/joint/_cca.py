@@ -395,7 +395,8 @@ class CCAFusion(JointEmbedding):
 
     def _raise_constant(self, name, n_rows):
         raise ValueError(
-            f"{type(self).__name__}: block {name!r} does not vary over the {n_rows} rows that have it; drop the modality."
+            f"{type(self).__name__}: block {name!r} does not vary over the {n_rows} rows that have it; leave out the "
+            "modality."
         )
 
     def _check_pairs(self, counts):
