@@ -161,11 +161,9 @@ class AverageFusion(ImputedBlockTransformer):
                 # Keeps inner products in expectation.
                 axes = random_state.normal(size=(block.shape[1], bound)) / np.sqrt(bound)
                 self._maps.append((column_means(block), axes))
-        self.n_components_ = max(axes.shape[1] for _, axes in self._maps)
+        self.n_components_ = k = max(axes.shape[1] for _, axes in self._maps)
         # Blocks of fewer dimensions are padded with zeros.
-        self._maps = [
-            (mean, np.pad(axes, ((0, 0), (0, self.n_components_ - axes.shape[1])))) for mean, axes in self._maps
-        ]
+        self._maps = [(mean, np.pad(axes, ((0, 0), (0, k - axes.shape[1])))) for mean, axes in self._maps]
         if self.reduction == "pca" and self.align:
             rotations = rotations_to_agree(self._project(X), ~missing)
             self._maps = [(mean, axes @ rotation) for (mean, axes), rotation in zip(self._maps, rotations, strict=True)]
@@ -211,24 +209,8 @@ def _average(projected, missing, weights):
 def rotations_to_agree(projected, present, max_iter=50, tol=1e-6):
     """Return the rotations that bring the blocks closest to their mean: generalised Procrustes analysis.
 
-    Parameters
-    ----------
-    projected : list of ndarray of shape (n_samples, n_components)
-        Centred blocks in one dimension; missing rows are not read.
-
-    present : ndarray of shape (n_samples, n_blocks), dtype bool
-        Rows that have each block.
-
-    max_iter : int, default=50
-        Most rounds over the blocks.
-
-    tol : float, default=1e-6
-        Relative gain of agreement in one round below which to stop.
-
-    Returns
-    -------
-    rotations : ndarray of shape (n_blocks, n_components, n_components)
-        Orthogonal matrices; the first is the identity.
+    The blocks are centred, in one dimension; their missing rows are not read. The first rotation is the identity.
+    Rounds over the blocks end when one adds a share of less than ``tol`` to their agreement.
     """
     n_blocks, n_components = len(projected), projected[0].shape[1]
     joined = np.hstack([block * present[:, [b]] for b, block in enumerate(projected)]).astype(np.float64, copy=False)

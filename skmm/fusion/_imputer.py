@@ -134,10 +134,10 @@ class ModalityImputer(BlockTransformer):
         self._spreads = np.where(spreads > noise, spreads, 1.0)
         Z = self._standardize(self._fill(X))
         if self.strategy == "regression":
-            self._model = _ConditionalExpectation(self.blocks_).fit(Z, missing, self.regularization)
+            self._model = _ConditionalExpectation(Z, missing, self.blocks_, self.regularization)
             self.regularization_ = self._model.regularization
         else:
-            self._model = _NearestRows(list(self.blocks_.values()), self.n_neighbors).fit(Z, missing)
+            self._model = _NearestRows(Z, missing, self.blocks_, self.n_neighbors)
 
     def _standardize(self, filled):
         """Return columns of unit variance, computed in float64 up to the result."""
@@ -150,22 +150,16 @@ class ModalityImputer(BlockTransformer):
         missing = self._missing(X)
         filled = self._fill(X)
         if self.strategy != "mean" and missing.any():
-            if self.strategy == "zero":
-                expected = np.zeros_like(filled)
-            else:
+            expected = np.zeros_like(filled)
+            if self.strategy != "zero":
                 expected = self._model.predict(self._standardize(filled), missing)
                 expected = expected * self._spreads.astype(X.dtype) + self._means.astype(X.dtype)
-            filled = np.where(self._missing_columns(missing), expected, filled)
+            # With a block missing, what was filled is a copy.
+            for columns, rows in zip(self.blocks_.values(), missing.T, strict=True):
+                filled[rows, columns] = expected[rows, columns]
         if self.add_indicator:
             return np.hstack([filled, missing.astype(X.dtype)])
         return filled
-
-    def _missing_columns(self, missing):
-        """Return the mask of the cells of missing blocks."""
-        mask = np.empty((len(missing), self.n_features_in_), dtype=bool)
-        for columns, rows in zip(self.blocks_.values(), missing.T, strict=True):
-            mask[:, columns] = rows[:, None]
-        return mask
 
     def _names_out(self, input_features):
         return np.concatenate([input_features, self._indicator_names()])
@@ -207,17 +201,15 @@ class ImputedBlockTransformer(BlockTransformer):
 class _ConditionalExpectation:
     """Expectation of the missing blocks given the present ones, under a normal model of centred columns."""
 
-    def __init__(self, blocks):
+    def __init__(self, Z, missing, blocks, regularization):
         self.blocks = blocks
-
-    def fit(self, Z, missing, regularization):
+        # Axes of the blocks that are rotated.
         self.bases = {
             name: _basis(take_rows(Z[:, columns], ~rows))
-            for (name, columns), rows in zip(self.blocks.items(), missing.T, strict=True)
+            for (name, columns), rows in zip(blocks.items(), missing.T, strict=True)
         }
-        self.slices = consecutive_slices(
-            {name: coordinates.shape[1] for name, coordinates in self._coordinates(Z[:1]).items()}
-        )
+        # Columns of the covariance.
+        self.slices = consecutive_slices({name: T.shape[1] for name, T in self._coordinates(Z[:1]).items()})
         n_samples = len(Z)
         n_features = list(self.slices.values())[-1].stop
         products, fourth_powers = np.zeros((n_features, n_features)), 0.0
@@ -249,14 +241,13 @@ class _ConditionalExpectation:
         floor = self.regularization * np.trace(covariance) / n_features
         self.covariance = (1 - self.regularization) * covariance
         self.covariance[np.diag_indices_from(covariance)] += floor
-        return self
 
     def predict(self, Z, missing):
         filled = Z.copy()
         for pattern in np.unique(missing, axis=0):
-            rows = (missing == pattern).all(axis=1)
             # A row without any block keeps zeros, the means.
             if pattern.any() and not pattern.all():
+                rows = (missing == pattern).all(axis=1)
                 filled[rows] = self._expect(Z[rows], pattern)
         return filled
 
@@ -299,14 +290,11 @@ def _basis(Z):
 class _NearestRows:
     """Mean of a block over the fitted rows that are nearest in the blocks that both rows have."""
 
-    def __init__(self, blocks, n_neighbors):
-        self.blocks = blocks
-        self.n_neighbors = n_neighbors
-
-    def fit(self, Z, missing):
+    def __init__(self, Z, missing, blocks, n_neighbors):
         self.Z = Z
         self.missing = missing
-        return self
+        self.blocks = list(blocks.values())
+        self.n_neighbors = n_neighbors
 
     def predict(self, Z, missing):
         out = np.zeros_like(Z)
@@ -324,7 +312,7 @@ class _NearestRows:
         return out
 
     def _distances(self, Z, missing):
-        """Mean over the shared blocks of the mean squared difference of columns; infinite without any."""
+        """Return the mean over the shared blocks of the mean squared difference of columns; infinite without any."""
         total = np.zeros((len(Z), len(self.Z)))
         shared = np.zeros_like(total)
         for b, columns in enumerate(self.blocks):

@@ -1,18 +1,20 @@
-"""Feature-level fusion by a weighted sum of one kernel per modality."""
+"""Feature-level fusion by a weighted sum of one kernel per modality, and the kernels of single blocks."""
 
 from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import linalg
+from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.utils import check_random_state, gen_batches
 
 from .._sklearn import Interval, StrOptions
 from .._typing import Blocks, RandomState
-from ._base import N_COMPONENTS
+from ._base import N_COMPONENTS, signs_by_largest
 from ._imputer import ImputedBlockTransformer
-from ._kernels import KERNELS, BlockKernel, check_kernels, kernel_alignment, leading_eigenpairs
 from ._weights import fixed_weights, probe_target
 
+KERNELS = {"linear", "rbf", "poly", "precomputed"}
 # Rows whose kernels are in memory at once.
 _BATCH = 4096
 
@@ -246,3 +248,108 @@ def _inverse_root(values):
 def _alignment_of(rows, K, L):
     """Return the alignment of two kernels over some of their rows; 0 if there are none."""
     return kernel_alignment(K[np.ix_(rows, rows)], L[np.ix_(rows, rows)]) if rows.any() else 0.0
+
+
+# Kernels of single blocks, and how much kernels agree.
+
+
+class BlockKernel:
+    """Kernel between rows of one block and the landmarks it was fitted on, centred at their mean.
+
+    Fitted, it holds the ``centered`` kernel of the landmarks, and as ``size`` the mean of its diagonal; infinite if
+    nothing varies, so that the kernel divided by it is 0.
+    """
+
+    def __init__(self, kernel, gamma, degree, coef0):
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+
+    def fit(self, X, rows):
+        """Learn from some rows of X, the landmarks. A precomputed kernel is a matrix X of its values for all rows."""
+        self.rows = rows
+        if len(rows) == 0:
+            self.centered, self.size = np.zeros((0, 0)), np.inf
+            return self
+        if self.kernel != "precomputed":
+            self.landmarks = X[rows].astype(np.float64)
+            # Inner products of numbers near zero are precise, and these kernels do not depend on the origin.
+            self.origin = self.landmarks.mean(axis=0) if self.kernel in ("linear", "rbf") else 0.0
+            self.landmarks -= self.origin
+            if self.gamma == "scale":
+                variance = self.landmarks.var(axis=0).sum()
+                self.gamma = 1 / variance if variance > 0 else 1.0
+        K = self._evaluate(X[rows])
+        self.means = K.mean(axis=0)
+        self.centered = K - self.means - self.means[:, None] + self.means.mean()
+        size = self.centered.trace() / len(rows)
+        # The centred kernel of a constant block is nothing but rounding.
+        self.size = size if size > 1e-12 * np.abs(K).max() else np.inf
+        return self
+
+    def __call__(self, X):
+        """Return the centred kernel between rows and landmarks, of shape (n_samples, n_landmarks)."""
+        values = self._evaluate(X)
+        return values - values.mean(axis=1, keepdims=True) - self.means + self.means.mean()
+
+    def _evaluate(self, X):
+        X = X.astype(np.float64, copy=False)
+        if self.kernel == "precomputed":
+            return X[:, self.rows]
+        options = {"gamma": self.gamma, "degree": self.degree, "coef0": self.coef0}
+        return pairwise_kernels(X - self.origin, self.landmarks, metric=self.kernel, filter_params=True, **options)
+
+
+def check_kernels(estimator, kernel, scaling, blocks, n_samples):
+    """Return the kernel of each block by name; raise if ``kernel`` does not fit the blocks."""
+    kernels = kernel if isinstance(kernel, dict) else dict.fromkeys(blocks, kernel)
+    if kernels.keys() != blocks.keys():
+        raise ValueError(f"{estimator}: kernel names the blocks {sorted(kernels)}, X has the blocks {sorted(blocks)}.")
+    for name, value in kernels.items():
+        if value not in (kinds := sorted(KERNELS)):
+            raise ValueError(f"{estimator}: kernel[{name!r}] must be one of {kinds}, got {value!r}.")
+        width = blocks[name].stop - blocks[name].start
+        if value == "precomputed" and scaling is not None:
+            raise ValueError(f"{estimator}: precomputed kernels cannot be scaled by column; pass scaling=None.")
+        if value == "precomputed" and width != n_samples:
+            raise ValueError(
+                f"{estimator}: block {name!r} of a precomputed kernel needs one column for each of the {n_samples} "
+                f"rows of fit, got {width}."
+            )
+    return kernels
+
+
+def leading_eigenpairs(kernel, n_components):
+    """Return up to so many of the largest eigenvalues of a centred kernel matrix, and their vectors.
+
+    Those that are rounding are left out, so that there are none if the kernel is zero. The sum of the cubes of each
+    vector is positive.
+    """
+    n = len(kernel)
+    if n == 0:
+        return np.zeros(0), np.zeros((0, 0))
+    values, vectors = linalg.eigh(kernel, subset_by_index=[max(0, n - n_components), n - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    varying = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max(initial=0)
+    values, vectors = values[varying], vectors[:, varying]
+    return values, vectors * _signs_by_skewness(vectors)
+
+
+def _signs_by_skewness(vectors):
+    """Return the signs that make the sum of cubes of each column positive, whatever the order of the rows."""
+    cubes = (vectors**3).sum(axis=0)
+    lopsided = np.abs(cubes) > 1e-6 * (np.abs(vectors) ** 3).sum(axis=0)
+    return np.where(lopsided, np.where(cubes < 0, -1.0, 1.0), signs_by_largest(vectors))
+
+
+def kernel_alignment(K, L):
+    r"""Return the centred alignment :math:`\langle K_c, L_c\rangle_F / (\|K_c\|_F \|L_c\|_F)`, 0 for a constant one."""
+    K, L = _centered(K), _centered(L)
+    size = np.linalg.norm(K) * np.linalg.norm(L)
+    return float(np.sum(K * L) / size) if size > 0 else 0.0
+
+
+def _centered(K):
+    rows = K.mean(axis=1, keepdims=True)
+    return K - rows - rows.T + rows.mean()

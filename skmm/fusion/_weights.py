@@ -14,7 +14,6 @@ PROBE_FOLDS = 5
 # Learned weights lie between its inverse and this, so that no block is lost for what follows.
 LARGEST_WEIGHT = 8.0
 
-
 # Values of the parameter ``weights`` in every strategy that has it.
 WEIGHTS = [dict, "array-like", StrOptions({"cv"}), None]
 
@@ -72,29 +71,11 @@ def probe_error(Z, target, folds):
 
 
 def learn_weights(combine, n_blocks, target, folds):
-    """Search the weights of blocks, one after the other, for the smallest error of a ridge probe.
+    """Return the weights of blocks, whose squares have mean one, with the smallest error of a ridge probe.
 
-    As the penalty is fixed, large weights mean a small penalty: first all of them are scaled, which
-    chooses the penalty; then each is halved, doubled and so on, as long as that lowers the error by a thousandth.
-
-    Parameters
-    ----------
-    combine : callable
-        Returns the matrix that the probe sees for an array of weights; homogeneous of degree one.
-
-    n_blocks : int
-        Number of weights.
-
-    target : ndarray of shape (n_samples, n_targets)
-        What the probe predicts.
-
-    folds : ndarray of shape (n_samples,)
-        Fold of each row.
-
-    Returns
-    -------
-    weights : ndarray of shape (n_blocks,)
-        Weights whose squares have mean one.
+    ``combine`` returns the matrix that the probe sees for an array of weights; it is homogeneous of degree one. As the
+    penalty is fixed, large weights mean a small penalty: first all of them are scaled, which chooses the penalty; then
+    each in turn is halved, doubled and so on, as long as that lowers the error by a thousandth.
     """
     scales = 4.0 ** np.arange(-4, 5)
     errors = [probe_error(combine(np.full(n_blocks, scale)), target, folds) for scale in scales]

@@ -10,7 +10,7 @@ from sklearn.metrics.pairwise import linear_kernel, polynomial_kernel, rbf_kerne
 from sklearn.preprocessing import StandardScaler
 
 from skmm import KernelFusion
-from skmm.fusion._kernels import BlockKernel, kernel_alignment
+from skmm.fusion._kernel import BlockKernel, kernel_alignment
 
 BLOCKS = {"a": slice(0, 3), "b": slice(3, 5), "c": slice(5, None)}
 RNG = np.random.default_rng(0)

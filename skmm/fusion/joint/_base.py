@@ -159,24 +159,11 @@ class JointEmbedding(BlockTransformer):
         return slice(start, start + self.n_components_)
 
     def _set_space(self, covariance, cross, variances):
-        """Learn from second moments; ``n_components_`` is set before.
+        """Learn from the covariance of the variates of all blocks; ``n_components_`` is set before.
 
-        Parameters
-        ----------
-        covariance : ndarray of shape (n_blocks * n_components_, n_blocks * n_components_)
-            Covariance of the variates of all blocks, block by block.
-
-        cross : dict of str to ndarray of shape (n_block_features, n_blocks * n_components_)
-            Covariance of the columns of each block, in the units of X, with the variates of all blocks.
-
-        variances : dict of str to ndarray of shape (n_block_features,)
-            Variances of these columns.
-
-        Returns
-        -------
-        signs : ndarray of shape (n_components_,)
-            The strategy multiplies its variates by them, so that the largest loading of the first
-            block is positive, component by component.
+        By block, ``cross`` holds the covariance of the columns with these variates, and ``variances`` that of the
+        columns, both in the units of X. Return the signs by which the strategy multiplies its variates, so that the
+        largest loading of the first block is positive, component by component.
         """
         m, k = len(self.blocks_), self.n_components_
         loadings = {}
@@ -198,22 +185,11 @@ class JointEmbedding(BlockTransformer):
         return signs
 
     def _learn_space(self, X, variates):
-        """Learn from rows, as :meth:`_set_space` does from moments.
+        """Learn from rows, as :meth:`_set_space` does from moments; return the same signs.
 
-        Each covariance comes from the rows that have both of its blocks; rows with fewer than two blocks are left out.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_features)
-            The scaled matrix, with NaN in missing cells.
-
-        variates : list of ndarray of shape (n_samples, n_components_)
-            Variates of each block; those of missing blocks are not read.
-
-        Returns
-        -------
-        signs : ndarray of shape (n_components_,)
-            As :meth:`_set_space` returns them.
+        The matrix is scaled, with NaN in missing cells, and there are variates for each block; those of missing blocks
+        are not read. Each covariance comes from the rows that have both of its blocks; rows with fewer than two blocks
+        are left out.
         """
         k = self.n_components_
         present = present_blocks(X, self.blocks_)

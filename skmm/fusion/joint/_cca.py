@@ -26,7 +26,6 @@ from .._moments import (
     consecutive_slices,
     ledoit_wolf_shrinkage,
     present_blocks,
-    sum_of_fourth_powers,
     take_rows,
 )
 from ._base import JointEmbedding
@@ -255,7 +254,8 @@ class CCAFusion(JointEmbedding):
             self._moments = BlockMoments(column_means(X), self.blocks_)
         self._moments.add(X)
         self._check_pairs(self._moments.counts)
-        self._set_weights(*self._solve([self._moments], None, X.dtype, self._standardized()))
+        covariance, weights, _ = self._solve([self._moments], None, X.dtype, self._standardized())
+        self._set_weights(covariance, weights)
         return self
 
     def _fit_blocks(self, X, y, groups=None):
@@ -281,10 +281,10 @@ class CCAFusion(JointEmbedding):
             if single and not all(np.isfinite(np.diag(subset.products)).all() for subset in moments):
                 # Squares overflow float32.
                 continue
-            covariance, solution = self._solve(moments, X, X.dtype, self._standardized())
-            if not single or solution.pivot > _SINGLE_PIVOT:
+            covariance, weights, whitenings = self._solve(moments, X, X.dtype, self._standardized())
+            if not single or min(whitening.pivot for whitening in whitenings.values()) > _SINGLE_PIVOT:
                 break
-        self._set_weights(covariance, solution)
+        self._set_weights(covariance, weights)
 
     def _fit_row_spaces(self, X, subsets, present, wide):
         """Fit with the wide blocks in coordinates of the span of their rows, which are fewer than their columns."""
@@ -304,12 +304,11 @@ class CCAFusion(JointEmbedding):
         R = np.hstack(coordinates)
         moments = block_moments(R, blocks, subsets)
         targets = {name: space.target for name, space in spaces.items()}
-        covariance, solution = self._solve(moments, R, X.dtype, standardized, targets)
+        covariance, weights, _ = self._solve(moments, R, X.dtype, standardized, targets)
 
         means = covariance.means
-        self.n_components_ = solution.n_components
         self._means = np.zeros(X.shape[1])
-        self.weights_, variates = covariance.in_units(solution.weights), []
+        self.weights_, variates = covariance.in_units(weights), []
         for i, (name, columns) in enumerate(self.blocks_.items()):
             variates.append((R[:, blocks[name]] - means[blocks[name]]) @ self.weights_[name])
             if name in spaces:
@@ -321,32 +320,10 @@ class CCAFusion(JointEmbedding):
         self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
 
     def _solve(self, subset_moments, X, dtype, standardized, targets=None):
-        """Return the scaled covariance of all rows and the weights.
+        """Return the scaled covariance of all rows, and weights and whitenings of its blocks.
 
-        Parameters
-        ----------
-        subset_moments : list of BlockMoments
-            Moments of the subsets of the rows that :meth:`_subsets` returns.
-
-        X : ndarray of shape (n_samples, n_features) or None
-            The rows; not needed for ridges given as numbers.
-
-        dtype : dtype
-            Of the rows as they came.
-
-        standardized : dict of str to bool
-            Whether the columns of a block are brought to unit variance.
-
-        targets : dict of str to float, default=None
-            The ridge's scale by block, if it is not the mean variance of the columns.
-
-        Returns
-        -------
-        covariance : BlockCovariance
-            Of the columns that vary.
-
-        solution : CanonicalWeights
-            The weights of these columns.
+        The moments are those of the subsets of rows that :meth:`_subsets` returns. The rows X, whose first dtype was
+        this one, are not needed for ridges given as numbers. For the others see :func:`block_covariance`.
         """
         moments = sum(subset_moments[1:], subset_moments[0])
         covariance = block_covariance(moments, dtype, standardized, targets)
@@ -354,21 +331,21 @@ class CCAFusion(JointEmbedding):
             if columns.start == columns.stop:
                 self._raise_constant(name, covariance.n_rows[name])
         self.regularization_ = self._resolve_ridges(covariance, subset_moments, X)
-        solution = canonical_weights(covariance, self.regularization_, self.n_components, self.objective)
+        weights, whitenings = canonical_weights(covariance, self.regularization_, self.n_components, self.objective)
+        self.n_components_ = next(iter(weights.values())).shape[1]
         n_rows = int(moments.counts[moments.counts > 1].min())
-        if not any(self.regularization_.values()) and sum(solution.ranks.values()) > n_rows - 1:
+        rank = sum(whitening.rank for whitening in whitenings.values())
+        if not any(self.regularization_.values()) and rank > n_rows - 1:
             warn(
-                f"{type(self).__name__}: the blocks have {sum(solution.ranks.values())} independent columns together "
-                f"and only {n_rows} rows, so some correlations are 1 whatever the data; use a regularization, such as "
-                "'auto'."
+                f"{type(self).__name__}: the blocks have {rank} independent columns together and only {n_rows} rows, "
+                "so some correlations are 1 whatever the data; use a regularization, such as 'auto'."
             )
-        return covariance, solution
+        return covariance, weights, whitenings
 
-    def _set_weights(self, covariance, solution):
+    def _set_weights(self, covariance, weights):
         """Set the weights in the units of X, and learn the joint space from the covariance."""
         self._means = covariance.means
-        self.n_components_ = solution.n_components
-        W = linalg.block_diag(*solution.weights.values())
+        W = linalg.block_diag(*weights.values())
         # Covariances of the columns with the variates.
         products = covariance.matrix @ W
         scaled_variances = np.diag(covariance.matrix)
@@ -380,7 +357,7 @@ class CCAFusion(JointEmbedding):
             cross[name][varying] = products[covariance.blocks[name]] * scales[:, None]
             variances[name][varying] = scaled_variances[covariance.blocks[name]] * scales**2
         signs = self._set_space(W.T @ products, cross, variances)
-        self.weights_ = {name: W * signs for name, W in covariance.in_units(solution.weights).items()}
+        self.weights_ = {name: W * signs for name, W in covariance.in_units(weights).items()}
 
     def _score_block(self, X_block, name):
         means, weights = self._means[self.blocks_[name]], self.weights_[name]
@@ -468,8 +445,17 @@ def _ledoit_wolf(covariance, moments, X, name):
     columns, varying = moments.blocks[name], covariance.columns[name]
     # Rows with a single block are not in the covariance either.
     X_block = take_rows(X[:, columns], present_blocks(X, moments.blocks).any(axis=1))
-    means = covariance.means[columns][varying]
-    fourth_powers = sum_of_fourth_powers(X_block, varying, means, covariance.scales[name])
+    # A factor of 0 leaves a column out.
+    factors = np.zeros(X_block.shape[1])
+    factors[varying] = 1 / covariance.scales[name]
+    fourth_powers = 0.0
+    for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
+        Z = (X_block[rows] - covariance.means[columns]) * factors
+        squares = np.vecdot(Z, Z)
+        if np.isnan(squares).any():
+            # Missing cells count as means, so that a missing row adds nothing.
+            squares = np.nansum(Z * Z, axis=1)
+        fourth_powers += np.vecdot(squares, squares)
     S = covariance.matrix[covariance.blocks[name], covariance.blocks[name]]
     return ledoit_wolf_shrinkage(S, covariance.targets[name], covariance.n_rows[name], fourth_powers)
 
@@ -509,26 +495,10 @@ class BlockCovariance(NamedTuple):
 
 
 def block_covariance(moments, dtype, standardized, targets=None):
-    """Scale the covariance of moments, and leave out columns that do not vary.
+    """Return the scaled covariance of the columns that vary, as the rounding of rows of this dtype tells.
 
-    Parameters
-    ----------
-    moments : BlockMoments
-        Moments of the rows.
-
-    dtype : dtype
-        Of the rows; its rounding tells which columns vary.
-
-    standardized : dict of str to bool
-        Whether the columns of a block are brought to unit variance.
-
-    targets : dict of str to float, default=None
-        The ridge's scale by block, if it is not the mean variance of the columns.
-
-    Returns
-    -------
-    covariance : BlockCovariance
-        Of the columns that vary. A block of which none does has no columns.
+    By block, ``standardized`` says whether columns are brought to unit variance, and ``targets`` what scales the ridge
+    where that is not the mean variance of the columns.
     """
     S = moments.covariance()
     variances = np.diag(S).copy()
@@ -631,48 +601,18 @@ def block_whitening(covariance, name, ridge):
 # Weights.
 
 
-class CanonicalWeights(NamedTuple):
-    """Weights of the columns that vary, scaled, and how well the problem was conditioned."""
-
-    weights: dict  # name -> (n_columns, n_components), variates of unit variance
-    ranks: dict  # name -> int, directions of the block that took part
-    pivot: float  # smallest relative pivot of a block, 0 if one had no Cholesky factor
-
-    @property
-    def n_components(self):
-        return next(iter(self.weights.values())).shape[1]
-
-
 def canonical_weights(covariance, ridges, n_components, objective):
-    """Solve for the weights under which the blocks agree most.
+    """Return the weights under which the blocks agree most, best first, and the whitening of each block.
 
-    Parameters
-    ----------
-    covariance : BlockCovariance
-        Covariance of all blocks.
-
-    ridges : dict of str to float
-        Ridge of each block, in [0, 1].
-
-    n_components : int
-        Upper bound of the number of components.
-
-    objective : {"maxvar", "sumcor"}
-        What "most" means for more than two blocks.
-
-    Returns
-    -------
-    solution : CanonicalWeights
-        The weights, best agreement first.
+    The weights are those of the scaled columns that vary, by block, with a ridge for each; for no more components than
+    the smallest rank of a block. The variates have unit variance.
     """
     weights, whitenings = leading_directions(covariance, ridges, n_components, objective)
-    ranks = {name: whitening.rank for name, whitening in whitenings.items()}
-    pivot = min(whitening.pivot for whitening in whitenings.values())
-    return CanonicalWeights(_to_unit_variance(weights, covariance), ranks, pivot)
+    return _to_unit_variance(weights, covariance), whitenings
 
 
 def leading_directions(covariance, ridges, n_components, objective):
-    """Return the weights of each block, not yet of unit variance, and its whitening; see :func:`canonical_weights`."""
+    """Return what :func:`canonical_weights` does, with variates of any variance."""
     S, blocks = covariance.matrix, covariance.blocks
     whitenings = {name: block_whitening(covariance, name, ridges[name]) for name in blocks}
     k = min(n_components, *(whitening.rank for whitening in whitenings.values()))
@@ -743,23 +683,10 @@ def _to_unit_variance(weights, covariance):
 
 
 def choose_ridge(covariance, train, test, n_components, objective):
-    """Return the ridge, one for all blocks, whose weights correlate most in held-out rows.
+    """Return the one of ``RIDGES``, the same for all blocks, whose weights correlate most in held-out rows.
 
-    Parameters
-    ----------
-    covariance : BlockCovariance
-        Of all rows; it says which columns count, and their scales.
-
-    train, test : BlockMoments
-        Moments of the rows to learn from and of those held out.
-
-    n_components, objective
-        As in :func:`canonical_weights`.
-
-    Returns
-    -------
-    ridge : float
-        One of ``RIDGES``; the smaller of equals.
+    The covariance, of all rows, says which columns count, and their scales. Moments are given of the rows to train on
+    and of those to test with.
     """
     reduced, bases = reduce_to_snapshots(covariance, covariance.of(train), n_components, objective)
     held_out = test.projected(covariance.in_units(bases)).covariance()
@@ -769,8 +696,7 @@ def choose_ridge(covariance, train, test, n_components, objective):
 def reduce_to_snapshots(covariance, train, n_components, objective):
     """Project a covariance on the span of a few solutions, so that the others cost next to nothing.
 
-    The axes are those in which each block is diagonal, as it is then under every ridge. Returned are the covariance
-    on them, and the axes of each block.
+    Return it, and the axes of each block: those in which the block is diagonal, as it is then under every ridge.
     """
     # The correlations of different ridges differ by far more than float32 rounds them.
     S = train.astype(np.float32)
@@ -802,25 +728,10 @@ def _subspace_step(covariance, weights, ridge):
 
 
 def held_out_correlations(train, test, n_components, objective):
-    """Mean correlation, in a second covariance, of the variates learned from a first whose blocks are diagonal.
+    """Return the mean correlation, for each of ``RIDGES``, of the variates learned from a first covariance in a second.
 
-    All of ``RIDGES`` are solved side by side, as :func:`canonical_weights` would one by one.
-
-    Parameters
-    ----------
-    train : BlockCovariance
-        Where each block is a diagonal matrix.
-
-    test : ndarray of shape (n_features, n_features)
-        Covariance of the same columns in other rows.
-
-    n_components, objective
-        As in :func:`canonical_weights`.
-
-    Returns
-    -------
-    correlations : ndarray of shape (len(RIDGES),)
-        Mean over the pairs of blocks and the components.
+    The blocks of the first are diagonal matrices, so that all ridges are solved side by side, as
+    :func:`canonical_weights` would one by one. The second, of the same columns in other rows, is an array.
     """
     slices = list(train.blocks.values())
     widths = [columns.stop - columns.start for columns in slices]
@@ -872,24 +783,7 @@ class RowSpace(NamedTuple):
 
 
 def row_space(X_block, present, standardize):
-    """Return the row space of a centred block.
-
-    Parameters
-    ----------
-    X_block : ndarray of shape (n_samples, n_features)
-        The block, with NaN in missing cells.
-
-    present : ndarray of shape (n_samples,), dtype bool
-        Rows that have the block.
-
-    standardize : bool
-        Whether columns are brought to unit variance.
-
-    Returns
-    -------
-    space : RowSpace
-        The coordinates, from the eigenvectors of the inner products of the rows.
-    """
+    """Return the row space of a centred block, from the eigenvectors of the inner products of the rows that have it."""
     n_samples, n_features = X_block.shape
     n_present = np.count_nonzero(present)
     means, scales = np.zeros(n_features), np.full(n_features, np.inf)

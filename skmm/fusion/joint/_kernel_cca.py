@@ -8,10 +8,13 @@ from sklearn.utils import check_random_state, gen_batches
 from ..._columns import CHUNK_OF_ROWS
 from ..._sklearn import Interval, StrOptions
 from ..._typing import Blocks, RandomState
-from .._kernels import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
+from .._kernel import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
 from .._moments import consecutive_slices
 from ._base import JointEmbedding
 from ._cca import CCAFusion
+
+# Errors and warnings of CCAFusion on the features of kernels name the estimator that the user knows.
+_CCAOfFeatures = type("KernelCCAFusion", (CCAFusion,), {})
 
 
 class KernelCCAFusion(JointEmbedding):
@@ -196,7 +199,7 @@ class KernelCCAFusion(JointEmbedding):
             scaling=None,
             blocks=consecutive_slices({name: block.shape[1] for name, block in features.items()}),
         ).fit(np.hstack(list(features.values())), groups=groups)
-        # Formats that store names of classes, such as skops, find this one again.
+        # Formats that store names of classes, such as skops, find CCAFusion again.
         self._cca.__class__ = CCAFusion
         self.regularization_ = self._cca.regularization_
         self.n_components_ = self._cca.n_components_
@@ -216,10 +219,3 @@ class KernelCCAFusion(JointEmbedding):
     def _score_block(self, X_block, name):
         variates = self._cca.transform_modality(self._features(X_block, name), name)
         return (variates * self._signs).astype(X_block.dtype)
-
-
-class _CCAOfFeatures(CCAFusion):
-    """CCAFusion under the name of the estimator that the user knows, for errors and warnings."""
-
-
-_CCAOfFeatures.__name__ = KernelCCAFusion.__name__

@@ -167,21 +167,10 @@ class LDAFusion(BlockProjection):
 
 
 class Discriminants:
-    """A fitted projection: directions that separate the classes, and the variances between classes along them.
+    """A fitted projection: directions that separate the classes, best first, and the variances between classes.
 
-    Parameters
-    ----------
-    scalings : ndarray of shape (n_features, n_components)
-        The directions, best first.
-
-    variances : ndarray of shape (n_components,)
-        Variance between classes along each, in units of the variance within.
-
-    total : float
-        Sum of the variances of all directions.
-
-    origin : ndarray of shape (n_features,) or float, default=0.0
-        The point whose scores are zero.
+    These are in units of the variance within classes, along each direction, and in total along all that there are. The
+    scores of the origin are zero.
     """
 
     def __init__(self, scalings, variances, total, origin=0.0):
@@ -214,24 +203,7 @@ class Discriminants:
 def fit_discriminants(X, y, shrinkage, n_components):
     r"""Return the directions :math:`\arg\max_{W^\top S_w W = I} \operatorname{tr}(W^\top S_b W)`.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        More rows than classes.
-
-    y : ndarray of shape (n_samples,)
-        At least two classes.
-
-    shrinkage : "auto", float in [0, 1] or None
-        As in :class:`LDAFusion`.
-
-    n_components : int
-        No more than there are columns, nor classes less one.
-
-    Returns
-    -------
-    discriminants : Discriminants
-        The largest coefficient of each direction is positive.
+    There are more rows than classes and at least two classes. The largest coefficient of each direction is positive.
     """
     labels = np.unique(y, return_inverse=True)[1]
     discriminants = None

@@ -228,26 +228,9 @@ class PCAFusion(BlockProjection):
 
 
 def principal_axes(X, n_components, random_state):
-    """Return the mean of a block's rows and its leading principal axes.
+    """Return the mean of the rows of a block without NaN, and up to so many principal axes, as orthonormal columns.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        The rows that have the block, without NaN.
-
-    n_components : int
-        Upper bound of the number of axes, clipped to the numerical rank but not below 1.
-
-    random_state : int, RandomState instance or None
-        Used by the randomised solver.
-
-    Returns
-    -------
-    mean : ndarray of shape (n_features,)
-        Mean of the rows.
-
-    axes : ndarray of shape (n_features, n_axes)
-        Orthonormal axes.
+    Their number is clipped to the numerical rank, but not below 1.
     """
     fusion = PCAFusion(n_components, scaling=None, random_state=random_state).fit(X)
     return fusion._means, fusion.projections_[""].components_.T
@@ -261,26 +244,9 @@ def _numerical_rank(variances, X):
 
 
 def _pca_of_covariance(S, n_rows, n_components, dtype):
-    """Return a fitted :class:`~sklearn.decomposition.PCA` of columns whose means are zero.
+    """Return the :class:`~sklearn.decomposition.PCA`, as if fitted, of columns with mean 0 and this covariance.
 
-    Parameters
-    ----------
-    S : ndarray of shape (n_features, n_features)
-        Covariance matrix, divided by n - 1.
-
-    n_rows : int
-        Rows behind it.
-
-    n_components : int, float or None
-        As in :class:`PCAFusion`.
-
-    dtype : dtype
-        Of the arrays of the result.
-
-    Returns
-    -------
-    pca : PCA
-        With at least one component, and no more than S has directions that vary.
+    It has at least one component, and no more than the covariance has directions that vary.
     """
     values, vectors = linalg.eigh(S)
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]

@@ -612,7 +612,7 @@ def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
     test = np.cov(X[1::2] @ axes, rowvar=False)
     found = held_out_correlations(train, test, 3, objective)
     for ridge, mean in zip(RIDGES, found, strict=True):
-        weights = canonical_weights(train, dict.fromkeys(slices, ridge), 3, objective).weights
+        weights = canonical_weights(train, dict.fromkeys(slices, ridge), 3, objective)[0]
         variates = [X[1::2] @ axes[:, own] @ weights[name] for name, own in slices.items()]
         correlations = [
             np.corrcoef(a[:, i], b[:, i])[0, 1] for j, a in enumerate(variates) for b in variates[:j] for i in range(3)
