@@ -23,18 +23,16 @@ class AverageFusion(ImputedBlockTransformer):
 
     .. math:: z_i = \frac{\sum_{b \in P_i} w_b\, R_b^\top x_{ib}}{\sum_{b \in P_i} w_b}.
 
-    The first principal component of one block has nothing to do with the first of another, not even its
-    sign, so the components of each block are rotated until the blocks agree as well as rotations can make
-    them: generalised Procrustes analysis, which minimises the squared distance of each row's blocks to
-    their mean. Random maps keep inner products in expectation, so that the average is then a sketch of
-    the weighted concatenation in fewer dimensions.
+    The first principal component of one block has nothing to do with the first of another, not even its sign, so the
+    components of each block are rotated until the blocks agree as well as rotations can make them: generalised
+    Procrustes analysis, which minimises the squared distance of each row's blocks to their mean. Random maps keep inner
+    products in expectation, so that the average is then a sketch of the weighted concatenation in fewer dimensions.
 
     Parameters
     ----------
     n_components : int, default=64
-        Number of dimensions. An upper bound for ``reduction="pca"``, where the block of the highest
-        rank decides (the others are padded with zeros), and for ``reduction="random"``, where it is the
-        number of columns of X.
+        Number of dimensions. An upper bound for ``reduction="pca"``, where the block of the highest rank decides (the
+        others are padded with zeros), and for ``reduction="random"``, where it is the number of columns of X.
 
     reduction : {"pca", "random"}, default="pca"
         How the blocks come to the common dimension: by their principal components, or by a matrix of
@@ -44,20 +42,17 @@ class AverageFusion(ImputedBlockTransformer):
         Whether principal components are rotated to agree.
 
     weights : dict of str to float, array-like of shape (n_blocks,), "cv" or None, default=None
-        Weight of each block; None means equal ones. ``"cv"`` learns them from ``y``, as
-        in :class:`ConcatFusion`: the average from which a ridge regression has the smallest error over
-        5 folds.
+        Weight of each block; None means equal ones. ``"cv"`` learns them from ``y``, as in :class:`ConcatFusion`: the
+        average from which a ridge regression has the smallest error over 5 folds.
 
     scaling : {"norm", "std"} or None, default="norm"
         How the blocks are scaled before, as in :class:`ConcatFusion`.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the random maps, and of the randomised solver as in :class:`PCAFusion`. Pass an int for
@@ -92,8 +87,7 @@ class AverageFusion(ImputedBlockTransformer):
     -----
     **Missing blocks.** The average is over the blocks that a row has, their weights scaled up to 1. A
     row without any block becomes zeros, the mean of all rows. Principal components of a block are
-    learned from the rows that have it, and rotated to the mean of the others in these rows. A block
-    that is missing in every row at ``fit`` raises an error. A single missing cell is the mean of its column.
+    learned from the rows that have it, and rotated to the mean of the others in these rows.
 
     References
     ----------

@@ -34,12 +34,11 @@ class ConcatFusion(ImputedBlockTransformer):
         - ``None``: the blocks as they come.
 
     weights : dict of str to float, array-like of shape (n_blocks,), "cv" or None, default=None
-        Factor of each block after scaling; None means 1. ``"cv"`` learns them from ``y``: the ridge
-        regression on the weighted blocks (of an indicator per class, or of the numbers) that has
-        the smallest error over 5 folds. That is ridge regression with a penalty per block; the weights
-        are searched one after the other on at most 2,000 rows and 48 principal components per block,
-        and their squares have mean 1. What follows has to heed scale, as a penalised linear model,
-        nearest neighbours or a kernel does; a StandardScaler would undo all weights.
+        Factor of each block after scaling; None means 1. ``"cv"`` learns them from ``y``: the ridge regression on the
+        weighted blocks (of an indicator per class, or of the numbers) that has the smallest error over 5 folds. That is
+        ridge regression with a penalty per block; the weights are searched one after the other on at most 2,000 rows
+        and 48 principal components per block, and their squares have mean 1. What follows has to heed scale, as a
+        penalised linear model, nearest neighbours or a kernel does; a StandardScaler would undo all weights.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
         How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
@@ -73,9 +72,10 @@ class ConcatFusion(ImputedBlockTransformer):
 
     Notes
     -----
-    **Missing blocks.** Means and variances come from the cells that are present. A missing cell, and
-    so each cell of a missing block, becomes the mean of its column, at ``fit`` and at ``transform``.
-    A column without any value at ``fit`` becomes zeros, a block without any raises an error.
+    **Missing blocks.** Means and variances come from the cells that are present. A missing cell, and so each cell of a
+    missing block, becomes the mean of its column, at ``fit`` and at ``transform``. A column without any value at
+    ``fit`` becomes zeros. With this strategy and all others, a single missing cell in a block that is present counts as
+    the mean of its column, and a block that is missing in every row at ``fit`` raises an error.
 
     References
     ----------

@@ -34,8 +34,7 @@ class ModalityImputer(BlockTransformer):
         blocks says, or the mean of its nearest neighbours.
 
     regularization : "auto" or float in [0, 1], default="auto"
-        Ridge r of ``strategy="regression"``, on columns of unit variance. "auto" is the Ledoit-Wolf
-        estimate.
+        Ridge r of ``strategy="regression"``, on columns of unit variance. "auto" is the Ledoit-Wolf estimate.
 
     n_neighbors : int, default=15
         Number of neighbours of ``strategy="neighbors"``.
@@ -44,8 +43,7 @@ class ModalityImputer(BlockTransformer):
         Whether to append one column per block that is 1 where it was missing and 0 elsewhere.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     Attributes
     ----------
@@ -74,9 +72,7 @@ class ModalityImputer(BlockTransformer):
     rotated to its principal components before, which changes no prediction. Memory grows with the
     square of the number of columns for ``"regression"``; ``"neighbors"`` keeps the rows of ``fit``.
 
-    **Missing blocks.** A row without any block gets the means of all columns (for ``"zero"``, zeros). A
-    single missing cell becomes the mean of its column, whatever the strategy. A block that is missing
-    in every row at ``fit`` raises an error.
+    **Missing blocks.** A row without any block gets the means of all columns (for ``"zero"``, zeros).
 
     Strategies that can fill blocks in take an imputer as their parameter ``imputer``. Before any other, it goes
     into a pipeline; inside of :class:`ModalityFuser` the strategy after it gets the blocks as well, unless

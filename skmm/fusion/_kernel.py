@@ -15,6 +15,12 @@ from ._imputer import ImputedBlockTransformer
 from ._weights import fixed_weights, probe_target
 
 KERNELS = {"linear", "rbf", "poly", "precomputed"}
+KERNEL_CONSTRAINTS = {
+    "kernel": [StrOptions(KERNELS), dict],
+    "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
+    "degree": [Interval(Real, 0, None, closed="neither")],
+    "coef0": [Interval(Real, None, None, closed="neither")],
+}
 # Rows whose kernels are in memory at once.
 _BATCH = 4096
 
@@ -63,12 +69,10 @@ class KernelFusion(ImputedBlockTransformer):
         Whether columns are brought to unit variance before. Factors of whole blocks have no influence.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the sample of landmarks, where there are more rows. Pass an int for output that is the same in
@@ -100,15 +104,13 @@ class KernelFusion(ImputedBlockTransformer):
     See Also
     --------
     KernelCCAFusion : Keeps what the blocks agree on.
-    sklearn.decomposition.KernelPCA : Of one kernel.
-    sklearn.kernel_approximation.Nystroem : Of one kernel, not centred.
+    sklearn.decomposition.KernelPCA : Of one kernel. sklearn.kernel_approximation.Nystroem : Of one kernel, not centred.
 
     Notes
     -----
     **Missing blocks.** The sum is over the blocks that both rows have, and is divided by the weights that
     each row has, as the formula says; k stays a kernel. A row thus lies where its other blocks say, and
-    a row without any block becomes zeros. A block that is missing in all landmarks has weight 0, one that is missing
-    in every row at ``fit`` raises an error. A single missing cell is the mean of its column.
+    a row without any block becomes zeros. A block that is missing in all landmarks has weight 0.
 
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
@@ -138,10 +140,7 @@ class KernelFusion(ImputedBlockTransformer):
     _parameter_constraints: dict = {
         **ImputedBlockTransformer._parameter_constraints,
         "n_components": N_COMPONENTS,
-        "kernel": [StrOptions(KERNELS), dict],
-        "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
-        "degree": [Interval(Real, 0, None, closed="neither")],
-        "coef0": [Interval(Real, None, None, closed="neither")],
+        **KERNEL_CONSTRAINTS,
         "weights": [dict, "array-like", StrOptions({"alignment", "agreement"}), None],
         "n_landmarks": [Interval(Integral, 1, None, closed="left")],
         "scaling": [StrOptions({"std"}), None],

@@ -56,12 +56,10 @@ class ProductFusion(ImputedBlockTransformer):
         themselves. None: columns are centred only.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
-        :class:`ModalityFuser` it is set by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`, at least two.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the sketches, and of the randomised solver as in :class:`PCAFusion`. Pass an int for
@@ -93,12 +91,10 @@ class ProductFusion(ImputedBlockTransformer):
     -----
     **Missing blocks.** A missing block contributes the constant 1 only, so that a row is the product of
     the blocks that it has; a row without any block has products of ones. Principal components of a block
-    are learned from the rows that have it. A block that is missing in every row at ``fit`` raises an
-    error. A single missing cell is the mean of its column.
+    are learned from the rows that have it.
 
-    The first column of ``"outer"`` is the constant 1. With m blocks of k columns it has
-    :math:`(1 + k)^m` columns: k is 44 for two blocks in 2,048, but 2 for six blocks; sketches suit many
-    blocks better.
+    The first column of ``"outer"`` is the constant 1. With m blocks of k columns it has :math:`(1 + k)^m` columns: k is
+    44 for two blocks in 2,048, but 2 for six blocks; sketches suit many blocks better.
 
     References
     ----------

@@ -62,8 +62,7 @@ class JointEmbedding(BlockTransformer):
     def predict_modality(self, X_block: Matrix, source: str, target: str) -> np.ndarray:
         """Predict one modality from another, by way of the joint space.
 
-        It is the linear regression of the target's columns on the variates of the source, as learned
-        in ``fit``.
+        It is the linear regression of the target's columns on the variates of the source, as learned in ``fit``.
 
         Parameters
         ----------

@@ -5,6 +5,8 @@ each block; the weights, as singular vectors or eigenvectors of the whitened cov
 rows; blocks with more columns than rows.
 """
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Real
 from typing import NamedTuple, Self
 
@@ -77,10 +79,9 @@ class CCAFusion(JointEmbedding):
               w_b^\top \tilde\Sigma_{bb} w_b = 1, \qquad
               \tilde\Sigma_{bb} = (1 - r_b)\,\Sigma_{bb} + r_b\,\frac{\operatorname{tr}\Sigma_{bb}}{p_b} I,
 
-    each pair uncorrelated (in :math:`\tilde\Sigma`) with those before it. For more than two blocks
-    see ``objective``. All is solved exactly, from covariances, and for blocks with more columns than
-    rows from inner products of rows. The variates, the projections :math:`Z_b w_b`, are scaled to
-    unit variance.
+    each pair uncorrelated (in :math:`\tilde\Sigma`) with those before it. For more than two blocks see ``objective``.
+    All is solved exactly, from covariances, and for blocks with more columns than rows from inner products of rows. The
+    variates, the projections :math:`Z_b w_b`, are scaled to unit variance.
 
     Parameters
     ----------
@@ -91,10 +92,9 @@ class CCAFusion(JointEmbedding):
     objective : {"maxvar", "sumcor"}, default="maxvar"
         What is maximised over more than two blocks; with two it is the above either way.
 
-        - ``"maxvar"``, generalised CCA: variables :math:`g`, uncorrelated with each other, that the
-          ridge regressions on the blocks explain best together,
-          :math:`\max_g \sum_b g^\top Z_b \tilde\Sigma_{bb}^{-1} Z_b^\top g`; the weights are these
-          regressions.
+        - ``"maxvar"``, generalised CCA: variables :math:`g`, uncorrelated with each other, that the ridge regressions
+          on the blocks explain best together, :math:`\max_g \sum_b g^\top Z_b \tilde\Sigma_{bb}^{-1} Z_b^\top g`; the
+          weights are these regressions.
         - ``"sumcor"``, multiset CCA: the sum of covariances over the pairs of blocks,
           :math:`\max_w \sum_{a \neq b} w_a^\top \Sigma_{ab} w_b` subject to
           :math:`\sum_b w_b^\top \tilde\Sigma_{bb} w_b = 1`. Without a ridge both give the same variates.
@@ -107,16 +107,14 @@ class CCAFusion(JointEmbedding):
         ridge than correlation asks for, which the default heeds.
 
     scaling : {"std"} or None, default="std"
-        Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge
-        pulls columns of small variance down, hence unit variance for all. Factors of whole blocks have
-        no influence either way.
+        Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge pulls columns of
+        small variance down, hence unit variance for all. Factors of whole blocks have no influence either way.
 
     output : {"concat", "mean", "sum"}, default="concat"
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
-        :class:`ModalityFuser` it is set by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`, at least two.
 
     Attributes
     ----------
@@ -127,8 +125,7 @@ class CCAFusion(JointEmbedding):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
-        of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
 
     regularization_ : dict of str to float
         The ridge of each block.
@@ -153,24 +150,21 @@ class CCAFusion(JointEmbedding):
 
     Notes
     -----
-    **Missing blocks.** Each covariance is learned from the rows that have both of its blocks, so that with
-    more than two blocks a row counts for what it has, where complete rows may be few. Rows with one block
-    say nothing about agreement and are left out of the fit. At ``transform`` the variates of a missing
-    block are their conditional expectation, under a normal model, given the variates of the blocks that
-    the row has; for two blocks and no ridge that is the other block's variate times the canonical
-    correlation. A row without any block becomes zeros. A single missing cell is the mean of its
-    column. A block that shares fewer than two rows with any other at ``fit`` raises an error.
+    **Missing blocks.** Each covariance is learned from the rows that have both of its blocks, so that with more than
+    two blocks a row counts for what it has, where complete rows may be few. Rows with one block say nothing about
+    agreement and are left out of the fit. At ``transform`` the variates of a missing block are their conditional
+    expectation, under a normal model, given the variates of the blocks that the row has; for two blocks and no ridge
+    that is the other block's variate times the canonical correlation. A row without any block becomes zeros. A block
+    that shares fewer than two rows with any other at ``fit`` raises an error.
 
-    **Precision.** Products are summed up in float64, chunk by chunk. Those of a float32 X are computed
-    in float32 as long as no column is nearly a combination of others (the smallest relative pivot of
-    the Cholesky factors stays above .01; correlations are then right to about 1e-6), and again in float64
-    otherwise. Directions of a block whose standard
-    deviation is below 1e-5 of the largest are left out where there is no ridge.
+    **Precision.** Products are summed up in float64, chunk by chunk. Those of a float32 X are computed in float32 as
+    long as no column is nearly a combination of others (the smallest relative pivot of the Cholesky factors stays above
+    .01; correlations are then right to about 1e-6), and again in float64 otherwise. Directions of a block whose
+    standard deviation is below 1e-5 of the largest are left out where there is no ridge.
 
     **Data larger than memory.** ``partial_fit`` takes X in batches, with a ridge given as numbers.
 
-    With as many columns as rows and no ridge the blocks can be made to agree perfectly on nothing;
-    a warning says so.
+    With as many columns as rows and no ridge the blocks can be made to agree perfectly on nothing; a warning says so.
 
     References
     ----------
@@ -254,7 +248,7 @@ class CCAFusion(JointEmbedding):
             self._moments = BlockMoments(column_means(X), self.blocks_)
         self._moments.add(X)
         self._check_pairs(self._moments.counts)
-        covariance, weights, _ = self._solve([self._moments], None, X.dtype, self._standardized())
+        covariance, weights, _ = self._solve([self._moments], None, X.dtype)
         self._set_weights(covariance, weights)
         return self
 
@@ -281,7 +275,7 @@ class CCAFusion(JointEmbedding):
             if single and not all(np.isfinite(np.diag(subset.products)).all() for subset in moments):
                 # Squares overflow float32.
                 continue
-            covariance, weights, whitenings = self._solve(moments, X, X.dtype, self._standardized())
+            covariance, weights, whitenings = self._solve(moments, X, X.dtype)
             if not single or min(whitening.pivot for whitening in whitenings.values()) > _SINGLE_PIVOT:
                 break
         self._set_weights(covariance, weights)
@@ -296,15 +290,13 @@ class CCAFusion(JointEmbedding):
                 if spaces[name].coordinates.shape[1] == 0:
                     self._raise_constant(name, np.count_nonzero(present[:, i]))
                 coordinates.append(spaces[name].coordinates)
-                standardized[name] = False
             else:
                 Z = X[:, columns].astype(np.float64)
                 coordinates.append(np.where(present[:, [i]], fill_missing(Z, column_means(Z)), np.nan))
         blocks = consecutive_slices({name: Z.shape[1] for name, Z in zip(self.blocks_, coordinates, strict=True)})
         R = np.hstack(coordinates)
         moments = block_moments(R, blocks, subsets)
-        targets = {name: space.target for name, space in spaces.items()}
-        covariance, weights, _ = self._solve(moments, R, X.dtype, standardized, targets)
+        covariance, weights, _ = self._solve(moments, R, X.dtype, spaces)
 
         means = covariance.means
         self._means = np.zeros(X.shape[1])
@@ -319,13 +311,15 @@ class CCAFusion(JointEmbedding):
         signs = self._learn_space(X, variates)
         self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
 
-    def _solve(self, subset_moments, X, dtype, standardized, targets=None):
-        """Return the scaled covariance of all rows, and weights and whitenings of its blocks.
+    def _solve(self, subset_moments, X, dtype, spaces=None):
+        """Set ridges and ``n_components_``; return the scaled covariance, and weights and whitenings of its blocks.
 
-        The moments are those of the subsets of rows that :meth:`_subsets` returns. The rows X, whose first dtype was
-        this one, are not needed for ridges given as numbers. For the others see :func:`block_covariance`.
+        The moments are those of the subsets of rows that :meth:`_subsets` returns. The rows X, whose dtype in ``fit``
+        was this one, are not needed for ridges given as numbers. Blocks in coordinates of row spaces bring these along.
         """
-        moments = sum(subset_moments[1:], subset_moments[0])
+        moments, spaces = sum(subset_moments[1:], subset_moments[0]), spaces or {}
+        standardized = {name: value and name not in spaces for name, value in self._standardized().items()}
+        targets = {name: space.target for name, space in spaces.items()}
         covariance = block_covariance(moments, dtype, standardized, targets)
         for name, columns in covariance.blocks.items():
             if columns.start == columns.stop:
@@ -348,14 +342,11 @@ class CCAFusion(JointEmbedding):
         W = linalg.block_diag(*weights.values())
         # Covariances of the columns with the variates.
         products = covariance.matrix @ W
-        scaled_variances = np.diag(covariance.matrix)
-        cross, variances = {}, {}
-        for name, columns in self.blocks_.items():
-            width = columns.stop - columns.start
-            varying, scales = covariance.columns[name], covariance.scales[name]
-            cross[name], variances[name] = np.zeros((width, W.shape[1])), np.zeros(width)
-            cross[name][varying] = products[covariance.blocks[name]] * scales[:, None]
-            variances[name][varying] = scaled_variances[covariance.blocks[name]] * scales**2
+        n_features = len(covariance.means)
+        cross, variances = np.zeros((n_features, W.shape[1])), np.zeros(n_features)
+        cross[covariance.varying] = products * covariance.scales[:, None]
+        variances[covariance.varying] = np.diag(covariance.matrix) * covariance.scales**2
+        cross, variances = ({name: C[columns] for name, columns in self.blocks_.items()} for C in (cross, variances))
         signs = self._set_space(W.T @ products, cross, variances)
         self.weights_ = {name: W * signs for name, W in covariance.in_units(weights).items()}
 
@@ -409,9 +400,9 @@ class CCAFusion(JointEmbedding):
         return ridges
 
     def _subsets(self, n_samples, groups):
-        """Return the rows whose moments are computed apart: those to learn from, and those held out to choose a ridge.
+        """Return the rows to learn from and, where a ridge is chosen by them, those held out.
 
-        Each are a list of slices or arrays of positions, of a few rows each.
+        Both are lists of slices, or of arrays of positions of a few rows each.
         """
         if self.regularization != "cv":
             return [[slice(None)]]
@@ -435,28 +426,28 @@ class CCAFusion(JointEmbedding):
         if self.regularization == "cv":
             ridges = dict.fromkeys(ridges, choose_ridge(covariance, *subset_moments, self.n_components, self.objective))
         return {
-            name: _ledoit_wolf(covariance, subset_moments[0], X, name) if ridge == "auto" else float(ridge)
+            name: _ledoit_wolf(covariance, X, name) if ridge == "auto" else float(ridge)
             for name, ridge in ridges.items()
         }
 
 
-def _ledoit_wolf(covariance, moments, X, name):
+def _ledoit_wolf(covariance, X, name):
     """Return the ridge of one block by Ledoit and Wolf."""
-    columns, varying = moments.blocks[name], covariance.columns[name]
+    rows, columns = covariance.blocks[name], covariance.columns[name]
     # Rows with a single block are not in the covariance either.
-    X_block = take_rows(X[:, columns], present_blocks(X, moments.blocks).any(axis=1))
+    X_block = take_rows(X[:, columns], present_blocks(X, covariance.columns).any(axis=1))
     # A factor of 0 leaves a column out.
     factors = np.zeros(X_block.shape[1])
-    factors[varying] = 1 / covariance.scales[name]
+    factors[covariance.varying[rows] - columns.start] = 1 / covariance.scales[rows]
     fourth_powers = 0.0
-    for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
-        Z = (X_block[rows] - covariance.means[columns]) * factors
+    for chunk in gen_batches(len(X_block), CHUNK_OF_ROWS):
+        Z = (X_block[chunk] - covariance.means[columns]) * factors
         squares = np.vecdot(Z, Z)
         if np.isnan(squares).any():
             # Missing cells count as means, so that a missing row adds nothing.
             squares = np.nansum(Z * Z, axis=1)
         fourth_powers += np.vecdot(squares, squares)
-    S = covariance.matrix[covariance.blocks[name], covariance.blocks[name]]
+    S = covariance.matrix[rows, rows]
     return ledoit_wolf_shrinkage(S, covariance.targets[name], covariance.n_rows[name], fourth_powers)
 
 
@@ -464,65 +455,58 @@ def _ledoit_wolf(covariance, moments, X, name):
 
 
 class BlockCovariance(NamedTuple):
-    """Covariance of the columns that vary, scaled, and what is known about each block."""
+    """Covariance of the scaled columns that vary, block after block, and what is known about the blocks, by name."""
 
     matrix: np.ndarray
+    blocks: dict  # slices of the matrix
+    columns: dict  # slices of all columns
     means: np.ndarray  # of all columns, in their units
-    blocks: dict  # name -> slice of the matrix
-    columns: dict  # name -> positions of these columns in the block
-    widths: dict  # name -> columns of the block
-    scales: dict  # name -> what these columns were divided by
-    targets: dict  # name -> variance that a full ridge gives every column
-    noises: dict  # name -> variance that rounding of X can make, along the worst direction
-    n_rows: dict  # name -> rows behind the block
+    varying: np.ndarray  # positions of the columns of the matrix among all
+    scales: np.ndarray  # what these columns were divided by
+    targets: dict  # variance that a full ridge gives every column
+    noises: dict  # variance that rounding of X can make, along the worst direction
+    n_rows: dict  # rows behind the block
 
     def of(self, moments):
         """Return the covariance of other rows in the same columns and scales."""
-        return _restrict(moments.covariance(), *self._layout(moments.blocks))
+        return _restrict(moments.covariance(), self.varying, self.scales)
 
     def in_units(self, weights):
         """Return weights of all columns of each block in their own units, from those of the columns that vary."""
         unscaled = {}
-        for name, scaled in weights.items():
-            unscaled[name] = np.zeros((self.widths[name], scaled.shape[1]))
-            unscaled[name][self.columns[name]] = scaled / self.scales[name][:, None]
+        for name, rows in self.blocks.items():
+            columns = self.columns[name]
+            unscaled[name] = np.zeros((columns.stop - columns.start, weights[name].shape[1]))
+            unscaled[name][self.varying[rows] - columns.start] = weights[name] / self.scales[rows, None]
         return unscaled
 
-    def _layout(self, blocks):
-        """Return positions and scales of the columns of the matrix, among those of all blocks."""
-        varying = np.concatenate([self.columns[name] + columns.start for name, columns in blocks.items()])
-        return varying, np.concatenate([self.scales[name] for name in blocks])
 
-
-def block_covariance(moments, dtype, standardized, targets=None):
+def block_covariance(moments, dtype, standardized, targets):
     """Return the scaled covariance of the columns that vary, as the rounding of rows of this dtype tells.
 
     By block, ``standardized`` says whether columns are brought to unit variance, and ``targets`` what scales the ridge
     where that is not the mean variance of the columns.
     """
-    S = moments.covariance()
+    S, means, n_rows = moments.covariance(), moments.means(), moments.n_rows()
     variances = np.diag(S).copy()
     # Twelve times the variance of a number that is rounded once.
-    means = moments.means()
     rounding = np.finfo(dtype).eps ** 2 * (means**2 + variances)
     varies = variances > _ROUNDINGS * rounding
-    n_rows = moments.n_rows()
-    blocks, positions, scales, ridge_targets, noises = {}, {}, {}, {}, {}
-    end = 0
+    blocks, positions, units, ridge_targets, noises, end = {}, [], [], {}, {}, 0
     for name, columns in moments.blocks.items():
-        positions[name] = np.flatnonzero(varies[columns])
-        varying = positions[name] + columns.start
+        varying = columns.start + np.flatnonzero(varies[columns])
         blocks[name] = slice(end, end := end + len(varying))
         # Factors of whole blocks have no influence; at a mean variance of 1 products in float32 stay in its range.
         mean = variances[varying].mean() if len(varying) else 1.0
-        units = variances[varying] if standardized[name] else np.full(len(varying), mean)
-        scales[name] = np.sqrt(units)
-        ridge_targets[name] = float(targets[name] / mean) if name in (targets or {}) else 1.0
+        unit = variances[varying] if standardized[name] else np.full(len(varying), mean)
+        ridge_targets[name] = float(targets[name] / mean) if name in targets else 1.0
         spread = (1 + np.sqrt(len(varying) / max(n_rows[name] - 1, 1))) ** 2
-        noises[name] = float((rounding[varying] / units).max(initial=0) * spread)
-    widths = {name: columns.stop - columns.start for name, columns in moments.blocks.items()}
-    result = BlockCovariance(S, means, blocks, positions, widths, scales, ridge_targets, noises, n_rows)
-    return result._replace(matrix=_restrict(S, *result._layout(moments.blocks)))
+        noises[name] = float((rounding[varying] / unit).max(initial=0) * spread)
+        positions.append(varying)
+        units.append(unit)
+    varying, scales = np.concatenate(positions), np.sqrt(np.concatenate(units))
+    matrix = _restrict(S, varying, scales)
+    return BlockCovariance(matrix, blocks, moments.blocks, means, varying, scales, ridge_targets, noises, n_rows)
 
 
 def _restrict(S, columns, scales):
@@ -536,66 +520,33 @@ def _restrict(S, columns, scales):
 # Whitening by the ridged covariance of each block.
 
 
-class _Cholesky(NamedTuple):
-    """Whitening by the triangular factor of the ridged covariance of a block."""
+class Whitening(NamedTuple):
+    """Products with a matrix W for which W' S W = I, where S is the ridged covariance of a block."""
 
-    factor: np.ndarray
-    pivot: float  # the smallest, relative to its column's variance
-
-    @property
-    def rank(self):
-        return len(self.factor)
-
-    def left(self, M):
-        return self._trsm(1.0, self.factor, M, lower=1)
-
-    def right(self, M):
-        return self._trsm(1.0, self.factor, M, side=1, lower=1, trans_a=1)
-
-    def weights(self, directions):
-        return self._trsm(1.0, self.factor, directions, lower=1, trans_a=1)
-
-    @property
-    def _trsm(self):
-        return linalg.get_blas_funcs("trsm", (self.factor,))
-
-
-class _Eigenvectors(NamedTuple):
-    """Whitening in the directions that vary."""
-
-    scaled: np.ndarray
-    pivot: float
-
-    @property
-    def rank(self):
-        return self.scaled.shape[1]
-
-    def left(self, M):
-        return self.scaled.T @ M
-
-    def right(self, M):
-        return M @ self.scaled
-
-    def weights(self, directions):
-        return self.scaled @ directions
+    left: Callable  # W' M
+    right: Callable  # M W
+    weights: Callable  # W M
+    rank: int  # columns of W
+    pivot: float  # of the Cholesky factor of S: the smallest, relative to its column's variance; 0 if there is none
 
 
 def block_whitening(covariance, name, ridge):
-    """Return what whitens the ridged covariance of one block."""
+    """Return the whitening of one block: by its Cholesky factor or, if that is imprecise, in directions that vary."""
     columns, target, noise = covariance.blocks[name], covariance.targets[name], covariance.noises[name]
     # Symmetric, so that the transpose, in the order of the Fortran routines, is the same.
     ridged = ((1 - ridge) * covariance.matrix[columns, columns]).T
     ridged.T.flat[:: len(ridged) + 1] += ridge * target
     variances = np.diag(ridged)
-    potrf = linalg.get_lapack_funcs("potrf", (ridged,))
-    factor, failed = potrf(ridged, lower=1)
+    factor, failed = linalg.get_lapack_funcs("potrf", (ridged,))(ridged, lower=1)
     pivot = 0.0 if failed else (np.diag(factor) ** 2 / variances).min()
     # Written so that NaN fails.
     if pivot > _PIVOT and pivot * variances.min() > 100 * noise:
-        return _Cholesky(factor, pivot)
+        solve = partial(linalg.get_blas_funcs("trsm", (factor,)), 1.0, factor, lower=1)
+        return Whitening(solve, partial(solve, side=1, trans_a=1), partial(solve, trans_a=1), len(factor), pivot)
     values, vectors = linalg.eigh(ridged)
     varying = values > max(_SMALLEST_VARIANCE * values[-1], (1 - ridge) * noise)
-    return _Eigenvectors(vectors[:, varying] / np.sqrt(values[varying]), pivot)
+    W = vectors[:, varying] / np.sqrt(values[varying])
+    return Whitening(lambda M: W.T @ M, lambda M: M @ W, lambda M: W @ M, W.shape[1], pivot)
 
 
 # Weights.

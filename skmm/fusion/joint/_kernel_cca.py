@@ -1,14 +1,14 @@
 """Joint embedding by canonical correlation analysis in the feature spaces of kernels."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 
 from ..._columns import CHUNK_OF_ROWS
-from ..._sklearn import Interval, StrOptions
+from ..._sklearn import Interval
 from ..._typing import Blocks, RandomState
-from .._kernel import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
+from .._kernel import KERNEL_CONSTRAINTS, BlockKernel, check_kernels, leading_eigenpairs
 from .._moments import consecutive_slices
 from ._base import JointEmbedding
 from ._cca import CCAFusion
@@ -67,8 +67,7 @@ class KernelCCAFusion(JointEmbedding):
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
-        :class:`ModalityFuser` it is set by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`, at least two.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the samples of landmarks. Pass an int for output that is the same in every fit.
@@ -79,8 +78,7 @@ class KernelCCAFusion(JointEmbedding):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
-        of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
 
     regularization_ : dict of str to float
         The ridge of each block.
@@ -106,8 +104,8 @@ class KernelCCAFusion(JointEmbedding):
     -----
     **Missing blocks.** A block's functions are made from rows that have it, and agreement is learned from the
     rows that have two blocks. At ``transform`` the variates of a missing block are their linear regression on the
-    variates of the blocks that the row has. A row without any block becomes zeros. A single missing cell is the
-    mean of its column. A block that shares fewer than two rows with any other at ``fit`` raises an error.
+    variates of the blocks that the row has. A row without any block becomes zeros. A block that shares
+    fewer than two rows with any other at ``fit`` raises an error.
 
     :meth:`predict_modality` is a linear regression of columns on variates, so no function has to be inverted.
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
@@ -136,14 +134,9 @@ class KernelCCAFusion(JointEmbedding):
 
     _parameter_constraints: dict = {
         **JointEmbedding._parameter_constraints,
-        "kernel": [StrOptions(KERNELS), dict],
-        "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
-        "degree": [Interval(Real, 0, None, closed="neither")],
-        "coef0": [Interval(Real, None, None, closed="neither")],
-        "objective": CCAFusion._parameter_constraints["objective"],
-        "regularization": CCAFusion._parameter_constraints["regularization"],
+        **{name: CCAFusion._parameter_constraints[name] for name in ("objective", "regularization", "scaling")},
+        **KERNEL_CONSTRAINTS,
         "n_landmarks": [Interval(Integral, 2, None, closed="left")],
-        "scaling": CCAFusion._parameter_constraints["scaling"],
         "random_state": ["random_state"],
     }
     _learns_out_of_fold = True

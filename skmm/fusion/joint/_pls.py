@@ -9,8 +9,7 @@ from ._cca import CCAFusion
 class PLSFusion(CCAFusion):
     r"""Map all blocks into one space in which they vary together: partial least squares.
 
-    For two blocks with cross-covariance :math:`\Sigma_{12}` the pairs of weights are its leading singular
-    vectors,
+    For two blocks with cross-covariance :math:`\Sigma_{12}` the pairs of weights are its leading singular vectors,
 
     .. math:: \max_{w_1, w_2} w_1^\top \Sigma_{12} w_2 \quad\text{subject to}\quad
               w_b^\top w_b = 1,
@@ -38,8 +37,7 @@ class PLSFusion(CCAFusion):
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
-        :class:`ModalityFuser` it is set by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`, at least two.
 
     Attributes
     ----------
@@ -50,8 +48,7 @@ class PLSFusion(CCAFusion):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
-        of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
 
     regularization_ : dict of str to float
         The ridge of each block: 1.

@@ -43,21 +43,18 @@ class LDAFusion(BlockProjection):
         One projection per block, or one of the concatenated blocks.
 
     shrinkage : "auto", float in [0, 1] or None, default="auto"
-        Shrinkage of :math:`S_w`, without which a projection of many columns fits noise. "auto" is
-        the Ledoit-Wolf estimate, None is none (the singular value decomposition then handles
-        collinear columns).
+        Shrinkage of :math:`S_w`, without which a projection of many columns fits noise. "auto" is the Ledoit-Wolf
+        estimate, None is none (the singular value decomposition then handles collinear columns).
 
     scaling : {"norm", "std"} or None, default="std"
         How the columns are scaled before the projection, as in :class:`ConcatFusion`. Shrinkage by a
         number depends on it, the rest does not.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     Attributes
     ----------
@@ -96,11 +93,8 @@ class LDAFusion(BlockProjection):
     grows with the cube of the columns: seconds for 2,000 of them. Of wider blocks they are not, with the same result,
     and the time grows with the columns and the square of the rows: seconds for 20,000 columns and 200 rows.
 
-    **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that
-    have the block. With ``level="joint"`` all rows count, and each missing cell is the mean of its
-    column. A block that is missing at ``transform`` counts as the mean of its columns, so that its
-    own scores are their mean. A block that is missing at ``fit`` in every row, or in all rows but
-    those of one class, raises an error.
+    **Missing blocks** are handled as by :class:`PCAFusion`. A block that is missing at ``fit`` in all rows but those of
+    one class raises an error.
 
     Examples
     --------

@@ -33,8 +33,7 @@ def _can_stream(estimator):
 class PCAFusion(BlockProjection):
     r"""Reduce the blocks to their principal components, each alone or all together.
 
-    The projection of a centred matrix :math:`Z` (one block, or all blocks side by side) is
-    :math:`Z W` with
+    The projection of a centred matrix :math:`Z` (one block, or all blocks side by side) is :math:`Z W` with
 
     .. math:: W = \arg\max_{W^\top W = I} \operatorname{tr}(W^\top Z^\top Z W).
 
@@ -55,12 +54,10 @@ class PCAFusion(BlockProjection):
         Give every component unit variance.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     random_state : int, RandomState instance or None, default=None
         Used where :class:`~sklearn.decomposition.PCA` picks its randomised solver, that is for
@@ -93,10 +90,9 @@ class PCAFusion(BlockProjection):
 
     Notes
     -----
-    **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that
-    have the block. With ``level="joint"`` all rows count, and each missing cell is the mean of its
-    column. A block that is missing at ``transform`` counts as the mean of its columns, so that its
-    own scores are their mean. A block that is missing in every row at ``fit`` raises an error.
+    **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that have the block.
+    With ``level="joint"`` all rows count, and each missing cell is the mean of its column. A block that is missing at
+    ``transform`` counts as the mean of its columns, so that its own scores are their mean.
 
     **Data larger than memory.** ``partial_fit`` takes X in batches, and computes the components from
     covariances; those whose standard deviation is below 1e-6 of the largest are rounding, and left out.

@@ -606,9 +606,8 @@ def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
     slices = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
     S = np.cov(X[::2], rowvar=False)
     axes = linalg.block_diag(*[linalg.eigh(S[own, own])[1] for own in slices.values()])
-    train = BlockCovariance(
-        axes.T @ S @ axes, None, slices, None, None, None, dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0), None
-    )
+    targets, noises = dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0)
+    train = BlockCovariance(axes.T @ S @ axes, slices, slices, None, None, None, targets, noises, None)
     test = np.cov(X[1::2] @ axes, rowvar=False)
     found = held_out_correlations(train, test, 3, objective)
     for ridge, mean in zip(RIDGES, found, strict=True):
