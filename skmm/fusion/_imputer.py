@@ -198,20 +198,20 @@ class _ConditionalExpectation:
     """Expectation of the missing blocks given the present ones, under a normal model of centred columns."""
 
     def __init__(self, Z, missing, blocks, regularization):
-        self.blocks = blocks
-        # Axes of the blocks that are rotated.
-        self.bases = {
-            name: _basis(take_rows(Z[:, columns], ~rows))
-            for (name, columns), rows in zip(blocks.items(), missing.T, strict=True)
-        }
+        self.blocks = list(blocks.values())
+        self.bases = [
+            _basis(take_rows(Z[:, columns], ~rows)) for columns, rows in zip(self.blocks, missing.T, strict=True)
+        ]
         # Columns of the covariance.
-        self.slices = consecutive_slices({name: T.shape[1] for name, T in self._coordinates(Z[:1]).items()})
+        self.slices = list(
+            consecutive_slices({name: self._rotated(Z[:1], b).shape[1] for b, name in enumerate(blocks)}).values()
+        )
         n_samples = len(Z)
-        n_features = list(self.slices.values())[-1].stop
+        n_features = self.slices[-1].stop
         products, fourth_powers = np.zeros((n_features, n_features)), 0.0
         for rows in gen_batches(len(Z), CHUNK_OF_ROWS):
             # Rows that lack a block hold its mean, zero, and so add nothing to the products.
-            T = np.hstack(list(self._coordinates(Z[rows].astype(np.float64)).values()))
+            T = self._coordinates(Z[rows].astype(np.float64))
             products += T.T @ T
             fourth_powers += np.sum(np.sum(T * T, axis=1) ** 2)
         if regularization == "auto":
@@ -226,8 +226,8 @@ class _ConditionalExpectation:
         present = (~missing).astype(np.float64)
         counts = np.maximum(present.T @ present, 1)
         covariance = products
-        for a, rows in enumerate(self.slices.values()):
-            for b, columns in enumerate(self.slices.values()):
+        for a, rows in enumerate(self.slices):
+            for b, columns in enumerate(self.slices):
                 covariance[rows, columns] /= counts[a, b]
         if missing.any():
             # Covariances from different rows need not fit together.
@@ -249,23 +249,21 @@ class _ConditionalExpectation:
 
     def _expect(self, Z, pattern):
         """Fill the missing blocks of rows that lack the same ones."""
-        coordinates = self._coordinates(Z)
-        present = [name for name, missing in zip(self.blocks, pattern, strict=True) if not missing]
-        p = np.concatenate([np.arange(self.slices[name].start, self.slices[name].stop) for name in present])
-        x = np.hstack([coordinates[name] for name in present])
-        for name, missing in zip(self.blocks, pattern, strict=True):
-            if missing:
-                slopes = self._solve(self.covariance[np.ix_(p, p)], self.covariance[p, self.slices[name]])
-                slopes = slopes if self.bases[name] is None else slopes @ self.bases[name].T
-                Z[:, self.blocks[name]] = x @ slopes.astype(Z.dtype)
+        present = np.repeat(~pattern, [columns.stop - columns.start for columns in self.slices])
+        x = self._coordinates(Z)[:, present]
+        for b in np.flatnonzero(pattern):
+            slopes = self._solve(self.covariance[np.ix_(present, present)], self.covariance[present, self.slices[b]])
+            slopes = slopes if self.bases[b] is None else slopes @ self.bases[b].T
+            Z[:, self.blocks[b]] = x @ slopes.astype(Z.dtype)
         return Z
 
     def _coordinates(self, Z):
-        """Return the blocks in the columns of the covariance."""
-        return {
-            name: Z[:, columns] if self.bases[name] is None else Z[:, columns] @ self.bases[name].astype(Z.dtype)
-            for name, columns in self.blocks.items()
-        }
+        """Return rows in the columns of the covariance."""
+        return np.hstack([self._rotated(Z, b) for b in range(len(self.blocks))])
+
+    def _rotated(self, Z, b):
+        block, basis = Z[:, self.blocks[b]], self.bases[b]
+        return block if basis is None else block @ basis.astype(Z.dtype)
 
     def _solve(self, covariance, cross):
         if self.regularization > 1e-8 and covariance.trace() > 0:
@@ -295,16 +293,15 @@ class _NearestRows:
     def predict(self, Z, missing):
         out = np.zeros_like(Z)
         for batch in gen_batches(len(Z), 512):
-            rows = np.arange(batch.start, batch.stop)[missing[batch].any(axis=1)]
-            if len(rows):
-                distances = self._distances(Z[rows], missing[rows])
-                for b, columns in enumerate(self.blocks):
-                    lacking = missing[rows, b]
+            rows = batch.start + np.flatnonzero(missing[batch].any(axis=1))
+            distances = self._distances(Z[rows], missing[rows])
+            for b, columns in enumerate(self.blocks):
+                lacking = missing[rows, b]
+                if lacking.any():
                     donors = np.flatnonzero(~self.missing[:, b])
-                    if lacking.any() and len(donors):
-                        out[rows[lacking], columns] = self._mean_of_nearest(
-                            distances[np.ix_(lacking, donors)], self.Z[donors, columns]
-                        )
+                    out[rows[lacking], columns] = self._mean_of_nearest(
+                        distances[np.ix_(lacking, donors)], self.Z[donors, columns]
+                    )
         return out
 
     def _distances(self, Z, missing):

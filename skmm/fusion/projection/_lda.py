@@ -14,7 +14,7 @@ from ..._sklearn import Interval, StrOptions
 from ..._typing import Blocks
 from .._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
 from .._moments import ledoit_wolf_shrinkage
-from ._base import BlockProjection
+from ._pca import BlockProjection
 
 # Share of the mean variance of the columns that the scatter within classes is raised by if it is singular.
 _FLOOR = 1e-4
