@@ -161,10 +161,7 @@ class AverageFusion(ImputedBlockTransformer):
         if self.reduction == "pca" and self.align:
             rotations = rotations_to_agree(self._project(X), ~missing)
             self._maps = [(mean, axes @ rotation) for (mean, axes), rotation in zip(self._maps, rotations, strict=True)]
-        if self._needs_y():
-            weights = self._learned_weights(X, y, groups)
-        else:
-            weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
+        weights = self._learned_weights(X, y, groups) if self._needs_y() else fixed_weights(self)
         self.weights_ = dict(zip(self.blocks_, (weights / weights.sum()).tolist(), strict=True))
 
     def _learned_weights(self, X, y, groups):

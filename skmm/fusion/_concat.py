@@ -119,12 +119,7 @@ class ConcatFusion(ImputedBlockTransformer):
         if self.weights is None:
             self.weights_ = dict.fromkeys(self.blocks_, 1.0)
             return
-        learned = isinstance(self.weights, str)
-        weights = (
-            self._learned_weights(X, y, groups)
-            if learned
-            else fixed_weights(self.weights, self.blocks_, type(self).__name__)
-        )
+        weights = self._learned_weights(X, y, groups) if self._needs_y() else fixed_weights(self)
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
 
     def _learned_weights(self, X, y, groups):

@@ -202,12 +202,10 @@ class _ConditionalExpectation:
         self.bases = [
             _basis(take_rows(Z[:, columns], ~rows)) for columns, rows in zip(self.blocks, missing.T, strict=True)
         ]
-        # Columns of the covariance.
-        self.slices = list(
-            consecutive_slices({name: self._rotated(Z[:1], b).shape[1] for b, name in enumerate(blocks)}).values()
-        )
+        # Columns of the covariance, by position of the block.
+        self.slices = consecutive_slices({b: self._rotated(Z[:1], b).shape[1] for b in range(len(blocks))})
         n_samples = len(Z)
-        n_features = self.slices[-1].stop
+        n_features = self.slices[len(blocks) - 1].stop
         products, fourth_powers = np.zeros((n_features, n_features)), 0.0
         for rows in gen_batches(len(Z), CHUNK_OF_ROWS):
             # Rows that lack a block hold its mean, zero, and so add nothing to the products.
@@ -226,8 +224,8 @@ class _ConditionalExpectation:
         present = (~missing).astype(np.float64)
         counts = np.maximum(present.T @ present, 1)
         covariance = products
-        for a, rows in enumerate(self.slices):
-            for b, columns in enumerate(self.slices):
+        for a, rows in self.slices.items():
+            for b, columns in self.slices.items():
                 covariance[rows, columns] /= counts[a, b]
         if missing.any():
             # Covariances from different rows need not fit together.
@@ -249,7 +247,7 @@ class _ConditionalExpectation:
 
     def _expect(self, Z, pattern):
         """Fill the missing blocks of rows that lack the same ones."""
-        present = np.repeat(~pattern, [columns.stop - columns.start for columns in self.slices])
+        present = np.repeat(~pattern, [columns.stop - columns.start for columns in self.slices.values()])
         x = self._coordinates(Z)[:, present]
         for b in np.flatnonzero(pattern):
             slopes = self._solve(self.covariance[np.ix_(present, present)], self.covariance[present, self.slices[b]])

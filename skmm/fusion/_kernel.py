@@ -175,7 +175,7 @@ class KernelFusion(ImputedBlockTransformer):
         self.random_state = random_state
 
     def _fit_blocks(self, X, y):
-        kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
+        kernels = make_kernels(self, len(X))
         landmarks = np.arange(len(X))
         if len(X) > self.n_landmarks:
             random_state = check_random_state(self.random_state)
@@ -184,8 +184,8 @@ class KernelFusion(ImputedBlockTransformer):
         filled = self._fill(X)
         self._kernels, matrices = [], []
         for (name, columns), rows in zip(self.blocks_.items(), present.T, strict=True):
-            kernel = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0)
-            self._kernels.append(kernel.fit(filled[:, columns], landmarks[rows]))
+            kernel = kernels[name].fit(filled[:, columns], landmarks[rows])
+            self._kernels.append(kernel)
             matrices.append(np.zeros((len(landmarks), len(landmarks))))
             matrices[-1][np.ix_(rows, rows)] = kernel.centered / kernel.size
         weights = self._resolve_weights(matrices, present, None if y is None else y[landmarks])
@@ -203,19 +203,18 @@ class KernelFusion(ImputedBlockTransformer):
 
     def _resolve_weights(self, matrices, present, y):
         if not isinstance(self.weights, str):
-            weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
+            weights = fixed_weights(self)
         elif self.weights == "alignment":
             target = probe_target(y)
-            weights = np.array(
-                [_alignment_of(rows, K, target @ target.T) for K, rows in zip(matrices, present.T, strict=True)]
-            )
+            L = target @ target.T
+            weights = [kernel_alignment(K, L, rows) for K, rows in zip(matrices, present.T, strict=True)]
         else:
             m = len(matrices)
             pairs = np.zeros((m, m))
             for a in range(m):
                 for b in range(a):
                     both = present[:, a] & present[:, b]
-                    pairs[a, b] = pairs[b, a] = _alignment_of(both, matrices[a], matrices[b])
+                    pairs[a, b] = pairs[b, a] = kernel_alignment(matrices[a], matrices[b], both)
             weights = pairs.sum(axis=1)
         weights = np.where(present.any(axis=0), np.maximum(weights, 0), 0)
         return weights / weights.sum() if weights.any() else np.full(len(matrices), 1 / len(matrices))
@@ -242,11 +241,6 @@ class KernelFusion(ImputedBlockTransformer):
 def _inverse_root(values):
     """Return one over the square root; 0 for 0."""
     return np.divide(1.0, np.sqrt(values), out=np.zeros_like(values), where=values > 0)
-
-
-def _alignment_of(rows, K, L):
-    """Return the alignment of two kernels over some of their rows; 0 if there are none."""
-    return kernel_alignment(K[np.ix_(rows, rows)], L[np.ix_(rows, rows)]) if rows.any() else 0.0
 
 
 # Kernels of single blocks, and how much kernels agree.
@@ -300,23 +294,24 @@ class BlockKernel:
         return pairwise_kernels(X - self.origin, self.landmarks, metric=self.kernel, filter_params=True, **options)
 
 
-def check_kernels(estimator, kernel, scaling, blocks, n_samples):
-    """Return the kernel of each block by name; raise if ``kernel`` does not fit the blocks."""
-    kernels = kernel if isinstance(kernel, dict) else dict.fromkeys(blocks, kernel)
+def make_kernels(fusion, n_samples):
+    """Return the kernel of each block by name, not yet fitted; raise if ``kernel`` does not fit the blocks."""
+    owner, blocks = type(fusion).__name__, fusion.blocks_
+    kernels = fusion.kernel if isinstance(fusion.kernel, dict) else dict.fromkeys(blocks, fusion.kernel)
     if kernels.keys() != blocks.keys():
-        raise ValueError(f"{estimator}: kernel names the blocks {sorted(kernels)}, X has the blocks {sorted(blocks)}.")
+        raise ValueError(f"{owner}: kernel names the blocks {sorted(kernels)}, X has the blocks {sorted(blocks)}.")
     for name, value in kernels.items():
         if value not in (kinds := sorted(KERNELS)):
-            raise ValueError(f"{estimator}: kernel[{name!r}] must be one of {kinds}, got {value!r}.")
+            raise ValueError(f"{owner}: kernel[{name!r}] must be one of {kinds}, got {value!r}.")
         width = blocks[name].stop - blocks[name].start
-        if value == "precomputed" and scaling is not None:
-            raise ValueError(f"{estimator}: precomputed kernels cannot be scaled by column; pass scaling=None.")
+        if value == "precomputed" and fusion.scaling is not None:
+            raise ValueError(f"{owner}: precomputed kernels cannot be scaled by column; pass scaling=None.")
         if value == "precomputed" and width != n_samples:
             raise ValueError(
-                f"{estimator}: block {name!r} of a precomputed kernel needs one column for each of the {n_samples} "
+                f"{owner}: block {name!r} of a precomputed kernel needs one column for each of the {n_samples} "
                 f"rows of fit, got {width}."
             )
-    return kernels
+    return {name: BlockKernel(kernels[name], fusion.gamma, fusion.degree, fusion.coef0) for name in blocks}
 
 
 def leading_eigenpairs(kernel, n_components):
@@ -342,9 +337,14 @@ def _signs_by_skewness(vectors):
     return np.where(lopsided, np.where(cubes < 0, -1.0, 1.0), signs_by_largest(vectors))
 
 
-def kernel_alignment(K, L):
-    r"""Return the centred alignment :math:`\langle K_c, L_c\rangle_F / (\|K_c\|_F \|L_c\|_F)`, 0 for a constant one."""
-    K, L = _centered(K), _centered(L)
+def kernel_alignment(K, L, rows):
+    r"""Return the centred alignment :math:`\langle K_c, L_c\rangle_F / (\|K_c\|_F \|L_c\|_F)` over a mask of rows.
+
+    It is 0 if one of the kernels is constant, or if there are no rows.
+    """
+    if not rows.any():
+        return 0.0
+    K, L = _centered(K[np.ix_(rows, rows)]), _centered(L[np.ix_(rows, rows)])
     size = np.linalg.norm(K) * np.linalg.norm(L)
     return float(np.sum(K * L) / size) if size > 0 else 0.0
 

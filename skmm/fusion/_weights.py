@@ -18,13 +18,13 @@ LARGEST_WEIGHT = 8.0
 WEIGHTS = [dict, "array-like", StrOptions({"cv"}), None]
 
 
-def fixed_weights(weights, blocks, owner):
+def fixed_weights(fusion):
     """Return the parameter ``weights`` of a strategy as one number per block; equal ones for None."""
-    names = list(blocks)
+    weights, names, owner = fusion.weights, list(fusion.blocks_), type(fusion).__name__
     if weights is None:
         return np.ones(len(names))
     if isinstance(weights, dict):
-        if weights.keys() != blocks.keys():
+        if weights.keys() != set(names):
             raise ValueError(f"{owner}: weights names the blocks {sorted(weights)}, X has the blocks {sorted(names)}.")
         weights = [weights[name] for name in names]
     weights = np.asarray(weights, dtype=np.float64)

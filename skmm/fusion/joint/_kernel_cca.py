@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state, gen_batches
 from ..._columns import CHUNK_OF_ROWS
 from ..._sklearn import Interval
 from ..._typing import Blocks, RandomState
-from .._kernel import KERNEL_CONSTRAINTS, BlockKernel, check_kernels, leading_eigenpairs
+from .._kernel import KERNEL_CONSTRAINTS, leading_eigenpairs, make_kernels
 from .._moments import consecutive_slices
 from ._base import JointEmbedding
 from ._cca import CCAFusion
@@ -171,7 +171,7 @@ class KernelCCAFusion(JointEmbedding):
         self.random_state = random_state
 
     def _fit_blocks(self, X, y, groups=None):
-        kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
+        kernels = make_kernels(self, len(X))
         random_state = check_random_state(self.random_state)
         present = ~self._missing(X)
         filled = self._fill(X)
@@ -180,7 +180,7 @@ class KernelCCAFusion(JointEmbedding):
             landmarks = np.flatnonzero(rows)
             if len(landmarks) > self.n_landmarks:
                 landmarks = np.sort(random_state.choice(landmarks, self.n_landmarks, replace=False))
-            kernel = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0).fit(filled[:, columns], landmarks)
+            kernel = kernels[name].fit(filled[:, columns], landmarks)
             values, vectors = leading_eigenpairs(kernel.centered, len(landmarks))
             self._maps[name] = (kernel, vectors / np.sqrt(values))
             features[name] = np.full((len(X), max(1, len(values))), np.nan)
