@@ -53,7 +53,9 @@ def probe_target(y):
     if y.ndim == 1 and type_of_target(y) in ("binary", "multiclass"):
         target = LabelBinarizer().fit_transform(y).astype(np.float64)
         return target - target.mean(axis=0)
-    return StandardScaler().fit_transform(y.reshape(len(y), -1).astype(np.float64))
+    # An array, whatever the global configuration says.
+    scaler = StandardScaler().set_output(transform="default")
+    return scaler.fit_transform(y.reshape(len(y), -1).astype(np.float64))
 
 
 def probe_error(Z, target, folds):

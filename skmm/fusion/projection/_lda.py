@@ -155,9 +155,8 @@ class LDAFusion(BlockProjection):
         bound = min(n_classes - 1, X.shape[1])
         k = min(self.n_components, bound) if isinstance(self.n_components, Integral) else bound
         discriminants = fit_discriminants(X, y, self.shrinkage, k)
-        if self.n_components is None or isinstance(self.n_components, Integral):
-            return discriminants
-        return discriminants.explaining(self.n_components)
+        by_share = self.n_components is not None and not isinstance(self.n_components, Integral)
+        return discriminants.explaining(self.n_components) if by_share else discriminants
 
 
 class Discriminants:
@@ -203,7 +202,10 @@ def fit_discriminants(X, y, shrinkage, n_components):
     discriminants = None
     if _varies_within_classes(X, labels):
         if shrinkage is None:
-            discriminants = _by_singular_values(X, labels, n_components)
+            # Collinear columns do no harm.
+            lda = LinearDiscriminantAnalysis(solver="svd", n_components=n_components).fit(X, labels)
+            ratio = lda.explained_variance_ratio_
+            discriminants = Discriminants(lda.scalings_[:, :n_components], ratio, 1.0, lda.xbar_)
         elif shrinkage != 0 or X.shape[1] <= len(X):
             discriminants = _by_scatters(X, labels, n_components, shrinkage)
     if discriminants is None:
@@ -221,12 +223,6 @@ def _varies_within_classes(X, labels):
     """Return whether any class has rows that differ by more than rounding."""
     tolerance = 8 * np.finfo(X.dtype).eps * np.abs(X).max()
     return any(np.ptp(X[labels == label], axis=0).max() > tolerance for label in np.unique(labels))
-
-
-def _by_singular_values(X, labels, n_components):
-    """Return the directions without shrinkage; collinear columns do no harm."""
-    lda = LinearDiscriminantAnalysis(solver="svd", n_components=n_components).fit(X, labels)
-    return Discriminants(lda.scalings_[:, :n_components], lda.explained_variance_ratio_, 1.0, lda.xbar_)
 
 
 def _by_scatters(X, labels, n_components, shrinkage, floor=0.0):

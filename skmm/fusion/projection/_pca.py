@@ -32,9 +32,8 @@ class BlockProjection(ImputedBlockTransformer):
         self.projections_ = {}
         for name, columns in self._projected_slices().items():
             present = ~missing_blocks(X, {name: columns})[:, 0]
-            self.projections_[name] = self._fit_projection(
-                take_rows(filled[:, columns], present), None if y is None else y[present], name
-            )
+            targets = None if y is None else y[present]
+            self.projections_[name] = self._fit_projection(take_rows(filled[:, columns], present), targets, name)
         self._count_components()
 
     def _count_components(self):
@@ -234,11 +233,13 @@ class PCAFusion(BlockProjection):
                 name: BlockMoments(shift[columns], {name: slice(0, columns.stop - columns.start)}, min_present=1)
                 for name, columns in self._projected_slices().items()
             }
+        slices = self._projected_slices()
+        for name, columns in slices.items():
+            self._moments[name].add(X[:, columns])
         self._means, variances = np.zeros(X.shape[1]), np.zeros(X.shape[1])
         covariances, n_rows = {}, {}
-        for name, columns in self._projected_slices().items():
+        for name, columns in slices.items():
             moments = self._moments[name]
-            moments.add(X[:, columns])
             n_rows[name] = moments.n_rows()[name]
             if n_rows[name] == 0:
                 self._raise_without_values(name)
@@ -249,7 +250,7 @@ class PCAFusion(BlockProjection):
         if self.scaling is not None:
             self._set_scales(variances, max(n_rows.values()))
         self.projections_ = {}
-        for name, columns in self._projected_slices().items():
+        for name, columns in slices.items():
             S = covariances[name] / np.outer(self._scales[columns], self._scales[columns])
             pca = _pca_of_covariance(S, n_rows[name], self.n_components, X.dtype)
             self.projections_[name] = pca.set_params(whiten=self.whiten and bool(S.any()))

@@ -299,6 +299,17 @@ def test_partial_fit_of_pca_is_fit(scaling, level, n_components):
     assert_allclose(parts.partial_fit(data).transform(data), whole.transform(data), atol=1e-5)
 
 
+def test_batches_of_pca_count_for_all_blocks_whichever_is_missing():
+    for name, columns in BLOCKS.items():
+        first = X[:60].copy()
+        first[:, columns] = np.nan
+        fusion = PCAFusion(2, blocks=BLOCKS)
+        with pytest.raises(ValueError, match=f"block '{name}' is missing in every row"):
+            fusion.partial_fit(first)
+        expected = clone(fusion).fit(np.vstack([first, X[60:]])).transform(X)
+        assert_allclose(fusion.partial_fit(X[60:]).transform(X), expected, atol=1e-8)
+
+
 def test_partial_fit_of_pca_without_variance_or_rows():
     fusion = PCAFusion(blocks=BLOCKS).partial_fit(X[:1])
     assert_allclose(fusion.transform(X[:1]), 0, atol=1e-12)
