@@ -92,8 +92,8 @@ class AverageFusion(ImputedBlockTransformer):
     References
     ----------
     .. [1] J. C. Gower, "Generalized Procrustes analysis", Psychometrika 40 (1975).
-    .. [2] W. B. Johnson and J. Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert
-       space", Contemporary Mathematics 26 (1984).
+    .. [2] W. B. Johnson and J. Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space", Contemporary
+       Mathematics 26 (1984).
 
     Examples
     --------

@@ -79,8 +79,8 @@ class ConcatFusion(ImputedBlockTransformer):
 
     References
     ----------
-    .. [1] A. O. Nunez-Elizalde, A. G. Huth and J. L. Gallant, "Voxelwise encoding models with
-       non-spherical multivariate normal priors", NeuroImage 197 (2019).
+    .. [1] A. O. Nunez-Elizalde, A. G. Huth and J. L. Gallant, "Voxelwise encoding models with non-spherical
+       multivariate normal priors", NeuroImage 197 (2019).
 
     Examples
     --------

@@ -81,8 +81,7 @@ class ModalityImputer(BlockTransformer):
     References
     ----------
     .. [1] R. J. A. Little and D. B. Rubin, "Statistical Analysis with Missing Data", Wiley (2002).
-    .. [2] O. Troyanskaya et al., "Missing value estimation methods for DNA microarrays",
-       Bioinformatics 17 (2001).
+    .. [2] O. Troyanskaya et al., "Missing value estimation methods for DNA microarrays", Bioinformatics 17 (2001).
 
     Examples
     --------

@@ -116,12 +116,10 @@ class KernelFusion(ImputedBlockTransformer):
 
     References
     ----------
-    .. [1] N. Cristianini, J. Shawe-Taylor, A. Elisseeff and J. Kandola, "On kernel-target alignment",
-       NIPS (2001).
-    .. [2] C. Cortes, M. Mohri and A. Rostamizadeh, "Algorithms for learning kernels based on centered
-       alignment", Journal of Machine Learning Research 13 (2012).
-    .. [3] C. K. I. Williams and M. Seeger, "Using the Nystroem method to speed up kernel machines",
-       NIPS (2000).
+    .. [1] N. Cristianini, J. Shawe-Taylor, A. Elisseeff and J. Kandola, "On kernel-target alignment", NIPS (2001).
+    .. [2] C. Cortes, M. Mohri and A. Rostamizadeh, "Algorithms for learning kernels based on centered alignment",
+       Journal of Machine Learning Research 13 (2012).
+    .. [3] C. K. I. Williams and M. Seeger, "Using the Nystroem method to speed up kernel machines", NIPS (2000).
 
     Examples
     --------
@@ -192,14 +190,11 @@ class KernelFusion(ImputedBlockTransformer):
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
         self._present = present
 
-        share = _inverse_root(present @ weights)
+        share = inverse_root(present @ weights)
         joint = sum(weight * K for weight, K in zip(weights, matrices, strict=True)) * np.outer(share, share)
         self.eigenvalues_, vectors = leading_eigenpairs(joint, self.n_components)
-        if len(self.eigenvalues_) == 0:
-            # Nothing varies; one feature that is always zero stands for that.
-            self.eigenvalues_, vectors = np.zeros(1), np.zeros((len(landmarks), 1))
         self.n_components_ = len(self.eigenvalues_)
-        self._vectors = share[:, None] * vectors * _inverse_root(self.eigenvalues_)
+        self._vectors = share[:, None] * vectors * inverse_root(self.eigenvalues_)
 
     def _resolve_weights(self, matrices, present, y):
         if not isinstance(self.weights, str):
@@ -231,14 +226,14 @@ class KernelFusion(ImputedBlockTransformer):
                 if rows.any() and weights[b] > 0:
                     values = kernel(filled[rows, columns]) / kernel.size
                     total[rows] += weights[b] * values @ self._vectors[self._present[:, b]]
-            out[batch] = total * _inverse_root(present @ weights)[:, None]
+            out[batch] = total * inverse_root(present @ weights)[:, None]
         return out
 
     def _names_out(self, input_features):
         return self._joint_names(self.n_components_)
 
 
-def _inverse_root(values):
+def inverse_root(values):
     """Return one over the square root; 0 for 0."""
     return np.divide(1.0, np.sqrt(values), out=np.zeros_like(values), where=values > 0)
 
@@ -275,6 +270,11 @@ class BlockKernel:
                 self.gamma = 1 / variance if variance > 0 else 1.0
         K = self._evaluate(X[rows])
         self.means = K.mean(axis=0)
+        if not np.isfinite(self.means).all():
+            raise ValueError(
+                f"The kernel {self.kernel!r} with gamma={self.gamma}, degree={self.degree} and coef0={self.coef0} is "
+                "not finite for some rows; pass a smaller degree that is a whole number."
+            )
         self.centered = K - self.means - self.means[:, None] + self.means.mean()
         size = self.centered.trace() / len(rows)
         # The centred kernel of a constant block is nothing but rounding.
@@ -317,15 +317,15 @@ def make_kernels(fusion, n_samples):
 def leading_eigenpairs(kernel, n_components):
     """Return up to so many of the largest eigenvalues of a centred kernel matrix, and their vectors.
 
-    Those that are rounding are left out, so that there are none if the kernel is zero. The sum of the cubes of each
-    vector is positive.
+    Those that are rounding are left out; where all are, one vector of zeros stands for them. The sum of the cubes of
+    each other vector is positive.
     """
     n = len(kernel)
-    if n == 0:
-        return np.zeros(0), np.zeros((0, 0))
     values, vectors = linalg.eigh(kernel, subset_by_index=[max(0, n - n_components), n - 1])
     values, vectors = values[::-1], vectors[:, ::-1]
-    varying = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max(initial=0)
+    varying = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max()
+    if not varying.any():
+        return np.zeros(1), np.zeros((n, 1))
     values, vectors = values[varying], vectors[:, varying]
     return values, vectors * _signs_by_skewness(vectors)
 

@@ -17,7 +17,7 @@ from ._base import missing_blocks
 _CHUNK = 2**21
 # Rows from which means are guessed.
 _ROWS_OF_GUESS = 256
-# Columns that are mirrored at a time.
+# Columns of which the lower triangle of a matrix is copied to the upper at a time.
 _TILE = 128
 
 

@@ -100,10 +100,9 @@ class ProductFusion(ImputedBlockTransformer):
     ----------
     .. [1] A. Zadeh et al., "Tensor fusion network for multimodal sentiment analysis", EMNLP (2017).
     .. [2] P. Kar and H. Karnick, "Random feature maps for dot product kernels", AISTATS (2012).
-    .. [3] N. Pham and R. Pagh, "Fast and scalable polynomial kernels via explicit feature maps",
-       KDD (2013).
-    .. [4] A. Fukui et al., "Multimodal compact bilinear pooling for visual question answering and
-       visual grounding", EMNLP (2016).
+    .. [3] N. Pham and R. Pagh, "Fast and scalable polynomial kernels via explicit feature maps", KDD (2013).
+    .. [4] A. Fukui et al., "Multimodal compact bilinear pooling for visual question answering and visual grounding",
+       EMNLP (2016).
 
     Examples
     --------
@@ -160,15 +159,12 @@ class ProductFusion(ImputedBlockTransformer):
             mean, axes = principal_axes(block, bound, random_state) if reduced else (column_means(block), None)
             self._maps.append((mean, axes))
             self.n_components_[name] = axes.shape[1] if reduced else block.shape[1]
+        widths = self.n_components_.values()
         if self.method == "hadamard":
-            self._sketches = [
-                random_state.choice([-1, 1], size=(width, self.max_features)).astype(np.int8)
-                for width in self.n_components_.values()
-            ]
+            shapes = [(width, self.max_features) for width in widths]
+            self._sketches = [random_state.choice([-1, 1], size=shape).astype(np.int8) for shape in shapes]
         elif self.method == "compact":
-            self._sketches = [
-                _count_sketch(width, self.max_features, random_state) for width in self.n_components_.values()
-            ]
+            self._sketches = [_count_sketch(width, self.max_features, random_state) for width in widths]
 
     def _resolve_bound(self):
         """Return the number of columns to which blocks are reduced."""

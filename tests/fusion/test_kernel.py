@@ -119,10 +119,12 @@ def test_kernels_by_block_and_precomputed_ones():
         ({"kernel": {"a": "rbf", "b": "rbf", "c": "cosine"}}, r"kernel\['c'\] must be one of .*, got 'cosine'"),
         ({"kernel": {"a": "rbf", "b": "rbf", "c": ["rbf"]}}, r"kernel\['c'\] must be one of .*, got \['rbf'\]"),
         ({"kernel": "cosine"}, "'kernel' parameter of KernelFusion"),
+        ({"kernel": "poly", "degree": 2.5}, "kernel 'poly' .* degree=2.5 .* not finite .* whole number"),
         ({"weights": "cv"}, "'weights' parameter of KernelFusion"),
         ({"weights": "alignment"}, "requires y to be passed"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:invalid value encountered in power")
 def test_wrong_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         KernelFusion(**parameters, blocks=BLOCKS).fit(X)

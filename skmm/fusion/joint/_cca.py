@@ -40,10 +40,10 @@ _PIVOT = 1e-8
 # Smallest variance along a direction, relative to the largest of the block, with which the direction is used: an error
 # of 1e-15 in a product, relative to the largest, moves a correlation by up to 1e-5 there.
 _SMALLEST_VARIANCE = 1e-10
-# A column counts as constant if its variance is less than this many times that of a number that is rounded once;
-# columns that were computed are rounded more than once.
+# A column counts as constant if its variance is less than this many times what rounding each number once makes, as
+# numbers that were computed are rounded more than once.
 _ROUNDINGS = 16
-# A variate counts as constant if its variance is a smaller share of what the ridge would give it.
+# A variate counts as constant if its variance is less than this share of what a full ridge alone would give it.
 _FLAT = 1e-10
 # Columns of a wide block that are multiplied at a time.
 _WIDE_CHUNK = 2048
@@ -169,11 +169,10 @@ class CCAFusion(JointEmbedding):
     References
     ----------
     .. [1] H. Hotelling, "Relations between two sets of variates", Biometrika 28 (1936).
-    .. [2] H. D. Vinod, "Canonical ridge and econometrics of joint production", Journal of
-       Econometrics 4 (1976).
+    .. [2] H. D. Vinod, "Canonical ridge and econometrics of joint production", Journal of Econometrics 4 (1976).
     .. [3] J. R. Kettenring, "Canonical analysis of several sets of variables", Biometrika 58 (1971).
-    .. [4] J. D. Carroll, "Generalization of canonical correlation analysis to three or more sets of
-       variables", Proceedings of the 76th Annual Convention of the APA (1968).
+    .. [4] J. D. Carroll, "Generalization of canonical correlation analysis to three or more sets of variables",
+       Proceedings of the 76th Annual Convention of the APA (1968).
 
     Examples
     --------
@@ -805,7 +804,8 @@ def held_out_correlations(train, test, n_components, objective):
     if len(slices) == 2:
         a, b = slices
         agreement = scales[:, a, None] * train.matrix[a, b] * scales[:, None, b]
-        # Takes less time than singular vectors do. Lengths do not matter here, nor do correlations of next to nothing.
+        # Eigenvectors of a product take less time than singular vectors. They are imprecise only where correlations are
+        # next to nothing, which add nothing to the mean; the lengths of the directions do not matter.
         right = np.linalg.eigh(agreement.transpose(0, 2, 1) @ agreement)[1][:, :, -k:]
         directions = [agreement @ right, right]
     else:

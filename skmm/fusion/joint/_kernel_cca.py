@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state, gen_batches
 from ..._columns import CHUNK_OF_ROWS
 from ..._sklearn import Interval
 from ..._typing import Blocks, RandomState
-from .._kernel import KERNEL_CONSTRAINTS, leading_eigenpairs, make_kernels
+from .._kernel import KERNEL_CONSTRAINTS, inverse_root, leading_eigenpairs, make_kernels
 from .._moments import consecutive_slices
 from ._base import JointEmbedding
 from ._cca import CCAFusion
@@ -112,12 +112,12 @@ class KernelCCAFusion(JointEmbedding):
 
     References
     ----------
-    .. [1] P. L. Lai and C. Fyfe, "Kernel and nonlinear canonical correlation analysis", International
-       Journal of Neural Systems 10 (2000).
-    .. [2] F. R. Bach and M. I. Jordan, "Kernel independent component analysis", Journal of Machine
-       Learning Research 3 (2002).
-    .. [3] M. Kuss and T. Graepel, "The geometry of kernel canonical correlation analysis", Max Planck
-       Institute for Biological Cybernetics, technical report 108 (2003).
+    .. [1] P. L. Lai and C. Fyfe, "Kernel and nonlinear canonical correlation analysis", International Journal of Neural
+       Systems 10 (2000).
+    .. [2] F. R. Bach and M. I. Jordan, "Kernel independent component analysis", Journal of Machine Learning Research 3
+       (2002).
+    .. [3] M. Kuss and T. Graepel, "The geometry of kernel canonical correlation analysis", Max Planck Institute for
+       Biological Cybernetics, technical report 108 (2003).
 
     Examples
     --------
@@ -182,8 +182,8 @@ class KernelCCAFusion(JointEmbedding):
                 landmarks = np.sort(random_state.choice(landmarks, self.n_landmarks, replace=False))
             kernel = kernels[name].fit(filled[:, columns], landmarks)
             values, vectors = leading_eigenpairs(kernel.centered, len(landmarks))
-            self._maps[name] = (kernel, vectors / np.sqrt(values))
-            features[name] = np.full((len(X), max(1, len(values))), np.nan)
+            self._maps[name] = (kernel, vectors * inverse_root(values))
+            features[name] = np.full((len(X), len(values)), np.nan)
             features[name][rows] = self._features(filled[rows, columns], name)
         self._cca = _CCAOfFeatures(
             self.n_components,
@@ -203,10 +203,9 @@ class KernelCCAFusion(JointEmbedding):
     def _features(self, X_block, name):
         """Return the kernel principal components of one block; zeros if its kernel is constant."""
         kernel, axes = self._maps[name]
-        features = np.zeros((len(X_block), max(1, axes.shape[1])))
-        if axes.shape[1] > 0:
-            for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
-                features[rows] = kernel(X_block[rows]) @ axes
+        features = np.empty((len(X_block), axes.shape[1]))
+        for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
+            features[rows] = kernel(X_block[rows]) @ axes
         return features
 
     def _score_block(self, X_block, name):
