@@ -167,12 +167,11 @@ class AverageFusion(ImputedBlockTransformer):
     def _learned_weights(self, X, y, groups):
         rows, folds = probe_rows(y, groups)
         projected, missing = self._project(X[rows]), self._missing(X[rows])
-        size = np.sqrt(max(sum(block.var(axis=0).sum() for block in projected), np.finfo(np.float64).tiny))
 
         def combine(weights):
-            return weights.sum() / size * _average(projected, missing, weights)
+            return weights.sum() * _average(projected, missing, weights)
 
-        return learn_weights(combine, len(projected), probe_target(y[rows]), folds)
+        return learn_weights(combine, projected, probe_target(y[rows]), folds)
 
     def _project(self, X):
         """Return each block in the common dimension, of shape (n_samples, n_components_)."""

@@ -116,9 +116,6 @@ class ConcatFusion(ImputedBlockTransformer):
         self.blocks = blocks
 
     def _fit_blocks(self, X, y, groups=None):
-        if self.weights is None:
-            self.weights_ = dict.fromkeys(self.blocks_, 1.0)
-            return
         weights = self._learned_weights(X, y, groups) if self._needs_y() else fixed_weights(self)
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
 
@@ -133,13 +130,11 @@ class ConcatFusion(ImputedBlockTransformer):
                 pca = PCA(n_components, svd_solver="randomized", random_state=0).set_output(transform="default")
                 block = pca.fit_transform(block)
             blocks.append(block)
-        # The probe's penalty is fixed, so that all blocks together get a total variance of 1.
-        size = np.sqrt(max(sum(block.var(axis=0).sum() for block in blocks), np.finfo(np.float64).tiny))
 
         def combine(weights):
-            return np.hstack([weight / size * block for weight, block in zip(weights, blocks, strict=True)])
+            return np.hstack([weight * block for weight, block in zip(weights, blocks, strict=True)])
 
-        return learn_weights(combine, len(blocks), probe_target(y[rows]), folds)
+        return learn_weights(combine, blocks, probe_target(y[rows]), folds)
 
     def _transform_blocks(self, X):
         X = self._fill(X)

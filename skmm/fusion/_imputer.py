@@ -208,7 +208,8 @@ class _ConditionalExpectation:
         products, fourth_powers = np.zeros((n_features, n_features)), 0.0
         for rows in gen_batches(len(Z), CHUNK_OF_ROWS):
             # Rows that lack a block hold its mean, zero, and so add nothing to the products.
-            T = self._coordinates(Z[rows].astype(np.float64))
+            chunk = Z[rows].astype(np.float64)
+            T = np.hstack([self._rotated(chunk, b) for b in range(len(blocks))])
             products += T.T @ T
             fourth_powers += np.sum(np.sum(T * T, axis=1) ** 2)
         if regularization == "auto":
@@ -247,18 +248,15 @@ class _ConditionalExpectation:
     def _expect(self, Z, pattern):
         """Fill the missing blocks of rows that lack the same ones."""
         present = np.repeat(~pattern, [columns.stop - columns.start for columns in self.slices.values()])
-        x = self._coordinates(Z)[:, present]
+        x = np.hstack([self._rotated(Z, b) for b in np.flatnonzero(~pattern)])
         for b in np.flatnonzero(pattern):
             slopes = self._solve(self.covariance[np.ix_(present, present)], self.covariance[present, self.slices[b]])
             slopes = slopes if self.bases[b] is None else slopes @ self.bases[b].T
             Z[:, self.blocks[b]] = x @ slopes.astype(Z.dtype)
         return Z
 
-    def _coordinates(self, Z):
-        """Return rows in the columns of the covariance."""
-        return np.hstack([self._rotated(Z, b) for b in range(len(self.blocks))])
-
     def _rotated(self, Z, b):
+        """Return one block in the columns of the covariance."""
         block, basis = Z[:, self.blocks[b]], self.bases[b]
         return block if basis is None else block @ basis.astype(Z.dtype)
 
@@ -291,6 +289,8 @@ class _NearestRows:
         out = np.zeros_like(Z)
         for batch in gen_batches(len(Z), 512):
             rows = batch.start + np.flatnonzero(missing[batch].any(axis=1))
+            if len(rows) == 0:
+                continue
             distances = self._distances(Z[rows], missing[rows])
             for b, columns in enumerate(self.blocks):
                 lacking = missing[rows, b]

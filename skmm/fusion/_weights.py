@@ -72,21 +72,23 @@ def probe_error(Z, target, folds):
     return error / len(Z)
 
 
-def learn_weights(combine, n_blocks, target, folds):
+def learn_weights(combine, blocks, target, folds):
     """Return the weights of blocks, whose squares have mean one, with the smallest error of a ridge probe.
 
     ``combine`` returns the matrix that the probe sees for an array of weights; it is homogeneous of degree one. As the
     penalty is fixed, large weights mean a small penalty: first all of them are scaled, which chooses the penalty; then
     each in turn is halved, doubled and so on, as long as that lowers the error by a thousandth.
     """
-    scales = 4.0 ** np.arange(-4, 5)
-    errors = [probe_error(combine(np.full(n_blocks, scale)), target, folds) for scale in scales]
+    # Of blocks with a total variance of 1, all together.
+    variance = sum(block.var(axis=0).sum() for block in blocks)
+    scales = 4.0 ** np.arange(-4, 5) / np.sqrt(max(variance, np.finfo(np.float64).tiny))
+    weights = np.ones(len(blocks))
+    errors = [probe_error(combine(scale * weights), target, folds) for scale in scales]
     best = min(errors)
     scale = scales[np.argmin(errors)]
-    weights = np.ones(n_blocks)
     for _ in range(3):
         previous_best = best
-        for b in range(n_blocks):
+        for b in range(len(blocks)):
             start = weights[b]
             for factor in (0.25, 0.5, 2.0, 4.0):
                 trial = weights.copy()
