@@ -17,6 +17,10 @@ from ..._typing import Matrix
 from .._base import N_COMPONENTS, BlockTransformer, missing_blocks, signs_by_largest
 from .._moments import consecutive_slices, present_blocks, take_rows
 
+# Smallest variance of a combination of variates, relative to the largest, from which others are predicted. Blocks that
+# agree perfectly have combinations that are nothing but rounding.
+_SMALLEST_VARIANCE = 1e-10
+
 
 class JointEmbedding(BlockTransformer):
     """Base of the strategies that map every block into one space of ``n_components_`` dimensions."""
@@ -226,7 +230,7 @@ class JointEmbedding(BlockTransformer):
 
 def _regression(covariance, cross):
     """Return the coefficients of a regression from its moments; of equally good ones, the least in norm."""
-    return linalg.lstsq(covariance, cross)[0]
+    return linalg.lstsq(covariance, cross, cond=_SMALLEST_VARIANCE)[0]
 
 
 def _paired_correlations(A, B):
