@@ -624,6 +624,15 @@ def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
     )
 
 
+def test_cross_validated_ridge_does_not_depend_on_rounding():
+    # Two or three held-out rows make many ridges equal.
+    for n in (10, 12):
+        for seed in range(10):
+            X = linked(n=n, seed=seed)
+            fusion = CCAFusion(2, regularization="cv", blocks=BLOCKS)
+            assert fusion.fit(X * np.pi).regularization_ == fusion.fit(X).regularization_
+
+
 def test_cross_validated_ridge_of_wide_blocks_and_of_few_rows():
     X = linked(n=50, widths=(60, 80), noise=1.0)
     blocks = {"a": slice(0, 60), "b": slice(60, None)}
