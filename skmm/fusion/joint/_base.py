@@ -164,8 +164,8 @@ class JointEmbedding(BlockTransformer):
     def _set_space(self, covariance, cross, variances):
         """Learn from the covariance of the variates of all blocks; ``n_components_`` is set before.
 
-        By block, ``cross`` holds the covariance of the columns with these variates, and ``variances`` that of the
-        columns, both in the units of X. Return the signs by which the strategy multiplies its variates, so that the
+        By block, ``cross`` holds the covariance of the columns with these variates, and ``variances`` the variances of
+        the columns, both in the units of X. Return the signs by which the strategy multiplies its variates, so that the
         largest loading of the first block is positive, component by component.
         """
         m, k = len(self.blocks_), self.n_components_
