@@ -116,6 +116,9 @@ class ConcatFusion(ImputedBlockTransformer):
         self.blocks = blocks
 
     def _fit_blocks(self, X, y, groups=None):
+        if self.weights is None:
+            self.weights_ = dict.fromkeys(self.blocks_, 1.0)
+            return
         weights = self._learned_weights(X, y, groups) if self._needs_y() else fixed_weights(self)
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
 
