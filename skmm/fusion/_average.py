@@ -23,18 +23,16 @@ class AverageFusion(ImputedBlockTransformer):
 
     .. math:: z_i = \frac{\sum_{b \in P_i} w_b\, R_b^\top x_{ib}}{\sum_{b \in P_i} w_b}.
 
-    The first principal component of one block has nothing to do with the first of another, not even its
-    sign, so the components of each block are rotated until the blocks agree as well as rotations can make
-    them: generalised Procrustes analysis, which minimises the squared distance of each row's blocks to
-    their mean. Random maps keep inner products in expectation, so that the average is then a sketch of
-    the weighted concatenation in fewer dimensions.
+    The first principal component of one block has nothing to do with the first of another, not even its sign, so the
+    components of each block are rotated until the blocks agree as well as rotations can make them: generalised
+    Procrustes analysis, which minimises the squared distance of each row's blocks to their mean. Random maps keep inner
+    products in expectation, so that the average is then a sketch of the weighted concatenation in fewer dimensions.
 
     Parameters
     ----------
     n_components : int, default=64
-        Number of dimensions. An upper bound for ``reduction="pca"``, where the block of the highest
-        rank decides (the others are padded with zeros), and for ``reduction="random"``, where it is the
-        number of columns of X.
+        Number of dimensions. An upper bound for ``reduction="pca"``, where the block of the highest rank decides (the
+        others are padded with zeros), and for ``reduction="random"``, where it is the number of columns of X.
 
     reduction : {"pca", "random"}, default="pca"
         How the blocks come to the common dimension: by their principal components, or by a matrix of
@@ -44,20 +42,17 @@ class AverageFusion(ImputedBlockTransformer):
         Whether principal components are rotated to agree.
 
     weights : dict of str to float, array-like of shape (n_blocks,), "cv" or None, default=None
-        Weight of each block; None means equal ones. ``"cv"`` learns them from ``y``, as
-        in :class:`ConcatFusion`: the average from which a ridge regression has the smallest error over
-        5 folds.
+        Weight of each block; None means equal ones. ``"cv"`` learns them from ``y``, as in :class:`ConcatFusion`: the
+        average from which a ridge regression has the smallest error over 5 folds.
 
     scaling : {"norm", "std"} or None, default="norm"
         How the blocks are scaled before, as in :class:`ConcatFusion`.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the random maps, and of the randomised solver as in :class:`PCAFusion`. Pass an int for
@@ -92,14 +87,13 @@ class AverageFusion(ImputedBlockTransformer):
     -----
     **Missing blocks.** The average is over the blocks that a row has, their weights scaled up to 1. A
     row without any block becomes zeros, the mean of all rows. Principal components of a block are
-    learned from the rows that have it, and rotated to the mean of the others in these rows. A block
-    that is missing in every row at ``fit`` raises an error. A single missing cell is the mean of its column.
+    learned from the rows that have it, and rotated to the mean of the others in these rows.
 
     References
     ----------
     .. [1] J. C. Gower, "Generalized Procrustes analysis", Psychometrika 40 (1975).
-    .. [2] W. B. Johnson and J. Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert
-       space", Contemporary Mathematics 26 (1984).
+    .. [2] W. B. Johnson and J. Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space", Contemporary
+       Mathematics 26 (1984).
 
     Examples
     --------
@@ -161,29 +155,23 @@ class AverageFusion(ImputedBlockTransformer):
                 # Keeps inner products in expectation.
                 axes = random_state.normal(size=(block.shape[1], bound)) / np.sqrt(bound)
                 self._maps.append((column_means(block), axes))
-        self.n_components_ = max(axes.shape[1] for _, axes in self._maps)
+        self.n_components_ = k = max(axes.shape[1] for _, axes in self._maps)
         # Blocks of fewer dimensions are padded with zeros.
-        self._maps = [
-            (mean, np.pad(axes, ((0, 0), (0, self.n_components_ - axes.shape[1])))) for mean, axes in self._maps
-        ]
+        self._maps = [(mean, np.pad(axes, ((0, 0), (0, k - axes.shape[1])))) for mean, axes in self._maps]
         if self.reduction == "pca" and self.align:
             rotations = rotations_to_agree(self._project(X), ~missing)
             self._maps = [(mean, axes @ rotation) for (mean, axes), rotation in zip(self._maps, rotations, strict=True)]
-        if self._needs_y():
-            weights = self._learned_weights(X, y, groups)
-        else:
-            weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
+        weights = self._learned_weights(X, y, groups) if self._needs_y() else fixed_weights(self)
         self.weights_ = dict(zip(self.blocks_, (weights / weights.sum()).tolist(), strict=True))
 
     def _learned_weights(self, X, y, groups):
         rows, folds = probe_rows(y, groups)
         projected, missing = self._project(X[rows]), self._missing(X[rows])
-        size = np.sqrt(max(sum(block.var(axis=0).sum() for block in projected), np.finfo(np.float64).tiny))
 
         def combine(weights):
-            return weights.sum() / size * _average(projected, missing, weights)
+            return weights.sum() * _average(projected, missing, weights)
 
-        return learn_weights(combine, len(projected), probe_target(y[rows]), folds)
+        return learn_weights(combine, projected, probe_target(y[rows]), folds)
 
     def _project(self, X):
         """Return each block in the common dimension, of shape (n_samples, n_components_)."""
@@ -211,24 +199,8 @@ def _average(projected, missing, weights):
 def rotations_to_agree(projected, present, max_iter=50, tol=1e-6):
     """Return the rotations that bring the blocks closest to their mean: generalised Procrustes analysis.
 
-    Parameters
-    ----------
-    projected : list of ndarray of shape (n_samples, n_components)
-        Centred blocks in one dimension; missing rows are not read.
-
-    present : ndarray of shape (n_samples, n_blocks), dtype bool
-        Rows that have each block.
-
-    max_iter : int, default=50
-        Most rounds over the blocks.
-
-    tol : float, default=1e-6
-        Relative gain of agreement in one round below which to stop.
-
-    Returns
-    -------
-    rotations : ndarray of shape (n_blocks, n_components, n_components)
-        Orthogonal matrices; the first is the identity.
+    The blocks are centred, in one dimension; their missing rows are not read. The first rotation is the identity.
+    Rounds over the blocks end when one adds a share of less than ``tol`` to their agreement.
     """
     n_blocks, n_components = len(projected), projected[0].shape[1]
     joined = np.hstack([block * present[:, [b]] for b, block in enumerate(projected)]).astype(np.float64, copy=False)

@@ -34,12 +34,11 @@ class ConcatFusion(ImputedBlockTransformer):
         - ``None``: the blocks as they come.
 
     weights : dict of str to float, array-like of shape (n_blocks,), "cv" or None, default=None
-        Factor of each block after scaling; None means 1. ``"cv"`` learns them from ``y``: the ridge
-        regression on the weighted blocks (of an indicator per class, or of the numbers) that has
-        the smallest error over 5 folds. That is ridge regression with a penalty per block; the weights
-        are searched one after the other on at most 2,000 rows and 48 principal components per block,
-        and their squares have mean 1. What follows has to heed scale, as a penalised linear model,
-        nearest neighbours or a kernel does; a StandardScaler would undo all weights.
+        Factor of each block after scaling; None means 1. ``"cv"`` learns them from ``y``: the ridge regression on the
+        weighted blocks (of an indicator per class, or of the numbers) that has the smallest error over 5 folds. That is
+        ridge regression with a penalty per block; the weights are searched one after the other on at most 2,000 rows
+        and 48 principal components per block, and their squares have mean 1. What follows has to heed scale, as a
+        penalised linear model, nearest neighbours or a kernel does; a StandardScaler would undo all weights.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
         How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
@@ -73,14 +72,15 @@ class ConcatFusion(ImputedBlockTransformer):
 
     Notes
     -----
-    **Missing blocks.** Means and variances come from the cells that are present. A missing cell, and
-    so each cell of a missing block, becomes the mean of its column, at ``fit`` and at ``transform``.
-    A column without any value at ``fit`` becomes zeros, a block without any raises an error.
+    **Missing blocks.** Means and variances come from the cells that are present. A missing cell, and so each cell of a
+    missing block, becomes the mean of its column, at ``fit`` and at ``transform``. A column without any value at
+    ``fit`` becomes zeros. With this strategy and all others, a single missing cell in a block that is present counts as
+    the mean of its column, and a block that is missing in every row at ``fit`` raises an error.
 
     References
     ----------
-    .. [1] A. O. Nunez-Elizalde, A. G. Huth and J. L. Gallant, "Voxelwise encoding models with
-       non-spherical multivariate normal priors", NeuroImage 197 (2019).
+    .. [1] A. O. Nunez-Elizalde, A. G. Huth and J. L. Gallant, "Voxelwise encoding models with non-spherical
+       multivariate normal priors", NeuroImage 197 (2019).
 
     Examples
     --------
@@ -119,12 +119,7 @@ class ConcatFusion(ImputedBlockTransformer):
         if self.weights is None:
             self.weights_ = dict.fromkeys(self.blocks_, 1.0)
             return
-        learned = isinstance(self.weights, str)
-        weights = (
-            self._learned_weights(X, y, groups)
-            if learned
-            else fixed_weights(self.weights, self.blocks_, type(self).__name__)
-        )
+        weights = self._learned_weights(X, y, groups) if self._needs_y() else fixed_weights(self)
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
 
     def _learned_weights(self, X, y, groups):
@@ -138,13 +133,11 @@ class ConcatFusion(ImputedBlockTransformer):
                 pca = PCA(n_components, svd_solver="randomized", random_state=0).set_output(transform="default")
                 block = pca.fit_transform(block)
             blocks.append(block)
-        # The probe's penalty is fixed, so that all blocks together get a total variance of 1.
-        size = np.sqrt(max(sum(block.var(axis=0).sum() for block in blocks), np.finfo(np.float64).tiny))
 
         def combine(weights):
-            return np.hstack([weight / size * block for weight, block in zip(weights, blocks, strict=True)])
+            return np.hstack([weight * block for weight, block in zip(weights, blocks, strict=True)])
 
-        return learn_weights(combine, len(blocks), probe_target(y[rows]), folds)
+        return learn_weights(combine, blocks, probe_target(y[rows]), folds)
 
     def _transform_blocks(self, X):
         X = self._fill(X)

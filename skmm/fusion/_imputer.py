@@ -34,8 +34,7 @@ class ModalityImputer(BlockTransformer):
         blocks says, or the mean of its nearest neighbours.
 
     regularization : "auto" or float in [0, 1], default="auto"
-        Ridge r of ``strategy="regression"``, on columns of unit variance. "auto" is the Ledoit-Wolf
-        estimate.
+        Ridge r of ``strategy="regression"``, on columns of unit variance. "auto" is the Ledoit-Wolf estimate.
 
     n_neighbors : int, default=15
         Number of neighbours of ``strategy="neighbors"``.
@@ -44,8 +43,7 @@ class ModalityImputer(BlockTransformer):
         Whether to append one column per block that is 1 where it was missing and 0 elsewhere.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     Attributes
     ----------
@@ -74,9 +72,7 @@ class ModalityImputer(BlockTransformer):
     rotated to its principal components before, which changes no prediction. Memory grows with the
     square of the number of columns for ``"regression"``; ``"neighbors"`` keeps the rows of ``fit``.
 
-    **Missing blocks.** A row without any block gets the means of all columns (for ``"zero"``, zeros). A
-    single missing cell becomes the mean of its column, whatever the strategy. A block that is missing
-    in every row at ``fit`` raises an error.
+    **Missing blocks.** A row without any block gets the means of all columns (for ``"zero"``, zeros).
 
     Strategies that can fill blocks in take an imputer as their parameter ``imputer``. Before any other, it goes
     into a pipeline; inside of :class:`ModalityFuser` the strategy after it gets the blocks as well, unless
@@ -85,8 +81,7 @@ class ModalityImputer(BlockTransformer):
     References
     ----------
     .. [1] R. J. A. Little and D. B. Rubin, "Statistical Analysis with Missing Data", Wiley (2002).
-    .. [2] O. Troyanskaya et al., "Missing value estimation methods for DNA microarrays",
-       Bioinformatics 17 (2001).
+    .. [2] O. Troyanskaya et al., "Missing value estimation methods for DNA microarrays", Bioinformatics 17 (2001).
 
     Examples
     --------
@@ -130,14 +125,14 @@ class ModalityImputer(BlockTransformer):
         missing = self._missing(X)
         spreads = np.sqrt(column_variances(X, self._means))
         # A standard deviation that rounding can make of a constant counts as 1.
-        noise = 10 * np.finfo(X.dtype).eps * np.sqrt(len(X)) * np.abs(self._means)
+        noise = 10 * np.finfo(np.float64).eps * np.sqrt(len(X)) * np.abs(self._means)
         self._spreads = np.where(spreads > noise, spreads, 1.0)
         Z = self._standardize(self._fill(X))
         if self.strategy == "regression":
-            self._model = _ConditionalExpectation(self.blocks_).fit(Z, missing, self.regularization)
+            self._model = _ConditionalExpectation(Z, missing, self.blocks_, self.regularization)
             self.regularization_ = self._model.regularization
         else:
-            self._model = _NearestRows(list(self.blocks_.values()), self.n_neighbors).fit(Z, missing)
+            self._model = _NearestRows(Z, missing, self.blocks_, self.n_neighbors)
 
     def _standardize(self, filled):
         """Return columns of unit variance, computed in float64 up to the result."""
@@ -150,22 +145,16 @@ class ModalityImputer(BlockTransformer):
         missing = self._missing(X)
         filled = self._fill(X)
         if self.strategy != "mean" and missing.any():
-            if self.strategy == "zero":
-                expected = np.zeros_like(filled)
-            else:
+            expected = np.zeros_like(filled)
+            if self.strategy != "zero":
                 expected = self._model.predict(self._standardize(filled), missing)
                 expected = expected * self._spreads.astype(X.dtype) + self._means.astype(X.dtype)
-            filled = np.where(self._missing_columns(missing), expected, filled)
+            # With a block missing, what was filled is a copy.
+            for columns, rows in zip(self.blocks_.values(), missing.T, strict=True):
+                filled[rows, columns] = expected[rows, columns]
         if self.add_indicator:
             return np.hstack([filled, missing.astype(X.dtype)])
         return filled
-
-    def _missing_columns(self, missing):
-        """Return the mask of the cells of missing blocks."""
-        mask = np.empty((len(missing), self.n_features_in_), dtype=bool)
-        for columns, rows in zip(self.blocks_.values(), missing.T, strict=True):
-            mask[:, columns] = rows[:, None]
-        return mask
 
     def _names_out(self, input_features):
         return np.concatenate([input_features, self._indicator_names()])
@@ -207,23 +196,20 @@ class ImputedBlockTransformer(BlockTransformer):
 class _ConditionalExpectation:
     """Expectation of the missing blocks given the present ones, under a normal model of centred columns."""
 
-    def __init__(self, blocks):
-        self.blocks = blocks
-
-    def fit(self, Z, missing, regularization):
-        self.bases = {
-            name: _basis(take_rows(Z[:, columns], ~rows))
-            for (name, columns), rows in zip(self.blocks.items(), missing.T, strict=True)
-        }
-        self.slices = consecutive_slices(
-            {name: coordinates.shape[1] for name, coordinates in self._coordinates(Z[:1]).items()}
-        )
+    def __init__(self, Z, missing, blocks, regularization):
+        self.blocks = list(blocks.values())
+        self.bases = [
+            _basis(take_rows(Z[:, columns], ~rows)) for columns, rows in zip(self.blocks, missing.T, strict=True)
+        ]
+        # Columns of the covariance, by position of the block.
+        self.slices = consecutive_slices({b: self._rotated(Z[:1], b).shape[1] for b in range(len(blocks))})
         n_samples = len(Z)
-        n_features = list(self.slices.values())[-1].stop
+        n_features = self.slices[len(blocks) - 1].stop
         products, fourth_powers = np.zeros((n_features, n_features)), 0.0
         for rows in gen_batches(len(Z), CHUNK_OF_ROWS):
             # Rows that lack a block hold its mean, zero, and so add nothing to the products.
-            T = np.hstack(list(self._coordinates(Z[rows].astype(np.float64)).values()))
+            chunk = Z[rows].astype(np.float64)
+            T = np.hstack([self._rotated(chunk, b) for b in range(len(blocks))])
             products += T.T @ T
             fourth_powers += np.sum(np.sum(T * T, axis=1) ** 2)
         if regularization == "auto":
@@ -238,8 +224,8 @@ class _ConditionalExpectation:
         present = (~missing).astype(np.float64)
         counts = np.maximum(present.T @ present, 1)
         covariance = products
-        for a, rows in enumerate(self.slices.values()):
-            for b, columns in enumerate(self.slices.values()):
+        for a, rows in self.slices.items():
+            for b, columns in self.slices.items():
                 covariance[rows, columns] /= counts[a, b]
         if missing.any():
             # Covariances from different rows need not fit together.
@@ -249,36 +235,30 @@ class _ConditionalExpectation:
         floor = self.regularization * np.trace(covariance) / n_features
         self.covariance = (1 - self.regularization) * covariance
         self.covariance[np.diag_indices_from(covariance)] += floor
-        return self
 
     def predict(self, Z, missing):
         filled = Z.copy()
         for pattern in np.unique(missing, axis=0):
-            rows = (missing == pattern).all(axis=1)
             # A row without any block keeps zeros, the means.
             if pattern.any() and not pattern.all():
+                rows = (missing == pattern).all(axis=1)
                 filled[rows] = self._expect(Z[rows], pattern)
         return filled
 
     def _expect(self, Z, pattern):
         """Fill the missing blocks of rows that lack the same ones."""
-        coordinates = self._coordinates(Z)
-        present = [name for name, missing in zip(self.blocks, pattern, strict=True) if not missing]
-        p = np.concatenate([np.arange(self.slices[name].start, self.slices[name].stop) for name in present])
-        x = np.hstack([coordinates[name] for name in present])
-        for name, missing in zip(self.blocks, pattern, strict=True):
-            if missing:
-                slopes = self._solve(self.covariance[np.ix_(p, p)], self.covariance[p, self.slices[name]])
-                slopes = slopes if self.bases[name] is None else slopes @ self.bases[name].T
-                Z[:, self.blocks[name]] = x @ slopes.astype(Z.dtype)
+        present = np.repeat(~pattern, [columns.stop - columns.start for columns in self.slices.values()])
+        x = np.hstack([self._rotated(Z, b) for b in np.flatnonzero(~pattern)])
+        for b in np.flatnonzero(pattern):
+            slopes = self._solve(self.covariance[np.ix_(present, present)], self.covariance[present, self.slices[b]])
+            slopes = slopes if self.bases[b] is None else slopes @ self.bases[b].T
+            Z[:, self.blocks[b]] = x @ slopes.astype(Z.dtype)
         return Z
 
-    def _coordinates(self, Z):
-        """Return the blocks in the columns of the covariance."""
-        return {
-            name: Z[:, columns] if self.bases[name] is None else Z[:, columns] @ self.bases[name].astype(Z.dtype)
-            for name, columns in self.blocks.items()
-        }
+    def _rotated(self, Z, b):
+        """Return one block in the columns of the covariance."""
+        block, basis = Z[:, self.blocks[b]], self.bases[b]
+        return block if basis is None else block @ basis.astype(Z.dtype)
 
     def _solve(self, covariance, cross):
         if self.regularization > 1e-8 and covariance.trace() > 0:
@@ -299,32 +279,30 @@ def _basis(Z):
 class _NearestRows:
     """Mean of a block over the fitted rows that are nearest in the blocks that both rows have."""
 
-    def __init__(self, blocks, n_neighbors):
-        self.blocks = blocks
-        self.n_neighbors = n_neighbors
-
-    def fit(self, Z, missing):
+    def __init__(self, Z, missing, blocks, n_neighbors):
         self.Z = Z
         self.missing = missing
-        return self
+        self.blocks = list(blocks.values())
+        self.n_neighbors = n_neighbors
 
     def predict(self, Z, missing):
         out = np.zeros_like(Z)
         for batch in gen_batches(len(Z), 512):
-            rows = np.arange(batch.start, batch.stop)[missing[batch].any(axis=1)]
-            if len(rows):
-                distances = self._distances(Z[rows], missing[rows])
-                for b, columns in enumerate(self.blocks):
-                    lacking = missing[rows, b]
+            rows = batch.start + np.flatnonzero(missing[batch].any(axis=1))
+            if len(rows) == 0:
+                continue
+            distances = self._distances(Z[rows], missing[rows])
+            for b, columns in enumerate(self.blocks):
+                lacking = missing[rows, b]
+                if lacking.any():
                     donors = np.flatnonzero(~self.missing[:, b])
-                    if lacking.any() and len(donors):
-                        out[rows[lacking], columns] = self._mean_of_nearest(
-                            distances[np.ix_(lacking, donors)], self.Z[donors, columns]
-                        )
+                    out[rows[lacking], columns] = self._mean_of_nearest(
+                        distances[np.ix_(lacking, donors)], self.Z[donors, columns]
+                    )
         return out
 
     def _distances(self, Z, missing):
-        """Mean over the shared blocks of the mean squared difference of columns; infinite without any."""
+        """Return the mean over the shared blocks of the mean squared difference of columns; infinite without any."""
         total = np.zeros((len(Z), len(self.Z)))
         shared = np.zeros_like(total)
         for b, columns in enumerate(self.blocks):

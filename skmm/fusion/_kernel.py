@@ -1,18 +1,26 @@
-"""Feature-level fusion by a weighted sum of one kernel per modality."""
+"""Feature-level fusion by a weighted sum of one kernel per modality, and the kernels of single blocks."""
 
 from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import linalg
+from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.utils import check_random_state, gen_batches
 
 from .._sklearn import Interval, StrOptions
 from .._typing import Blocks, RandomState
-from ._base import N_COMPONENTS
+from ._base import N_COMPONENTS, signs_by_largest
 from ._imputer import ImputedBlockTransformer
-from ._kernels import KERNELS, BlockKernel, check_kernels, kernel_alignment, leading_eigenpairs
 from ._weights import fixed_weights, probe_target
 
+KERNELS = {"linear", "rbf", "poly", "precomputed"}
+KERNEL_CONSTRAINTS = {
+    "kernel": [StrOptions(KERNELS), dict],
+    "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
+    "degree": [Interval(Real, 0, None, closed="neither")],
+    "coef0": [Interval(Real, None, None, closed="neither")],
+}
 # Rows whose kernels are in memory at once.
 _BATCH = 4096
 
@@ -61,12 +69,10 @@ class KernelFusion(ImputedBlockTransformer):
         Whether columns are brought to unit variance before. Factors of whole blocks have no influence.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the sample of landmarks, where there are more rows. Pass an int for output that is the same in
@@ -98,26 +104,22 @@ class KernelFusion(ImputedBlockTransformer):
     See Also
     --------
     KernelCCAFusion : Keeps what the blocks agree on.
-    sklearn.decomposition.KernelPCA : Of one kernel.
-    sklearn.kernel_approximation.Nystroem : Of one kernel, not centred.
+    sklearn.decomposition.KernelPCA : Of one kernel. sklearn.kernel_approximation.Nystroem : Of one kernel, not centred.
 
     Notes
     -----
     **Missing blocks.** The sum is over the blocks that both rows have, and is divided by the weights that
     each row has, as the formula says; k stays a kernel. A row thus lies where its other blocks say, and
-    a row without any block becomes zeros. A block that is missing in all landmarks has weight 0, one that is missing
-    in every row at ``fit`` raises an error. A single missing cell is the mean of its column.
+    a row without any block becomes zeros. A block that is missing in all landmarks has weight 0.
 
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
     References
     ----------
-    .. [1] N. Cristianini, J. Shawe-Taylor, A. Elisseeff and J. Kandola, "On kernel-target alignment",
-       NIPS (2001).
-    .. [2] C. Cortes, M. Mohri and A. Rostamizadeh, "Algorithms for learning kernels based on centered
-       alignment", Journal of Machine Learning Research 13 (2012).
-    .. [3] C. K. I. Williams and M. Seeger, "Using the Nystroem method to speed up kernel machines",
-       NIPS (2000).
+    .. [1] N. Cristianini, J. Shawe-Taylor, A. Elisseeff and J. Kandola, "On kernel-target alignment", NIPS (2001).
+    .. [2] C. Cortes, M. Mohri and A. Rostamizadeh, "Algorithms for learning kernels based on centered alignment",
+       Journal of Machine Learning Research 13 (2012).
+    .. [3] C. K. I. Williams and M. Seeger, "Using the Nystroem method to speed up kernel machines", NIPS (2000).
 
     Examples
     --------
@@ -136,10 +138,7 @@ class KernelFusion(ImputedBlockTransformer):
     _parameter_constraints: dict = {
         **ImputedBlockTransformer._parameter_constraints,
         "n_components": N_COMPONENTS,
-        "kernel": [StrOptions(KERNELS), dict],
-        "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
-        "degree": [Interval(Real, 0, None, closed="neither")],
-        "coef0": [Interval(Real, None, None, closed="neither")],
+        **KERNEL_CONSTRAINTS,
         "weights": [dict, "array-like", StrOptions({"alignment", "agreement"}), None],
         "n_landmarks": [Interval(Integral, 1, None, closed="left")],
         "scaling": [StrOptions({"std"}), None],
@@ -174,7 +173,7 @@ class KernelFusion(ImputedBlockTransformer):
         self.random_state = random_state
 
     def _fit_blocks(self, X, y):
-        kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
+        kernels = make_kernels(self, len(X))
         landmarks = np.arange(len(X))
         if len(X) > self.n_landmarks:
             random_state = check_random_state(self.random_state)
@@ -183,39 +182,35 @@ class KernelFusion(ImputedBlockTransformer):
         filled = self._fill(X)
         self._kernels, matrices = [], []
         for (name, columns), rows in zip(self.blocks_.items(), present.T, strict=True):
-            kernel = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0)
-            self._kernels.append(kernel.fit(filled[:, columns], landmarks[rows]))
+            kernel = kernels[name].fit(filled[:, columns], landmarks[rows])
+            self._kernels.append(kernel)
             matrices.append(np.zeros((len(landmarks), len(landmarks))))
             matrices[-1][np.ix_(rows, rows)] = kernel.centered / kernel.size
         weights = self._resolve_weights(matrices, present, None if y is None else y[landmarks])
         self.weights_ = dict(zip(self.blocks_, weights.tolist(), strict=True))
         self._present = present
 
-        share = _inverse_root(present @ weights)
+        share = inverse_root(present @ weights)
         joint = sum(weight * K for weight, K in zip(weights, matrices, strict=True)) * np.outer(share, share)
         self.eigenvalues_, vectors = leading_eigenpairs(joint, self.n_components)
-        if len(self.eigenvalues_) == 0:
-            # Nothing varies; one feature that is always zero stands for that.
-            self.eigenvalues_, vectors = np.zeros(1), np.zeros((len(landmarks), 1))
         self.n_components_ = len(self.eigenvalues_)
-        self._vectors = share[:, None] * vectors * _inverse_root(self.eigenvalues_)
+        self._vectors = share[:, None] * vectors * inverse_root(self.eigenvalues_)
 
     def _resolve_weights(self, matrices, present, y):
-        if self.weights == "alignment":
+        if not isinstance(self.weights, str):
+            weights = fixed_weights(self)
+        elif self.weights == "alignment":
             target = probe_target(y)
-            weights = np.array(
-                [_alignment_of(rows, K, target @ target.T) for K, rows in zip(matrices, present.T, strict=True)]
-            )
-        elif isinstance(self.weights, str):
+            L = target @ target.T
+            weights = [kernel_alignment(K, L, rows) for K, rows in zip(matrices, present.T, strict=True)]
+        else:
             m = len(matrices)
             pairs = np.zeros((m, m))
             for a in range(m):
                 for b in range(a):
                     both = present[:, a] & present[:, b]
-                    pairs[a, b] = pairs[b, a] = _alignment_of(both, matrices[a], matrices[b])
+                    pairs[a, b] = pairs[b, a] = kernel_alignment(matrices[a], matrices[b], both)
             weights = pairs.sum(axis=1)
-        else:
-            weights = fixed_weights(self.weights, self.blocks_, type(self).__name__)
         weights = np.where(present.any(axis=0), np.maximum(weights, 0), 0)
         return weights / weights.sum() if weights.any() else np.full(len(matrices), 1 / len(matrices))
 
@@ -231,18 +226,129 @@ class KernelFusion(ImputedBlockTransformer):
                 if rows.any() and weights[b] > 0:
                     values = kernel(filled[rows, columns]) / kernel.size
                     total[rows] += weights[b] * values @ self._vectors[self._present[:, b]]
-            out[batch] = total * _inverse_root(present @ weights)[:, None]
+            out[batch] = total * inverse_root(present @ weights)[:, None]
         return out
 
     def _names_out(self, input_features):
         return self._joint_names(self.n_components_)
 
 
-def _inverse_root(values):
+def inverse_root(values):
     """Return one over the square root; 0 for 0."""
     return np.divide(1.0, np.sqrt(values), out=np.zeros_like(values), where=values > 0)
 
 
-def _alignment_of(rows, K, L):
-    """Return the alignment of two kernels over some of their rows; 0 if there are none."""
-    return kernel_alignment(K[np.ix_(rows, rows)], L[np.ix_(rows, rows)]) if rows.any() else 0.0
+# Kernels of single blocks, and how much kernels agree.
+
+
+class BlockKernel:
+    """Kernel between rows of one block and the landmarks it was fitted on, centred at their mean.
+
+    Fitted, it holds the ``centered`` kernel of the landmarks, and as ``size`` the mean of its diagonal; infinite if
+    nothing varies, so that the kernel divided by it is 0.
+    """
+
+    def __init__(self, kernel, gamma, degree, coef0):
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+
+    def fit(self, X, rows):
+        """Learn from some rows of X, the landmarks. A precomputed kernel is a matrix X of its values for all rows."""
+        self.rows = rows
+        if len(rows) == 0:
+            self.centered, self.size = np.zeros((0, 0)), np.inf
+            return self
+        if self.kernel != "precomputed":
+            self.landmarks = X[rows].astype(np.float64)
+            # Inner products of numbers near zero are precise, and these kernels do not depend on the origin.
+            self.origin = self.landmarks.mean(axis=0) if self.kernel in ("linear", "rbf") else 0.0
+            self.landmarks -= self.origin
+            if self.gamma == "scale":
+                variance = self.landmarks.var(axis=0).sum()
+                self.gamma = 1 / variance if variance > 0 else 1.0
+        K = self._evaluate(X[rows])
+        self.means = K.mean(axis=0)
+        if not np.isfinite(self.means).all():
+            raise ValueError(
+                f"The kernel {self.kernel!r} with gamma={self.gamma}, degree={self.degree} and coef0={self.coef0} is "
+                "not finite for some rows; pass a smaller degree that is a whole number."
+            )
+        self.centered = K - self.means - self.means[:, None] + self.means.mean()
+        size = self.centered.trace() / len(rows)
+        # The centred kernel of a constant block is nothing but rounding.
+        self.size = size if size > 1e-12 * np.abs(K).max() else np.inf
+        return self
+
+    def __call__(self, X):
+        """Return the centred kernel between rows and landmarks, of shape (n_samples, n_landmarks)."""
+        values = self._evaluate(X)
+        return values - values.mean(axis=1, keepdims=True) - self.means + self.means.mean()
+
+    def _evaluate(self, X):
+        X = X.astype(np.float64, copy=False)
+        if self.kernel == "precomputed":
+            return X[:, self.rows]
+        options = {"gamma": self.gamma, "degree": self.degree, "coef0": self.coef0}
+        return pairwise_kernels(X - self.origin, self.landmarks, metric=self.kernel, filter_params=True, **options)
+
+
+def make_kernels(fusion, n_samples):
+    """Return the kernel of each block by name, not yet fitted; raise if ``kernel`` does not fit the blocks."""
+    owner, blocks = type(fusion).__name__, fusion.blocks_
+    kernels = fusion.kernel if isinstance(fusion.kernel, dict) else dict.fromkeys(blocks, fusion.kernel)
+    if kernels.keys() != blocks.keys():
+        raise ValueError(f"{owner}: kernel names the blocks {sorted(kernels)}, X has the blocks {sorted(blocks)}.")
+    for name, value in kernels.items():
+        if value not in (kinds := sorted(KERNELS)):
+            raise ValueError(f"{owner}: kernel[{name!r}] must be one of {kinds}, got {value!r}.")
+        width = blocks[name].stop - blocks[name].start
+        if value == "precomputed" and fusion.scaling is not None:
+            raise ValueError(f"{owner}: precomputed kernels cannot be scaled by column; pass scaling=None.")
+        if value == "precomputed" and width != n_samples:
+            raise ValueError(
+                f"{owner}: block {name!r} of a precomputed kernel needs one column for each of the {n_samples} "
+                f"rows of fit, got {width}."
+            )
+    return {name: BlockKernel(kernels[name], fusion.gamma, fusion.degree, fusion.coef0) for name in blocks}
+
+
+def leading_eigenpairs(kernel, n_components):
+    """Return up to so many of the largest eigenvalues of a centred kernel matrix, and their vectors.
+
+    Those that are rounding are left out; where all are, one vector of zeros stands for them. The sum of the cubes of
+    each other vector is positive.
+    """
+    n = len(kernel)
+    values, vectors = linalg.eigh(kernel, subset_by_index=[max(0, n - n_components), n - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    varying = values > 10 * n * np.finfo(np.float64).eps * np.abs(values).max()
+    if not varying.any():
+        return np.zeros(1), np.zeros((n, 1))
+    values, vectors = values[varying], vectors[:, varying]
+    return values, vectors * _signs_by_skewness(vectors)
+
+
+def _signs_by_skewness(vectors):
+    """Return the signs that make the sum of cubes of each column positive, whatever the order of the rows."""
+    cubes = (vectors**3).sum(axis=0)
+    lopsided = np.abs(cubes) > 1e-6 * (np.abs(vectors) ** 3).sum(axis=0)
+    return np.where(lopsided, np.where(cubes < 0, -1.0, 1.0), signs_by_largest(vectors))
+
+
+def kernel_alignment(K, L, rows):
+    r"""Return the centred alignment :math:`\langle K_c, L_c\rangle_F / (\|K_c\|_F \|L_c\|_F)` over a mask of rows.
+
+    It is 0 if one of the kernels is constant, or if there are no rows.
+    """
+    if not rows.any():
+        return 0.0
+    K, L = _centered(K[np.ix_(rows, rows)]), _centered(L[np.ix_(rows, rows)])
+    size = np.linalg.norm(K) * np.linalg.norm(L)
+    return float(np.sum(K * L) / size) if size > 0 else 0.0
+
+
+def _centered(K):
+    rows = K.mean(axis=1, keepdims=True)
+    return K - rows - rows.T + rows.mean()

@@ -17,7 +17,7 @@ from ._base import missing_blocks
 _CHUNK = 2**21
 # Rows from which means are guessed.
 _ROWS_OF_GUESS = 256
-# Columns that are mirrored at a time.
+# Columns of which the lower triangle of a matrix is copied to the upper at a time.
 _TILE = 128
 
 
@@ -36,32 +36,10 @@ def present_blocks(X, blocks, min_present=2):
 class BlockMoments:
     """Sums over rows of shifted columns and of their products, by pair of blocks. Moments of different rows add up.
 
-    Two columns are compared in the rows in which both of their blocks are present. Where blocks are compared with
-    each other, rows with a single block are left out: they say nothing about agreement, and the variances within
-    blocks should come from much the same rows as the covariances between them.
-
-    Parameters
-    ----------
-    shift : ndarray of shape (n_features,), dtype float64
-        What is subtracted from each row before anything is summed up, near the mean: products of numbers
-        far from zero would lose what varies.
-
-    blocks : dict of str to slice
-        Columns of each block, closed.
-
-    min_present : int, default=2
-        Blocks that a row must have to count.
-
-    Attributes
-    ----------
-    counts : ndarray of shape (n_blocks, n_blocks)
-        Number of rows that have both blocks; on the diagonal, of rows that have the block and count.
-
-    sums : ndarray of shape (n_blocks, n_features)
-        Entry (b, j): sum of the shifted column j over the rows that have both its own block and block b.
-
-    products : ndarray of shape (n_features, n_features)
-        Sums of products of shifted columns; only the lower triangle.
+    The shift, near the means, is subtracted from each row before: products of numbers far from zero would lose what
+    varies. Two columns are compared in the rows in which both of their blocks are present. Rows with fewer than
+    ``min_present`` blocks are left out: where blocks are compared with each other, those with a single one say nothing
+    about agreement, and the variances within blocks should come from much the same rows as the covariances between.
     """
 
     def __init__(self, shift, blocks, min_present=2):
@@ -69,29 +47,18 @@ class BlockMoments:
         self.shift = shift
         self.blocks = blocks
         self.min_present = min_present
+        # Rows that have both blocks.
         self.counts = np.zeros((n_blocks, n_blocks))
+        # Entry (b, j): sum of the shifted column j over the rows that have both its block and block b.
         self.sums = np.zeros((n_blocks, n_features))
+        # Only the lower triangle.
         self.products = np.zeros((n_features, n_features), order="F")
 
     def add(self, X, *, single=False, fill=True):
-        """Add rows.
+        """Add rows, whose products are computed in float32 if ``single``, and added up in float64 always.
 
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_features)
-            Rows, with NaN in missing cells.
-
-        single : bool, default=False
-            Whether to multiply in float32. The sums of chunks are added in float64 always.
-
-        fill : bool, default=True
-            Whether missing cells are handled: one of a block that is present becomes the shift, and a block all of
-            whose cells are missing is left out.
-
-        Returns
-        -------
-        complete : bool
-            False if ``fill=False`` and X has missing cells; the moments must not be used then.
+        A missing cell of a block that is present becomes the shift. With ``fill=False``, return False if a cell is
+        missing; the moments must not be used then.
         """
         dtype = np.float32 if single else np.float64
         n_features = len(self.shift)
@@ -130,18 +97,7 @@ class BlockMoments:
         return result
 
     def projected(self, bases):
-        """Return the moments of combinations of the columns of each block.
-
-        Parameters
-        ----------
-        bases : dict of str to ndarray of shape (n_block_features, n_combinations)
-            Their coefficients, by block.
-
-        Returns
-        -------
-        moments : BlockMoments
-            Of the combinations, block after block.
-        """
+        """Return the moments of combinations of columns, given by a matrix of coefficients for each block."""
         result = copy.copy(self)
         result.blocks = consecutive_slices({name: basis.shape[1] for name, basis in bases.items()})
         B = np.zeros((len(self.shift), sum(basis.shape[1] for basis in bases.values())), order="F")
@@ -190,41 +146,19 @@ class BlockMoments:
 
 
 def block_moments(X, blocks, subsets=((slice(None),),), *, single=False):
-    """Return the moments of subsets of the rows, all with the same shift.
+    """Return the moments of subsets of the rows, each a list of slices or of arrays of positions, with one shift.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Rows, with NaN in missing cells. A missing cell of a block that is present counts as the mean of its
-        column.
-
-    blocks : dict of str to slice
-        Columns of each block, closed.
-
-    subsets : sequence of sequence of slice, default=((slice(None),),)
-        The rows of each subset.
-
-    single : bool, default=False
-        Whether to multiply in float32.
-
-    Returns
-    -------
-    moments : list of BlockMoments
-        Of each subset.
+    A missing cell of a block that is present counts as the mean of its column.
     """
-    # If no cell is missing a guess of the means will do; missing cells need the means themselves, which take one more
-    # pass.
-    guess = column_means(X[:: max(1, len(X) // _ROWS_OF_GUESS)])
-    moments = _sum_subsets(X, blocks, subsets, guess, single=single, fill=False)
-    return moments or _sum_subsets(X, blocks, subsets, column_means(X), single=single, fill=True)
-
-
-def _sum_subsets(X, blocks, subsets, shift, **options):
-    """Return the moments of each subset; None if the first missing cell ended it."""
-    moments = [BlockMoments(shift, blocks) for _ in subsets]
-    for subset_moments, slices in zip(moments, subsets, strict=True):
-        if not all(subset_moments.add(X[rows], **options) for rows in slices):
-            return None
+    for fill in (False, True):
+        # If no cell is missing, means of some rows will do as the shift. Means of all rows take one more pass.
+        shift = column_means(X if fill else X[:: max(1, len(X) // _ROWS_OF_GUESS)])
+        # Rounded to the precision in which it is subtracted, as the means are computed from it.
+        shift = shift.astype(np.float32 if single else np.float64)
+        moments = [BlockMoments(shift, blocks) for _ in subsets]
+        pairs = zip(moments, subsets, strict=True)
+        if all(sums.add(X[rows], single=single, fill=fill) for sums, subset in pairs for rows in subset):
+            break
     return moments
 
 
@@ -234,63 +168,15 @@ def consecutive_slices(widths):
     return {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
 
 
-def sum_of_fourth_powers(X_block, varying, means, scales):
-    """Return the sum over rows of the fourth power of their distance from the mean, in scaled columns.
-
-    Parameters
-    ----------
-    X_block : ndarray of shape (n_samples, n_features)
-        One block, with NaN in missing cells, which count as means; a missing row adds nothing.
-
-    varying : ndarray of int
-        Positions of the columns that count.
-
-    means, scales : ndarray
-        Mean of each of them, and what it is divided by.
-
-    Returns
-    -------
-    total : float
-        The sum.
-    """
-    # A factor of 0 leaves a column out.
-    factors, centers = np.zeros(X_block.shape[1]), np.zeros(X_block.shape[1])
-    factors[varying], centers[varying] = 1 / scales, means
-    total = 0.0
-    for rows in gen_batches(len(X_block), max(1, _CHUNK // X_block.shape[1])):
-        Z = (X_block[rows] - centers) * factors
-        squares = np.vecdot(Z, Z)
-        if np.isnan(squares).any():
-            squares = np.nansum(Z * Z, axis=1)
-        total += np.vecdot(squares, squares)
-    return float(total)
-
-
 def ledoit_wolf_shrinkage(S, target, n_rows, fourth_powers):
-    """Return the ridge that estimates a covariance matrix best in squared error, from sums over its rows.
+    """Return the ridge, in [0, 1], that estimates a covariance matrix best in squared error.
+
+    S is the covariance matrix of so many rows, divided by n - 1; or the matrix of inner products of the rows, which has
+    the same eigenvalues but for zeros. The target is its mean variance over all columns that vary; the fourth powers
+    are those of the distances of the rows from the mean, summed up.
 
     O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", Journal of
     Multivariate Analysis 88 (2004).
-
-    Parameters
-    ----------
-    S : ndarray of shape (n_features, n_features)
-        Covariance matrix, divided by n - 1; or the matrix of inner products of its rows, which has the same
-        eigenvalues but for zeros, divided by n - 1.
-
-    target : float
-        Its mean variance, over all columns that vary.
-
-    n_rows : int
-        Rows behind it.
-
-    fourth_powers : float
-        Sum over these rows of the fourth power of their distance from the mean.
-
-    Returns
-    -------
-    shrinkage : float
-        In [0, 1].
     """
     biased = (n_rows - 1) / n_rows
     # In coordinates of the span of its rows, a block has more columns than the matrix.

@@ -56,12 +56,10 @@ class ProductFusion(ImputedBlockTransformer):
         themselves. None: columns are centred only.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
-        :class:`ModalityFuser` it is set by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`, at least two.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the sketches, and of the randomised solver as in :class:`PCAFusion`. Pass an int for
@@ -93,21 +91,18 @@ class ProductFusion(ImputedBlockTransformer):
     -----
     **Missing blocks.** A missing block contributes the constant 1 only, so that a row is the product of
     the blocks that it has; a row without any block has products of ones. Principal components of a block
-    are learned from the rows that have it. A block that is missing in every row at ``fit`` raises an
-    error. A single missing cell is the mean of its column.
+    are learned from the rows that have it.
 
-    The first column of ``"outer"`` is the constant 1. With m blocks of k columns it has
-    :math:`(1 + k)^m` columns: k is 44 for two blocks in 2,048, but 2 for six blocks; sketches suit many
-    blocks better.
+    The first column of ``"outer"`` is the constant 1. With m blocks of k columns it has :math:`(1 + k)^m` columns: k is
+    44 for two blocks in 2,048, but 2 for six blocks; sketches suit many blocks better.
 
     References
     ----------
     .. [1] A. Zadeh et al., "Tensor fusion network for multimodal sentiment analysis", EMNLP (2017).
     .. [2] P. Kar and H. Karnick, "Random feature maps for dot product kernels", AISTATS (2012).
-    .. [3] N. Pham and R. Pagh, "Fast and scalable polynomial kernels via explicit feature maps",
-       KDD (2013).
-    .. [4] A. Fukui et al., "Multimodal compact bilinear pooling for visual question answering and
-       visual grounding", EMNLP (2016).
+    .. [3] N. Pham and R. Pagh, "Fast and scalable polynomial kernels via explicit feature maps", KDD (2013).
+    .. [4] A. Fukui et al., "Multimodal compact bilinear pooling for visual question answering and visual grounding",
+       EMNLP (2016).
 
     Examples
     --------
@@ -164,15 +159,12 @@ class ProductFusion(ImputedBlockTransformer):
             mean, axes = principal_axes(block, bound, random_state) if reduced else (column_means(block), None)
             self._maps.append((mean, axes))
             self.n_components_[name] = axes.shape[1] if reduced else block.shape[1]
+        widths = self.n_components_.values()
         if self.method == "hadamard":
-            self._sketches = [
-                random_state.choice([-1, 1], size=(width, self.max_features)).astype(np.int8)
-                for width in self.n_components_.values()
-            ]
+            shapes = [(width, self.max_features) for width in widths]
+            self._sketches = [random_state.choice([-1, 1], size=shape).astype(np.int8) for shape in shapes]
         elif self.method == "compact":
-            self._sketches = [
-                _count_sketch(width, self.max_features, random_state) for width in self.n_components_.values()
-            ]
+            self._sketches = [_count_sketch(width, self.max_features, random_state) for width in widths]
 
     def _resolve_bound(self):
         """Return the number of columns to which blocks are reduced."""

@@ -14,18 +14,17 @@ PROBE_FOLDS = 5
 # Learned weights lie between its inverse and this, so that no block is lost for what follows.
 LARGEST_WEIGHT = 8.0
 
-
 # Values of the parameter ``weights`` in every strategy that has it.
 WEIGHTS = [dict, "array-like", StrOptions({"cv"}), None]
 
 
-def fixed_weights(weights, blocks, owner):
+def fixed_weights(fusion):
     """Return the parameter ``weights`` of a strategy as one number per block; equal ones for None."""
-    names = list(blocks)
+    weights, names, owner = fusion.weights, list(fusion.blocks_), type(fusion).__name__
     if weights is None:
         return np.ones(len(names))
     if isinstance(weights, dict):
-        if weights.keys() != blocks.keys():
+        if weights.keys() != set(names):
             raise ValueError(f"{owner}: weights names the blocks {sorted(weights)}, X has the blocks {sorted(names)}.")
         weights = [weights[name] for name in names]
     weights = np.asarray(weights, dtype=np.float64)
@@ -54,7 +53,9 @@ def probe_target(y):
     if y.ndim == 1 and type_of_target(y) in ("binary", "multiclass"):
         target = LabelBinarizer().fit_transform(y).astype(np.float64)
         return target - target.mean(axis=0)
-    return StandardScaler().fit_transform(y.reshape(len(y), -1).astype(np.float64))
+    # An array, whatever the global configuration says.
+    scaler = StandardScaler().set_output(transform="default")
+    return scaler.fit_transform(y.reshape(len(y), -1).astype(np.float64))
 
 
 def probe_error(Z, target, folds):
@@ -71,39 +72,23 @@ def probe_error(Z, target, folds):
     return error / len(Z)
 
 
-def learn_weights(combine, n_blocks, target, folds):
-    """Search the weights of blocks, one after the other, for the smallest error of a ridge probe.
+def learn_weights(combine, blocks, target, folds):
+    """Return the weights of blocks, whose squares have mean one, with the smallest error of a ridge probe.
 
-    As the penalty is fixed, large weights mean a small penalty: first all of them are scaled, which
-    chooses the penalty; then each is halved, doubled and so on, as long as that lowers the error by a thousandth.
-
-    Parameters
-    ----------
-    combine : callable
-        Returns the matrix that the probe sees for an array of weights; homogeneous of degree one.
-
-    n_blocks : int
-        Number of weights.
-
-    target : ndarray of shape (n_samples, n_targets)
-        What the probe predicts.
-
-    folds : ndarray of shape (n_samples,)
-        Fold of each row.
-
-    Returns
-    -------
-    weights : ndarray of shape (n_blocks,)
-        Weights whose squares have mean one.
+    ``combine`` returns the matrix that the probe sees for an array of weights; it is homogeneous of degree one. As the
+    penalty is fixed, large weights mean a small penalty: first all of them are scaled, which chooses the penalty; then
+    each in turn is halved, doubled and so on, as long as that lowers the error by a thousandth.
     """
-    scales = 4.0 ** np.arange(-4, 5)
-    errors = [probe_error(combine(np.full(n_blocks, scale)), target, folds) for scale in scales]
+    # Of blocks with a total variance of 1, all together.
+    variance = sum(block.var(axis=0).sum() for block in blocks)
+    scales = 4.0 ** np.arange(-4, 5) / np.sqrt(max(variance, np.finfo(np.float64).tiny))
+    weights = np.ones(len(blocks))
+    errors = [probe_error(combine(scale * weights), target, folds) for scale in scales]
     best = min(errors)
     scale = scales[np.argmin(errors)]
-    weights = np.ones(n_blocks)
     for _ in range(3):
         previous_best = best
-        for b in range(n_blocks):
+        for b in range(len(blocks)):
             start = weights[b]
             for factor in (0.25, 0.5, 2.0, 4.0):
                 trial = weights.copy()

@@ -185,6 +185,15 @@ def test_float32(strategy):
     assert_allclose(out, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("strategy", ["regression", "neighbors"])
+def test_float32_far_from_zero(strategy):
+    # As a column of pressures in Pascal, which varies little for its size.
+    X = np.tile(linked(), (10, 1)) + np.where(np.arange(9) == 3, 3e5, 0)
+    X = without(X, a=slice(0, 30)).astype(np.float32)
+    imputer = ModalityImputer(strategy, blocks=BLOCKS)
+    assert_allclose(imputer.fit_transform(X), imputer.fit_transform(X.astype(np.float64)), rtol=1e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_pickle_and_input_untouched(strategy):
     X = without(linked(), a=slice(0, 30))

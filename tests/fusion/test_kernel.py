@@ -10,12 +10,16 @@ from sklearn.metrics.pairwise import linear_kernel, polynomial_kernel, rbf_kerne
 from sklearn.preprocessing import StandardScaler
 
 from skmm import KernelFusion
-from skmm.fusion._kernels import BlockKernel, kernel_alignment
+from skmm.fusion._kernel import BlockKernel, kernel_alignment
 
 BLOCKS = {"a": slice(0, 3), "b": slice(3, 5), "c": slice(5, None)}
 RNG = np.random.default_rng(0)
 X = RNG.normal(2, 3, size=(80, 9))
 Y = np.arange(80) % 3
+
+
+def alignment(K, L):
+    return kernel_alignment(K, L, np.ones(len(K), dtype=bool))
 
 
 def centering(n):
@@ -113,11 +117,14 @@ def test_kernels_by_block_and_precomputed_ones():
         ({"kernel": "precomputed", "scaling": None}, "block 'a' .* one column for each of the 80 rows of fit, got 3"),
         ({"kernel": {"a": "rbf"}}, r"kernel names the blocks \['a'\], X has the blocks \['a', 'b', 'c'\]"),
         ({"kernel": {"a": "rbf", "b": "rbf", "c": "cosine"}}, r"kernel\['c'\] must be one of .*, got 'cosine'"),
+        ({"kernel": {"a": "rbf", "b": "rbf", "c": ["rbf"]}}, r"kernel\['c'\] must be one of .*, got \['rbf'\]"),
         ({"kernel": "cosine"}, "'kernel' parameter of KernelFusion"),
+        ({"kernel": "poly", "degree": 2.5}, "kernel 'poly' .* degree=2.5 .* not finite .* whole number"),
         ({"weights": "cv"}, "'weights' parameter of KernelFusion"),
         ({"weights": "alignment"}, "requires y to be passed"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:invalid value encountered in power")
 def test_wrong_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         KernelFusion(**parameters, blocks=BLOCKS).fit(X)
@@ -128,23 +135,28 @@ def test_alignment_is_the_formula():
     H = centering(80)
     A_c, B_c = H @ A @ H, H @ B @ H
     expected = np.trace(A_c @ B_c) / np.sqrt(np.trace(A_c @ A_c) * np.trace(B_c @ B_c))
-    assert_allclose(kernel_alignment(A, B), expected)
-    assert_allclose(kernel_alignment(A, 3 * A + 5), 1)
-    assert kernel_alignment(A, np.ones((80, 80))) == 0
+    assert_allclose(alignment(A, B), expected)
+    assert_allclose(alignment(A, 3 * A + 5), 1)
+    assert alignment(A, np.ones((80, 80))) == 0
 
 
 def test_weights_by_alignment():
     Z = StandardScaler().fit_transform(X)
     kernels = [rbf_kernel(Z[:, columns], gamma=1 / Z[:, columns].shape[1]) for columns in BLOCKS.values()]
     labels = np.array(["x", "y", "z"])[Y]
-    expected = np.array([kernel_alignment(kernel, labels[:, None] == labels) for kernel in kernels])
+    expected = np.array([alignment(kernel, labels[:, None] == labels) for kernel in kernels])
     weights = KernelFusion(weights="alignment", blocks=BLOCKS).fit(X, labels).weights_
     assert_allclose(list(weights.values()), expected / expected.sum())
     target = X[:, 0]
-    expected = np.array([kernel_alignment(kernel, np.outer(target, target)) for kernel in kernels])
+    expected = np.array([alignment(kernel, np.outer(target, target)) for kernel in kernels])
     weights = KernelFusion(weights="alignment", blocks=BLOCKS).fit(X, target).weights_
     assert_allclose(list(weights.values()), expected / expected.sum())
     assert weights["a"] > 2 * weights["b"]
+
+
+def test_weights_as_an_array():
+    expected = KernelFusion(weights=dict(zip(BLOCKS, (1, 2, 3), strict=True)), blocks=BLOCKS).fit(X).weights_
+    assert KernelFusion(weights=np.array([1.0, 2.0, 3.0]), blocks=BLOCKS).fit(X).weights_ == expected
 
 
 def test_weights_by_agreement():
@@ -152,7 +164,7 @@ def test_weights_by_agreement():
     data[:, 3:5] = data[:, :2] + 0.1 * RNG.normal(size=(80, 2))
     Z = StandardScaler().fit_transform(data)
     a, b, c = (rbf_kernel(Z[:, columns], gamma=1 / Z[:, columns].shape[1]) for columns in BLOCKS.values())
-    ab, ac, bc = kernel_alignment(a, b), kernel_alignment(a, c), kernel_alignment(b, c)
+    ab, ac, bc = alignment(a, b), alignment(a, c), alignment(b, c)
     expected = np.array([ab + ac, ab + bc, ac + bc]) / (2 * (ab + ac + bc))
     weights = KernelFusion(weights="agreement", blocks=BLOCKS).fit(data).weights_
     assert_allclose(list(weights.values()), expected)

@@ -111,6 +111,16 @@ def test_names_and_containers(strategy):
         assert_allclose(out.to_numpy(), expected)
 
 
+def test_numbers_as_target_and_containers(strategy):
+    if isinstance(strategy, LDAFusion):
+        pytest.skip("needs classes")
+    X, y = data(), np.sin(np.arange(90))
+    expected = strategy.fit_transform(X, y)
+    for container in ("pandas", "polars"):
+        with sklearn.config_context(transform_output=container):
+            assert_allclose(clone(strategy).fit_transform(X, y).to_numpy(), expected)
+
+
 def test_float32_stays_and_agrees(strategy):
     double = strategy.fit_transform(data(), Y)
     single = strategy.fit_transform(data(np.float32), Y)

@@ -81,7 +81,7 @@ def test_no_better_weights_on_a_grid():
     def combine(weights):
         return np.hstack([weight * part for weight, part in zip(weights, parts, strict=True)])
 
-    weights = learn_weights(combine, 2, signal, folds)
+    weights = learn_weights(combine, parts, signal, folds)
     assert_allclose(np.mean(weights**2), 1)
     assert weights[1] > 5 * weights[0]
     scales = 4.0 ** np.arange(-4, 5)

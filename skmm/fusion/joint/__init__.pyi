@@ -1,3 +1,2 @@
-from ._cca import CCAFusion as CCAFusion
+from ._cca import CCAFusion as CCAFusion, PLSFusion as PLSFusion
 from ._kernel_cca import KernelCCAFusion as KernelCCAFusion
-from ._pls import PLSFusion as PLSFusion

@@ -17,6 +17,10 @@ from ..._typing import Matrix
 from .._base import N_COMPONENTS, BlockTransformer, missing_blocks, signs_by_largest
 from .._moments import consecutive_slices, present_blocks, take_rows
 
+# Smallest variance of a combination of variates, relative to the largest, from which others are predicted. Blocks that
+# agree perfectly have combinations that are nothing but rounding.
+_SMALLEST_VARIANCE = 1e-10
+
 
 class JointEmbedding(BlockTransformer):
     """Base of the strategies that map every block into one space of ``n_components_`` dimensions."""
@@ -62,8 +66,7 @@ class JointEmbedding(BlockTransformer):
     def predict_modality(self, X_block: Matrix, source: str, target: str) -> np.ndarray:
         """Predict one modality from another, by way of the joint space.
 
-        It is the linear regression of the target's columns on the variates of the source, as learned
-        in ``fit``.
+        It is the linear regression of the target's columns on the variates of the source, as learned in ``fit``.
 
         Parameters
         ----------
@@ -159,24 +162,11 @@ class JointEmbedding(BlockTransformer):
         return slice(start, start + self.n_components_)
 
     def _set_space(self, covariance, cross, variances):
-        """Learn from second moments; ``n_components_`` is set before.
+        """Learn from the covariance of the variates of all blocks; ``n_components_`` is set before.
 
-        Parameters
-        ----------
-        covariance : ndarray of shape (n_blocks * n_components_, n_blocks * n_components_)
-            Covariance of the variates of all blocks, block by block.
-
-        cross : dict of str to ndarray of shape (n_block_features, n_blocks * n_components_)
-            Covariance of the columns of each block, in the units of X, with the variates of all blocks.
-
-        variances : dict of str to ndarray of shape (n_block_features,)
-            Variances of these columns.
-
-        Returns
-        -------
-        signs : ndarray of shape (n_components_,)
-            The strategy multiplies its variates by them, so that the largest loading of the first
-            block is positive, component by component.
+        By block, ``cross`` holds the covariance of the columns with these variates, and ``variances`` the variances of
+        the columns, both in the units of X. Return the signs by which the strategy multiplies its variates, so that the
+        largest loading of the first block is positive, component by component.
         """
         m, k = len(self.blocks_), self.n_components_
         loadings = {}
@@ -198,22 +188,11 @@ class JointEmbedding(BlockTransformer):
         return signs
 
     def _learn_space(self, X, variates):
-        """Learn from rows, as :meth:`_set_space` does from moments.
+        """Learn from rows, as :meth:`_set_space` does from moments; return the same signs.
 
-        Each covariance comes from the rows that have both of its blocks; rows with fewer than two blocks are left out.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_features)
-            The scaled matrix, with NaN in missing cells.
-
-        variates : list of ndarray of shape (n_samples, n_components_)
-            Variates of each block; those of missing blocks are not read.
-
-        Returns
-        -------
-        signs : ndarray of shape (n_components_,)
-            As :meth:`_set_space` returns them.
+        The matrix is scaled, with NaN in missing cells, and there are variates for each block; those of missing blocks
+        are not read. Each covariance comes from the rows that have both of its blocks; rows with fewer than two blocks
+        are left out.
         """
         k = self.n_components_
         present = present_blocks(X, self.blocks_)
@@ -251,7 +230,7 @@ class JointEmbedding(BlockTransformer):
 
 def _regression(covariance, cross):
     """Return the coefficients of a regression from its moments; of equally good ones, the least in norm."""
-    return linalg.lstsq(covariance, cross)[0]
+    return linalg.lstsq(covariance, cross, cond=_SMALLEST_VARIANCE)[0]
 
 
 def _paired_correlations(A, B):

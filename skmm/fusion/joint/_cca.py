@@ -1,11 +1,12 @@
-"""Joint embedding by canonical correlation analysis, in closed form.
+"""Joint embedding by canonical correlation analysis and, as its extreme, by partial least squares, in closed form.
 
-The file follows the computation: the estimator; scaled covariances of the blocks; what whitens the ridged covariance of
-each block; the weights, as singular vectors or eigenvectors of the whitened covariance; the ridge, chosen by held-out
-rows; blocks with more columns than rows.
+The file follows the computation: the estimators; scaled covariances of the blocks; what whitens the ridged covariance
+of each block; the weights, as singular vectors or eigenvectors of the whitened covariance; the ridge, chosen by
+held-out rows; blocks with more columns than rows.
 """
 
-import warnings
+from collections.abc import Callable
+from functools import partial
 from numbers import Real
 from typing import NamedTuple, Self
 
@@ -19,6 +20,7 @@ from sklearn.utils.metaestimators import available_if
 from ..._columns import CHUNK_OF_ROWS, column_means, fill_missing
 from ..._sklearn import Interval, StrOptions, fit_context
 from ..._typing import Blocks, Matrix
+from ..._warnings import warn
 from .._base import group_folds
 from .._moments import (
     BlockMoments,
@@ -26,7 +28,7 @@ from .._moments import (
     consecutive_slices,
     ledoit_wolf_shrinkage,
     present_blocks,
-    sum_of_fourth_powers,
+    take_rows,
 )
 from ._base import JointEmbedding
 
@@ -38,10 +40,10 @@ _PIVOT = 1e-8
 # Smallest variance along a direction, relative to the largest of the block, with which the direction is used: an error
 # of 1e-15 in a product, relative to the largest, moves a correlation by up to 1e-5 there.
 _SMALLEST_VARIANCE = 1e-10
-# A column counts as constant if its variance is less than this many times that of a number that is rounded once;
-# columns that were computed are rounded more than once.
+# A column counts as constant if its variance is less than this many times what rounding each number once makes, as
+# numbers that were computed are rounded more than once.
 _ROUNDINGS = 16
-# A variate counts as constant if its variance is a smaller share of what the ridge would give it.
+# A variate counts as constant if its variance is less than this share of what a full ridge alone would give it.
 _FLAT = 1e-10
 # Columns of a wide block that are multiplied at a time.
 _WIDE_CHUNK = 2048
@@ -77,10 +79,9 @@ class CCAFusion(JointEmbedding):
               w_b^\top \tilde\Sigma_{bb} w_b = 1, \qquad
               \tilde\Sigma_{bb} = (1 - r_b)\,\Sigma_{bb} + r_b\,\frac{\operatorname{tr}\Sigma_{bb}}{p_b} I,
 
-    each pair uncorrelated (in :math:`\tilde\Sigma`) with those before it. For more than two blocks
-    see ``objective``. All is solved exactly, from covariances, and for blocks with more columns than
-    rows from inner products of rows. The variates, the projections :math:`Z_b w_b`, are scaled to
-    unit variance.
+    each pair uncorrelated (in :math:`\tilde\Sigma`) with those before it. For more than two blocks see ``objective``.
+    All is solved exactly, from covariances, and for blocks with more columns than rows from inner products of rows. The
+    variates, the projections :math:`Z_b w_b`, are scaled to unit variance.
 
     Parameters
     ----------
@@ -91,10 +92,9 @@ class CCAFusion(JointEmbedding):
     objective : {"maxvar", "sumcor"}, default="maxvar"
         What is maximised over more than two blocks; with two it is the above either way.
 
-        - ``"maxvar"``, generalised CCA: variables :math:`g`, uncorrelated with each other, that the
-          ridge regressions on the blocks explain best together,
-          :math:`\max_g \sum_b g^\top Z_b \tilde\Sigma_{bb}^{-1} Z_b^\top g`; the weights are these
-          regressions.
+        - ``"maxvar"``, generalised CCA: variables :math:`g`, uncorrelated with each other, that the ridge regressions
+          on the blocks explain best together, :math:`\max_g \sum_b g^\top Z_b \tilde\Sigma_{bb}^{-1} Z_b^\top g`; the
+          weights are these regressions.
         - ``"sumcor"``, multiset CCA: the sum of covariances over the pairs of blocks,
           :math:`\max_w \sum_{a \neq b} w_a^\top \Sigma_{ab} w_b` subject to
           :math:`\sum_b w_b^\top \tilde\Sigma_{bb} w_b = 1`. Without a ridge both give the same variates.
@@ -107,16 +107,14 @@ class CCAFusion(JointEmbedding):
         ridge than correlation asks for, which the default heeds.
 
     scaling : {"std"} or None, default="std"
-        Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge
-        pulls columns of small variance down, hence unit variance for all. Factors of whole blocks have
-        no influence either way.
+        Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge pulls columns of
+        small variance down, hence unit variance for all. Factors of whole blocks have no influence either way.
 
     output : {"concat", "mean", "sum"}, default="concat"
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
-        :class:`ModalityFuser` it is set by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`, at least two.
 
     Attributes
     ----------
@@ -127,8 +125,7 @@ class CCAFusion(JointEmbedding):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
-        of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
 
     regularization_ : dict of str to float
         The ridge of each block.
@@ -153,33 +150,29 @@ class CCAFusion(JointEmbedding):
 
     Notes
     -----
-    **Missing blocks.** Each covariance is learned from the rows that have both of its blocks, so that with
-    more than two blocks a row counts for what it has, where complete rows may be few. Rows with one block
-    say nothing about agreement and are left out of the fit. At ``transform`` the variates of a missing
-    block are their conditional expectation, under a normal model, given the variates of the blocks that
-    the row has; for two blocks and no ridge that is the other block's variate times the canonical
-    correlation. A row without any block becomes zeros. A single missing cell is the mean of its
-    column. A block that shares fewer than two rows with any other at ``fit`` raises an error.
+    **Missing blocks.** Each covariance is learned from the rows that have both of its blocks, so that with more than
+    two blocks a row counts for what it has, where complete rows may be few. Rows with one block say nothing about
+    agreement and are left out of the fit. At ``transform`` the variates of a missing block are their conditional
+    expectation, under a normal model, given the variates of the blocks that the row has; for two blocks and no ridge
+    that is the other block's variate times the canonical correlation. A row without any block becomes zeros. A block
+    that shares fewer than two rows with any other at ``fit`` raises an error.
 
-    **Precision.** Products are summed up in float64, chunk by chunk. Those of a float32 X are computed
-    in float32 as long as no column is nearly a combination of others (the smallest relative pivot of
-    the Cholesky factors stays above .01; correlations are then right to about 1e-6), and again in float64
-    otherwise. Directions of a block whose standard
-    deviation is below 1e-5 of the largest are left out where there is no ridge.
+    **Precision.** Products are summed up in float64, chunk by chunk. Those of a float32 X are computed in float32 as
+    long as no column is nearly a combination of others (the smallest relative pivot of the Cholesky factors stays above
+    .01; correlations are then right to about 1e-6), and again in float64 otherwise. Directions of a block whose
+    standard deviation is below 1e-5 of the largest are left out where there is no ridge.
 
     **Data larger than memory.** ``partial_fit`` takes X in batches, with a ridge given as numbers.
 
-    With as many columns as rows and no ridge the blocks can be made to agree perfectly on nothing;
-    a warning says so.
+    With as many columns as rows and no ridge the blocks can be made to agree perfectly on nothing; a warning says so.
 
     References
     ----------
     .. [1] H. Hotelling, "Relations between two sets of variates", Biometrika 28 (1936).
-    .. [2] H. D. Vinod, "Canonical ridge and econometrics of joint production", Journal of
-       Econometrics 4 (1976).
+    .. [2] H. D. Vinod, "Canonical ridge and econometrics of joint production", Journal of Econometrics 4 (1976).
     .. [3] J. R. Kettenring, "Canonical analysis of several sets of variables", Biometrika 58 (1971).
-    .. [4] J. D. Carroll, "Generalization of canonical correlation analysis to three or more sets of
-       variables", Proceedings of the 76th Annual Convention of the APA (1968).
+    .. [4] J. D. Carroll, "Generalization of canonical correlation analysis to three or more sets of variables",
+       Proceedings of the 76th Annual Convention of the APA (1968).
 
     Examples
     --------
@@ -254,7 +247,8 @@ class CCAFusion(JointEmbedding):
             self._moments = BlockMoments(column_means(X), self.blocks_)
         self._moments.add(X)
         self._check_pairs(self._moments.counts)
-        self._set_weights(*self._solve([self._moments], None, X.dtype, self._standardized()))
+        covariance, weights, _ = self._solve([self._moments], None, X.dtype)
+        self._set_weights(covariance, weights)
         return self
 
     def _fit_blocks(self, X, y, groups=None):
@@ -280,10 +274,10 @@ class CCAFusion(JointEmbedding):
             if single and not all(np.isfinite(np.diag(subset.products)).all() for subset in moments):
                 # Squares overflow float32.
                 continue
-            covariance, solution = self._solve(moments, X, X.dtype, self._standardized())
-            if not single or solution.pivot > _SINGLE_PIVOT:
+            covariance, weights, whitenings = self._solve(moments, X, X.dtype)
+            if not single or min(whitening.pivot for whitening in whitenings.values()) > _SINGLE_PIVOT:
                 break
-        self._set_weights(covariance, solution)
+        self._set_weights(covariance, weights)
 
     def _fit_row_spaces(self, X, subsets, present, wide):
         """Fit with the wide blocks in coordinates of the span of their rows, which are fewer than their columns."""
@@ -292,21 +286,20 @@ class CCAFusion(JointEmbedding):
         for i, (name, columns) in enumerate(self.blocks_.items()):
             if name in wide:
                 spaces[name] = row_space(X[:, columns], present[:, i], standardized[name])
+                if spaces[name].coordinates.shape[1] == 0:
+                    self._raise_constant(name, np.count_nonzero(present[:, i]))
                 coordinates.append(spaces[name].coordinates)
-                standardized[name] = False
             else:
                 Z = X[:, columns].astype(np.float64)
                 coordinates.append(np.where(present[:, [i]], fill_missing(Z, column_means(Z)), np.nan))
         blocks = consecutive_slices({name: Z.shape[1] for name, Z in zip(self.blocks_, coordinates, strict=True)})
         R = np.hstack(coordinates)
         moments = block_moments(R, blocks, subsets)
-        targets = {name: space.target for name, space in spaces.items()}
-        covariance, solution = self._solve(moments, R, X.dtype, standardized, targets)
+        covariance, weights, _ = self._solve(moments, R, X.dtype, spaces)
 
         means = covariance.means
-        self.n_components_ = solution.n_components
         self._means = np.zeros(X.shape[1])
-        self.weights_, variates = covariance.in_units(solution.weights), []
+        self.weights_, variates = covariance.in_units(weights), []
         for i, (name, columns) in enumerate(self.blocks_.items()):
             variates.append((R[:, blocks[name]] - means[blocks[name]]) @ self.weights_[name])
             if name in spaces:
@@ -317,72 +310,44 @@ class CCAFusion(JointEmbedding):
         signs = self._learn_space(X, variates)
         self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
 
-    def _solve(self, subset_moments, X, dtype, standardized, targets=None):
-        """Return the scaled covariance of all rows and the weights.
+    def _solve(self, subset_moments, X, dtype, spaces=None):
+        """Set ridges and ``n_components_``; return the scaled covariance, and weights and whitenings of its blocks.
 
-        Parameters
-        ----------
-        subset_moments : list of BlockMoments
-            Moments of the subsets of the rows that :meth:`_subsets` returns.
-
-        X : ndarray of shape (n_samples, n_features) or None
-            The rows; not needed for ridges given as numbers.
-
-        dtype : dtype
-            Of the rows as they came.
-
-        standardized : dict of str to bool
-            Whether the columns of a block are brought to unit variance.
-
-        targets : dict of str to float, default=None
-            The ridge's scale by block, if it is not the mean variance of the columns.
-
-        Returns
-        -------
-        covariance : BlockCovariance
-            Of the columns that vary.
-
-        solution : CanonicalWeights
-            The weights of these columns.
+        The moments are those of the subsets of rows that :meth:`_subsets` returns. The rows X, whose dtype in ``fit``
+        was this one, are not needed for ridges given as numbers. Blocks in coordinates of row spaces bring these along.
         """
-        moments = sum(subset_moments[1:], subset_moments[0])
+        moments, spaces = sum(subset_moments[1:], subset_moments[0]), spaces or {}
+        standardized = {name: value and name not in spaces for name, value in self._standardized().items()}
+        targets = {name: space.target for name, space in spaces.items()}
         covariance = block_covariance(moments, dtype, standardized, targets)
         for name, columns in covariance.blocks.items():
             if columns.start == columns.stop:
-                raise ValueError(
-                    f"{type(self).__name__}: block {name!r} does not vary over the {covariance.n_rows[name]} rows that "
-                    "have it; drop the modality."
-                )
+                self._raise_constant(name, covariance.n_rows[name])
         self.regularization_ = self._resolve_ridges(covariance, subset_moments, X)
-        solution = canonical_weights(covariance, self.regularization_, self.n_components, self.objective)
+        weights, whitenings = canonical_weights(covariance, self.regularization_, self.n_components, self.objective)
+        self.n_components_ = next(iter(weights.values())).shape[1]
         n_rows = int(moments.counts[moments.counts > 1].min())
-        if not any(self.regularization_.values()) and sum(solution.ranks.values()) > n_rows - 1:
-            warnings.warn(
-                f"{type(self).__name__}: the blocks have {sum(solution.ranks.values())} independent columns together "
-                f"and only {n_rows} rows, so some correlations are 1 whatever the data; use a regularization, such as "
-                "'auto'.",
-                UserWarning,
-                stacklevel=2,
+        rank = sum(whitening.rank for whitening in whitenings.values())
+        if not any(self.regularization_.values()) and rank > n_rows - 1:
+            warn(
+                f"{type(self).__name__}: the blocks have {rank} independent columns together and only {n_rows} rows, "
+                "so some correlations are 1 whatever the data; use a regularization, such as 'auto'."
             )
-        return covariance, solution
+        return covariance, weights, whitenings
 
-    def _set_weights(self, covariance, solution):
+    def _set_weights(self, covariance, weights):
         """Set the weights in the units of X, and learn the joint space from the covariance."""
         self._means = covariance.means
-        self.n_components_ = solution.n_components
-        W = linalg.block_diag(*solution.weights.values())
+        W = linalg.block_diag(*weights.values())
         # Covariances of the columns with the variates.
         products = covariance.matrix @ W
-        scaled_variances = np.diag(covariance.matrix)
-        cross, variances = {}, {}
-        for name, columns in self.blocks_.items():
-            width = columns.stop - columns.start
-            varying, scales = covariance.columns[name], covariance.scales[name]
-            cross[name], variances[name] = np.zeros((width, W.shape[1])), np.zeros(width)
-            cross[name][varying] = products[covariance.blocks[name]] * scales[:, None]
-            variances[name][varying] = scaled_variances[covariance.blocks[name]] * scales**2
+        n_features = len(covariance.means)
+        cross, variances = np.zeros((n_features, W.shape[1])), np.zeros(n_features)
+        cross[covariance.varying] = products * covariance.scales[:, None]
+        variances[covariance.varying] = np.diag(covariance.matrix) * covariance.scales**2
+        cross, variances = ({name: C[columns] for name, columns in self.blocks_.items()} for C in (cross, variances))
         signs = self._set_space(W.T @ products, cross, variances)
-        self.weights_ = {name: W * signs for name, W in covariance.in_units(solution.weights).items()}
+        self.weights_ = {name: W * signs for name, W in covariance.in_units(weights).items()}
 
     def _score_block(self, X_block, name):
         means, weights = self._means[self.blocks_[name]], self.weights_[name]
@@ -394,6 +359,12 @@ class CCAFusion(JointEmbedding):
         for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
             variates[rows] = (X_block[rows] - centers) @ weights - shift
         return variates
+
+    def _raise_constant(self, name, n_rows):
+        raise ValueError(
+            f"{type(self).__name__}: block {name!r} does not vary over the {n_rows} rows that have it; leave out the "
+            "modality."
+        )
 
     def _check_pairs(self, counts):
         """Raise unless every block meets another one in two rows."""
@@ -428,9 +399,9 @@ class CCAFusion(JointEmbedding):
         return ridges
 
     def _subsets(self, n_samples, groups):
-        """Return the rows whose moments are computed apart: those to learn from, and those held out to choose a ridge.
+        """Return the rows to learn from and, where a ridge is chosen by them, those held out.
 
-        Each are a list of slices or arrays of positions, of a few rows each.
+        Both are lists of slices, or of arrays of positions of a few rows each.
         """
         if self.regularization != "cv":
             return [[slice(None)]]
@@ -454,17 +425,139 @@ class CCAFusion(JointEmbedding):
         if self.regularization == "cv":
             ridges = dict.fromkeys(ridges, choose_ridge(covariance, *subset_moments, self.n_components, self.objective))
         return {
-            name: _ledoit_wolf(covariance, subset_moments[0], X, name) if ridge == "auto" else float(ridge)
+            name: _ledoit_wolf(covariance, X, name) if ridge == "auto" else float(ridge)
             for name, ridge in ridges.items()
         }
 
 
-def _ledoit_wolf(covariance, moments, X, name):
+class PLSFusion(CCAFusion):
+    r"""Map all blocks into one space in which they vary together: partial least squares.
+
+    For two blocks with cross-covariance :math:`\Sigma_{12}` the pairs of weights are its leading singular vectors,
+
+    .. math:: \max_{w_1, w_2} w_1^\top \Sigma_{12} w_2 \quad\text{subject to}\quad
+              w_b^\top w_b = 1,
+
+    each orthogonal to those before it. For more blocks they are the leading eigenvectors of the matrix of all
+    cross-covariances, each block at the same mean variance,
+
+    .. math:: \max_w \sum_{a \neq b} w_a^\top \Sigma_{ab} w_b \quad\text{subject to}\quad
+              \sum_b w_b^\top w_b = 1.
+
+    It is :class:`CCAFusion` with ``objective="sumcor"`` and a ridge of 1: blocks of more columns than rows need no
+    ridge to choose, at the price of directions that vary much and agree little. The variates, the projections
+    :math:`Z_b w_b`, are scaled to unit variance.
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Upper bound of the number of components, as in :class:`CCAFusion`; it is clipped to the smallest rank of a
+        block.
+
+    scaling : {"std"} or None, default="std"
+        Whether columns are brought to unit variance before. Factors of whole blocks have no influence.
+
+    output : {"concat", "mean", "sum"}, default="concat"
+        The variates of all blocks side by side, or their mean or sum over the blocks.
+
+    blocks : dict of str to slice or "prefix", default=None
+        Columns of each block, as in :class:`ConcatFusion`, at least two.
+
+    Attributes
+    ----------
+    weights_ : dict of str to ndarray of shape (n_block_features, n_components_)
+        Weights of the centred columns of each block, in the units of X.
+
+    loadings_ : dict of str to ndarray of shape (n_block_features, n_components_)
+        Correlation of each column with the variates of its block.
+
+    correlations_ : ndarray of shape (n_components_,)
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
+
+    regularization_ : dict of str to float
+        The ridge of each block: 1.
+
+    n_components_ : int
+        Number of components.
+
+    blocks_ : dict of str to slice
+        Columns of each block, closed.
+
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if X had names that are all strings.
+
+    See Also
+    --------
+    CCAFusion : Maximises correlation, with a ridge in between.
+    sklearn.cross_decomposition.PLSSVD : The same for two blocks, with variates of their own variance.
+
+    Notes
+    -----
+    **Missing blocks**, precision and ``partial_fit`` are as with :class:`CCAFusion`: each covariance comes from the
+    rows that have both blocks, and the variates of a missing block are their conditional expectation given those of
+    the others.
+
+    References
+    ----------
+    .. [1] J. A. Wegelin, "A survey of partial least squares (PLS) methods, with emphasis on the two-block case",
+       Technical Report 371, University of Washington (2000).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_linnerud
+    >>> import numpy as np
+    >>> from skmm.fusion import PLSFusion
+    >>> exercise, body = load_linnerud(return_X_y=True)
+    >>> fusion = PLSFusion(2, blocks={"exercise": slice(0, 3), "body": slice(3, 6)})
+    >>> fusion.fit_transform(np.hstack([exercise, body])).shape
+    (20, 4)
+    >>> fusion.correlations_.round(3)
+    array([0.554, 0.177])
+    """
+
+    _parameter_constraints: dict = {**JointEmbedding._parameter_constraints, "scaling": [StrOptions({"std"}), None]}
+
+    # The ridged covariance of CCA's constraint is then a multiple of the identity: w' w = 1.
+    objective = "sumcor"
+    regularization = 1.0
+
+    def __init__(
+        self,
+        n_components: int = 32,
+        *,
+        scaling: str | None = "std",
+        output: str = "concat",
+        blocks: Blocks = None,
+    ):
+        self.n_components = n_components
+        self.scaling = scaling
+        self.output = output
+        self.blocks = blocks
+
+
+# The ridge of Ledoit and Wolf.
+
+
+def _ledoit_wolf(covariance, X, name):
     """Return the ridge of one block by Ledoit and Wolf."""
-    X_block, varying = X[:, moments.blocks[name]], covariance.columns[name]
-    means = covariance.means[moments.blocks[name]][varying]
-    fourth_powers = sum_of_fourth_powers(X_block, varying, means, covariance.scales[name])
-    S = covariance.matrix[covariance.blocks[name], covariance.blocks[name]]
+    rows, columns = covariance.blocks[name], covariance.columns[name]
+    # Rows with a single block are not in the covariance either.
+    X_block = take_rows(X[:, columns], present_blocks(X, covariance.columns).any(axis=1))
+    # A factor of 0 leaves a column out.
+    factors = np.zeros(X_block.shape[1])
+    factors[covariance.varying[rows] - columns.start] = 1 / covariance.scales[rows]
+    fourth_powers = 0.0
+    for chunk in gen_batches(len(X_block), CHUNK_OF_ROWS):
+        Z = (X_block[chunk] - covariance.means[columns]) * factors
+        squares = np.vecdot(Z, Z)
+        if np.isnan(squares).any():
+            # Missing cells count as means, so that a missing row adds nothing.
+            squares = np.nansum(Z * Z, axis=1)
+        fourth_powers += np.vecdot(squares, squares)
+    S = covariance.matrix[rows, rows]
     return ledoit_wolf_shrinkage(S, covariance.targets[name], covariance.n_rows[name], fourth_powers)
 
 
@@ -472,81 +565,58 @@ def _ledoit_wolf(covariance, moments, X, name):
 
 
 class BlockCovariance(NamedTuple):
-    """Covariance of the columns that vary, scaled, and what is known about each block."""
+    """Covariance of the scaled columns that vary, block after block, and what is known about the blocks, by name."""
 
     matrix: np.ndarray
+    blocks: dict  # slices of the matrix
+    columns: dict  # slices of all columns
     means: np.ndarray  # of all columns, in their units
-    blocks: dict  # name -> slice of the matrix
-    columns: dict  # name -> positions of these columns in the block
-    widths: dict  # name -> columns of the block
-    scales: dict  # name -> what these columns were divided by
-    targets: dict  # name -> variance that a full ridge gives every column
-    noises: dict  # name -> variance that rounding of X can make, along the worst direction
-    n_rows: dict  # name -> rows behind the block
+    varying: np.ndarray  # positions of the columns of the matrix among all
+    scales: np.ndarray  # what these columns were divided by
+    targets: dict  # variance that a full ridge gives every column
+    noises: dict  # variance that rounding of X can make, along the worst direction
+    n_rows: dict  # rows behind the block
 
     def of(self, moments):
         """Return the covariance of other rows in the same columns and scales."""
-        return _restrict(moments.covariance(), *self._layout(moments.blocks))
+        return _restrict(moments.covariance(), self.varying, self.scales)
 
     def in_units(self, weights):
         """Return weights of all columns of each block in their own units, from those of the columns that vary."""
         unscaled = {}
-        for name, scaled in weights.items():
-            unscaled[name] = np.zeros((self.widths[name], scaled.shape[1]))
-            unscaled[name][self.columns[name]] = scaled / self.scales[name][:, None]
+        for name, rows in self.blocks.items():
+            columns = self.columns[name]
+            unscaled[name] = np.zeros((columns.stop - columns.start, weights[name].shape[1]))
+            unscaled[name][self.varying[rows] - columns.start] = weights[name] / self.scales[rows, None]
         return unscaled
 
-    def _layout(self, blocks):
-        """Return positions and scales of the columns of the matrix, among those of all blocks."""
-        varying = np.concatenate([self.columns[name] + columns.start for name, columns in blocks.items()])
-        return varying, np.concatenate([self.scales[name] for name in blocks])
 
+def block_covariance(moments, dtype, standardized, targets):
+    """Return the scaled covariance of the columns that vary, as the rounding of rows of this dtype tells.
 
-def block_covariance(moments, dtype, standardized, targets=None):
-    """Scale the covariance of moments, and leave out columns that do not vary.
-
-    Parameters
-    ----------
-    moments : BlockMoments
-        Moments of the rows.
-
-    dtype : dtype
-        Of the rows; its rounding tells which columns vary.
-
-    standardized : dict of str to bool
-        Whether the columns of a block are brought to unit variance.
-
-    targets : dict of str to float, default=None
-        The ridge's scale by block, if it is not the mean variance of the columns.
-
-    Returns
-    -------
-    covariance : BlockCovariance
-        Of the columns that vary. A block of which none does has no columns.
+    By block, ``standardized`` says whether columns are brought to unit variance, and ``targets`` what scales the ridge
+    where that is not the mean variance of the columns.
     """
-    S = moments.covariance()
+    S, means, n_rows = moments.covariance(), moments.means(), moments.n_rows()
     variances = np.diag(S).copy()
     # Twelve times the variance of a number that is rounded once.
-    means = moments.means()
     rounding = np.finfo(dtype).eps ** 2 * (means**2 + variances)
     varies = variances > _ROUNDINGS * rounding
-    n_rows = moments.n_rows()
-    blocks, positions, scales, ridge_targets, noises = {}, {}, {}, {}, {}
-    end = 0
+    blocks, positions, units, ridge_targets, noises, end = {}, [], [], {}, {}, 0
     for name, columns in moments.blocks.items():
-        positions[name] = np.flatnonzero(varies[columns])
-        varying = positions[name] + columns.start
+        varying = columns.start + np.flatnonzero(varies[columns])
         blocks[name] = slice(end, end := end + len(varying))
         # Factors of whole blocks have no influence; at a mean variance of 1 products in float32 stay in its range.
         mean = variances[varying].mean() if len(varying) else 1.0
-        units = variances[varying] if standardized[name] else np.full(len(varying), mean)
-        scales[name] = np.sqrt(units)
-        ridge_targets[name] = float(targets[name] / mean) if name in (targets or {}) else 1.0
+        unit = variances[varying] if standardized[name] else np.full(len(varying), mean)
+        ridge_targets[name] = float(targets[name] / mean) if name in targets else 1.0
         spread = (1 + np.sqrt(len(varying) / max(n_rows[name] - 1, 1))) ** 2
-        noises[name] = float((rounding[varying] / units).max(initial=0) * spread)
-    widths = {name: columns.stop - columns.start for name, columns in moments.blocks.items()}
-    result = BlockCovariance(S, means, blocks, positions, widths, scales, ridge_targets, noises, n_rows)
-    return result._replace(matrix=_restrict(S, *result._layout(moments.blocks)))
+        noises[name] = float((rounding[varying] / unit).max(initial=0) * spread)
+        positions.append(varying)
+        units.append(unit)
+    varying, scales = np.concatenate(positions), np.sqrt(np.concatenate(units))
+    matrix = _restrict(S, varying, scales)
+    return BlockCovariance(matrix, blocks, moments.blocks, means, varying, scales, ridge_targets, noises, n_rows)
 
 
 def _restrict(S, columns, scales):
@@ -560,113 +630,50 @@ def _restrict(S, columns, scales):
 # Whitening by the ridged covariance of each block.
 
 
-class _Cholesky(NamedTuple):
-    """Whitening by the triangular factor of the ridged covariance of a block."""
+class Whitening(NamedTuple):
+    """Products with a matrix W for which W' S W = I, where S is the ridged covariance of a block."""
 
-    factor: np.ndarray
-    pivot: float  # the smallest, relative to its column's variance
-
-    @property
-    def rank(self):
-        return len(self.factor)
-
-    def left(self, M):
-        return self._trsm(1.0, self.factor, M, lower=1)
-
-    def right(self, M):
-        return self._trsm(1.0, self.factor, M, side=1, lower=1, trans_a=1)
-
-    def weights(self, directions):
-        return self._trsm(1.0, self.factor, directions, lower=1, trans_a=1)
-
-    @property
-    def _trsm(self):
-        return linalg.get_blas_funcs("trsm", (self.factor,))
-
-
-class _Eigenvectors(NamedTuple):
-    """Whitening in the directions that vary."""
-
-    scaled: np.ndarray
-    pivot: float
-
-    @property
-    def rank(self):
-        return self.scaled.shape[1]
-
-    def left(self, M):
-        return self.scaled.T @ M
-
-    def right(self, M):
-        return M @ self.scaled
-
-    def weights(self, directions):
-        return self.scaled @ directions
+    left: Callable  # W' M
+    right: Callable  # M W
+    weights: Callable  # W M
+    rank: int  # columns of W
+    pivot: float  # of the Cholesky factor of S: the smallest, relative to its column's variance; 0 if there is none
 
 
 def block_whitening(covariance, name, ridge):
-    """Return what whitens the ridged covariance of one block."""
+    """Return the whitening of one block: by its Cholesky factor or, if that is imprecise, in directions that vary."""
     columns, target, noise = covariance.blocks[name], covariance.targets[name], covariance.noises[name]
     # Symmetric, so that the transpose, in the order of the Fortran routines, is the same.
     ridged = ((1 - ridge) * covariance.matrix[columns, columns]).T
     ridged.T.flat[:: len(ridged) + 1] += ridge * target
     variances = np.diag(ridged)
-    potrf = linalg.get_lapack_funcs("potrf", (ridged,))
-    factor, failed = potrf(ridged, lower=1)
+    factor, failed = linalg.get_lapack_funcs("potrf", (ridged,))(ridged, lower=1)
     pivot = 0.0 if failed else (np.diag(factor) ** 2 / variances).min()
     # Written so that NaN fails.
     if pivot > _PIVOT and pivot * variances.min() > 100 * noise:
-        return _Cholesky(factor, pivot)
+        solve = partial(linalg.get_blas_funcs("trsm", (factor,)), 1.0, factor, lower=1)
+        return Whitening(solve, partial(solve, side=1, trans_a=1), partial(solve, trans_a=1), len(factor), pivot)
     values, vectors = linalg.eigh(ridged)
     varying = values > max(_SMALLEST_VARIANCE * values[-1], (1 - ridge) * noise)
-    return _Eigenvectors(vectors[:, varying] / np.sqrt(values[varying]), pivot)
+    W = vectors[:, varying] / np.sqrt(values[varying])
+    return Whitening(lambda M: W.T @ M, lambda M: M @ W, lambda M: W @ M, W.shape[1], pivot)
 
 
 # Weights.
 
 
-class CanonicalWeights(NamedTuple):
-    """Weights of the columns that vary, scaled, and how well the problem was conditioned."""
-
-    weights: dict  # name -> (n_columns, n_components), variates of unit variance
-    ranks: dict  # name -> int, directions of the block that took part
-    pivot: float  # smallest relative pivot of a block, 0 if one had no Cholesky factor
-
-    @property
-    def n_components(self):
-        return next(iter(self.weights.values())).shape[1]
-
-
 def canonical_weights(covariance, ridges, n_components, objective):
-    """Solve for the weights under which the blocks agree most.
+    """Return the weights under which the blocks agree most, best first, and the whitening of each block.
 
-    Parameters
-    ----------
-    covariance : BlockCovariance
-        Covariance of all blocks.
-
-    ridges : dict of str to float
-        Ridge of each block, in [0, 1].
-
-    n_components : int
-        Upper bound of the number of components.
-
-    objective : {"maxvar", "sumcor"}
-        What "most" means for more than two blocks.
-
-    Returns
-    -------
-    solution : CanonicalWeights
-        The weights, best agreement first.
+    The weights are those of the scaled columns that vary, by block, with a ridge for each; for no more components than
+    the smallest rank of a block. The variates have unit variance.
     """
     weights, whitenings = leading_directions(covariance, ridges, n_components, objective)
-    ranks = {name: whitening.rank for name, whitening in whitenings.items()}
-    pivot = min(whitening.pivot for whitening in whitenings.values())
-    return CanonicalWeights(_to_unit_variance(weights, covariance), ranks, pivot)
+    return _to_unit_variance(weights, covariance), whitenings
 
 
 def leading_directions(covariance, ridges, n_components, objective):
-    """Return the weights of each block, not yet of unit variance, and its whitening; see :func:`canonical_weights`."""
+    """Return what :func:`canonical_weights` does, with variates of any variance."""
     S, blocks = covariance.matrix, covariance.blocks
     whitenings = {name: block_whitening(covariance, name, ridges[name]) for name in blocks}
     k = min(n_components, *(whitening.rank for whitening in whitenings.values()))
@@ -737,34 +744,22 @@ def _to_unit_variance(weights, covariance):
 
 
 def choose_ridge(covariance, train, test, n_components, objective):
-    """Return the ridge, one for all blocks, whose weights correlate most in held-out rows.
+    """Return the one of ``RIDGES``, the same for all blocks, whose weights correlate most in held-out rows.
 
-    Parameters
-    ----------
-    covariance : BlockCovariance
-        Of all rows; it says which columns count, and their scales.
-
-    train, test : BlockMoments
-        Moments of the rows to learn from and of those held out.
-
-    n_components, objective
-        As in :func:`canonical_weights`.
-
-    Returns
-    -------
-    ridge : float
-        One of ``RIDGES``; the smaller of equals.
+    Of equals it is the smallest. The covariance, of all rows, says which columns count, and their scales. Moments are
+    given of the rows to train on and of those to test with.
     """
     reduced, bases = reduce_to_snapshots(covariance, covariance.of(train), n_components, objective)
     held_out = test.projected(covariance.in_units(bases)).covariance()
-    return RIDGES[int(np.argmax(held_out_correlations(reduced, held_out, n_components, objective)))]
+    correlations = held_out_correlations(reduced, held_out, n_components, objective)
+    # With few rows held out many ridges are equal, but for what float32 rounds.
+    return RIDGES[int(np.argmax(correlations >= correlations.max() - 1e-5))]
 
 
 def reduce_to_snapshots(covariance, train, n_components, objective):
     """Project a covariance on the span of a few solutions, so that the others cost next to nothing.
 
-    The axes are those in which each block is diagonal, as it is then under every ridge. Returned are the covariance
-    on them, and the axes of each block.
+    Return it, and the axes of each block: those in which the block is diagonal, as it is then under every ridge.
     """
     # The correlations of different ridges differ by far more than float32 rounds them.
     S = train.astype(np.float32)
@@ -796,25 +791,10 @@ def _subspace_step(covariance, weights, ridge):
 
 
 def held_out_correlations(train, test, n_components, objective):
-    """Mean correlation, in a second covariance, of the variates learned from a first whose blocks are diagonal.
+    """Return the mean correlation, for each of ``RIDGES``, of the variates learned from a first covariance in a second.
 
-    All of ``RIDGES`` are solved side by side, as :func:`canonical_weights` would one by one.
-
-    Parameters
-    ----------
-    train : BlockCovariance
-        Where each block is a diagonal matrix.
-
-    test : ndarray of shape (n_features, n_features)
-        Covariance of the same columns in other rows.
-
-    n_components, objective
-        As in :func:`canonical_weights`.
-
-    Returns
-    -------
-    correlations : ndarray of shape (len(RIDGES),)
-        Mean over the pairs of blocks and the components.
+    The blocks of the first are diagonal matrices, so that all ridges are solved side by side, as
+    :func:`canonical_weights` would one by one. The second, of the same columns in other rows, is an array.
     """
     slices = list(train.blocks.values())
     widths = [columns.stop - columns.start for columns in slices]
@@ -826,7 +806,8 @@ def held_out_correlations(train, test, n_components, objective):
     if len(slices) == 2:
         a, b = slices
         agreement = scales[:, a, None] * train.matrix[a, b] * scales[:, None, b]
-        # Takes less time than singular vectors do. Lengths do not matter here, nor do correlations of next to nothing.
+        # Eigenvectors of a product take less time than singular vectors. They are imprecise only where correlations are
+        # next to nothing, which add nothing to the mean; the lengths of the directions do not matter.
         right = np.linalg.eigh(agreement.transpose(0, 2, 1) @ agreement)[1][:, :, -k:]
         directions = [agreement @ right, right]
     else:
@@ -866,24 +847,7 @@ class RowSpace(NamedTuple):
 
 
 def row_space(X_block, present, standardize):
-    """Return the row space of a centred block.
-
-    Parameters
-    ----------
-    X_block : ndarray of shape (n_samples, n_features)
-        The block, with NaN in missing cells.
-
-    present : ndarray of shape (n_samples,), dtype bool
-        Rows that have the block.
-
-    standardize : bool
-        Whether columns are brought to unit variance.
-
-    Returns
-    -------
-    space : RowSpace
-        The coordinates, from the eigenvectors of the inner products of the rows.
-    """
+    """Return the row space of a centred block, from the eigenvectors of the inner products of the rows that have it."""
     n_samples, n_features = X_block.shape
     n_present = np.count_nonzero(present)
     means, scales = np.zeros(n_features), np.full(n_features, np.inf)

@@ -1,17 +1,20 @@
 """Joint embedding by canonical correlation analysis in the feature spaces of kernels."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 
 from ..._columns import CHUNK_OF_ROWS
-from ..._sklearn import Interval, StrOptions
+from ..._sklearn import Interval
 from ..._typing import Blocks, RandomState
-from .._kernels import KERNELS, BlockKernel, check_kernels, leading_eigenpairs
+from .._kernel import KERNEL_CONSTRAINTS, inverse_root, leading_eigenpairs, make_kernels
 from .._moments import consecutive_slices
 from ._base import JointEmbedding
 from ._cca import CCAFusion
+
+# Errors and warnings of CCAFusion on the features of kernels name the estimator that the user knows.
+_CCAOfFeatures = type("KernelCCAFusion", (CCAFusion,), {})
 
 
 class KernelCCAFusion(JointEmbedding):
@@ -64,8 +67,7 @@ class KernelCCAFusion(JointEmbedding):
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two. Inside
-        :class:`ModalityFuser` it is set by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`, at least two.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the samples of landmarks. Pass an int for output that is the same in every fit.
@@ -76,8 +78,7 @@ class KernelCCAFusion(JointEmbedding):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs
-        of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
 
     regularization_ : dict of str to float
         The ridge of each block.
@@ -103,20 +104,20 @@ class KernelCCAFusion(JointEmbedding):
     -----
     **Missing blocks.** A block's functions are made from rows that have it, and agreement is learned from the
     rows that have two blocks. At ``transform`` the variates of a missing block are their linear regression on the
-    variates of the blocks that the row has. A row without any block becomes zeros. A single missing cell is the
-    mean of its column. A block that shares fewer than two rows with any other at ``fit`` raises an error.
+    variates of the blocks that the row has. A row without any block becomes zeros. A block that shares
+    fewer than two rows with any other at ``fit`` raises an error.
 
     :meth:`predict_modality` is a linear regression of columns on variates, so no function has to be inverted.
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
     References
     ----------
-    .. [1] P. L. Lai and C. Fyfe, "Kernel and nonlinear canonical correlation analysis", International
-       Journal of Neural Systems 10 (2000).
-    .. [2] F. R. Bach and M. I. Jordan, "Kernel independent component analysis", Journal of Machine
-       Learning Research 3 (2002).
-    .. [3] M. Kuss and T. Graepel, "The geometry of kernel canonical correlation analysis", Max Planck
-       Institute for Biological Cybernetics, technical report 108 (2003).
+    .. [1] P. L. Lai and C. Fyfe, "Kernel and nonlinear canonical correlation analysis", International Journal of Neural
+       Systems 10 (2000).
+    .. [2] F. R. Bach and M. I. Jordan, "Kernel independent component analysis", Journal of Machine Learning Research 3
+       (2002).
+    .. [3] M. Kuss and T. Graepel, "The geometry of kernel canonical correlation analysis", Max Planck Institute for
+       Biological Cybernetics, technical report 108 (2003).
 
     Examples
     --------
@@ -133,14 +134,9 @@ class KernelCCAFusion(JointEmbedding):
 
     _parameter_constraints: dict = {
         **JointEmbedding._parameter_constraints,
-        "kernel": [StrOptions(KERNELS), dict],
-        "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
-        "degree": [Interval(Real, 0, None, closed="neither")],
-        "coef0": [Interval(Real, None, None, closed="neither")],
-        "objective": CCAFusion._parameter_constraints["objective"],
-        "regularization": CCAFusion._parameter_constraints["regularization"],
+        **{name: CCAFusion._parameter_constraints[name] for name in ("objective", "regularization", "scaling")},
+        **KERNEL_CONSTRAINTS,
         "n_landmarks": [Interval(Integral, 2, None, closed="left")],
-        "scaling": CCAFusion._parameter_constraints["scaling"],
         "random_state": ["random_state"],
     }
     _learns_out_of_fold = True
@@ -175,7 +171,7 @@ class KernelCCAFusion(JointEmbedding):
         self.random_state = random_state
 
     def _fit_blocks(self, X, y, groups=None):
-        kernels = check_kernels(type(self).__name__, self.kernel, self.scaling, self.blocks_, len(X))
+        kernels = make_kernels(self, len(X))
         random_state = check_random_state(self.random_state)
         present = ~self._missing(X)
         filled = self._fill(X)
@@ -184,10 +180,10 @@ class KernelCCAFusion(JointEmbedding):
             landmarks = np.flatnonzero(rows)
             if len(landmarks) > self.n_landmarks:
                 landmarks = np.sort(random_state.choice(landmarks, self.n_landmarks, replace=False))
-            kernel = BlockKernel(kernels[name], self.gamma, self.degree, self.coef0).fit(filled[:, columns], landmarks)
+            kernel = kernels[name].fit(filled[:, columns], landmarks)
             values, vectors = leading_eigenpairs(kernel.centered, len(landmarks))
-            self._maps[name] = (kernel, vectors / np.sqrt(values))
-            features[name] = np.full((len(X), max(1, len(values))), np.nan)
+            self._maps[name] = (kernel, vectors * inverse_root(values))
+            features[name] = np.full((len(X), len(values)), np.nan)
             features[name][rows] = self._features(filled[rows, columns], name)
         self._cca = _CCAOfFeatures(
             self.n_components,
@@ -196,7 +192,7 @@ class KernelCCAFusion(JointEmbedding):
             scaling=None,
             blocks=consecutive_slices({name: block.shape[1] for name, block in features.items()}),
         ).fit(np.hstack(list(features.values())), groups=groups)
-        # Formats that store names of classes, such as skops, find this one again.
+        # Formats that store names of classes, such as skops, find CCAFusion again.
         self._cca.__class__ = CCAFusion
         self.regularization_ = self._cca.regularization_
         self.n_components_ = self._cca.n_components_
@@ -207,19 +203,11 @@ class KernelCCAFusion(JointEmbedding):
     def _features(self, X_block, name):
         """Return the kernel principal components of one block; zeros if its kernel is constant."""
         kernel, axes = self._maps[name]
-        features = np.zeros((len(X_block), max(1, axes.shape[1])))
-        if axes.shape[1] > 0:
-            for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
-                features[rows] = kernel(X_block[rows]) @ axes
+        features = np.empty((len(X_block), axes.shape[1]))
+        for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
+            features[rows] = kernel(X_block[rows]) @ axes
         return features
 
     def _score_block(self, X_block, name):
         variates = self._cca.transform_modality(self._features(X_block, name), name)
         return (variates * self._signs).astype(X_block.dtype)
-
-
-class _CCAOfFeatures(CCAFusion):
-    """CCAFusion under the name of the estimator that the user knows, for errors and warnings."""
-
-
-_CCAOfFeatures.__name__ = KernelCCAFusion.__name__

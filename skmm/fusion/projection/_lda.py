@@ -14,7 +14,7 @@ from ..._sklearn import Interval, StrOptions
 from ..._typing import Blocks
 from .._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
 from .._moments import ledoit_wolf_shrinkage
-from ._base import BlockProjection
+from ._pca import BlockProjection
 
 # Share of the mean variance of the columns that the scatter within classes is raised by if it is singular.
 _FLOOR = 1e-4
@@ -43,21 +43,18 @@ class LDAFusion(BlockProjection):
         One projection per block, or one of the concatenated blocks.
 
     shrinkage : "auto", float in [0, 1] or None, default="auto"
-        Shrinkage of :math:`S_w`, without which a projection of many columns fits noise. "auto" is
-        the Ledoit-Wolf estimate, None is none (the singular value decomposition then handles
-        collinear columns).
+        Shrinkage of :math:`S_w`, without which a projection of many columns fits noise. "auto" is the Ledoit-Wolf
+        estimate, None is none (the singular value decomposition then handles collinear columns).
 
     scaling : {"norm", "std"} or None, default="std"
         How the columns are scaled before the projection, as in :class:`ConcatFusion`. Shrinkage by a
         number depends on it, the rest does not.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     Attributes
     ----------
@@ -96,11 +93,8 @@ class LDAFusion(BlockProjection):
     grows with the cube of the columns: seconds for 2,000 of them. Of wider blocks they are not, with the same result,
     and the time grows with the columns and the square of the rows: seconds for 20,000 columns and 200 rows.
 
-    **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that
-    have the block. With ``level="joint"`` all rows count, and each missing cell is the mean of its
-    column. A block that is missing at ``transform`` counts as the mean of its columns, so that its
-    own scores are their mean. A block that is missing at ``fit`` in every row, or in all rows but
-    those of one class, raises an error.
+    **Missing blocks** are handled as by :class:`PCAFusion`. A block that is missing at ``fit`` in all rows but those of
+    one class raises an error.
 
     Examples
     --------
@@ -151,7 +145,8 @@ class LDAFusion(BlockProjection):
         n_classes = len(np.unique(y))
         rows = f" in the rows that have block {name!r}" if name else ""
         if n_classes < 2:
-            raise ValueError(f"LDAFusion needs at least 2 classes{rows}, got 1 class: {y[0]}.")
+            remedy = "leave out the modality" if name else "fit on rows of more classes"
+            raise ValueError(f"LDAFusion needs at least 2 classes{rows}, got 1 class: {y[0]}; {remedy}.")
         if len(X) <= n_classes:
             raise ValueError(
                 f"LDAFusion needs more rows than classes{rows}, got {len(X)} rows of {n_classes} classes; "
@@ -160,27 +155,15 @@ class LDAFusion(BlockProjection):
         bound = min(n_classes - 1, X.shape[1])
         k = min(self.n_components, bound) if isinstance(self.n_components, Integral) else bound
         discriminants = fit_discriminants(X, y, self.shrinkage, k)
-        if self.n_components is None or isinstance(self.n_components, Integral):
-            return discriminants
-        return discriminants.explaining(self.n_components)
+        by_share = self.n_components is not None and not isinstance(self.n_components, Integral)
+        return discriminants.explaining(self.n_components) if by_share else discriminants
 
 
 class Discriminants:
-    """A fitted projection: directions that separate the classes, and the variances between classes along them.
+    """A fitted projection: directions that separate the classes, best first, and the variances between classes.
 
-    Parameters
-    ----------
-    scalings : ndarray of shape (n_features, n_components)
-        The directions, best first.
-
-    variances : ndarray of shape (n_components,)
-        Variance between classes along each, in units of the variance within.
-
-    total : float
-        Sum of the variances of all directions.
-
-    origin : ndarray of shape (n_features,) or float, default=0.0
-        The point whose scores are zero.
+    These are in units of the variance within classes, along each direction, and in total along all that there are. The
+    scores of the origin are zero.
     """
 
     def __init__(self, scalings, variances, total, origin=0.0):
@@ -213,30 +196,16 @@ class Discriminants:
 def fit_discriminants(X, y, shrinkage, n_components):
     r"""Return the directions :math:`\arg\max_{W^\top S_w W = I} \operatorname{tr}(W^\top S_b W)`.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        More rows than classes.
-
-    y : ndarray of shape (n_samples,)
-        At least two classes.
-
-    shrinkage : "auto", float in [0, 1] or None
-        As in :class:`LDAFusion`.
-
-    n_components : int
-        No more than there are columns, nor classes less one.
-
-    Returns
-    -------
-    discriminants : Discriminants
-        The largest coefficient of each direction is positive.
+    There are more rows than classes and at least two classes. The largest coefficient of each direction is positive.
     """
     labels = np.unique(y, return_inverse=True)[1]
     discriminants = None
     if _varies_within_classes(X, labels):
         if shrinkage is None:
-            discriminants = _by_singular_values(X, labels, n_components)
+            # Collinear columns do no harm.
+            lda = LinearDiscriminantAnalysis(solver="svd", n_components=n_components).fit(X, labels)
+            ratio = lda.explained_variance_ratio_
+            discriminants = Discriminants(lda.scalings_[:, :n_components], ratio, 1.0, lda.xbar_)
         elif shrinkage != 0 or X.shape[1] <= len(X):
             discriminants = _by_scatters(X, labels, n_components, shrinkage)
     if discriminants is None:
@@ -254,12 +223,6 @@ def _varies_within_classes(X, labels):
     """Return whether any class has rows that differ by more than rounding."""
     tolerance = 8 * np.finfo(X.dtype).eps * np.abs(X).max()
     return any(np.ptp(X[labels == label], axis=0).max() > tolerance for label in np.unique(labels))
-
-
-def _by_singular_values(X, labels, n_components):
-    """Return the directions without shrinkage; collinear columns do no harm."""
-    lda = LinearDiscriminantAnalysis(solver="svd", n_components=n_components).fit(X, labels)
-    return Discriminants(lda.scalings_[:, :n_components], lda.explained_variance_ratio_, 1.0, lda.xbar_)
 
 
 def _by_scatters(X, labels, n_components, shrinkage, floor=0.0):

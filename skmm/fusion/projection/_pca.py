@@ -1,4 +1,4 @@
-"""Feature-level fusion by principal components."""
+"""Feature-level fusion by principal components, and the base of all projections of blocks."""
 
 from numbers import Integral, Real
 from typing import Self
@@ -12,12 +12,45 @@ from sklearn.utils.metaestimators import available_if
 from ..._columns import column_means
 from ..._sklearn import Interval, fit_context
 from ..._typing import Blocks, Matrix, RandomState
-from .._base import LEVEL, N_COMPONENTS, SCALING, signs_by_largest
-from .._moments import BlockMoments
-from ._base import BlockProjection
+from .._base import LEVEL, N_COMPONENTS, SCALING, missing_blocks, signs_by_largest
+from .._imputer import ImputedBlockTransformer
+from .._moments import BlockMoments, take_rows
 
 # Variance, relative to the largest, below which a direction of a covariance matrix is rounding.
 _SMALLEST_VARIANCE = 1e-12
+
+
+class BlockProjection(ImputedBlockTransformer):
+    """Base of the strategies with one projection per block, or one for all blocks together, as ``level`` says.
+
+    A concrete one writes ``_fit_projection(X, y, name)``, which returns an object with ``transform`` and
+    ``n_components_``.
+    """
+
+    def _fit_blocks(self, X, y):
+        filled = self._fill(X)
+        self.projections_ = {}
+        for name, columns in self._projected_slices().items():
+            present = ~missing_blocks(X, {name: columns})[:, 0]
+            targets = None if y is None else y[present]
+            self.projections_[name] = self._fit_projection(take_rows(filled[:, columns], present), targets, name)
+        self._count_components()
+
+    def _count_components(self):
+        self.n_components_ = {name: int(projection.n_components_) for name, projection in self.projections_.items()}
+
+    def _transform_blocks(self, X):
+        filled = self._fill(X)
+        slices = self._projected_slices()
+        scores = [self.projections_[name].transform(filled[:, columns]) for name, columns in slices.items()]
+        return np.hstack(scores).astype(X.dtype, copy=False)
+
+    def _projected_slices(self):
+        """Return the slices of columns that get a projection each."""
+        return self.blocks_ if self.level == "modality" else {"": slice(0, self.n_features_in_)}
+
+    def _names_out(self, input_features):
+        return self._block_names(self.n_components_)
 
 
 def _can_stream(estimator):
@@ -33,8 +66,7 @@ def _can_stream(estimator):
 class PCAFusion(BlockProjection):
     r"""Reduce the blocks to their principal components, each alone or all together.
 
-    The projection of a centred matrix :math:`Z` (one block, or all blocks side by side) is
-    :math:`Z W` with
+    The projection of a centred matrix :math:`Z` (one block, or all blocks side by side) is :math:`Z W` with
 
     .. math:: W = \arg\max_{W^\top W = I} \operatorname{tr}(W^\top Z^\top Z W).
 
@@ -55,12 +87,10 @@ class PCAFusion(BlockProjection):
         Give every component unit variance.
 
     imputer : {"mean", "zero", "regression", "neighbors"}, ModalityImputer or None, default=None
-        How missing blocks are filled in before all else: a strategy of :class:`ModalityImputer`, or one with
-        parameters of its own, whose indicators, if any, are appended to what comes out. None: as the notes say.
+        What fills in missing blocks before all else, as in :class:`ConcatFusion`. None: as the notes say.
 
     blocks : dict of str to slice, "prefix" or None, default=None
-        Columns of each block, as in :class:`ConcatFusion`. Inside :class:`ModalityFuser` it is set
-        by the fuser.
+        Columns of each block, as in :class:`ConcatFusion`.
 
     random_state : int, RandomState instance or None, default=None
         Used where :class:`~sklearn.decomposition.PCA` picks its randomised solver, that is for
@@ -93,10 +123,9 @@ class PCAFusion(BlockProjection):
 
     Notes
     -----
-    **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that
-    have the block. With ``level="joint"`` all rows count, and each missing cell is the mean of its
-    column. A block that is missing at ``transform`` counts as the mean of its columns, so that its
-    own scores are their mean. A block that is missing in every row at ``fit`` raises an error.
+    **Missing blocks.** With ``level="modality"`` a block's projection is learned from the rows that have the block.
+    With ``level="joint"`` all rows count, and each missing cell is the mean of its column. A block that is missing at
+    ``transform`` counts as the mean of its columns, so that its own scores are their mean.
 
     **Data larger than memory.** ``partial_fit`` takes X in batches, and computes the components from
     covariances; those whose standard deviation is below 1e-6 of the largest are rounding, and left out.
@@ -204,11 +233,13 @@ class PCAFusion(BlockProjection):
                 name: BlockMoments(shift[columns], {name: slice(0, columns.stop - columns.start)}, min_present=1)
                 for name, columns in self._projected_slices().items()
             }
+        slices = self._projected_slices()
+        for name, columns in slices.items():
+            self._moments[name].add(X[:, columns])
         self._means, variances = np.zeros(X.shape[1]), np.zeros(X.shape[1])
         covariances, n_rows = {}, {}
-        for name, columns in self._projected_slices().items():
+        for name, columns in slices.items():
             moments = self._moments[name]
-            moments.add(X[:, columns])
             n_rows[name] = moments.n_rows()[name]
             if n_rows[name] == 0:
                 self._raise_without_values(name)
@@ -219,7 +250,7 @@ class PCAFusion(BlockProjection):
         if self.scaling is not None:
             self._set_scales(variances, max(n_rows.values()))
         self.projections_ = {}
-        for name, columns in self._projected_slices().items():
+        for name, columns in slices.items():
             S = covariances[name] / np.outer(self._scales[columns], self._scales[columns])
             pca = _pca_of_covariance(S, n_rows[name], self.n_components, X.dtype)
             self.projections_[name] = pca.set_params(whiten=self.whiten and bool(S.any()))
@@ -228,26 +259,9 @@ class PCAFusion(BlockProjection):
 
 
 def principal_axes(X, n_components, random_state):
-    """Return the mean of a block's rows and its leading principal axes.
+    """Return the mean of the rows of a block without NaN, and up to so many principal axes, as orthonormal columns.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        The rows that have the block, without NaN.
-
-    n_components : int
-        Upper bound of the number of axes, clipped to the numerical rank but not below 1.
-
-    random_state : int, RandomState instance or None
-        Used by the randomised solver.
-
-    Returns
-    -------
-    mean : ndarray of shape (n_features,)
-        Mean of the rows.
-
-    axes : ndarray of shape (n_features, n_axes)
-        Orthonormal axes.
+    Their number is clipped to the numerical rank, but not below 1.
     """
     fusion = PCAFusion(n_components, scaling=None, random_state=random_state).fit(X)
     return fusion._means, fusion.projections_[""].components_.T
@@ -261,26 +275,9 @@ def _numerical_rank(variances, X):
 
 
 def _pca_of_covariance(S, n_rows, n_components, dtype):
-    """Return a fitted :class:`~sklearn.decomposition.PCA` of columns whose means are zero.
+    """Return the :class:`~sklearn.decomposition.PCA`, as if fitted, of columns with mean 0 and this covariance.
 
-    Parameters
-    ----------
-    S : ndarray of shape (n_features, n_features)
-        Covariance matrix, divided by n - 1.
-
-    n_rows : int
-        Rows behind it.
-
-    n_components : int, float or None
-        As in :class:`PCAFusion`.
-
-    dtype : dtype
-        Of the arrays of the result.
-
-    Returns
-    -------
-    pca : PCA
-        With at least one component, and no more than S has directions that vary.
+    It has at least one component, and no more than the covariance has directions that vary.
     """
     values, vectors = linalg.eigh(S)
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]

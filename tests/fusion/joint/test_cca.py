@@ -117,10 +117,11 @@ def test_more_columns_than_rows():
 
 
 def test_plain_cca_with_too_few_rows_warns():
-    with pytest.warns(UserWarning, match="some correlations are 1 whatever the data"):
+    with pytest.warns(UserWarning, match="some correlations are 1 whatever the data") as record:
         fusion = CCAFusion(2, regularization=0, blocks={"a": slice(0, 60), "b": slice(60, None)}).fit(
             np.random.default_rng(0).normal(size=(30, 120))
         )
+    assert record[0].filename == __file__
     assert_allclose(fusion.correlations_, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -161,6 +162,10 @@ def test_constant_blocks_are_named(scaling, value):
         CCAFusion(scaling=scaling, blocks=BLOCKS).fit(X)
     with pytest.raises(ValueError, match="block 'a' does not vary"):
         CCAFusion(scaling=scaling, blocks=BLOCKS).fit(X[:3])
+    # More columns than rows, some of which lack a block; the constant block is the last.
+    X[0, :5] = X[1, 5:] = np.nan
+    with pytest.raises(ValueError, match="block 'a' does not vary over the 4 rows"):
+        CCAFusion(scaling=scaling, blocks={"b": slice(0, 4), "a": slice(4, None)}).fit(np.roll(X, -5, axis=1)[:6, :])
 
 
 def test_a_missing_block_gets_its_conditional_expectation():
@@ -261,6 +266,14 @@ def test_float32_and_float64_agree():
     assert single.transform(X).dtype == np.float32
     assert_allclose(single.correlations_, double.correlations_, atol=1e-6)
     assert_allclose(single.transform(X), double.transform(X.astype(np.float64)), atol=1e-4)
+
+
+def test_float32_far_from_zero_is_centred():
+    X = (linked() + 12345.678).astype(np.float32)
+    fusion = CCAFusion(2, blocks=BLOCKS)
+    assert_allclose(fusion.fit_transform(X).mean(axis=0, dtype=np.float64), 0, atol=1e-6)
+    predicted = fusion.predict_modality(X[:, :5], "a", "b").mean(axis=0, dtype=np.float64)
+    assert_allclose(predicted, X[:, 5:].mean(axis=0, dtype=np.float64), rtol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -366,6 +379,15 @@ def test_the_dual_is_the_primal(widths, scaling, dtype):
             weights = primal.weights_[name]
             assert_allclose(dual.weights_[name] * scale, weights, atol=tolerance * np.abs(weights).max())
             assert_allclose(dual.loadings_[name], primal.loadings_[name], atol=tolerance)
+
+
+@pytest.mark.parametrize("widths", [(5, 4), (60, 4), (60, 80)])
+def test_auto_ridge_heeds_no_rows_with_a_single_block(widths):
+    X = linked(n=90, widths=widths)
+    blocks = {"a": slice(0, widths[0]), "b": slice(widths[0], None)}
+    X[50:, blocks["b"]] = np.nan
+    ridges = [CCAFusion(2, regularization="auto", blocks=blocks).fit(rows).regularization_ for rows in (X, X[:50])]
+    assert_allclose(list(ridges[0].values()), list(ridges[1].values()), rtol=1e-10)
 
 
 def test_auto_ridge_of_wide_blocks_is_ledoit_wolf():
@@ -584,13 +606,12 @@ def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
     slices = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
     S = np.cov(X[::2], rowvar=False)
     axes = linalg.block_diag(*[linalg.eigh(S[own, own])[1] for own in slices.values()])
-    train = BlockCovariance(
-        axes.T @ S @ axes, None, slices, None, None, None, dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0), None
-    )
+    targets, noises = dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0)
+    train = BlockCovariance(axes.T @ S @ axes, slices, slices, None, None, None, targets, noises, None)
     test = np.cov(X[1::2] @ axes, rowvar=False)
     found = held_out_correlations(train, test, 3, objective)
     for ridge, mean in zip(RIDGES, found, strict=True):
-        weights = canonical_weights(train, dict.fromkeys(slices, ridge), 3, objective).weights
+        weights = canonical_weights(train, dict.fromkeys(slices, ridge), 3, objective)[0]
         variates = [X[1::2] @ axes[:, own] @ weights[name] for name, own in slices.items()]
         correlations = [
             np.corrcoef(a[:, i], b[:, i])[0, 1] for j, a in enumerate(variates) for b in variates[:j] for i in range(3)
@@ -601,6 +622,15 @@ def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
     assert_allclose(
         held_out_correlations(train, test, 2 * few, objective) * 2, held_out_correlations(train, test, few, objective)
     )
+
+
+def test_cross_validated_ridge_does_not_depend_on_rounding():
+    # Two or three held-out rows make many ridges equal.
+    for n in (10, 12):
+        for seed in range(10):
+            X = linked(n=n, seed=seed)
+            fusion = CCAFusion(2, regularization="cv", blocks=BLOCKS)
+            assert fusion.fit(X * np.pi).regularization_ == fusion.fit(X).regularization_
 
 
 def test_cross_validated_ridge_of_wide_blocks_and_of_few_rows():

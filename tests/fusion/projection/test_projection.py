@@ -180,7 +180,9 @@ def test_a_block_that_is_never_there():
         PCAFusion(blocks=BLOCKS).fit(data)
     data = X.copy()
     data[Y != 1, :8] = np.nan
-    with pytest.raises(ValueError, match="at least 2 classes in the rows that have block 'a', got 1 class: 1"):
+    with pytest.raises(
+        ValueError, match="at least 2 classes in the rows that have block 'a', got 1 class: 1; leave out the modality"
+    ):
         LDAFusion(blocks=BLOCKS).fit(data, Y)
 
 
@@ -295,6 +297,17 @@ def test_partial_fit_of_pca_is_fit(scaling, level, n_components):
     # Fit starts from the beginning, and so does partial_fit after it.
     parts.fit(data[:100])
     assert_allclose(parts.partial_fit(data).transform(data), whole.transform(data), atol=1e-5)
+
+
+def test_batches_of_pca_count_for_all_blocks_whichever_is_missing():
+    for name, columns in BLOCKS.items():
+        first = X[:60].copy()
+        first[:, columns] = np.nan
+        fusion = PCAFusion(2, blocks=BLOCKS)
+        with pytest.raises(ValueError, match=f"block '{name}' is missing in every row"):
+            fusion.partial_fit(first)
+        expected = clone(fusion).fit(np.vstack([first, X[60:]])).transform(X)
+        assert_allclose(fusion.partial_fit(X[60:]).transform(X), expected, atol=1e-8)
 
 
 def test_partial_fit_of_pca_without_variance_or_rows():
