@@ -69,8 +69,8 @@ class ModelEncoder(ItemEncoder):
     find it, and its rows are kept in the store. A subclass writes
 
     - ``_load_model(source, device, dtype)``: load the network from ``source.folder``, in eval mode, and return an
-      object with the attributes ``network`` (a module) and ``device``; the folder is None if ``model`` is no folder but a
-      name, ``source.name``, which then is for the method to find, or to refuse with an OSError;
+      object with the attributes ``network`` (a module) and ``device``; the folder is None if ``model`` is a name,
+      ``source.name``, which then is for the method to find, or to refuse with an OSError;
     - ``_probe_item(number)``: return one of three fixed items, of different sizes, as a user would pass them: from the
       first the width of the output is learned;
     - ``_prepare_item(item)``: turn an item into an input of the network, as in :class:`ItemEncoder`;
@@ -86,8 +86,8 @@ class ModelEncoder(ItemEncoder):
       which names, and in which cache folder, it may be on the hub.
 
     The ``__init__`` of a subclass takes and sets ``model`` (a folder or a name), ``device``, ``precision``,
-    ``batch_size``, ``compile``, ``normalize``, ``store``, ``on_error``, ``revision`` and ``verbose``, with the meaning that
-    :class:`TextEncoder` gives them.
+    ``batch_size``, ``compile``, ``normalize``, ``store``, ``on_error``, ``revision`` and ``verbose``, with the meaning
+    that :class:`TextEncoder` gives them.
 
     See Also
     --------
@@ -364,13 +364,12 @@ class ModelEncoder(ItemEncoder):
         reason = f"{type(error).__name__}: {first_line(error)}"
         if source.is_local:
             # What the folder of an encoder of the user's own must hold is not known here.
-            is_checkpoint = source.loader != type(self).__name__
-            contents = (
-                " with its config.json or modules.json and weights in safetensors format" if is_checkpoint else ""
-            )
+            contents = ""
+            if source.loader != type(self).__name__:
+                contents = " with its config.json or modules.json and weights in safetensors format"
             return OSError(
-                f"{type(self).__name__}: the model in the folder {source.folder!r} could not be loaded ({reason}); pass "
-                f"the folder of a checkpoint{contents}."
+                f"{type(self).__name__}: the model in the folder {source.folder!r} could not be loaded ({reason}); "
+                f"pass the folder of a checkpoint{contents}."
             )
         at_revision = "" if self.revision is None else f" at revision {self.revision!r}"
         ways = [

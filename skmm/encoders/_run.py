@@ -345,8 +345,8 @@ class EncodingRun:
         rows_named = f"row {named}" if len(numbers) == 1 else f"rows {named}"
         if self.source is None and not hasattr(self.encoder, "model"):
             raise ValueError(
-                f"{type(self.encoder).__name__}: _encode_batch returned an array of shape {rows.shape} for {rows_named}, "
-                f"where {(len(groups), *width)} was expected by n_features_out_, which _fit_width set."
+                f"{type(self.encoder).__name__}: _encode_batch returned an array of shape {rows.shape} for "
+                f"{rows_named}, where {(len(groups), *width)} was expected by n_features_out_, which _fit_width set."
             )
         raise ValueError(
             f"{type(self.encoder).__name__}: the model returned an array of shape {rows.shape} for {rows_named}, where "

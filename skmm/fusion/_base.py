@@ -48,9 +48,8 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
     ``scaling`` (``"norm"``, ``"std"`` or None, as in :class:`ConcatFusion`), the columns are centred and scaled.
     ``self.blocks_`` maps the name of each block to the slice of its columns, ``self._missing(X)`` returns the mask of
     missing blocks, of shape (n_samples, n_blocks), and ``self._fill(X)`` puts the mean of its column into each missing
-    cell. A strategy that learns from ``y`` returns True from ``_needs_y()``, and y arrives as it was passed (strings stay
-    strings), else as None; ``__init__`` takes and sets ``blocks``; one that needs two
-    blocks sets the class attribute ``_min_blocks = 2``.
+    cell. A strategy that learns from ``y`` returns True from ``_needs_y()``, and y arrives as it was passed (strings
+    stay strings), else as None; one that needs two blocks sets the class attribute ``_min_blocks = 2``.
 
     Parameters
     ----------

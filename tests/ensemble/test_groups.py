@@ -248,8 +248,8 @@ def test_a_splitter_gets_the_groups_and_others_go_their_way(duplicates, routing)
     ("groups", "message"),
     [
         (np.arange(200) % 3, "5 folds need at least 5 groups, got 3"),
-        (np.arange(7), "inconsistent numbers of samples"),
-        (np.zeros((200, 2)), "1d array"),
+        (np.arange(7), r"groups must have one entry for each of the 200 rows, got shape \(7,\)"),
+        (np.zeros((200, 2)), r"got shape \(200, 2\)"),
     ],
 )
 def test_wrong_groups_get_one_clear_sentence(duplicates, composite, groups, message):

@@ -97,5 +97,5 @@ def test_groups_reach_the_strategy_by_metadata_routing(fusion):
 
 def test_groups_of_another_length():
     X, y, groups = copies()
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    with pytest.raises(ValueError, match="groups must have one entry for each"):
         ConcatFusion(weights="cv", blocks=BLOCKS).fit(X, y, groups=groups[:-1])
