@@ -120,10 +120,10 @@ class TextEncoder(ModelEncoder):
     Texts beyond ``max_length`` or the model's limit are cut off there; no more than the first 1,000
     characters for each of these tokens are looked at.
 
-    A row depends on its text alone, not on its neighbours, their order or the batch size: each text is
-    padded to a multiple of 4 tokens, and only texts of one padded width share a batch. What remains is rounding: in
-    float32 rows of other batches agree within 1e-6 of their largest value. What a store once returned it returns
-    again, to the bit. Models that tokenize themselves, such as static embeddings, know no padding.
+    A row depends on its text alone, not on its neighbours, their order or the batch size: each text is padded to a
+    multiple of 4 tokens, 8 at least, and only texts of one padded width share a batch. What remains is rounding: in
+    float32 rows of other batches agree within 1e-6 of their largest value. What a store once returned it returns again,
+    to the bit. Models that tokenize themselves, such as static embeddings, know no padding.
 
     In float32 rows equal those of ``SentenceTransformer.encode`` to 1e-5. Half precision takes 1e-4
     off the cosine similarity to them.

@@ -16,8 +16,8 @@ from ._source import load_from_hub, without_progress_bar
 # Texts per call of the tokenizer: bounds its lists of Python integers, and is enough for its threads.
 _TOKENIZE_ROWS = 512
 
-# Texts are padded to a multiple of so many tokens. With 8, short texts took a fifth longer on CPUs; with 1, GPUs would
-# run many small batches.
+# Texts are padded to a multiple of so many tokens, and to no fewer than twice as many. With 8, short texts took a fifth
+# longer on CPUs; with 1, GPUs would run many small batches.
 _WIDTH_STEP = 4
 
 # Characters of a long text that are tried first, and looked at in the end, for each token that the network reads.
@@ -127,7 +127,7 @@ class SentenceModel:
     def padded_width(self, item):
         """Return the width a text is padded to: a function of this text alone, so a row depends on no other."""
         n_tokens = len(item.tokens["input_ids"])
-        width = -(-n_tokens // _WIDTH_STEP) * _WIDTH_STEP
+        width = max(2, -(-n_tokens // _WIDTH_STEP)) * _WIDTH_STEP
         # Beyond its limit the network may have no position embeddings.
         limit = self.network.max_seq_length
         return width if limit is None else max(n_tokens, min(width, limit))
