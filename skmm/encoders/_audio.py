@@ -184,6 +184,7 @@ class AudioEncoder(ModelEncoder):
     }
 
     _prepare_in_threads = True
+    _not_in_rows = {"preprocess", "cache_key"}
     _rows_are_items = True
     _window = 64
 

@@ -188,6 +188,7 @@ class ImageEncoder(ModelEncoder):
     }
 
     _prepare_in_threads = True
+    _not_in_rows = {"preprocess", "cache_key"}
     _window = 32
 
     def __init__(
@@ -230,7 +231,9 @@ class ImageEncoder(ModelEncoder):
         # Compiled code is for one number of threads, and would be compiled again for that of the workers.
         # A fixed rule, not whichever a clock finds faster: kernels for one thread and for two round differently
         # (mobilenetv3_small in float32: by 1e-6 of the largest value), so rows would depend on the timing.
-        return min(_MAX_WORKERS, available_cpus()) if kind == "cpu" and not self.compile else 1
+        # A module of the user's own may keep something between the layers of a forward pass, by a hook for example.
+        in_parallel = kind == "cpu" and not self.compile and isinstance(self.model, (str, os.PathLike))
+        return min(_MAX_WORKERS, available_cpus()) if in_parallel else 1
 
     def _check_parameters(self):
         for name in ("preprocess", "cache_key"):

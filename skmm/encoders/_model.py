@@ -5,7 +5,7 @@ import json
 import os
 import threading
 from contextlib import nullcontext, suppress
-from numbers import Integral
+from numbers import Integral, Number
 
 import numpy as np
 
@@ -40,8 +40,7 @@ from .networks import ModelSource, cached_snapshot, find_local_folder, package_f
 
 # Parameters that have no part in the rows, or a part of their own in the identity.
 _HOUSEKEEPING = {
-    *("batch_size", "cache_key", "compile", "device", "model", "normalize", "on_error", "precision", "preprocess"),
-    *("revision", "store", "verbose"),
+    *("batch_size", "compile", "device", "model", "normalize", "on_error", "precision", "revision", "store", "verbose")
 }
 
 
@@ -60,6 +59,15 @@ def _autocast_off(kind):
     import torch
 
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def _is_plain(value):
+    """Return whether the ``repr`` of a value tells all of it, in this process and in any other."""
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, (str, bytes, bool, Number, os.PathLike))
 
 
 class ModelEncoder(ItemEncoder):
@@ -84,6 +92,10 @@ class ModelEncoder(ItemEncoder):
     - ``_libraries()``: return the packages whose versions have a part in the rows;
     - ``_find_loader(name, folder)`` and ``_hub_place(name, loader)``: tell which library loads the model, and under
       which names, and in which cache folder, it may be on the hub.
+
+    The store knows the rows of an encoder by the name of its class, its parameters and the files of the model, not by
+    its code: raise the class attribute ``_version`` when a change of the code changes the rows. A parameter that is no
+    plain data (numbers, strings, and lists or dicts of them) leaves the encoder without a store, with one warning.
 
     The ``__init__`` of a subclass takes and sets ``model`` (a folder or a name), ``device``, ``precision``,
     ``batch_size``, ``compile``, ``normalize``, ``store``, ``on_error``, ``revision`` and ``verbose``, with the meaning
@@ -144,6 +156,10 @@ class ModelEncoder(ItemEncoder):
         "store": [str, os.PathLike, EmbeddingStore, None],
     }
 
+    # Names of parameters of its own that have no part in the rows, or a part of their own in the identity.
+    _not_in_rows: set = set()
+    # Part of the identity: to be raised when the code changes what it makes of an item.
+    _version = 0
     # Models that an installed package contains: name -> (module, folder beside its __init__).
     _bundled: dict = {}
 
@@ -153,6 +169,8 @@ class ModelEncoder(ItemEncoder):
         for name in ("_metadata_request", "_sklearn_output_config"):
             if hasattr(self, name):
                 setattr(twin, name, copy.deepcopy(getattr(self, name)))
+        if hasattr(self, "_skl_callbacks"):
+            twin._skl_callbacks = self._skl_callbacks
         return twin
 
     def __reduce_ex__(self, protocol):
@@ -200,7 +218,11 @@ class ModelEncoder(ItemEncoder):
     def _settings(self, source):
         """Return the parameters that have a part in the rows, as plain data."""
         params = self.get_params(deep=False)
-        return [(name, params[name]) for name in sorted(params) if name not in _HOUSEKEEPING]
+        names = sorted(params.keys() - _HOUSEKEEPING - self._not_in_rows)
+        for name in names:
+            if not _is_plain(params[name]):
+                raise Unidentifiable(f"its parameter {name} is no plain data, but a {type(params[name]).__name__}")
+        return [(name, params[name]) for name in names]
 
     def _libraries(self):
         """Return the packages whose versions have a part in the rows."""
@@ -255,7 +277,7 @@ class ModelEncoder(ItemEncoder):
         except Unidentifiable as problem:
             self._warn_of_no_identity(problem)
             return None
-        return digest_of(public_name(type(self)), content, *settings)
+        return digest_of(public_name(type(self)), self._version, content, *settings)
 
     def _warn_of_no_identity(self, problem):
         """Warn, once for each model in a process, that the store cannot be used."""
@@ -319,6 +341,9 @@ class ModelEncoder(ItemEncoder):
 
     def _get_model(self, run):
         """Return the network from the registry of this process, which loads it if necessary."""
+        # Encoders of the user's own may load the same files in another way.
+        owner = next(kind for kind in type(self).__mro__ if "_load_model" in vars(kind))
+        owner = None if owner.__module__.startswith("skmm.") else owner
         check_not_forked()
         device = resolve_device(self.device)
         dtype = resolve_precision(self.precision, device)
@@ -339,7 +364,7 @@ class ModelEncoder(ItemEncoder):
                 vars(run).pop("identity", None)
             return model
 
-        settings = str(device), str(dtype), numeric_settings(), self.compile
+        settings = owner, str(device), str(dtype), numeric_settings(), self.compile
         key = source.loader, source.location, source.revision, source.files, settings
         model = get_model(key, load)
         if run.source is not source:

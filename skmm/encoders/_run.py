@@ -1,11 +1,11 @@
 """One encoding of a column: its items, their rows, its errors and its progress."""
 
+import os
 import re
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, nullcontext
-from functools import cached_property
 from itertools import compress
 from multiprocessing import current_process
 
@@ -101,21 +101,28 @@ class EncodingRun:
         self.present = present
         self.errors = []
         self.source = encoder._find_source()
-        self.store = find_store(getattr(encoder, "store", None))
+        self.store = find_store(encoder.store) if hasattr(encoder, "_find_identity") else None
         has_device = hasattr(encoder, "device")
         self.kind, self.dtype = expected_place(encoder.device, encoder.precision) if has_device else ("cpu", "float32")
-        # Number under which this call claims entries of the store, its claims, and groups that others have claimed.
-        self._owner = secrets.randbits(62)
+        # Number under which this call claims entries of the store, its upper bits those of the process; its claims; and
+        # groups that others have claimed.
+        self._owner = os.getpid() << 32 | secrets.randbits(32)
         self._claims = set()
         self._claimed_elsewhere = []
 
-    @cached_property
-    def identity(self):
-        return None if self.store is None else self.encoder._find_identity(self)
+    def __getattr__(self, name):
+        """Find the identity, or the model, when it is first asked for.
 
-    @cached_property
-    def model(self):
-        return self.encoder._get_model(self)
+        Not by ``functools.cached_property``: up to Python 3.11 one lock for all runs guards its values, so that a slow
+        model in one thread would stop all others.
+        """
+        if name == "identity":
+            self.identity = None if self.store is None else self.encoder._find_identity(self)
+        elif name == "model":
+            self.model = self.encoder._get_model(self)
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return vars(self)[name]
 
     def encode(self, progress=None):
         """Encode all items, or read their rows from the store.

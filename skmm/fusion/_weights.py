@@ -25,7 +25,8 @@ def fixed_weights(fusion):
         return np.ones(len(names))
     if isinstance(weights, dict):
         if weights.keys() != set(names):
-            raise ValueError(f"{owner}: weights names the blocks {sorted(weights)}, X has the blocks {sorted(names)}.")
+            weighted = sorted(map(str, weights))
+            raise ValueError(f"{owner}: weights names the blocks {weighted}, X has the blocks {sorted(names)}.")
         weights = [weights[name] for name in names]
     weights = np.asarray(weights, dtype=np.float64)
     if weights.shape != (len(names),):

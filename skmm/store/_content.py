@@ -23,7 +23,7 @@ _MAX_DEPTH = 10
 # is. Two seconds is the coarsest clock of a file system (FAT).
 _YOUNG_SECONDS = 2
 
-# Larger files are known by their path, size and time of modification instead of their content.
+# Larger items are known by their path, size and time of modification instead of their content.
 _MAX_HASHED_BYTES = 2**28
 
 # Files whose digests this process remembers.
@@ -299,7 +299,7 @@ def file_signature(path):
         return None
 
 
-def file_digests(signatures, store=None):
+def file_digests(signatures, store=None, whole=False):
     """Return the digests of files, read only if they are not remembered.
 
     Parameters
@@ -309,6 +309,9 @@ def file_digests(signatures, store=None):
 
     store : EmbeddingStore or None, default=None
         Remembers digests beyond this process.
+
+    whole : bool, default=False
+        Whether files of more than 256 MiB are read as well; else their signature stands for their content.
 
     Returns
     -------
@@ -325,7 +328,7 @@ def file_digests(signatures, store=None):
         unknown = [signature for signature, digest in zip(unknown, stored, strict=True) if digest is None]
     young, lasting = {}, {}
     for signature in unknown:
-        digest, is_lasting = _hash_file(signature)
+        digest, is_lasting = _hash_file(signature, whole)
         young[signature] = digest
         if is_lasting:
             _remember(signature, digest)
@@ -346,10 +349,10 @@ def _signature_key(signature):
     return hashlib.blake2b(repr((platform.node(), signature)).encode(), digest_size=32, person=b"skmm file").digest()
 
 
-def _hash_file(signature):
+def _hash_file(signature, whole):
     """Return the digest of a file, and whether it may be remembered."""
     path, _, size, modified = signature
-    if size > _MAX_HASHED_BYTES:
+    if size > _MAX_HASHED_BYTES and not whole:
         return _signature_key(signature), False
     try:
         with open(path, "rb") as file:

@@ -64,6 +64,21 @@ class OlderVersion(StoreError):
     """A store was written by an older version."""
 
 
+def _is_alive(process):
+    """Return whether a process of this machine is running; True if that is unknown."""
+    if os.name == "nt":
+        # There a signal of any number ends the process.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # It belongs to another user.
+        return True
+    return True
+
+
 class Claims:
     """The table of claims of one store.
 
@@ -90,7 +105,8 @@ class Claims:
             Numbers of the entries, all different.
 
         owner : int
-            Who claims them; claims of one owner do not exclude each other.
+            Who claims them, with the number of the process in the bits above the lower 32; claims of one owner do not
+            exclude each other, and those of processes that have ended are void.
 
         damaged : set of int
             Numbers of written entries that have to be computed again.
@@ -107,7 +123,9 @@ class Claims:
         for start in range(0, len(ids), _ROWS_PER_STATEMENT):
             batch = ids[start : start + _ROWS_PER_STATEMENT].tolist()
             chosen = f"id IN ({','.join('?' * len(batch))})"
-            taken |= {i for (i,) in execute(f"SELECT id FROM claims WHERE {chosen} AND owner <> ?", [*batch, owner])}
+            claims = execute(f"SELECT id, owner FROM claims WHERE {chosen} AND owner <> ?", [*batch, owner]).fetchall()
+            living = {other for other in {other for _, other in claims} if _is_alive(other >> 32)}
+            taken |= {i for i, other in claims if other in living}
             taken |= {i for (i,) in execute(f"SELECT id FROM entries WHERE {chosen}", batch)} - damaged
         is_claimed = ~np.isin(ids, list(taken)) if taken else np.ones(len(ids), dtype=bool)
         rows = ((i, owner, now) for i in ids[is_claimed].tolist())

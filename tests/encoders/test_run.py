@@ -395,6 +395,14 @@ class TestWorkers:
         X = Letters(store=store).fit_transform(texts)
         self.check([(X, range(10))], texts, store, batches)
 
+    def test_claims_of_a_process_that_has_ended_are_void(self, store):
+        process = subprocess.Popen([sys.executable, "-c", ""])
+        process.wait()
+        keys = [digest_of("a"), digest_of("b")]
+        assert store.claim(keys, process.pid << 32 | 1).all()
+        assert store.claim(keys, os.getpid() << 32 | 2).all()
+        assert not store.claim(keys, os.getpid() << 32 | 3).any()
+
     def test_claims_of_others_are_waited_for(self, store, batches):
         texts = make_texts(30)
         keys = ItemDigests(digest_of("letters"), store, strings_are_paths=False).of(texts)
@@ -653,7 +661,7 @@ class TestDigestsOfFiles:
         """List of the files that are read from here on; the clock stands still, and nothing is remembered."""
         files, hash_file = [], _content._hash_file
         monkeypatch.setattr(_content, "_file_digests", {})
-        monkeypatch.setattr(_content, "_hash_file", lambda file: files.append(file[0]) or hash_file(file))
+        monkeypatch.setattr(_content, "_hash_file", lambda file, whole: files.append(file[0]) or hash_file(file, whole))
         monkeypatch.setattr(_content, "time", SimpleNamespace(time=lambda: self.NOW))
         return files
 
@@ -710,3 +718,11 @@ class TestDigestsOfFiles:
             digests += self.digests([path])
         assert digests[0] == digests[1]
         assert len({*digests}) == 3
+
+    def test_large_files_of_models_are_read(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(_content, "_MAX_HASHED_BYTES", 5)
+        for name in ("one", "other"):
+            self.write(tmp_path / name, b"contents", 100)
+        one, other = ([file_signature(tmp_path / name)] for name in ("one", "other"))
+        assert file_digests(one) != file_digests(other)
+        assert file_digests(one, whole=True) == file_digests(other, whole=True)

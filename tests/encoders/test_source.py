@@ -120,7 +120,7 @@ def notes(monkeypatch):
 
     note(ModelEncoder, "_find_source", "sources", lambda encoder: encoder)
     note(ModelSource, "identity", "identities", lambda source, store: source)
-    note(_content, "_hash_file", "digests", lambda signature: signature[0])
+    note(_content, "_hash_file", "digests", lambda signature, whole: signature[0])
 
     def is_config(path):
         return isinstance(path, (str, os.PathLike)) and os.path.basename(path) == "config.json"

@@ -5,7 +5,6 @@ import importlib.util
 import json
 import os
 from contextlib import contextmanager, suppress
-from functools import cached_property
 
 from ..._warnings import warn
 from ...store import Unidentifiable, digest_of, file_digests, file_signature, minor_versions
@@ -68,6 +67,9 @@ class ModelSource:
     ----------
     location : str
         What loaders take: the folder of a local model, else the name on the hub.
+
+    files : tuple or None
+        Names and signatures of the files, of the bases of adapters as well; None where some are not there yet.
     """
 
     name: str
@@ -82,14 +84,16 @@ class ModelSource:
     def __post_init__(self):
         object.__setattr__(self, "location", self.folder if self.is_local else self.name)
 
-    @cached_property
-    def files(self):
-        """Names and signatures of the files, of the bases of adapters as well; None where some are not there yet."""
+    def __getattr__(self, name):
+        """Find the files when they are first asked for; ``functools.cached_property`` has one lock for all sources."""
+        if name != "files":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         paths = None if self.folder is None else _paths_of(os.path.realpath(self.folder), self.cache)
         # The cache of the hub may hold the configuration alone.
-        if paths is None or not (self.is_local or any(name.endswith(_WEIGHTS) for name in paths)):
-            return None
-        return tuple(zip(paths, map(file_signature, paths.values()), strict=True))
+        is_complete = paths is not None and (self.is_local or any(name.endswith(_WEIGHTS) for name in paths))
+        files = tuple(zip(paths, map(file_signature, paths.values()), strict=True)) if is_complete else None
+        object.__setattr__(self, "files", files)
+        return files
 
     def identity(self, store):
         """Return a digest of the contents of all files, wherever they lie; None if some are not there yet.
@@ -107,7 +111,7 @@ class ModelSource:
         if self.files is None:
             return None
         names, signatures = zip(*self.files, strict=True) if self.files else ((), ())
-        digests = file_digests(signatures, store)
+        digests = file_digests(signatures, store, whole=True)
         if None in digests:
             raise Unidentifiable(f"{names[digests.index(None)]!r} cannot be read")
         versions = minor_versions(["peft"] if _ADAPTER in map(os.path.basename, names) else [])
