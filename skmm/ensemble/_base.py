@@ -2,7 +2,7 @@
 
 from functools import partial
 from numbers import Integral
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +30,9 @@ from .._sklearn import check_feature_names_in, check_sample_weight, fit_context,
 from .._typing import Table
 from .._warnings import warn
 from ._target import ClassTarget, RealTarget
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Member:
@@ -133,7 +136,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         """
         return self._fit(X, y, sample_weight, groups, params)
 
-    def predict_by_modality(self, X: Table):
+    def predict_by_modality(self, X: Table) -> "pd.DataFrame":
         """Predict with each member alone.
 
         Parameters
@@ -164,7 +167,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
                 columns[member.name if suffix is None else f"{member.name}__{suffix}"] = values
         return pd.DataFrame(columns, index=index)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the columns that ``transform`` returns.
 
         Parameters

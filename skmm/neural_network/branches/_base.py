@@ -1,6 +1,7 @@
 """Branches: how a network reads the raw items of one modality."""
 
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -36,7 +37,7 @@ class Branch(ModuleHolder, BaseEstimator):
     _rows_are_items = False
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Items, y=None):
+    def fit(self, X: Items, y: object = None) -> Self:
         """Learn from a column what preparing its items needs.
 
         Parameters

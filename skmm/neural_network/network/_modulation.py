@@ -1,10 +1,14 @@
 """On-the-fly gradient modulation: a modality that is ahead learns more slowly until the others have caught up."""
 
 from numbers import Real
+from typing import TYPE_CHECKING
 
 from sklearn.base import BaseEstimator
 
 from ..._sklearn import Interval
+
+if TYPE_CHECKING:
+    import torch
 
 
 class GradientModulation(BaseEstimator):
@@ -73,7 +77,7 @@ class GradientModulation(BaseEstimator):
         self.alpha = alpha
         self.noise = noise
 
-    def coefficients(self, scores):
+    def coefficients(self, scores: "torch.Tensor") -> "torch.Tensor":
         """Return the factor on the steps of each modality's layers.
 
         Parameters
