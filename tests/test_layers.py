@@ -121,7 +121,8 @@ def test_imports_go_down(path):
 def test_private_files_stay_in_their_rooms(path):
     # A folder may use the files of the folder it lies in; all others go through the package's stub.
     folder = path.relative_to(ROOT.parent).parent.parts
-    for module, _, _ in import_statements(path):
+    statements = import_statements(path)
+    for module in [module for base, names, _ in statements for module in (base, *(f"{base}.{name}" for name in names))]:
         parts = module.split(".")
         if parts[0] == "skmm" and parts[-1].startswith("_") and len(parts) > 2 and module in MODULES:
             is_package = MODULES[module].name == "__init__.py"
