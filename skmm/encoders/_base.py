@@ -17,68 +17,66 @@ from ._run import N_STEPS, EncodingRun
 class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Base of the transformers from a column of items to a float32 matrix, for encoders of your own.
 
-        A subclass writes three hooks:
+    A subclass writes three hooks:
 
-        - ``_fit_width()`` sets ``n_features_out_``;
-        - ``_prepare_item(item)`` turns one item that is not missing into whatever is encoded, on the CPU, or raises
-          :class:`~skmm.exceptions.RejectedItem` with the reason why it cannot; any other error passes through as it is;
-        - ``_encode_batch(batch, model)`` turns a list of prepared items into an array of shape
-          (len(batch), n_features_out_), which becomes float32; ``model`` is None here and the network in a
-          :class:`ModelEncoder`.
+    - ``_fit_width()`` sets ``n_features_out_``;
+    - ``_prepare_item(item)`` turns one item that is not missing into whatever is encoded, on the CPU, or raises
+      :class:`~skmm.exceptions.RejectedItem` with the reason why it cannot; any other error passes through as it is;
+    - ``_encode_batch(batch, model)`` turns a list of prepared items into an array of shape
+      (len(batch), n_features_out_), which becomes float32; ``model`` is None here and the network in a
+      :class:`ModelEncoder`.
 
-        The base class accepts all forms in which a column may arrive, encodes equal items once, gives missing items rows
-        of NaN, reports bad items by their row, and shows progress.
+    The base class accepts all forms in which a column may arrive, encodes equal items once, gives missing items rows
+    of NaN, reports bad items by their row, and shows progress.
 
-        Attributes
-        ----------
-        n_features_in_ : int
-            1, the column of items.
+    Attributes
+    ----------
+    n_features_in_ : int
+        1, the column of items.
 
-        feature_names_in_ : ndarray of shape (1,), dtype object
-            Name of the column, if ``fit`` saw a data frame.
+    feature_names_in_ : ndarray of shape (1,), dtype object
+        Name of the column, if ``fit`` saw a data frame.
 
-        n_features_out_ : int
-            Width of the rows.
+    n_features_out_ : int
+        Width of the rows.
 
-        errors_ : list of ItemError
-            Items that the last ``fit_transform`` could not encode.
+    errors_ : list of ItemError
+        Items that the last ``fit_transform`` could not encode.
 
-        Notes
-        -----
-        The ``__init__`` of a subclass takes and sets ``on_error`` ("raise" or "missing") and ``verbose``. To have its
-        parameters validated, it sets ``_parameter_constraints = {**ItemEncoder._parameter_constraints, ...}`` in the manner
-        of scikit-learn. Empty lists and dicts are not missing. Class attributes that it may set: ``_prepare_in_threads``
-        (False) prepares items in threads, ``_rows_are_items`` (False) says that a row of a 2-D array of numbers is an item,
-        as a waveform is, and ``_strings_are_paths`` (True) that a string names a file rather than being a text.
+    Notes
+    -----
+    The ``__init__`` of a subclass takes and sets ``on_error`` ("raise" or "missing") and ``verbose``. To have its
+    parameters validated, it sets ``_parameter_constraints = {**ItemEncoder._parameter_constraints, ...}`` in the manner
+    of scikit-learn. Empty lists and dicts are not missing. Class attributes that it may set: ``_prepare_in_threads``
+    (False) prepares items in threads, ``_rows_are_items`` (False) says that a row of a 2-D array of numbers is an item,
+    as a waveform is, and ``_strings_are_paths`` (True) that a string names a file rather than being a text.
 
-        Examples
-        --------
-        >>> from typing import Self
-
-    import numpy as np
-        >>> from skmm.encoders import ItemEncoder
-        >>> from skmm.exceptions import RejectedItem
-        >>> class LetterCounter(ItemEncoder):
-        ...     _strings_are_paths = False
-        ...
-        ...     def __init__(self, letters="abc", *, on_error="raise", verbose=False):
-        ...         self.letters = letters
-        ...         self.on_error = on_error
-        ...         self.verbose = verbose
-        ...
-        ...     def _fit_width(self):
-        ...         self.n_features_out_ = len(self.letters)
-        ...
-        ...     def _prepare_item(self, item):
-        ...         if not isinstance(item, str):
-        ...             raise RejectedItem(f"expected a string, got {type(item).__name__}")
-        ...         return item.lower()
-        ...
-        ...     def _encode_batch(self, batch, model):
-        ...         return np.array([[text.count(letter) for letter in self.letters] for text in batch], dtype=np.float32)
-        >>> LetterCounter().fit_transform(["Abba", None])
-        array([[ 2.,  2.,  0.],
-               [nan, nan, nan]], dtype=float32)
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.encoders import ItemEncoder
+    >>> from skmm.exceptions import RejectedItem
+    >>> class LetterCounter(ItemEncoder):
+    ...     _strings_are_paths = False
+    ...
+    ...     def __init__(self, letters="abc", *, on_error="raise", verbose=False):
+    ...         self.letters = letters
+    ...         self.on_error = on_error
+    ...         self.verbose = verbose
+    ...
+    ...     def _fit_width(self):
+    ...         self.n_features_out_ = len(self.letters)
+    ...
+    ...     def _prepare_item(self, item):
+    ...         if not isinstance(item, str):
+    ...             raise RejectedItem(f"expected a string, got {type(item).__name__}")
+    ...         return item.lower()
+    ...
+    ...     def _encode_batch(self, batch, model):
+    ...         return np.array([[text.count(letter) for letter in self.letters] for text in batch], dtype=np.float32)
+    >>> LetterCounter().fit_transform(["Abba", None])
+    array([[ 2.,  2.,  0.],
+           [nan, nan, nan]], dtype=float32)
     """
 
     _parameter_constraints: dict = {"on_error": [StrOptions({"raise", "missing"})], "verbose": ["boolean"]}
