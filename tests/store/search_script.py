@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skmm import ImageEncoder, TextEncoder
-from skmm.encoders import _model
+from skmm.encoders import _run
 
 N_ITEMS = 180
 
@@ -76,7 +76,7 @@ def pretend_gpu(device, precision):
 
 # In each process, since workers import this file as well. Networks run on the CPU all the same.
 if "HAS_GPU" in os.environ:
-    _model.expected_place = pretend_gpu
+    _run.expected_place = pretend_gpu
 
 if __name__ == "__main__":
     # Classes of a script are sent to workers as a copy of their code, those of a module by its name.
