@@ -4,7 +4,6 @@ from ._content import (
     digest_of as digest_of,
     file_digests as file_digests,
     file_signature as file_signature,
-    minor_version as minor_version,
     minor_versions as minor_versions,
     public_name as public_name,
 )

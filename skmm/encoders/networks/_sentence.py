@@ -17,7 +17,7 @@ from ._source import load_from_hub, without_progress_bar
 _TOKENIZE_ROWS = 512
 
 # Texts are padded to a multiple of so many tokens, and to no fewer than twice as many. With 8, short texts took a fifth
-# longer on CPUs; with 1, GPUs would run many small batches.
+# longer on CPUs (`benchmarks/padding.py`); with 1, GPUs would run many small batches.
 _WIDTH_STEP = 4
 
 # Characters of a long text that are tried first, and looked at in the end, for each token that the network reads.
