@@ -15,6 +15,8 @@ from ._sklearn import check_feature_names, check_n_features, get_column_indices
 
 # Rows that are converted to float64 at a time.
 CHUNK_OF_ROWS = 4096
+# Names of the dtypes of strings of pandas.
+_STRINGS = ("str", "string")
 # Longest text of an item in a message.
 _LONGEST_TEXT = 120
 
@@ -276,8 +278,11 @@ def missing_rows(X):
 
 def _missing_in_column(column):
     """Return the mask of the missing items in one column: a series of any kind, or a 1-D array."""
-    if nw.dependencies.is_pandas_series(column) and isinstance(column.dtype, np.dtype):
-        column = column.to_numpy()
+    if nw.dependencies.is_pandas_series(column):
+        if isinstance(column.dtype, np.dtype):
+            column = column.to_numpy()
+        elif column.dtype.name in _STRINGS:
+            return np.fromiter(map(is_missing_item, column.tolist()), dtype=bool, count=len(column))
     if isinstance(column, np.ndarray):
         if column.dtype.kind == "f":
             return np.isnan(column)
@@ -480,7 +485,7 @@ def _series_items(series):
     """Return the items of a series: nested numbers as arrays, nulls as None."""
     if nw.dependencies.is_pandas_series(series):
         dtype = series.dtype
-        if isinstance(dtype, np.dtype) or dtype.name in ("str", "string"):
+        if isinstance(dtype, np.dtype) or dtype.name in _STRINGS:
             return series.tolist()
     series = nw.from_native(series, series_only=True)
     if isinstance(series.dtype, (nw.Array, nw.List)):

@@ -179,10 +179,10 @@ def _paths_of(folder, cache, outer=()):
 
 
 def _file_names(folder):
-    """Return the sorted names of the files below a folder; folders that are links are followed."""
+    """Return the sorted names of the files below a folder, a real path; folders that are links are followed."""
     names, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
+        real = folder if parent == folder else os.path.realpath(parent)
         # A link to a folder above would lead around in a circle.
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         seen.add(real)
