@@ -16,6 +16,7 @@ from .encoders import (
     ImageDescriptor as ImageDescriptor,
     ImageEncoder as ImageEncoder,
     TextEncoder as TextEncoder,
+    TunedEncoder as TunedEncoder,
     VideoAudio as VideoAudio,
     VideoEncoder as VideoEncoder,
 )

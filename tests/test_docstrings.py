@@ -38,6 +38,7 @@ from skmm import (
     PLSFusion,
     ProductFusion,
     TextEncoder,
+    TunedEncoder,
     VideoAudio,
     VideoEncoder,
 )
@@ -137,6 +138,8 @@ def test_documented_attributes_are_the_fitted_ones(estimator):
 
 def test_documented_attributes_of_text_encoders(tiny_text_model):
     check_attributes(TextEncoder(str(tiny_text_model)).fit(["a"]))
+    tuned = TunedEncoder(TextEncoder(str(tiny_text_model)), max_epochs=1, n_layers=1, random_state=0)
+    check_attributes(tuned.fit([*"abcdefghijkl"], [0, 1] * 6))
 
 
 @pytest.mark.parametrize("encoder", [ImageEncoder, VideoEncoder])
@@ -145,7 +148,7 @@ def test_documented_attributes_of_encoders_of_images(encoder, tiny_image_model):
 
 
 def test_every_public_estimator_is_covered_here():
-    covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder, VideoEncoder}
+    covered = {type(estimator) for estimator in fitted()} | {TextEncoder, ImageEncoder, TunedEncoder, VideoEncoder}
     # Bases for estimators of users.
     covered |= {skmm.fusion.BlockTransformer, skmm.encoders.ItemEncoder, skmm.encoders.ModelEncoder}
     # Parameters only: nothing is fitted.

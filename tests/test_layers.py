@@ -37,13 +37,14 @@ FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 
 # Files that define modules of networks, which are classes of torch; others import them where they are used.
 TORCH_AT_TOP = {
-    Path(f"neural_network/{name}.py")
+    Path(f"{name}.py")
     for name in (
-        "branches/_modules",
-        "network/_fusion_layers",
-        "network/_network",
-        "network/_randomness",
-        "multitask/_loss",
+        "encoders/networks/_split",
+        "neural_network/branches/_modules",
+        "neural_network/network/_fusion_layers",
+        "neural_network/network/_network",
+        "neural_network/network/_randomness",
+        "neural_network/multitask/_loss",
     )
 }
 

@@ -35,6 +35,7 @@ from skmm import (
     PLSFusion,
     ProductFusion,
     TextEncoder,
+    TunedEncoder,
     VideoAudio,
     VideoEncoder,
     get_trusted_types,
@@ -146,6 +147,9 @@ def test_encoders(tiny_text_model, tiny_image_model, tiny_clip_model, tiny_video
     ]
     for encoder, column in encoders:
         check_round_trip(encoder.fit(FRAME[column]), FRAME[column])
+    tuned = TunedEncoder(encoders[0][0], n_layers=1, max_epochs=1, fallback=False, random_state=0)
+    texts = pd.Series([f"a cat {letter}" for letter in "abcdefghijkl"])
+    check_round_trip(tuned.fit(texts, [0, 1] * 6), texts)
     fuser = ModalityFuser([("text", encoders[4][0], "text"), ("image", ImageDescriptor(), "image")])
     check_round_trip(fuser.fit(FRAME), FRAME)
     member = make_pipeline(encoders[0][0], LogisticRegression())
@@ -165,6 +169,7 @@ def test_every_public_estimator_is_covered():
         ImageEncoder,
         MultimodalNetMultiTask,
         TextEncoder,
+        TunedEncoder,
         VideoAudio,
         VideoEncoder,
     }

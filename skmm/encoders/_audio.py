@@ -333,6 +333,9 @@ class AudioEncoder(ModelEncoder):
     def _prepared_bytes(self, prepared):
         return sum(window.nbytes for window in prepared) if isinstance(prepared, list) else 0
 
+    def _inputs(self, prepared):
+        return prepared
+
     def _forward(self, model, batch):
         return model.embed(batch, self.pooling)
 

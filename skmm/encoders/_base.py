@@ -200,11 +200,11 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array([str(i) for i in range(self.n_features_out_)], dtype=object)
 
-    def _start(self, X):
+    def _start(self, X, kind_of_run=EncodingRun):
         """Check the column and the parameters, learn the width, and return the run that encodes the column."""
         items = self._check_column(X, reset=True)
         self._check_parameters()
-        run = EncodingRun(self, *items)
+        run = kind_of_run(self, *items)
         self._learn(run)
         return run
 

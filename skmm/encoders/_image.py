@@ -27,6 +27,7 @@ from .networks import (
     load_sentence_transformer,
     load_timm,
     prepare,
+    save_image_model,
     sentence_hub_place,
     timm_hub_place,
 )
@@ -189,6 +190,7 @@ class ImageEncoder(ModelEncoder):
 
     _prepare_in_threads = True
     _not_in_rows = {"preprocess", "cache_key"}
+    _top_reads_inputs = False
     _window = 32
 
     def __init__(
@@ -289,6 +291,9 @@ class ImageEncoder(ModelEncoder):
     def _load_model(self, source, device, dtype):
         load = load_timm if source.loader == "timm" else load_sentence_transformer
         return load(source, device, dtype)
+
+    def _save_model(self, model, folder):
+        save_image_model(model, folder)
 
     def _prepare_item(self, item):
         recipe = getattr(self, "_recipe", None)

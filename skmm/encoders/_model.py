@@ -160,6 +160,10 @@ class ModelEncoder(ItemEncoder):
     _not_in_rows: set = set()
     # Part of the identity: to be raised when the code changes what it makes of an item.
     _version = 0
+    # Weights that were tuned to a target, see TunedEncoder.
+    _tuning = None
+    # Whether the last layers of the network read more of an input than what the layers before them return.
+    _top_reads_inputs = True
     # Models that an installed package contains: name -> (module, folder beside its __init__).
     _bundled: dict = {}
 
@@ -207,6 +211,25 @@ class ModelEncoder(ItemEncoder):
     def _probe_item(self, number):
         """Return a fixed item; there are three, of different sizes."""
         raise NotImplementedError(f"{type(self).__name__} has no method _probe_item; write it, see ModelEncoder.")
+
+    def _inputs(self, prepared):
+        """Return the list of inputs of the network that a prepared item consists of, as ``_forward`` takes them."""
+        return [prepared]
+
+    def _input_shape(self, entry, model):
+        """Return what inputs of the network have in common that can be in one batch."""
+        return tuple(getattr(entry, "shape", ()))
+
+    def _probe_inputs(self, model):
+        """Return the inputs of the network that a fixed item consists of."""
+        prepared = self._prepare_item(self._probe_item(0))
+        # Some encoders complete what is prepared when they make batches of it.
+        list(self._batches([prepared], model))
+        return self._inputs(prepared)
+
+    def _save_model(self, model, folder):
+        """Write the network as a checkpoint into a folder, from which this class loads it."""
+        raise ValueError(f"{type(self).__name__}: there is no checkpoint format for a {type(model.network).__name__}.")
 
     def _find_facts(self, model):
         """Return what ``fit`` learns of the network, as data that JSON can hold: "width", the number of columns, ..."""
@@ -277,7 +300,8 @@ class ModelEncoder(ItemEncoder):
         except Unidentifiable as problem:
             self._warn_of_no_identity(problem)
             return None
-        return digest_of(public_name(type(self)), self._version, content, *settings)
+        tuning = [] if self._tuning is None else [self._tuning.digest]
+        return digest_of(public_name(type(self)), self._version, content, *settings, *tuning)
 
     def _warn_of_no_identity(self, problem):
         """Warn, once for each model in a process, that the store cannot be used."""
@@ -297,9 +321,11 @@ class ModelEncoder(ItemEncoder):
         if self.cache_key is not None:
             return digest_of("cache key", self.cache_key)
 
+        model = run.model if self._tuning is None else self._get_model(run)
+
         def encode_probe(number):
             try:
-                return self._probe_row(run.model, number)
+                return self._probe_row(model, number)
             except MemoryError:
                 raise
             # Not every module takes items of every size; that it refuses one tells it apart as well.

@@ -119,7 +119,8 @@ class EncodingRun:
         if name == "identity":
             self.identity = None if self.store is None else self.encoder._find_identity(self)
         elif name == "model":
-            self.model = self.encoder._get_model(self)
+            model, tuning = self.encoder._get_model(self), getattr(self.encoder, "_tuning", None)
+            self.model = model if tuning is None else tuning.model_of(model)
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return vars(self)[name]
@@ -154,6 +155,11 @@ class EncodingRun:
             self.bar.update(len(groups) - len(missing))
             if missing:
                 self._encode_missing(missing)
+        self.warn_of_errors()
+        return self.X_out, self.errors
+
+    def warn_of_errors(self):
+        """Sort the errors by row, and warn if there are any."""
         self.errors.sort(key=lambda error: error.row)
         if self.errors:
             first = self.errors[0]
@@ -162,7 +168,6 @@ class EncodingRun:
                 f"and count as missing (the first: {first.item}: {first.reason}); find_errors(X) lists what cannot be "
                 "read."
             )
-        return self.X_out, self.errors
 
     def _group(self):
         """Return a list of groups ``(key, rows)`` of equal items."""

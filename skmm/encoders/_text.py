@@ -204,6 +204,15 @@ class TextEncoder(ModelEncoder):
     def _load_model(self, source, device, dtype):
         return load_sentence_transformer(source, device, dtype)
 
+    def _probe_item(self, number):
+        return ("a text", "another text, which is longer", "a")[number]
+
+    def _input_shape(self, entry, model):
+        return (model.padded_width(entry) if model.takes_tokens else entry.text,)
+
+    def _save_model(self, model, folder):
+        model.network.save_pretrained(folder, safe_serialization=True)
+
     def _check_max_length(self, model):
         if self.max_length is None:
             return

@@ -285,6 +285,9 @@ class VideoEncoder(ImageEncoder):
     def _prepared_bytes(self, prepared):
         return sum(map(super()._prepared_bytes, prepared.inputs)) if isinstance(prepared, _Prepared) else 0
 
+    def _inputs(self, prepared):
+        return prepared.inputs
+
     def _batches(self, prepared, model):
         n_inputs = self._rows_per_batch(prepared[0].inputs[0], model)
         batch, size = [], 0

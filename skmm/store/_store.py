@@ -294,6 +294,22 @@ class EmbeddingStore:
         """Store digests under digests."""
         self._try_writing(Engine.write, _as_digests(keys), _as_digests(digests), True)
 
+    def get_array(self, key):
+        """Return the array of float32 that is stored under a digest, with its shape; None if there is none."""
+        words = self._try(Engine.read_one, _as_digests([key]))
+        if words is None:
+            return None
+        n_dimensions = int(words[0])
+        shape = words[1 : 1 + n_dimensions].astype(int)
+        return words[1 + n_dimensions :].view(np.float32)[: shape.prod()].reshape(shape)
+
+    def put_array(self, key, array):
+        """Store an array of float32 of any shape under a digest."""
+        numbers = np.zeros(array.size + array.size % 2, dtype=np.float32)
+        numbers[: array.size] = array.ravel()
+        words = np.concatenate([np.array([array.ndim, *array.shape], dtype=np.uint64), numbers.view(np.uint64)])
+        self._try_writing(Engine.write, _as_digests([key]), words[None], True)
+
     def get_fact(self, key):
         """Return the plain data that is stored under a digest, None if there is none."""
         words = self._try(Engine.read_one, _as_digests([key]))

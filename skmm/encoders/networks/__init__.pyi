@@ -18,6 +18,7 @@ from ._source import (
     find_local_folder as find_local_folder,
     package_folder as package_folder,
 )
+from ._split import SplitModel as SplitModel, copy_network as copy_network, with_network as with_network
 from ._timm import (
     USUAL_SIDE as USUAL_SIDE,
     ClipModel as ClipModel,
@@ -27,6 +28,7 @@ from ._timm import (
     is_timm as is_timm,
     load_timm as load_timm,
     prepare as prepare,
+    save_image_model as save_image_model,
     timm_hub_place as timm_hub_place,
 )
 from ._video import is_video_model as is_video_model, load_video_model as load_video_model

@@ -1,5 +1,6 @@
 """The networks that encode images: what they are fed with, and loading those of timm."""
 
+import copy
 import functools
 import inspect
 import json
@@ -124,6 +125,25 @@ def load_timm(source, device, dtype):
     recipe = data_config(resolve_model_data_config(network))
     network = network.to(device, dtype, memory_format=torch.channels_last)
     return ImageModel(network.eval().requires_grad_(False), recipe)
+
+
+def save_image_model(model, folder):
+    """Write a network of timm, or a CLIP-like one, as a checkpoint into a folder."""
+    if isinstance(model, ClipModel):
+        model.network.save_pretrained(folder, safe_serialization=True)
+        return
+    config = getattr(model.network, "pretrained_cfg", None)
+    if config is None:
+        raise ValueError(
+            f"ImageEncoder: a {type(model.network).__name__} in memory has no checkpoint format; save the module of "
+            "encoder_ itself, with safetensors or torch.save."
+        )
+    import torch
+    from timm.models import save_for_hf
+
+    # Files have channels first.
+    network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
+    save_for_hf(network, folder, safe_serialization=True)
 
 
 def _create_from_folder(folder):
