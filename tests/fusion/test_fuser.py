@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, PCAFusion
+from skmm import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, ModalityImputer, PCAFusion
 from skmm.fusion import STRATEGIES
 
 N = 60
@@ -149,6 +149,18 @@ def test_global_output_configuration_reaches_inner_steps_without_harm(frame, y):
     assert isinstance(out, pd.DataFrame)
     assert list(out.columns) == ["a__ccafusion0", "b__ccafusion0"]
     assert expected.shape == (N, 4)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@pytest.mark.parametrize("first", [ModalityImputer(), StandardScaler()], ids=lambda step: type(step).__name__)
+def test_global_output_configuration_and_a_pipeline_as_fusion(frame, container, first):
+    members = [("a", StandardScaler(), ["price"]), ("b", StandardScaler(), ["weight"])]
+    ours = ModalityFuser(members, fusion=make_pipeline(first, PCAFusion()))
+    expected = ours.fit_transform(frame)
+    with sklearn.config_context(transform_output=container):
+        for out in (ours.fit_transform(frame), ours.transform(frame)):
+            assert list(out.columns) == ours.get_feature_names_out().tolist()
+            assert_array_equal(out.to_numpy(), expected)
 
 
 def test_nested_parameters(frame, y):
