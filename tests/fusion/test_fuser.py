@@ -379,7 +379,8 @@ def test_wrong_modalities_get_one_clear_sentence(frame, modalities, error, messa
 
 
 def test_wrong_fusion_gets_one_clear_sentence(frame):
-    with pytest.raises(ValueError, match="'fusion' parameter of ModalityFuser must be"):
+    choices = "'average', 'cca', 'concat', 'kernel', 'kernel_cca', 'lda', 'pca', 'pls', 'product'"
+    with pytest.raises(ValueError, match=f"'fusion' parameter of ModalityFuser must be a str among {{{choices}}} or"):
         fuser(fusion="magic").fit(frame)
     with pytest.raises(ValueError, match="CCAFusion needs at least 2 blocks"):
         fuser(fusion="cca").set_params(text="drop").fit(frame)
