@@ -485,15 +485,35 @@ class TestWorkers:
         notes = [path.read_text().split() for path in (tmp_path / "notes").iterdir()]
         assert sum(int(word) for note in notes for word in note) == len(texts)
 
-    def test_one_at_a_time_where_a_device_is_shared(self, encoder, encoded, loads, monkeypatch):
+    @pytest.mark.parametrize(("method", "step"), [("fit", "_get_model"), ("fit_transform", "_encode_batch")])
+    def test_one_at_a_time_where_a_device_is_shared(self, encoder, method, step, monkeypatch):
+        """A second call begins while the first takes a step; it waits, and then has no need of that step."""
+        fcntl = pytest.importorskip("fcntl")
         monkeypatch.setattr(_run, "expected_place", lambda device, precision: ("cuda", "float32"))
-        texts = [f"cat {i}" for i in range(30)]
+        texts, callers, calls = [f"cat {i}" for i in range(30)], [], []
         encoder.set_params(batch_size=5)
-        joblib.Parallel(n_jobs=4, backend="threading")(
-            joblib.delayed(clone(encoder).fit_transform)(texts) for _ in range(4)
-        )
-        assert sum(map(len, encoded)) == len(texts)
-        assert loads == [1]
+        take_step, lock, is_second_here = getattr(TextEncoder, step), fcntl.flock, threading.Event()
+
+        def note_lock(*args):
+            if callers:
+                is_second_here.set()
+            return lock(*args)
+
+        def note_step(self, *args):
+            callers.append(threading.get_ident())
+            if len(callers) == 1:
+                calls.append(pool.submit(getattr(clone(encoder), method), texts))
+                is_second_here.wait(600)
+            # The second comes here only if nothing makes it wait.
+            is_second_here.set()
+            return take_step(self, *args)
+
+        monkeypatch.setattr(fcntl, "flock", note_lock)
+        monkeypatch.setattr(TextEncoder, step, note_step)
+        with ThreadPoolExecutor(1) as pool:
+            getattr(clone(encoder), method)(texts)
+            calls[0].result()
+        assert set(callers) == {threading.get_ident()}
 
 
 def encode_and_note(store, texts, notes):
