@@ -25,7 +25,7 @@ from sklearn.base import clone
 import skmm
 from skmm import EmbeddingStore, _torch
 from skmm._columns import present_rows
-from skmm.encoders import ImageDescriptor, ImageEncoder, ModelEncoder, TextEncoder, _run
+from skmm.encoders import ImageDescriptor, ImageEncoder, ItemEncoder, ModelEncoder, TextEncoder, _run
 from skmm.encoders._run import EncodingRun
 from skmm.exceptions import RejectedItem
 from skmm.store import ItemDigests, _content, _engine, _private_folder, digest_of, file_digests, file_signature
@@ -250,6 +250,36 @@ class TestTextsThatNameFiles:
         expected = clone(encoder).set_params(store=None).fit_transform(texts)
         assert_allclose(encoder.fit_transform(texts), expected, atol=1e-6)
         assert store.info()["entries"] == 2
+
+
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_a_window_ends_where_its_items_fill_the_memory_meant_for_them(in_threads, monkeypatch):
+    batches = []
+
+    class Lengths(ItemEncoder):
+        _prepare_in_threads = in_threads
+        _window = 4
+
+        def __init__(self, on_error="raise", verbose=False):
+            self.on_error = on_error
+            self.verbose = verbose
+
+        def _fit_width(self):
+            self.n_features_out_ = 1
+
+        def _prepare_item(self, item):
+            return np.zeros(item, dtype=np.uint8)
+
+        def _encode_batch(self, batch, model):
+            batches.append([item.nbytes for item in batch])
+            return np.array([[item.nbytes] for item in batch], dtype=np.float32)
+
+    monkeypatch.setattr(_run, "MAX_BYTES_AHEAD", 100)
+    # The item that goes beyond the limit is the last of its window.
+    windows = [[40, 41, 42], [120], [1, 2, 3, 4], [99, 5], [6]]
+    sizes = [size for window in windows for size in window]
+    assert_array_equal(Lengths().fit_transform(sizes)[:, 0], sizes)
+    assert batches == windows
 
 
 def claims_in(store):
