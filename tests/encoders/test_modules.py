@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import io
 import itertools
 import threading
 import time
@@ -152,6 +153,28 @@ def encoded(monkeypatch):
     return sizes
 
 
+class WithExtraState(Net):
+    """Its state dict holds a tensor that is made in each call."""
+
+    def get_extra_state(self):
+        return torch.tensor([self.factor, self.n_calls])
+
+    def set_extra_state(self, state):
+        self.factor, self.n_calls = state.tolist()
+
+
+class WithExtraObject(Net):
+    def get_extra_state(self):
+        self.seen[len(self.seen)] = io.BytesIO()
+        return {"factor": self.factor, "file": self.seen[len(self.seen) - 1]}
+
+
+class NamingAFunction(Net):
+    def extra_repr(self):
+        self.seen[len(self.seen)] = lambda x: x
+        return f"activation={self.seen[len(self.seen) - 1]}"
+
+
 NUMBERS = itertools.count()
 HARMLESS = {
     "plain": (Net, PREPROCESS),
@@ -160,6 +183,9 @@ HARMLESS = {
     "timing": (Timing, PREPROCESS),
     "iterator and lock": (Numbering, PREPROCESS),
     "global counter": (CountingInAGlobal, PREPROCESS),
+    "tensor as extra state": (WithExtraState, PREPROCESS),
+    "object as extra state": (WithExtraObject, PREPROCESS),
+    "function in its repr": (NamingAFunction, PREPROCESS),
     "lru_cache in preprocessing": (Net, with_lru_cache),
     "counter and cache in preprocessing": (Net, WithState()),
     "lambda with an iterator": (Net, lambda image: (next(NUMBERS), pixels(image))[1]),
@@ -442,6 +468,15 @@ class TestIdentity:
             module.register_buffer("unread", unread, persistent=len(identities) != 1)
             identities.add(identity(images(module), store))
         assert len(identities) == 3
+
+    def test_extra_state_that_is_not_read(self, store):
+        module = WithExtraState().eval()
+        before = identity(images(module), store)
+        module.n_calls = 1
+        with pytest.warns(UserWarning, match="its tensors changed"):
+            assert identity(images(module), store) != before
+        module.n_calls = 0
+        assert identity(images(module), store) == before
 
     def test_other_layers_of_the_same_state(self, store):
         pools = [
