@@ -2,11 +2,13 @@
 
 import copy
 import functools
+import gc
 import io
 import itertools
 import threading
 import time
 import warnings
+import weakref
 from multiprocessing import get_context
 
 import numpy as np
@@ -41,7 +43,7 @@ def store(tmp_path):
 def nothing_known():
     """Let each test begin as a new process does."""
     _identity._states.clear()
-    _model._unidentified.clear()
+    _model._unidentified_modules.clear()
 
 
 @pytest.fixture
@@ -299,6 +301,15 @@ class TestRandom:
         assert np.isfinite(rows).all()
         assert sum(encoded) == 2 * len(IMAGES)
         assert store.info()["entries"] == 0
+
+    def test_the_warning_keeps_no_module_alive(self, store):
+        module = Noise().eval()
+        reference = weakref.ref(module)
+        with pytest.warns(UserWarning, match=OTHER_VALUES):
+            images(module, store=store).fit_transform(IMAGES)
+        del module
+        gc.collect()
+        assert reference() is None
 
     @pytest.mark.parametrize("kind", RANDOM)
     def test_nothing_is_asked_without_a_store(self, kind, no_warnings):
