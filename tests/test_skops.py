@@ -156,9 +156,11 @@ def test_encoders(tiny_text_model, tiny_image_model, tiny_clip_model, tiny_video
 def test_the_docstring_explains_what_skops_says_of_a_module():
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4)).eval()
     encoder = ImageEncoder(network, preprocess={"input_size": (3, 8, 8)}, device="cpu", store=None)
-    with pytest.raises(RuntimeError) as caught:
+    # The name that follows depends on the version of torch.
+    text = "Cannot directly construct"
+    with pytest.raises(RuntimeError, match=text):
         sio.dumps(encoder)
-    assert str(caught.value).split(";")[0] in get_trusted_types.__doc__
+    assert text in get_trusted_types.__doc__
 
 
 def test_every_public_estimator_is_covered():
