@@ -528,17 +528,19 @@ def member_tags(member):
     return tags
 
 
-def _places(pipeline, prefix=""):
-    """Yield (pipeline, position, name) of each step, with the steps of pipelines in a pipeline in place of them."""
-    for position, (name, step) in enumerate(pipeline.steps):
+def _places(pipeline):
+    """Yield (pipeline, position) of each step, with the steps of pipelines in a pipeline in place of them."""
+    for position, (_, step) in enumerate(pipeline.steps):
         if isinstance(step, Pipeline):
-            yield from _places(step, f"{prefix}{name}-")
+            yield from _places(step)
         else:
-            yield pipeline, position, prefix + name
+            yield pipeline, position
 
 
 def _may_lose_rows(step):
-    """Tell whether a step may turn items into missing rows: an encoder with ``on_error="missing"`` or its like."""
+    """Tell whether the output of a step may have missing rows: that of an encoder with ``on_error="missing"``, say."""
+    if isinstance(step, Pipeline):
+        return _may_lose_rows(step.steps[-1][1])
     if getattr(step, "_may_lose_items", False):
         return True
     params = step.get_params() if hasattr(step, "get_params") else {}
@@ -548,15 +550,16 @@ def _may_lose_rows(step):
 def split_stages(member):
     """Return the stages of a member, pipelines that each end with a step that may turn items into missing rows.
 
-    The steps of pipelines inside a pipeline are its own. A member without such a step before its last is one stage.
+    A pipeline inside a pipeline is split likewise. A member without such a step before its last is one stage.
     """
     if not isinstance(member, Pipeline):
         return [member]
     stages = [[]]
-    for pipeline, position, name in _places(member):
-        if stages[-1] and _may_lose_rows(stages[-1][-1][1]):
-            stages.append([])
-        stages[-1].append((name, pipeline.steps[position][1]))
+    for name, step in member.steps:
+        for inner in split_stages(step):
+            if stages[-1] and _may_lose_rows(stages[-1][-1][1]):
+                stages.append([])
+            stages[-1].append((name, inner))
     if len(stages) == 1:
         return [member]
     return [type(member)(steps, memory=member.memory, verbose=member.verbose) for steps in stages]
@@ -565,8 +568,8 @@ def split_stages(member):
 def join_stages(member, stages):
     """Put the fitted steps of stages back to their places in the member, and return it."""
     if len(stages) > 1:
-        fitted = (step for stage in stages for _, step in stage.steps)
-        for (pipeline, position, _), step in zip(list(_places(member)), fitted, strict=True):
+        fitted = [pipeline.steps[position][1] for stage in stages for pipeline, position in _places(stage)]
+        for (pipeline, position), step in zip(list(_places(member)), fitted, strict=True):
             steps = list(pipeline.steps)
             steps[position] = (steps[position][0], step)
             pipeline.steps = steps

@@ -5,7 +5,7 @@ from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._indexing import _get_column_indices as get_column_indices
 from sklearn.utils._metadata_requests import _raise_for_params as raise_for_params
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions as UnsortedStrOptions, validate_params
 from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
 from sklearn.utils._user_interface import _print_elapsed_time as log_elapsed_time
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
@@ -38,3 +38,10 @@ __all__ = [
     "safe_indexing",
     "validate_params",
 ]
+
+
+class StrOptions(UnsortedStrOptions):
+    """Strings that a parameter may be. Messages list them in alphabetical order: a set has another in each process."""
+
+    def __str__(self):
+        return f"a str among {{{', '.join(map(repr, sorted(self.options)))}}}"

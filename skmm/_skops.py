@@ -21,8 +21,8 @@ def get_trusted_types() -> list[str]:
     trusted_types : list of str
         Dotted paths, as ``skops.io.load`` takes them. Types of other packages, such as those of your own transformers
         and classifiers, are not among these: ``skops.io.get_untrusted_types`` lists them. skops stores neither tensors
-        nor an open :class:`EmbeddingStore`: use pickle for an estimator with a module of yours, and pass the store's
-        path.
+        nor an open :class:`EmbeddingStore`: use pickle for an estimator with a module of yours, of which skops says
+        "Cannot directly construct TensorBase", and pass the store's path.
 
     Examples
     --------

@@ -136,9 +136,9 @@ def test_stages_are_joined_to_the_pipeline_they_came_from():
     member = make_pipeline(inner, make_pipeline(StandardScaler(), Halves(), PCA(2)), LogisticRegression())
     names = [[name for name, _ in stage.steps] for stage in split_stages(member)]
     assert names == [
-        ["pipeline-1-functiontransformer", "pipeline-1-lengths"],
-        ["pipeline-2-standardscaler", "pipeline-2-halves"],
-        ["pipeline-2-pca", "logisticregression"],
+        ["pipeline-1"],
+        ["pipeline-2"],
+        ["pipeline-2", "logisticregression"],
     ]
     leaves = [*inner, *member[1], member[2]]
     stages = split_stages(member)
@@ -163,3 +163,40 @@ def test_steps_may_be_a_tuple_and_cached(frames, tmp_path):
     fuser = ModalityFuser([("text", member, "text"), ("table", "passthrough", ["price"])])
     plain = ModalityFuser([("text", make_pipeline(*PLACES["first"], PCA(2)), "text"), fuser.modalities[1]])
     assert_allclose(fuser.fit(broken, y).transform(broken), plain.fit(absent, y).transform(absent))
+
+
+class Noting(TransformerMixin, BaseEstimator):
+    """Changes nothing, and counts its fits."""
+
+    n_fits = 0
+
+    def fit(self, X, y=None):
+        Noting.n_fits += 1
+        return self
+
+    def transform(self, X):
+        return X
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+INNER = {
+    "one stage": [("note", Noting()), ("scale", StandardScaler())],
+    "one that ends a stage": [("note", Noting()), ("halves", Halves())],
+    "two stages": [("note", Noting()), ("halves", Halves()), ("pca", PCA(2))],
+    "deeper": [("inner", make_pipeline(Noting(), StandardScaler())), ("halves", Halves()), ("pca", PCA(2))],
+}
+
+
+@pytest.mark.parametrize("steps", INNER.values(), ids=INNER)
+def test_pipelines_in_a_pipeline_keep_their_memory(frames, tmp_path, steps):
+    broken, _, y = frames
+    rows = []
+    Noting.n_fits = 0
+    for memory in (None, tmp_path, tmp_path):
+        inner = clone(Pipeline(steps)).set_params(memory=memory and joblib.Memory(memory, verbose=0))
+        fuser = ModalityFuser([("text", make_pipeline(Lengths(), inner, StandardScaler()), "text")])
+        rows.append(fuser.fit(broken, y).transform(broken))
+    assert Noting.n_fits == 2
+    assert_allclose(rows[1:], [rows[0]] * 2)

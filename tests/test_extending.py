@@ -249,6 +249,81 @@ def test_in_a_fuser_and_a_search(scaling):
     assert list(names[:4]) == [*(f"first__centroidfusion{i}" for i in range(3)), "second__centroidfusion0"]
 
 
+class Halving(CentroidFusion):
+    def _transform_blocks(self, X):
+        return super()._transform_blocks(X)[::2]
+
+
+class Listing(CentroidFusion):
+    def _transform_blocks(self, X):
+        return super()._transform_blocks(X).tolist()
+
+
+class Flat(CentroidFusion):
+    def _transform_blocks(self, X):
+        return super()._transform_blocks(X)[:, 0]
+
+
+class Wording(CentroidFusion):
+    def _transform_blocks(self, X):
+        return super()._transform_blocks(X).astype(str)
+
+
+class Unfilled(CentroidFusion):
+    def _transform_blocks(self, X):
+        return X
+
+
+class Infinite(CentroidFusion):
+    def _transform_blocks(self, X):
+        joined = super()._transform_blocks(X)
+        joined[-1, 0] = -np.inf
+        return joined
+
+
+@pytest.mark.parametrize(
+    ("fusion", "message"),
+    [
+        (
+            Halving(),
+            r"Halving: _transform_blocks must return .* \(60, n_features_out\).*got array of shape \(30, 6\)",
+        ),
+        (Listing(), "Listing: _transform_blocks must return an array .*got builtins.list object"),
+        (Flat(), r"Flat: _transform_blocks must return .*got array of shape \(60,\) and dtype float64"),
+        (Wording(), "Wording: _transform_blocks must return an array of numbers .*and dtype <U"),
+        (Unfilled(), r"Unfilled: _transform_blocks returned nan in row 7, column 1; .*finite.*_fill\(X\)"),
+        (Infinite(), "Infinite: _transform_blocks returned -inf in row 59, column 0; "),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("is_fuser", [False, True])
+def test_strategies_that_return_what_they_should_not(fusion, message, is_fuser):
+    X, y = fusion_data()
+    X[7, 1] = np.nan
+    members = [(name, "passthrough", columns) for name, columns in BLOCKS.items()]
+    estimator = ModalityFuser(members, fusion) if is_fuser else clone(fusion).set_params(blocks=BLOCKS)
+    with pytest.raises(ValueError, match=message):
+        estimator.fit_transform(X, y)
+    if not is_fuser:
+        with pytest.raises(ValueError, match=message):
+            estimator.fit(X, y).transform(X)
+
+
+class Unnamed(CentroidFusion):
+    def _names_out(self, input_features):
+        return super()._names_out(input_features)[1:]
+
+
+def test_a_strategy_with_too_few_names():
+    X, y = fusion_data()
+    fusion = Unnamed(blocks=BLOCKS)
+    fusion.fit_transform(X, y)
+    with pytest.raises(ValueError, match=r"Unnamed: _names_out returned 5 names, .* 6 columns; return one"):
+        fusion.get_feature_names_out()
+    with pytest.raises(ValueError, match="Unnamed: _names_out returned 5 names"):
+        fusion.set_output(transform="pandas").fit_transform(X, y)
+
+
 @pytest.fixture
 def small():
     """Return 32 rows of 8 random features, and three classes."""

@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -154,6 +155,16 @@ def test_encoders(tiny_text_model, tiny_image_model, tiny_clip_model, tiny_video
     check_round_trip(fuser.fit(FRAME), FRAME)
     member = make_pipeline(encoders[0][0], LogisticRegression())
     check_round_trip(ModalityVotingClassifier([("text", member, "text")]).fit(FRAME, Y[:4]), FRAME)
+
+
+def test_the_docstring_explains_what_skops_says_of_a_module():
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4)).eval()
+    encoder = ImageEncoder(network, preprocess={"input_size": (3, 8, 8)}, device="cpu", store=None)
+    # The name that follows depends on the version of torch.
+    text = "Cannot directly construct"
+    with pytest.raises(RuntimeError, match=text):
+        sio.dumps(encoder)
+    assert text in get_trusted_types.__doc__
 
 
 def test_every_public_estimator_is_covered():

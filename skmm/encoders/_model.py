@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import threading
+import weakref
 from contextlib import nullcontext, suppress
 from numbers import Integral, Number
 
@@ -44,8 +45,8 @@ _HOUSEKEEPING = {
 }
 
 
-# Models for which a warning has said that the store cannot be used.
-_unidentified = {}
+# Names, and modules in memory, for which a warning has said that the store cannot be used.
+_unidentified_names, _unidentified_modules = set(), weakref.WeakSet()
 _unidentified_lock = threading.Lock()
 
 
@@ -306,10 +307,9 @@ class ModelEncoder(ItemEncoder):
     def _warn_of_no_identity(self, problem):
         """Warn, once for each model in a process, that the store cannot be used."""
         with _unidentified_lock:
-            key = self.model if self._is_named() else id(self.model)
-            is_first = key not in _unidentified
-            # Keeping the module alive keeps its id from being given to another one.
-            _unidentified[key] = self.model
+            unidentified = _unidentified_names if self._is_named() else _unidentified_modules
+            is_first = self.model not in unidentified
+            unidentified.add(self.model)
         if is_first:
             ways = "" if self._is_named() else "; pass cache_key if the rows of an item are always the same"
             warn(

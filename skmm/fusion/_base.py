@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._columns import CHUNK_OF_ROWS, check_groups, column_means, column_variances, fill_missing
+from .._columns import CHUNK_OF_ROWS, check_groups, column_means, column_variances, describe_item, fill_missing
 from .._composition import check_block_name
 from .._sklearn import Interval, StrOptions, check_feature_names_in, fit_context
 from .._typing import Blocks, Matrix
@@ -161,7 +161,9 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             Joined features, without NaN.
         """
         X, indicators = self._fit(X, y, groups)
-        return _append(self._transform_blocks(X), indicators)
+        joined = self._join(X)
+        self._n_features_out = joined.shape[1]
+        return _append(joined, indicators)
 
     def transform(self, X: Matrix) -> np.ndarray:
         """Join the blocks.
@@ -180,7 +182,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         X, indicators = self._validate(X, reset=False), None
         if getattr(self, "imputer_", None) is not None:
             X, indicators = self._impute(X)
-        return _append(self._transform_blocks(self._scale(X)), indicators)
+        return _append(self._join(self._scale(X)), indicators)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the output columns.
@@ -198,6 +200,11 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         input_features = check_feature_names_in(self, input_features)
         names = self._names_out(input_features)
+        if self._n_features_out not in (None, len(names)):
+            raise ValueError(
+                f"{type(self).__name__}: _names_out returned {len(names)} names, while _transform_blocks returned "
+                f"{self._n_features_out} columns; return one name for each."
+            )
         if getattr(self, "imputer_", None) is not None:
             names = np.concatenate([names, self.imputer_._indicator_names()])
         return names
@@ -248,10 +255,12 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         """Return names ``pcafusion0`` ... for columns that are made of all blocks."""
         return self._block_names({"": count})
 
-    # What all strategies do before.
+    # What all strategies do before and after.
 
     def _fit(self, X, y, groups):
         """Fit; return what :meth:`_transform_blocks` takes, and an imputer's columns that tell what was missing."""
+        # Only a transform tells.
+        self._n_features_out = None
         X, y = self._validate_fit(X, y)
         self._resolve_blocks(X)
         for name in blocks_without_values(X, self.blocks_):
@@ -268,6 +277,26 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         else:
             self._fit_blocks(X, y)
         return X, indicators
+
+    def _join(self, X):
+        """Return the joined blocks of a scaled matrix, or raise if they are not as they should be."""
+        joined, owner = self._transform_blocks(X), type(self).__name__
+        is_matrix = isinstance(joined, np.ndarray) and joined.ndim == 2 and joined.dtype.kind in "fiub"
+        if not is_matrix or len(joined) != len(X):
+            raise ValueError(
+                f"{owner}: _transform_blocks must return an array of numbers of shape ({len(X)}, n_features_out), one "
+                f"row for each row of X, got {describe_item(joined)}."
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            # Most often the sum settles it, without memory for a mask.
+            is_finite = np.isfinite(joined.sum()) or np.isfinite(joined).all()
+        if not is_finite:
+            row, column = np.argwhere(~np.isfinite(joined))[0]
+            raise ValueError(
+                f"{owner}: _transform_blocks returned {joined[row, column]} in row {row}, column {column}; what it "
+                "returns must be finite. Missing cells of X are NaN, into which self._fill(X) puts the mean."
+            )
+        return joined
 
     def _validate_fit(self, X, y):
         if not self._needs_y():

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
+from sklearn import config_context
 from sklearn.base import TransformerMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.pipeline import Pipeline
@@ -233,7 +234,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         fusion.set_params(**dict.fromkeys(_blocks_keys(fusion), self.blocks_))
         joined = _join(list(blocks.values()))
         step = progress.subcontext(task_name="fusion")
-        with propagated(step, self, fusion):
+        with propagated(step, self, fusion), _between_arrays():
             fused = dense_block(fit_transform(fusion, joined, y, routed["fusion"]), "fusion")
         self.fusion_ = fusion
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
@@ -272,7 +273,8 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             )
             for name, transformer, _ in self.modalities_
         )
-        return dense_block(self.fusion_.transform(_join(blocks), **routed["fusion"].transform), "fusion")
+        with _between_arrays():
+            return dense_block(self.fusion_.transform(_join(blocks), **routed["fusion"].transform), "fusion")
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the fused features.
@@ -366,6 +368,11 @@ def _blocks_keys(fusion):
     if not hasattr(fusion, "get_params"):
         return []
     return ["blocks"] if "blocks" in fusion.get_params(deep=False) else []
+
+
+def _between_arrays():
+    """Let the steps of a pipeline pass arrays on: data frames would have other names than the modalities' columns."""
+    return config_context(transform_output="default")
 
 
 def _join(blocks):

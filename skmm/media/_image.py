@@ -175,6 +175,8 @@ def _array_to_rgb(array, background):
             f"an array of shape {array.shape} is no image; expected (height, width), or 1, 3 or 4 channels on the "
             "last or the first of 3 axes"
         )
+    if np.ma.is_masked(array):
+        raise RejectedItem("the array has masked pixels; give them a value, with its method filled")
     pixels = _to_uint8(array)
     if pixels.shape[2] == 4:
         # Mean of the pixel and the background, weighted by alpha and rounded.

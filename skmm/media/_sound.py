@@ -474,6 +474,8 @@ def _to_mono(waveform):
     # A tensor of torch, which may need a gradient or be on a GPU.
     if hasattr(waveform, "detach"):
         waveform = waveform.detach().cpu()
+    if np.ma.is_masked(waveform):
+        raise RejectedItem("the waveform has masked samples; give them a value, with its method filled")
     try:
         waveform = np.asarray(waveform)
     # Tensors raise errors of their own.

@@ -255,6 +255,8 @@ def _add_number(hasher, number):
 
 def _add_array(hasher, array, add_file, depth):
     hasher.update(f"array {array.dtype.str} {array.shape} ".encode())
+    if np.ma.is_masked(array):
+        hasher.update(b"mask " + np.ma.getmaskarray(array).tobytes())
     if array.dtype == object:
         return all(_add_content(hasher, element, add_file, depth + 1) for element in array.ravel().tolist())
     if array.dtype.hasobject:

@@ -212,10 +212,11 @@ class Engine:
         self._lock.release()
 
     def close(self):
-        """Close the file."""
+        """Close the file; the next use opens it again."""
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
+                self._opened = None
 
     def read(self, digests, n_words, take):
         """Pass the values that are stored and undamaged to a function.

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import random
+import re
 import sys
 import weakref
 
@@ -81,7 +82,7 @@ def module_digest(module, preprocess, settings, encode_probe, n_probes=3):
     """
     first_row = _on_one_thread(encode_probe, 0)
     # It refers to its preprocessing, so that no other one gets the same id.
-    state = _ModuleState(preprocess, repr(module), _tensor_versions(module), first_row, b"")
+    state = _ModuleState(preprocess, _text_of(module), _tensor_versions(module), first_row, b"")
     states, key = _states.setdefault(module, {}), (repr(settings), id(preprocess))
     previous = states.get(key)
     if previous is not None:
@@ -98,7 +99,7 @@ def module_digest(module, preprocess, settings, encode_probe, n_probes=3):
         "module",
         public_name(type(module)),
         state.text,
-        _tensor_digest(module),
+        _tensor_digest(_tensors_of(module)),
         _steady_rows(encode_probe, n_probes, first_row),
         settings,
     )
@@ -138,19 +139,33 @@ def _generator_states():
     return random.getstate(), (name, keys.tobytes(), *rest), torch.get_rng_state().numpy().tobytes()
 
 
+def _text_of(x):
+    """Return the ``repr`` of an object without addresses in memory, which are others in each process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(x))
+
+
+def _weights_of(module):
+    """Return the parameters and buffers of a module by name."""
+    return dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+
+
 def _tensors_of(module):
     """Return the state of a module by name, with the buffers that its state dict leaves out."""
-    return {**dict(module.named_buffers()), **module.state_dict(keep_vars=True)}
+    return _weights_of(module) | module.state_dict(keep_vars=True)
 
 
 def _tensor_versions(module):
     """Return what changes whenever a tensor of the module is written to."""
+    weights, tensors = _weights_of(module), _tensors_of(module)
+    # A module may make the rest of its state, such as ``get_extra_state()``, in each call.
+    rest = {name: x for name, x in tensors.items() if name not in weights}
     try:
         # Writing through ``data`` is not counted by torch, hence the sums.
-        return tuple((name, id(x), x._version, _sum_of_bits(x)) for name, x in sorted(_tensors_of(module).items()))
+        versions = ((name, id(x), x._version, _sum_of_bits(x)) for name, x in sorted(weights.items()))
+        return *versions, _tensor_digest(rest)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
         # Quantised and other tensors hide their memory: their digest is computed each time.
-        return (_tensor_digest(module),)
+        return (_tensor_digest(tensors),)
 
 
 def _sum_of_bits(x):
@@ -162,14 +177,14 @@ def _sum_of_bits(x):
     return x.detach().contiguous().reshape(-1).view(kind).sum().item()
 
 
-def _tensor_digest(module):
-    """Return a digest of the values of a module's tensors, and of the ``repr`` of other entries of its state."""
+def _tensor_digest(tensors):
+    """Return a digest of the values of named tensors, and of the ``repr`` of what is no tensor among them."""
     import torch
 
     hasher = hashlib.sha256()
-    for name, x in sorted(_tensors_of(module).items()):
+    for name, x in sorted(tensors.items()):
         if not isinstance(x, torch.Tensor):
-            hasher.update(repr((name, x)).encode())
+            hasher.update(_text_of((name, x)).encode())
             continue
         hasher.update(repr((name, str(x.dtype), tuple(x.shape))).encode())
         try:

@@ -68,7 +68,7 @@ class EmbeddingStore:
     A problem with the store costs time and never changes results. If it cannot be opened, read or written (a full
     disk, a folder without locks, a file of a newer version), one warning says so and encoding goes on without it.
     Entries of a read-only folder are read, and none are added. A damaged entry is recognized by its checksum, and
-    encoded again.
+    encoded again. A folder that is deleted while it is in use is created again.
 
     The folder holds one SQLite database, with its write-ahead log beside it while it is in use. Nothing in it is
     ever executed. The time of last use is recorded to the hour, so that reading hardly ever writes.
@@ -194,11 +194,18 @@ class EmbeddingStore:
         return f"The embedding store {os.fspath(self.path)!r}"
 
     def _open(self):
-        """Return the engine of this process, opened if necessary."""
+        """Return the engine of this process; its folder is created if it does not exist, or was deleted meanwhile."""
         with self._lock:
+            # A private folder that was deleted is replaced by another one.
+            is_deleted = self._engine is not None and self._is_lasting and not os.path.exists(self._engine.path)
+            if is_deleted:
+                # It opens the new file when it is next used.
+                self._engine.close()
+            if self._engine is None or is_deleted:
+                if self.path.is_file():
+                    raise StoreError("its path is that of a file, and a store is a folder")
+                self.path.mkdir(parents=True, exist_ok=True)
             if self._engine is None:
-                if not self.path.exists():
-                    self.path.mkdir(parents=True, exist_ok=True)
                 self._engine = Engine(self.path / _FILE, self.max_bytes, self._is_lasting)
             return self._engine
 

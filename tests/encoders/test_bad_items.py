@@ -154,6 +154,21 @@ def test_waveforms_that_are_not_finite(encoders, value):
     assert "NaN, infinite" in refused(*encoders["audio"], (16000, waveform))
 
 
+@pytest.mark.parametrize(("kind", "unit"), [("image", "pixels"), ("video", "pixels"), ("audio", "samples")])
+def test_masked_arrays(encoders, kind, unit, tmp_path):
+    encoder, good = encoders[kind]
+    rate, content = good[0] if kind == "audio" else (None, np.array(good[0]))
+    masked = np.ma.array(content, mask=np.arange(content.size).reshape(content.shape) == 3)
+    bad, plain = [item if rate is None else (rate, item) for item in (masked, np.ma.array(content))]
+    assert f"masked {unit}; give them a value" in refused(encoder, good, bad)
+    accepted(encoder, good, plain)
+    # Its values beneath the mask are in the store.
+    kept = clone(encoder).set_params(store=tmp_path)
+    kept.fit_transform([plain])
+    with pytest.raises(ValueError, match=f"masked {unit}"):
+        kept.transform([bad])
+
+
 @pytest.mark.parametrize("n_times", [1, 16000])
 def test_silence_and_one_sample_are_sound(encoders, n_times):
     accepted(*encoders["audio"], (16000, np.zeros(n_times)))

@@ -131,6 +131,9 @@ class TestKeys:
         assert key is not None
         assert key_of(FORMS[form]()) == key
 
+    def test_a_mask_without_effect_is_no_content(self, key_of):
+        assert key_of(np.ma.array(PCM)) == key_of(np.ma.array(PCM, mask=np.zeros(PCM.shape))) == key_of(PCM)
+
     def test_buffers_of_equal_bytes_share_a_key(self, key_of):
         assert len({key_of(make(b"abc")) for make in (bytes, bytearray, memoryview, np.bytes_)}) == 1
         assert key_of(memoryview(b"xabcx")[1:4]) == key_of(b"abc")
@@ -149,6 +152,7 @@ class TestKeys:
             (1.0, PCM),
             [RATE, PCM],
             (RATE, PCM.T),
+            *((RATE, np.ma.array(PCM, mask=np.eye(*PCM.shape, k))) for k in (0, 1)),
             (RATE, PCM.astype(np.int32)),
             (RATE, PCM.tolist()),
             (RATE, [list(row) for row in PCM]),

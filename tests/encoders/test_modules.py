@@ -2,10 +2,13 @@
 
 import copy
 import functools
+import gc
+import io
 import itertools
 import threading
 import time
 import warnings
+import weakref
 from multiprocessing import get_context
 
 import numpy as np
@@ -40,7 +43,7 @@ def store(tmp_path):
 def nothing_known():
     """Let each test begin as a new process does."""
     _identity._states.clear()
-    _model._unidentified.clear()
+    _model._unidentified_modules.clear()
 
 
 @pytest.fixture
@@ -152,6 +155,28 @@ def encoded(monkeypatch):
     return sizes
 
 
+class WithExtraState(Net):
+    """Its state dict holds a tensor that is made in each call."""
+
+    def get_extra_state(self):
+        return torch.tensor([self.factor, self.n_calls])
+
+    def set_extra_state(self, state):
+        self.factor, self.n_calls = state.tolist()
+
+
+class WithExtraObject(Net):
+    def get_extra_state(self):
+        self.seen[len(self.seen)] = io.BytesIO()
+        return {"factor": self.factor, "file": self.seen[len(self.seen) - 1]}
+
+
+class NamingAFunction(Net):
+    def extra_repr(self):
+        self.seen[len(self.seen)] = lambda x: x
+        return f"activation={self.seen[len(self.seen) - 1]}"
+
+
 NUMBERS = itertools.count()
 HARMLESS = {
     "plain": (Net, PREPROCESS),
@@ -160,6 +185,9 @@ HARMLESS = {
     "timing": (Timing, PREPROCESS),
     "iterator and lock": (Numbering, PREPROCESS),
     "global counter": (CountingInAGlobal, PREPROCESS),
+    "tensor as extra state": (WithExtraState, PREPROCESS),
+    "object as extra state": (WithExtraObject, PREPROCESS),
+    "function in its repr": (NamingAFunction, PREPROCESS),
     "lru_cache in preprocessing": (Net, with_lru_cache),
     "counter and cache in preprocessing": (Net, WithState()),
     "lambda with an iterator": (Net, lambda image: (next(NUMBERS), pixels(image))[1]),
@@ -273,6 +301,15 @@ class TestRandom:
         assert np.isfinite(rows).all()
         assert sum(encoded) == 2 * len(IMAGES)
         assert store.info()["entries"] == 0
+
+    def test_the_warning_keeps_no_module_alive(self, store):
+        module = Noise().eval()
+        reference = weakref.ref(module)
+        with pytest.warns(UserWarning, match=OTHER_VALUES):
+            images(module, store=store).fit_transform(IMAGES)
+        del module
+        gc.collect()
+        assert reference() is None
 
     @pytest.mark.parametrize("kind", RANDOM)
     def test_nothing_is_asked_without_a_store(self, kind, no_warnings):
@@ -442,6 +479,15 @@ class TestIdentity:
             module.register_buffer("unread", unread, persistent=len(identities) != 1)
             identities.add(identity(images(module), store))
         assert len(identities) == 3
+
+    def test_extra_state_that_is_not_read(self, store):
+        module = WithExtraState().eval()
+        before = identity(images(module), store)
+        module.n_calls = 1
+        with pytest.warns(UserWarning, match="its tensors changed"):
+            assert identity(images(module), store) != before
+        module.n_calls = 0
+        assert identity(images(module), store) == before
 
     def test_other_layers_of_the_same_state(self, store):
         pools = [

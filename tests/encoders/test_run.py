@@ -25,7 +25,7 @@ from sklearn.base import clone
 import skmm
 from skmm import EmbeddingStore, _torch
 from skmm._columns import present_rows
-from skmm.encoders import ImageDescriptor, ImageEncoder, ModelEncoder, TextEncoder, _run
+from skmm.encoders import ImageDescriptor, ImageEncoder, ItemEncoder, ModelEncoder, TextEncoder, _run
 from skmm.encoders._run import EncodingRun
 from skmm.exceptions import RejectedItem
 from skmm.store import ItemDigests, _content, _engine, _private_folder, digest_of, file_digests, file_signature
@@ -250,6 +250,36 @@ class TestTextsThatNameFiles:
         expected = clone(encoder).set_params(store=None).fit_transform(texts)
         assert_allclose(encoder.fit_transform(texts), expected, atol=1e-6)
         assert store.info()["entries"] == 2
+
+
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_a_window_ends_where_its_items_fill_the_memory_meant_for_them(in_threads, monkeypatch):
+    batches = []
+
+    class Lengths(ItemEncoder):
+        _prepare_in_threads = in_threads
+        _window = 4
+
+        def __init__(self, on_error="raise", verbose=False):
+            self.on_error = on_error
+            self.verbose = verbose
+
+        def _fit_width(self):
+            self.n_features_out_ = 1
+
+        def _prepare_item(self, item):
+            return np.zeros(item, dtype=np.uint8)
+
+        def _encode_batch(self, batch, model):
+            batches.append([item.nbytes for item in batch])
+            return np.array([[item.nbytes] for item in batch], dtype=np.float32)
+
+    monkeypatch.setattr(_run, "MAX_BYTES_AHEAD", 100)
+    # The item that goes beyond the limit is the last of its window.
+    windows = [[40, 41, 42], [120], [1, 2, 3, 4], [99, 5], [6]]
+    sizes = [size for window in windows for size in window]
+    assert_array_equal(Lengths().fit_transform(sizes)[:, 0], sizes)
+    assert batches == windows
 
 
 def claims_in(store):
@@ -485,15 +515,35 @@ class TestWorkers:
         notes = [path.read_text().split() for path in (tmp_path / "notes").iterdir()]
         assert sum(int(word) for note in notes for word in note) == len(texts)
 
-    def test_one_at_a_time_where_a_device_is_shared(self, encoder, encoded, loads, monkeypatch):
+    @pytest.mark.parametrize(("method", "step"), [("fit", "_get_model"), ("fit_transform", "_encode_batch")])
+    def test_one_at_a_time_where_a_device_is_shared(self, encoder, method, step, monkeypatch):
+        """A second call begins while the first takes a step; it waits, and then has no need of that step."""
+        fcntl = pytest.importorskip("fcntl")
         monkeypatch.setattr(_run, "expected_place", lambda device, precision: ("cuda", "float32"))
-        texts = [f"cat {i}" for i in range(30)]
+        texts, callers, calls = [f"cat {i}" for i in range(30)], [], []
         encoder.set_params(batch_size=5)
-        joblib.Parallel(n_jobs=4, backend="threading")(
-            joblib.delayed(clone(encoder).fit_transform)(texts) for _ in range(4)
-        )
-        assert sum(map(len, encoded)) == len(texts)
-        assert loads == [1]
+        take_step, lock, is_second_here = getattr(TextEncoder, step), fcntl.flock, threading.Event()
+
+        def note_lock(*args):
+            if callers:
+                is_second_here.set()
+            return lock(*args)
+
+        def note_step(self, *args):
+            callers.append(threading.get_ident())
+            if len(callers) == 1:
+                calls.append(pool.submit(getattr(clone(encoder), method), texts))
+                is_second_here.wait(600)
+            # The second comes here only if nothing makes it wait.
+            is_second_here.set()
+            return take_step(self, *args)
+
+        monkeypatch.setattr(fcntl, "flock", note_lock)
+        monkeypatch.setattr(TextEncoder, step, note_step)
+        with ThreadPoolExecutor(1) as pool:
+            getattr(clone(encoder), method)(texts)
+            calls[0].result()
+        assert set(callers) == {threading.get_ident()}
 
 
 def encode_and_note(store, texts, notes):

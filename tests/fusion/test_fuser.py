@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, PCAFusion
+from skmm import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, ModalityImputer, PCAFusion
 from skmm.fusion import STRATEGIES
 
 N = 60
@@ -149,6 +149,18 @@ def test_global_output_configuration_reaches_inner_steps_without_harm(frame, y):
     assert isinstance(out, pd.DataFrame)
     assert list(out.columns) == ["a__ccafusion0", "b__ccafusion0"]
     assert expected.shape == (N, 4)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@pytest.mark.parametrize("first", [ModalityImputer(), StandardScaler()], ids=lambda step: type(step).__name__)
+def test_global_output_configuration_and_a_pipeline_as_fusion(frame, container, first):
+    members = [("a", StandardScaler(), ["price"]), ("b", StandardScaler(), ["weight"])]
+    ours = ModalityFuser(members, fusion=make_pipeline(first, PCAFusion()))
+    expected = ours.fit_transform(frame)
+    with sklearn.config_context(transform_output=container):
+        for out in (ours.fit_transform(frame), ours.transform(frame)):
+            assert list(out.columns) == ours.get_feature_names_out().tolist()
+            assert_array_equal(out.to_numpy(), expected)
 
 
 def test_nested_parameters(frame, y):
@@ -367,7 +379,8 @@ def test_wrong_modalities_get_one_clear_sentence(frame, modalities, error, messa
 
 
 def test_wrong_fusion_gets_one_clear_sentence(frame):
-    with pytest.raises(ValueError, match="'fusion' parameter of ModalityFuser must be"):
+    choices = "'average', 'cca', 'concat', 'kernel', 'kernel_cca', 'lda', 'pca', 'pls', 'product'"
+    with pytest.raises(ValueError, match=f"'fusion' parameter of ModalityFuser must be a str among {{{choices}}} or"):
         fuser(fusion="magic").fit(frame)
     with pytest.raises(ValueError, match="CCAFusion needs at least 2 blocks"):
         fuser(fusion="cca").set_params(text="drop").fit(frame)

@@ -122,8 +122,9 @@ def test_bad_parameters(small, halves):
     X, y = small
     with pytest.raises(ValueError, match="needs a width that n_heads divides, got width=10 and n_heads=4"):
         MultimodalNetClassifier(halves, "attention", width=10).fit(X, y)
-    with pytest.raises(ValueError, match="The 'fusion' parameter of MultimodalNetClassifier must be"):
-        MultimodalNetClassifier(halves, "bilinear").fit(X, y)
+    choices = "'attention', 'concat', 'film', 'gated', 'low_rank', 'mixture', 'sum', 'tensor', 'weighted'"
+    with pytest.raises(ValueError, match=f"The 'fusion' parameter of MultimodalNetClassifier .* among {{{choices}}}"):
+        MultimodalNetClassifier(halves, "gate").fit(X, y)
     with pytest.raises(ValueError, match="modulation needs one of the named losses"):
         MultimodalNetClassifier(halves, loss=lambda o, t, w: o.mean(), modulation=GradientModulation()).fit(X, y)
     with pytest.raises(ValueError, match=r"takes at most 10 modalities, .* got 11; use 'low_rank'"):

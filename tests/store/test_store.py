@@ -357,6 +357,45 @@ class TestTrouble:
         with pytest.warns(UserWarning, match="cannot be used .*locking protocol.*goes on without"):
             store.put_rows(digests(2), rows_of(2))
 
+    @pytest.mark.parametrize("use", ["put_rows", "read", "info", "claim"])
+    def test_a_folder_that_is_deleted_is_created_again(self, store, use):
+        store.put_rows(digests(3), rows_of(3))
+        shutil.rmtree(store.path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            if use == "read":
+                assert np.isnan(read(store, digests(3))).all()
+            elif use == "info":
+                assert store.info()["entries"] == 0
+            elif use == "claim":
+                assert store.claim(digests(3), 1).all()
+            store.put_rows(digests(2, 1), rows_of(2))
+            other = EmbeddingStore(store.path)
+            np.testing.assert_array_equal(read(other, digests(2, 1)), rows_of(2))
+        assert other.info()["entries"] == store.info()["entries"] == 2
+        other.close()
+
+    def test_a_private_folder_that_is_deleted_is_replaced(self):
+        first = find_store("auto")
+        first.put_rows(digests(3), rows_of(3))
+        shutil.rmtree(first.path)
+        first.put_rows(digests(3, 1), rows_of(3))
+        # Others might enter what is not created as private.
+        assert not first.path.exists()
+        second = find_store("auto")
+        second.put_rows(digests(3), rows_of(3))
+        assert second.path != first.path
+        assert second.path.stat().st_mode & 0o077 == 0
+
+    def test_a_path_of_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        store = EmbeddingStore(tmp_path / "file")
+        with pytest.warns(UserWarning, match=r"cannot be used \(its path is that of a file, and a store is a folder\)"):
+            store.put_rows(digests(2), rows_of(2))
+        with pytest.raises(OSError, match=r"cannot be cleared \(its path is that of a file"):
+            store.clear()
+        assert (tmp_path / "file").read_text() == "mine"
+
     def test_folder_that_cannot_be_made(self, tmp_path):
         (tmp_path / "file").write_text("")
         store = EmbeddingStore(tmp_path / "file" / "store")
