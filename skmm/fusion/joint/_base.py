@@ -162,7 +162,7 @@ class JointEmbedding(BlockTransformer):
         return slice(start, start + self.n_components_)
 
     def _set_space(self, covariance, cross, variances):
-        """Learn from the covariance of the variates of all blocks; ``n_components_`` is set before.
+        """Learn from the covariance of the variates of all blocks; ``n_components_`` and ``n_pairs_`` are set before.
 
         By block, ``cross`` holds the covariance of the columns with these variates, and ``variances`` the variances of
         the columns, both in the units of X. Return the signs by which the strategy multiplies its variates, so that the
@@ -180,11 +180,13 @@ class JointEmbedding(BlockTransformer):
         self._covariance = nearest_covariance(covariance) * np.outer(all_signs, all_signs)
         self._cross = {name: products * all_signs for name, products in cross.items()}
         self.loadings_ = {name: values * signs for name, values in loadings.items()}
-        spreads = np.sqrt(np.diag(self._covariance))
-        spreads = np.where(spreads > 0, spreads, 1.0)
-        correlations = self._covariance / np.outer(spreads, spreads)
-        by_pair = correlations.reshape(m, k, m, k).diagonal(axis1=1, axis2=3)
-        self.correlations_ = np.mean([by_pair[a, b] for a in range(m) for b in range(a)], axis=0)
+        covariances = self._covariance.reshape(m, k, m, k).diagonal(axis1=1, axis2=3)
+        deviations = np.sqrt(covariances.diagonal().T)
+        # Pairs count by their rows, and by the deviations of their variates.
+        n_pairs = (self.n_pairs_ - np.diag(np.diag(self.n_pairs_)))[:, :, None]
+        sums = (n_pairs * covariances).sum(axis=(0, 1))
+        bounds = (n_pairs * deviations[:, None] * deviations).sum(axis=(0, 1))
+        self.correlations_ = np.divide(sums, bounds, out=np.zeros(k), where=bounds > 0)
         return signs
 
     def _learn_space(self, X, variates):

@@ -86,8 +86,11 @@ class CCAFusion(JointEmbedding):
     Parameters
     ----------
     n_components : int, default=32
-        Upper bound of the number of components; it is clipped to the smallest rank of a block. The default is half of
-        that of :class:`PCAFusion`, as what blocks share has fewer dimensions than what they hold.
+        Upper bound of the number of components. It is clipped to the most that a pair of blocks can agree in: the
+        smaller rank of the two, and one less than the rows that have both. A block of lower rank than that takes part
+        in all components, but cannot vary independently in each: its variates have the share of the component that
+        it explains, relative to the block that explains most, in place of unit variance. The default is half of that
+        of :class:`PCAFusion`, as what blocks share has fewer dimensions than what they hold.
 
     objective : {"maxvar", "sumcor"}, default="maxvar"
         What is maximised over more than two blocks; with two it is the above either way.
@@ -98,6 +101,9 @@ class CCAFusion(JointEmbedding):
         - ``"sumcor"``, multiset CCA: the sum of covariances over the pairs of blocks,
           :math:`\max_w \sum_{a \neq b} w_a^\top \Sigma_{ab} w_b` subject to
           :math:`\sum_b w_b^\top \tilde\Sigma_{bb} w_b = 1`. Without a ridge both give the same variates.
+
+        Where blocks are missing, :math:`\Sigma_{ab}` has the weight :math:`n_{ab} / n` by the rows that have both, and
+        "maxvar" counts what a block explains of itself only as far as rows have more than two blocks.
 
     regularization : float in [0, 1], "auto", "cv" or dict of str to these but "cv", default=0.3
         Ridge :math:`r_b`, for all blocks or by block: 0 is plain CCA, 1 maximises covariance
@@ -125,7 +131,12 @@ class CCAFusion(JointEmbedding):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks. Pairs
+        count by the rows that have both blocks, and by the deviations of their variates.
+
+    n_pairs_ : ndarray of shape (n_blocks, n_blocks)
+        Rows of ``fit`` that have both blocks of a pair, in the order of ``blocks_``; on the diagonal those that have
+        the block and any other.
 
     regularization_ : dict of str to float
         The ridge of each block.
@@ -150,12 +161,12 @@ class CCAFusion(JointEmbedding):
 
     Notes
     -----
-    **Missing blocks.** Each covariance is learned from the rows that have both of its blocks, so that with more than
-    two blocks a row counts for what it has, where complete rows may be few. Rows with one block say nothing about
-    agreement and are left out of the fit. At ``transform`` the variates of a missing block are their conditional
-    expectation, under a normal model, given the variates of the blocks that the row has; for two blocks and no ridge
-    that is the other block's variate times the canonical correlation. A row without any block becomes zeros. A block
-    that shares fewer than two rows with any other at ``fit`` raises an error.
+    **Missing blocks.** Each covariance is learned from the rows that have both of its blocks, and counts in proportion
+    to them, so that with more than two blocks a row counts for what it has, where complete rows may be few. Rows with
+    one block say nothing about agreement and are left out of the fit. At ``transform`` the variates of a missing block
+    are their conditional expectation, under a normal model, given the variates of the blocks that the row has; for two
+    blocks and no ridge that is the other block's variate times the canonical correlation. A row without any block
+    becomes zeros. A block that shares fewer than two rows with any other at ``fit`` raises an error.
 
     **Precision.** Products are summed up in float64, chunk by chunk. Those of a float32 X are computed in float32 as
     long as no column is nearly a combination of others (the smallest relative pivot of the Cholesky factors stays above
@@ -326,6 +337,7 @@ class CCAFusion(JointEmbedding):
         self.regularization_ = self._resolve_ridges(covariance, subset_moments, X)
         weights, whitenings = canonical_weights(covariance, self.regularization_, self.n_components, self.objective)
         self.n_components_ = next(iter(weights.values())).shape[1]
+        self.n_pairs_ = moments.counts.astype(int)
         n_rows = int(moments.counts[moments.counts > 1].min())
         rank = sum(whitening.rank for whitening in whitenings.values())
         if not any(self.regularization_.values()) and rank > n_rows - 1:
@@ -451,8 +463,7 @@ class PLSFusion(CCAFusion):
     Parameters
     ----------
     n_components : int, default=32
-        Upper bound of the number of components, as in :class:`CCAFusion`; it is clipped to the smallest rank of a
-        block.
+        Upper bound of the number of components, with the limits of :class:`CCAFusion`.
 
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Factors of whole blocks have no influence.
@@ -472,7 +483,12 @@ class PLSFusion(CCAFusion):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks. Pairs
+        count by the rows that have both blocks, and by the deviations of their variates.
+
+    n_pairs_ : ndarray of shape (n_blocks, n_blocks)
+        Rows of ``fit`` that have both blocks of a pair, in the order of ``blocks_``; on the diagonal those that have
+        the block and any other.
 
     regularization_ : dict of str to float
         The ridge of each block: 1.
@@ -497,8 +513,8 @@ class PLSFusion(CCAFusion):
     Notes
     -----
     **Missing blocks**, precision and ``partial_fit`` are as with :class:`CCAFusion`: each covariance comes from the
-    rows that have both blocks, and the variates of a missing block are their conditional expectation given those of
-    the others.
+    rows that have both blocks and counts in proportion to them, and the variates of a missing block are their
+    conditional expectation given those of the others.
 
     References
     ----------
@@ -576,6 +592,7 @@ class BlockCovariance(NamedTuple):
     targets: dict  # variance that a full ridge gives every column
     noises: dict  # variance that rounding of X can make, along the worst direction
     n_rows: dict  # rows behind the block
+    n_pairs: np.ndarray  # rows behind each pair of blocks
 
     def of(self, moments):
         """Return the covariance of other rows in the same columns and scales."""
@@ -616,7 +633,9 @@ def block_covariance(moments, dtype, standardized, targets):
         units.append(unit)
     varying, scales = np.concatenate(positions), np.sqrt(np.concatenate(units))
     matrix = _restrict(S, varying, scales)
-    return BlockCovariance(matrix, blocks, moments.blocks, means, varying, scales, ridge_targets, noises, n_rows)
+    return BlockCovariance(
+        matrix, blocks, moments.blocks, means, varying, scales, ridge_targets, noises, n_rows, moments.counts
+    )
 
 
 def _restrict(S, columns, scales):
@@ -666,27 +685,33 @@ def canonical_weights(covariance, ridges, n_components, objective):
     """Return the weights under which the blocks agree most, best first, and the whitening of each block.
 
     The weights are those of the scaled columns that vary, by block, with a ridge for each; for no more components than
-    the smallest rank of a block. The variates have unit variance.
+    :func:`largest_rank`. The variates have unit variance, but for blocks of lower rank.
     """
     weights, whitenings = leading_directions(covariance, ridges, n_components, objective)
-    return _to_unit_variance(weights, covariance), whitenings
+    return _to_unit_variance(weights, whitenings, covariance), whitenings
 
 
 def leading_directions(covariance, ridges, n_components, objective):
     """Return what :func:`canonical_weights` does, with variates of any variance."""
     S, blocks = covariance.matrix, covariance.blocks
     whitenings = {name: block_whitening(covariance, name, ridges[name]) for name in blocks}
-    k = min(n_components, *(whitening.rank for whitening in whitenings.values()))
+    k = min(n_components, largest_rank(covariance.n_pairs, [whitening.rank for whitening in whitenings.values()]))
     if len(blocks) == 2:
         (a, columns_a), (b, columns_b) = blocks.items()
         directions = leading_pairs(whitenings[b].right(whitenings[a].left(S[columns_a, columns_b])), k)
     else:
-        directions = _leading_stacks(S, blocks, whitenings, k, objective)
+        directions = _leading_stacks(covariance, whitenings, k, objective)
     weights = {
         name: whitening.weights(np.asfortranarray(direction))
         for (name, whitening), direction in zip(whitenings.items(), directions, strict=True)
     }
     return weights, whitenings
+
+
+def largest_rank(n_pairs, ranks):
+    """Return the largest rank of a cross-covariance, from the ranks of the blocks and the rows behind each pair."""
+    bounds = np.minimum(np.minimum.outer(ranks, ranks), n_pairs - 1)
+    return int(bounds[~np.eye(len(ranks), dtype=bool)].max())
 
 
 def leading_pairs(M, k):
@@ -706,22 +731,39 @@ def leading_pairs(M, k):
     return Q @ left, V @ right.T
 
 
-def _leading_stacks(S, blocks, whitenings, k, objective):
-    """Return, by block, the k leading eigenvectors of the whitened covariance of all blocks."""
+def pair_weights(n_pairs, objective):
+    """Return the weight of the cross-covariance of each pair of blocks: its share n_ab / n of the rows.
+
+    On the diagonal is the weight of what a block explains of itself. A row of two blocks is a problem of two blocks, in
+    which only their agreement counts; for "maxvar" it rises to 1 for rows of all blocks.
+    """
+    weights = n_pairs / n_pairs.max()
+    beyond_two = (weights.sum(axis=1) - 2 * np.diag(weights)) / max(len(weights) - 2, 1)
+    np.fill_diagonal(weights, beyond_two if objective == "maxvar" else 0)
+    return weights
+
+
+def _leading_stacks(covariance, whitenings, k, objective):
+    """Return, by block, the k leading eigenvectors of the whitened and weighted covariance of all blocks."""
+    S, blocks, pairs = covariance.matrix, covariance.blocks, pair_weights(covariance.n_pairs, objective)
     slices = list(consecutive_slices({name: whitening.rank for name, whitening in whitenings.items()}).values())
     n = slices[-1].stop
-    # For "sumcor" the diagonal blocks do not count, beyond the identity, which changes no eigenvector.
+    # A diagonal block without weight is the identity, which changes no eigenvector.
     agreement = np.eye(n, dtype=S.dtype)
     for i, (a, columns_a) in enumerate(blocks.items()):
         for j, (b, columns_b) in enumerate(blocks.items()):
-            if j < i or (j == i and objective == "maxvar"):
-                agreement[slices[i], slices[j]] = whitenings[b].right(whitenings[a].left(S[columns_a, columns_b]))
+            if j <= i and pairs[i, j] > 0:
+                whitened = whitenings[b].right(whitenings[a].left(S[columns_a, columns_b]))
+                agreement[slices[i], slices[j]] += pairs[i, j] * (whitened - agreement[slices[i], slices[j]])
     _, vectors = linalg.eigh(agreement, lower=True, subset_by_index=[n - k, n - 1], overwrite_a=True)
     return [vectors[rows, ::-1] for rows in slices]
 
 
-def _to_unit_variance(weights, covariance):
-    """Scale the weights, and leave out components in which fewer than two blocks vary."""
+def _to_unit_variance(weights, whitenings, covariance):
+    """Scale the weights, and leave out components in which fewer than two blocks vary.
+
+    The variates of a block of lower rank than there are components keep their variance relative to the largest.
+    """
     variances = {}
     for name, columns in covariance.blocks.items():
         W = weights[name]
@@ -734,10 +776,12 @@ def _to_unit_variance(weights, covariance):
     shared = np.sum(list(varies.values()), axis=0) >= 2
     # Blocks that agree in nothing at all still get one component.
     shared[0] |= not shared.any()
-    return {
-        name: W[:, shared] * np.where(varies[name], 1 / np.sqrt(np.where(varies[name], variances[name], 1)), 0)[shared]
-        for name, W in weights.items()
-    }
+    largest = np.max(list(variances.values()), axis=0)
+    scaled = {}
+    for name, W in weights.items():
+        units = variances[name] if whitenings[name].rank >= W.shape[1] else largest
+        scaled[name] = (W * np.where(varies[name], 1 / np.sqrt(np.where(varies[name], units, 1)), 0))[:, shared]
+    return scaled
 
 
 # The ridge under which the blocks agree most in rows that were held out.
@@ -780,12 +824,13 @@ def reduce_to_snapshots(covariance, train, n_components, objective):
 
 
 def _subspace_step(covariance, weights, ridge):
-    """Regress, with a ridge, the sum of the other blocks' variates on each block."""
-    S, blocks = covariance.matrix, covariance.blocks
+    """Regress, with a ridge, the weighted sum of the other blocks' variates on each block."""
+    S, blocks, pairs = covariance.matrix, covariance.blocks, pair_weights(covariance.n_pairs, "sumcor")
     stepped = {}
-    for name, rows in blocks.items():
+    for (name, rows), shares in zip(blocks.items(), pairs.astype(S.dtype), strict=True):
         whitening = block_whitening(covariance, name, ridge)
-        sums = sum(S[rows, columns] @ weights[other] for other, columns in blocks.items() if other != name)
+        others = zip(shares, weights.values(), blocks.values(), strict=True)
+        sums = sum(share * (S[rows, columns] @ W) for share, W, columns in others if share > 0)
         stepped[name] = whitening.weights(whitening.left(np.asfortranarray(sums)))
     return stepped
 
@@ -793,12 +838,13 @@ def _subspace_step(covariance, weights, ridge):
 def held_out_correlations(train, test, n_components, objective):
     """Return the mean correlation, for each of ``RIDGES``, of the variates learned from a first covariance in a second.
 
-    The blocks of the first are diagonal matrices, so that all ridges are solved side by side, as
-    :func:`canonical_weights` would one by one. The second, of the same columns in other rows, is an array.
+    Pairs of blocks count by their rows. The blocks of the first are diagonal matrices, so that all ridges are solved
+    side by side, as :func:`canonical_weights` would one by one. The second, of the same columns in other rows, is an
+    array.
     """
     slices = list(train.blocks.values())
     widths = [columns.stop - columns.start for columns in slices]
-    k = min(n_components, *widths)
+    k = min(n_components, largest_rank(train.n_pairs, widths))
     variances = np.maximum(np.diag(train.matrix), 0)
     targets = np.repeat([train.targets[name] for name in train.blocks], widths)
     ridges = np.array(RIDGES)[:, None]
@@ -811,9 +857,11 @@ def held_out_correlations(train, test, n_components, objective):
         right = np.linalg.eigh(agreement.transpose(0, 2, 1) @ agreement)[1][:, :, -k:]
         directions = [agreement @ right, right]
     else:
-        agreement = scales[:, :, None] * train.matrix * scales[:, None, :]
-        if objective == "sumcor":
-            agreement[:, np.arange(len(variances)), np.arange(len(variances))] = 1
+        pairs = pair_weights(train.n_pairs, objective).repeat(widths, axis=0).repeat(widths, axis=1)
+        agreement = pairs.astype(scales.dtype) * (scales[:, :, None] * train.matrix * scales[:, None, :])
+        # As in _leading_stacks, the identity stands where a block has no weight.
+        diagonal = np.arange(len(variances))
+        agreement[:, diagonal, diagonal] += 1 - np.diag(pairs)
         stacks = np.linalg.eigh(agreement)[1][:, :, -k:]
         directions = [stacks[:, rows] for rows in slices]
     weights = [scales[:, rows, None] * direction for rows, direction in zip(slices, directions, strict=True)]
@@ -828,8 +876,9 @@ def held_out_correlations(train, test, n_components, objective):
         for j in range(i):
             moments = (weights[i] * (test[columns, slices[j]] @ weights[j])).sum(axis=1)
             products = spreads[i] * spreads[j]
-            total += np.divide(moments, products, out=np.zeros_like(moments), where=products > 0).sum(axis=1)
-    return total / (n_components * len(slices) * (len(slices) - 1) / 2)
+            correlations = np.divide(moments, products, out=np.zeros_like(moments), where=products > 0)
+            total += train.n_pairs[i, j] * correlations.sum(axis=1)
+    return total / (n_components * np.tril(train.n_pairs, -1).sum())
 
 
 # Blocks with more columns than rows: any covariance of them, ridged or not, and any weights that can matter live in the

@@ -33,8 +33,7 @@ class KernelCCAFusion(JointEmbedding):
     Parameters
     ----------
     n_components : int, default=32
-        Upper bound of the number of components, as in :class:`CCAFusion`; it is clipped to the smallest rank of a
-        kernel.
+        Upper bound of the number of components, with the limits of :class:`CCAFusion`.
 
     kernel : {"rbf", "linear", "poly", "precomputed"} or dict of str to these, default="rbf"
         Kernel of all blocks, or by block. A precomputed one, which needs ``scaling=None``, has as columns
@@ -78,7 +77,12 @@ class KernelCCAFusion(JointEmbedding):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks. Pairs
+        count by the rows that have both blocks, and by the deviations of their variates.
+
+    n_pairs_ : ndarray of shape (n_blocks, n_blocks)
+        Rows of ``fit`` that have both blocks of a pair, in the order of ``blocks_``; on the diagonal those that have
+        the block and any other.
 
     regularization_ : dict of str to float
         The ridge of each block.
@@ -195,7 +199,7 @@ class KernelCCAFusion(JointEmbedding):
         # Formats that store names of classes, such as skops, find CCAFusion again.
         self._cca.__class__ = CCAFusion
         self.regularization_ = self._cca.regularization_
-        self.n_components_ = self._cca.n_components_
+        self.n_components_, self.n_pairs_ = self._cca.n_components_, self._cca.n_pairs_
         self._signs = self._learn_space(
             X, [self._cca.transform_modality(block, name) for name, block in features.items()]
         )
