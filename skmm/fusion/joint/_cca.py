@@ -31,6 +31,7 @@ from .._moments import (
     take_rows,
 )
 from ._base import JointEmbedding
+from ._target import TARGET, target_block
 
 # Smallest relative Cholesky pivot with which products in float32 are precise enough: their error in a correlation is
 # about 1e-8 over the pivot.
@@ -60,6 +61,10 @@ _HELD_OUT_ONE_OF = 5
 
 def _can_stream(estimator):
     """Return True if a fit needs nothing but sums over rows; else raise an AttributeError that says why not."""
+    if estimator.target is not None:
+        raise AttributeError(
+            f"{type(estimator).__name__}: partial_fit learns from no target; use target=None, or fit on all rows."
+        )
     ridge = estimator.regularization
     if any(isinstance(value, str) for value in (ridge.values() if isinstance(ridge, dict) else [ridge])):
         raise AttributeError(
@@ -110,17 +115,24 @@ class CCAFusion(JointEmbedding):
         (:class:`PLSFusion`). "auto" is the Ledoit-Wolf estimate of each block. "cv" picks one of ten
         values from .001 to .9 for all blocks, by the mean correlation in a fifth of the rows, every fifth one,
         that is held out; choosing costs up to 1.5 fits. Classifiers of the variates mostly do better with more
-        ridge than correlation asks for, which the default heeds.
+        ridge than correlation asks for, which the default heeds. A target has the ridge of all blocks, or none where
+        they are given by block.
 
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Plain CCA does not depend on it; the ridge pulls columns of
         small variance down, hence unit variance for all. Factors of whole blocks have no influence either way.
 
+    target : "block" or None, default=None
+        "block" makes y one more block, in which the others agree as well: classes are one-hot, floats that are not all
+        whole are numbers, several targets stand side by side, and all columns are brought to unit variance. A row may
+        lack it: -1, for classes, and NaN say so. Rows that have a single block and a label are learned from, and one
+        block is enough, as in discriminant analysis. Only ``fit`` uses it; score with cross-validation.
+
     output : {"concat", "mean", "sum"}, default="concat"
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two.
+        Columns of each block, as in :class:`ConcatFusion`, at least two; with ``target="block"`` at least one.
 
     Attributes
     ----------
@@ -132,11 +144,11 @@ class CCAFusion(JointEmbedding):
 
     correlations_ : ndarray of shape (n_components_,)
         Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks. Pairs
-        count by the rows that have both blocks, and by the deviations of their variates.
+        count by the rows that have both blocks, and by the deviations of their variates. A target is a block here.
 
     n_pairs_ : ndarray of shape (n_blocks, n_blocks)
         Rows of ``fit`` that have both blocks of a pair, in the order of ``blocks_``; on the diagonal those that have
-        the block and any other.
+        the block and any other. A target is the last.
 
     regularization_ : dict of str to float
         The ridge of each block.
@@ -168,6 +180,16 @@ class CCAFusion(JointEmbedding):
     blocks and no ridge that is the other block's variate times the canonical correlation. A row without any block
     becomes zeros. A block that shares fewer than two rows with any other at ``fit`` raises an error.
 
+    **Labels.** Over all items of all modalities, with a constant sum of squares, ``target="block"`` minimises
+
+    .. math:: \sum_{ij} w_{ij} \lVert \varphi(x_i) - \psi(y_j) \rVert^2, \qquad
+              w_{ij} = [i, j \text{ are a pair}] + \frac{c}{m_{ij}} [i, j \text{ are of one class}],
+
+    where the class has :math:`m_{ij}` items: the variate of a class ties its items together as these weights do, with
+    a factor c that is 2 over the agreement of the component where all rows are complete ("sumcor" or no ridge, and no
+    ridge for the target). One block without a ridge is discriminant analysis; with several it is near to generalised
+    multiview analysis [5]_.
+
     **Precision.** Products are summed up in float64, chunk by chunk. Those of a float32 X are computed in float32 as
     long as no column is nearly a combination of others (the smallest relative pivot of the Cholesky factors stays above
     .01; correlations are then right to about 1e-6), and again in float64 otherwise. Directions of a block whose
@@ -184,6 +206,8 @@ class CCAFusion(JointEmbedding):
     .. [3] J. R. Kettenring, "Canonical analysis of several sets of variables", Biometrika 58 (1971).
     .. [4] J. D. Carroll, "Generalization of canonical correlation analysis to three or more sets of variables",
        Proceedings of the 76th Annual Convention of the APA (1968).
+    .. [5] A. Sharma, A. Kumar, H. Daume III and D. W. Jacobs, "Generalized multiview analysis: a discriminative latent
+       space", CVPR (2012).
 
     Examples
     --------
@@ -217,6 +241,7 @@ class CCAFusion(JointEmbedding):
         objective: str = "maxvar",
         regularization: float | str | dict[str, float | str] = 0.3,
         scaling: str | None = "std",
+        target: str | None = None,
         output: str = "concat",
         blocks: Blocks = None,
     ):
@@ -224,6 +249,7 @@ class CCAFusion(JointEmbedding):
         self.objective = objective
         self.regularization = regularization
         self.scaling = scaling
+        self.target = target
         self.output = output
         self.blocks = blocks
 
@@ -234,8 +260,8 @@ class CCAFusion(JointEmbedding):
 
         Sums over the rows are stored, from which the weights are computed again, so that the result is the one of
         ``fit`` on all rows so far; but single missing cells count as the mean of the first batch. The first call
-        after ``fit`` starts from the beginning. Only available with ridges given as numbers: the others need all rows
-        at hand.
+        after ``fit`` starts from the beginning. Only available with ridges given as numbers and without a target: the
+        others need all rows at hand.
 
         Parameters
         ----------
@@ -257,31 +283,36 @@ class CCAFusion(JointEmbedding):
             self._fit_scale(X)
             self._moments = BlockMoments(column_means(X), self.blocks_)
         self._moments.add(X)
-        self._check_pairs(self._moments.counts)
+        self._check_pairs(self._moments.counts, self.blocks_)
         covariance, weights, _ = self._solve([self._moments], None, X.dtype)
         self._set_weights(covariance, weights)
         return self
 
     def _fit_blocks(self, X, y, groups=None):
         self.__dict__.pop("_moments", None)
-        present = present_blocks(X, self.blocks_)
+        blocks, n_features = self.blocks_, X.shape[1]
+        if y is not None:
+            X = np.hstack([X, target_block(y, type(self).__name__).astype(X.dtype)])
+            blocks = {**blocks, TARGET: slice(n_features, X.shape[1])}
+        present = present_blocks(X, blocks)
         counts = present.T.astype(np.float64) @ present
-        self._check_pairs(counts)
+        self._check_pairs(counts, blocks)
         wide = [
             name
-            for (name, columns), n_rows in zip(self.blocks_.items(), np.diag(counts), strict=True)
+            for (name, columns), n_rows in zip(blocks.items(), np.diag(counts), strict=True)
             if columns.stop - columns.start > n_rows
         ]
         subsets = self._subsets(len(X), groups)
         if wide:
-            self._fit_row_spaces(X, subsets, present, wide)
+            self._fit_row_spaces(X, blocks, subsets, present, wide)
         else:
-            self._fit_columns(X, subsets)
+            self._fit_columns(X, blocks, subsets)
+        self._means = self._means[:n_features]
 
-    def _fit_columns(self, X, subsets):
+    def _fit_columns(self, X, blocks, subsets):
         """Fit from the covariance of the columns; of a float32 X, from products in float32 if they are good enough."""
         for single in (True, False) if X.dtype == np.float32 else (False,):
-            moments = block_moments(X, self.blocks_, subsets, single=single)
+            moments = block_moments(X, blocks, subsets, single=single)
             if single and not all(np.isfinite(np.diag(subset.products)).all() for subset in moments):
                 # Squares overflow float32.
                 continue
@@ -290,11 +321,11 @@ class CCAFusion(JointEmbedding):
                 break
         self._set_weights(covariance, weights)
 
-    def _fit_row_spaces(self, X, subsets, present, wide):
+    def _fit_row_spaces(self, X, blocks, subsets, present, wide):
         """Fit with the wide blocks in coordinates of the span of their rows, which are fewer than their columns."""
         standardized = self._standardized()
         spaces, coordinates = {}, []
-        for i, (name, columns) in enumerate(self.blocks_.items()):
+        for i, (name, columns) in enumerate(blocks.items()):
             if name in wide:
                 spaces[name] = row_space(X[:, columns], present[:, i], standardized[name])
                 if spaces[name].coordinates.shape[1] == 0:
@@ -303,23 +334,23 @@ class CCAFusion(JointEmbedding):
             else:
                 Z = X[:, columns].astype(np.float64)
                 coordinates.append(np.where(present[:, [i]], fill_missing(Z, column_means(Z)), np.nan))
-        blocks = consecutive_slices({name: Z.shape[1] for name, Z in zip(self.blocks_, coordinates, strict=True)})
+        reduced = consecutive_slices({name: Z.shape[1] for name, Z in zip(blocks, coordinates, strict=True)})
         R = np.hstack(coordinates)
-        moments = block_moments(R, blocks, subsets)
+        moments = block_moments(R, reduced, subsets)
         covariance, weights, _ = self._solve(moments, R, X.dtype, spaces)
 
         means = covariance.means
         self._means = np.zeros(X.shape[1])
         self.weights_, variates = covariance.in_units(weights), []
-        for i, (name, columns) in enumerate(self.blocks_.items()):
-            variates.append((R[:, blocks[name]] - means[blocks[name]]) @ self.weights_[name])
+        for i, (name, columns) in enumerate(blocks.items()):
+            variates.append((R[:, reduced[name]] - means[reduced[name]]) @ self.weights_[name])
             if name in spaces:
                 self._means[columns] = spaces[name].means
                 self.weights_[name] = primal_weights(X[:, columns], present[:, i], spaces[name], self.weights_[name])
             else:
-                self._means[columns] = means[blocks[name]]
-        signs = self._learn_space(X, variates)
-        self.weights_ = {name: weights * signs for name, weights in self.weights_.items()}
+                self._means[columns] = means[reduced[name]]
+        signs = self._learn_space(X, variates, blocks)
+        self.weights_ = {name: self.weights_[name] * signs for name in self.blocks_}
 
     def _solve(self, subset_moments, X, dtype, spaces=None):
         """Set ridges and ``n_components_``; return the scaled covariance, and weights and whitenings of its blocks.
@@ -334,8 +365,9 @@ class CCAFusion(JointEmbedding):
         for name, columns in covariance.blocks.items():
             if columns.start == columns.stop:
                 self._raise_constant(name, covariance.n_rows[name])
-        self.regularization_ = self._resolve_ridges(covariance, subset_moments, X)
-        weights, whitenings = canonical_weights(covariance, self.regularization_, self.n_components, self.objective)
+        ridges = self._resolve_ridges(covariance, subset_moments, X)
+        weights, whitenings = canonical_weights(covariance, ridges, self.n_components, self.objective)
+        self.regularization_ = {name: ridges[name] for name in self.blocks_}
         self.n_components_ = next(iter(weights.values())).shape[1]
         self.n_pairs_ = moments.counts.astype(int)
         n_rows = int(moments.counts[moments.counts > 1].min())
@@ -359,7 +391,8 @@ class CCAFusion(JointEmbedding):
         variances[covariance.varying] = np.diag(covariance.matrix) * covariance.scales**2
         cross, variances = ({name: C[columns] for name, columns in self.blocks_.items()} for C in (cross, variances))
         signs = self._set_space(W.T @ products, cross, variances)
-        self.weights_ = {name: W * signs for name, W in covariance.in_units(weights).items()}
+        in_units = covariance.in_units(weights)
+        self.weights_ = {name: in_units[name] * signs for name in self.blocks_}
 
     def _score_block(self, X_block, name):
         means, weights = self._means[self.blocks_[name]], self.weights_[name]
@@ -378,10 +411,10 @@ class CCAFusion(JointEmbedding):
             "modality."
         )
 
-    def _check_pairs(self, counts):
+    def _check_pairs(self, counts, blocks):
         """Raise unless every block meets another one in two rows."""
         together = counts - np.diag(np.diag(counts))
-        for name, most in zip(self.blocks_, together.max(axis=0), strict=True):
+        for name, most in zip(blocks, together.max(axis=0), strict=True):
             if most < 2:
                 raise ValueError(
                     f"{type(self).__name__} learns from rows that have two blocks, and needs at least 2 with block "
@@ -391,13 +424,16 @@ class CCAFusion(JointEmbedding):
     def _standardized(self):
         """Return, by block, whether its columns are brought to unit variance."""
         # Without a ridge the scales have no influence but on rounding.
-        return {name: self.scaling == "std" or ridge == 0 for name, ridge in self._ridges_by_block().items()}
+        return {
+            name: self.scaling == "std" or name == TARGET or ridge == 0
+            for name, ridge in self._ridges_by_block().items()
+        }
 
     def _ridges_by_block(self):
-        """Return the parameter ``regularization`` by block."""
+        """Return the parameter ``regularization`` by block, and for a target."""
         ridges = self.regularization
         if not isinstance(ridges, dict):
-            return dict.fromkeys(self.blocks_, ridges)
+            return dict.fromkeys([*self.blocks_, TARGET], ridges)
         if ridges.keys() != self.blocks_.keys():
             raise ValueError(
                 f"{type(self).__name__}: regularization names the blocks {sorted(ridges)}, X has the blocks "
@@ -408,7 +444,7 @@ class CCAFusion(JointEmbedding):
                 raise ValueError(
                     f"{type(self).__name__}: regularization[{name!r}] must be 'auto' or in [0, 1], got {value!r}."
                 )
-        return ridges
+        return {**ridges, TARGET: 0}
 
     def _subsets(self, n_samples, groups):
         """Return the rows to learn from and, where a ridge is chosen by them, those held out.
@@ -437,8 +473,8 @@ class CCAFusion(JointEmbedding):
         if self.regularization == "cv":
             ridges = dict.fromkeys(ridges, choose_ridge(covariance, *subset_moments, self.n_components, self.objective))
         return {
-            name: _ledoit_wolf(covariance, X, name) if ridge == "auto" else float(ridge)
-            for name, ridge in ridges.items()
+            name: _ledoit_wolf(covariance, X, name) if ridges[name] == "auto" else float(ridges[name])
+            for name in covariance.blocks
         }
 
 
@@ -468,11 +504,15 @@ class PLSFusion(CCAFusion):
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before. Factors of whole blocks have no influence.
 
+    target : "block" or None, default=None
+        Whether y is one more block, in which the others agree as well: "block" learns from labels, as in
+        :class:`CCAFusion`.
+
     output : {"concat", "mean", "sum"}, default="concat"
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
     blocks : dict of str to slice or "prefix", default=None
-        Columns of each block, as in :class:`ConcatFusion`, at least two.
+        Columns of each block, as in :class:`ConcatFusion`, at least two; with ``target="block"`` at least one.
 
     Attributes
     ----------
@@ -484,11 +524,11 @@ class PLSFusion(CCAFusion):
 
     correlations_ : ndarray of shape (n_components_,)
         Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks. Pairs
-        count by the rows that have both blocks, and by the deviations of their variates.
+        count by the rows that have both blocks, and by the deviations of their variates. A target is a block here.
 
     n_pairs_ : ndarray of shape (n_blocks, n_blocks)
         Rows of ``fit`` that have both blocks of a pair, in the order of ``blocks_``; on the diagonal those that have
-        the block and any other.
+        the block and any other. A target is the last.
 
     regularization_ : dict of str to float
         The ridge of each block: 1.
@@ -545,11 +585,13 @@ class PLSFusion(CCAFusion):
         n_components: int = 32,
         *,
         scaling: str | None = "std",
+        target: str | None = None,
         output: str = "concat",
         blocks: Blocks = None,
     ):
         self.n_components = n_components
         self.scaling = scaling
+        self.target = target
         self.output = output
         self.blocks = blocks
 

@@ -62,6 +62,10 @@ class KernelCCAFusion(JointEmbedding):
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before.
 
+    target : "block" or None, default=None
+        Whether y is one more block, in which the others agree as well: "block" learns from labels, as in
+        :class:`CCAFusion`.
+
     output : {"concat", "mean", "sum"}, default="concat"
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
@@ -157,6 +161,7 @@ class KernelCCAFusion(JointEmbedding):
         regularization: float | str | dict[str, float | str] = 0.3,
         n_landmarks: int = 300,
         scaling: str | None = "std",
+        target: str | None = None,
         output: str = "concat",
         blocks: Blocks = None,
         random_state: RandomState = None,
@@ -170,6 +175,7 @@ class KernelCCAFusion(JointEmbedding):
         self.regularization = regularization
         self.n_landmarks = n_landmarks
         self.scaling = scaling
+        self.target = target
         self.output = output
         self.blocks = blocks
         self.random_state = random_state
@@ -194,15 +200,17 @@ class KernelCCAFusion(JointEmbedding):
             objective=self.objective,
             regularization=self.regularization,
             scaling=None,
+            target=self.target,
             blocks=consecutive_slices({name: block.shape[1] for name, block in features.items()}),
-        ).fit(np.hstack(list(features.values())), groups=groups)
+        ).fit(np.hstack(list(features.values())), y, groups=groups)
         # Formats that store names of classes, such as skops, find CCAFusion again.
         self._cca.__class__ = CCAFusion
         self.regularization_ = self._cca.regularization_
         self.n_components_, self.n_pairs_ = self._cca.n_components_, self._cca.n_pairs_
         self._signs = self._learn_space(
-            X, [self._cca.transform_modality(block, name) for name, block in features.items()]
+            X, [self._cca.transform_modality(block, name) for name, block in features.items()], self.blocks_
         )
+        self.correlations_ = self._cca.correlations_
 
     def _features(self, X_block, name):
         """Return the kernel principal components of one block; zeros if its kernel is constant."""
