@@ -5,6 +5,8 @@ A concrete strategy writes ``_score_block``, which returns the variates of one b
 Completion of missing blocks, outputs and prediction of one modality from another follow from these second moments.
 """
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
@@ -13,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..._columns import CHUNK_OF_ROWS, column_means, column_variances
-from ..._sklearn import StrOptions
+from ..._sklearn import Interval, StrOptions
 from ..._typing import Matrix
 from .._base import N_COMPONENTS, BlockTransformer, missing_blocks, signs_by_largest
 from .._moments import consecutive_slices, present_blocks, take_rows
@@ -37,6 +39,8 @@ class JointEmbedding(BlockTransformer):
         **BlockTransformer._parameter_constraints,
         "n_components": N_COMPONENTS,
         "target": [StrOptions({"block"}), None],
+        "weighting": [StrOptions({"correlation"}), None],
+        "power": [Interval(Real, 0, None, closed="left")],
         "output": [StrOptions({"concat", "mean", "sum"})],
     }
     _min_samples = 2
@@ -72,6 +76,9 @@ class JointEmbedding(BlockTransformer):
         variates : ndarray of shape (n_samples, n_components_)
             Variates of the block; zeros, their mean, in rows in which it is missing.
         """
+        return self._weigh(self._unweighted_variates(X_block, name))
+
+    def _unweighted_variates(self, X_block, name):
         check_is_fitted(self)
         columns = self._columns_of(name)
         X_block = self._validate_block(X_block)
@@ -108,7 +115,7 @@ class JointEmbedding(BlockTransformer):
             Expected columns of the target block, in the units of ``fit``; their means in rows in which
             the source is missing.
         """
-        variates = self.transform_modality(X_block, source)
+        variates = self._unweighted_variates(X_block, source)
         means = self._means[self._columns_of(target)]
         k = self._variates_of(source)
         slopes = _regression(self._covariance[k, k], self._cross[target][:, k].T)
@@ -160,10 +167,16 @@ class JointEmbedding(BlockTransformer):
             m = np.repeat(pattern, self.n_components_)
             slopes = _regression(self._covariance[np.ix_(~m, ~m)], self._covariance[np.ix_(~m, m)])
             variates[np.ix_(rows, m)] = variates[np.ix_(rows, ~m)] @ slopes.astype(X.dtype)
+        by_block = self._weigh(variates.reshape(len(X), len(self.blocks_), self.n_components_))
         if self.output == "concat":
+            return by_block.reshape(len(X), -1)
+        return by_block.mean(axis=1) if self.output == "mean" else by_block.sum(axis=1)
+
+    def _weigh(self, variates):
+        """Return variates, whose last axis are the components, for distances as ``weighting`` wants them."""
+        if self.weighting is None:
             return variates
-        variates = variates.reshape(len(X), len(self.blocks_), self.n_components_)
-        return variates.mean(axis=1) if self.output == "mean" else variates.sum(axis=1)
+        return variates * (np.maximum(self.correlations_, 0) ** self.power).astype(variates.dtype)
 
     def _score_blocks(self, X):
         """Return the variates of each block of the scaled matrix; those of missing blocks mean nothing."""

@@ -66,6 +66,12 @@ class KernelCCAFusion(JointEmbedding):
         Whether y is one more block, in which the others agree as well: "block" learns from labels, as in
         :class:`CCAFusion`.
 
+    weighting : "correlation" or None, default=None
+        Whether variates are multiplied by powers of their correlations, for distances, as in :class:`CCAFusion`.
+
+    power : float, default=2
+        Power of the correlations.
+
     output : {"concat", "mean", "sum"}, default="concat"
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
@@ -162,6 +168,8 @@ class KernelCCAFusion(JointEmbedding):
         n_landmarks: int = 300,
         scaling: str | None = "std",
         target: str | None = None,
+        weighting: str | None = None,
+        power: float = 2,
         output: str = "concat",
         blocks: Blocks = None,
         random_state: RandomState = None,
@@ -176,6 +184,8 @@ class KernelCCAFusion(JointEmbedding):
         self.n_landmarks = n_landmarks
         self.scaling = scaling
         self.target = target
+        self.weighting = weighting
+        self.power = power
         self.output = output
         self.blocks = blocks
         self.random_state = random_state
