@@ -33,7 +33,10 @@ def _compares_blocks(estimator):
 
 
 class JointEmbedding(BlockTransformer):
-    """Base of the strategies that map every block into one space of ``n_components_`` dimensions."""
+    """Base of the strategies that map every block into one space of ``n_components_`` dimensions.
+
+    A strategy has the parameters ``n_components``, ``target``, ``weighting``, ``power``, ``output`` and ``blocks``.
+    """
 
     _parameter_constraints: dict = {
         **BlockTransformer._parameter_constraints,
@@ -74,11 +77,12 @@ class JointEmbedding(BlockTransformer):
         Returns
         -------
         variates : ndarray of shape (n_samples, n_components_)
-            Variates of the block; zeros, their mean, in rows in which it is missing.
+            Variates of the block, weighted as ``weighting`` says; zeros, their mean, in rows in which it is missing.
         """
         return self._weigh(self._unweighted_variates(X_block, name))
 
     def _unweighted_variates(self, X_block, name):
+        """Return the variates of a block as they are before any weighting."""
         check_is_fitted(self)
         columns = self._columns_of(name)
         X_block = self._validate_block(X_block)
@@ -173,7 +177,7 @@ class JointEmbedding(BlockTransformer):
         return by_block.mean(axis=1) if self.output == "mean" else by_block.sum(axis=1)
 
     def _weigh(self, variates):
-        """Return variates, whose last axis are the components, for distances as ``weighting`` wants them."""
+        """Return variates, with components on the last axis, multiplied by what ``weighting`` says."""
         if self.weighting is None:
             return variates
         return variates * (np.maximum(self.correlations_, 0) ** self.power).astype(variates.dtype)

@@ -129,10 +129,10 @@ class CCAFusion(JointEmbedding):
         block is enough, as in discriminant analysis. Only ``fit`` uses it; score with cross-validation.
 
     weighting : "correlation" or None, default=None
-        "correlation" multiplies the variates of each component by the ``power`` of its entry of ``correlations_``, so
-        that components count in distances for what the blocks agree in. Retrieval gains by it in nearly every case
-        that was measured, classification does not (``benchmarks/joint.py``). Neither predictions of modalities nor
-        scores depend on it.
+        "correlation" multiplies the variates of each component by ``correlations_ ** power``, entry by entry, so that
+        in distances components count for what the blocks agree in. Retrieval gains in nearly every case that was
+        measured (``benchmarks/joint.py``), classification in some and loses in others, hence the default. Predictions
+        of modalities and scores do not depend on it.
 
     power : float, default=2
         Power of the correlations; without influence if ``weighting`` is None.
