@@ -819,7 +819,7 @@ def _leading_stacks(covariance, whitenings, k, objective):
         for j, (b, columns_b) in enumerate(blocks.items()):
             if j <= i and pairs[i, j] > 0:
                 whitened = whitenings[b].right(whitenings[a].left(S[columns_a, columns_b]))
-                agreement[slices[i], slices[j]] += pairs[i, j] * (whitened - agreement[slices[i], slices[j]])
+                agreement[slices[i], slices[j]] += float(pairs[i, j]) * (whitened - agreement[slices[i], slices[j]])
     _, vectors = linalg.eigh(agreement, lower=True, subset_by_index=[n - k, n - 1], overwrite_a=True)
     return [vectors[rows, ::-1] for rows in slices]
 
@@ -892,10 +892,13 @@ def _subspace_step(covariance, weights, ridge):
     """Regress, with a ridge, the weighted sum of the other blocks' variates on each block."""
     S, blocks, pairs = covariance.matrix, covariance.blocks, pair_weights(covariance.n_pairs, "sumcor")
     stepped = {}
-    for (name, rows), shares in zip(blocks.items(), pairs.astype(S.dtype), strict=True):
+    for (name, rows), shares in zip(blocks.items(), pairs.tolist(), strict=True):
         whitening = block_whitening(covariance, name, ridge)
-        others = zip(shares, weights.values(), blocks.values(), strict=True)
-        sums = sum(share * (S[rows, columns] @ W) for share, W, columns in others if share > 0)
+        sums = sum(
+            share * (S[rows, columns] @ W)
+            for share, columns, W in zip(shares, blocks.values(), weights.values(), strict=True)
+            if share > 0
+        )
         stepped[name] = whitening.weights(whitening.left(np.asfortranarray(sums)))
     return stepped
 

@@ -687,6 +687,7 @@ def test_partial_fit_is_fit(fusion, missing):
         assert parts.partial_fit(rows) is parts
     assert_allclose(parts.transform(X), whole.transform(X), atol=1e-9)
     assert_allclose(parts.correlations_, whole.correlations_, atol=1e-10)
+    assert_array_equal(parts.n_pairs_, whole.n_pairs_)
     copied = pickle.loads(pickle.dumps(parts))
     assert_allclose(copied.partial_fit(X).transform(X), whole.transform(X), atol=1e-1)
     assert_allclose(parts.fit(X[:200]).transform(X), clone(fusion).fit(X[:200]).transform(X))
@@ -724,24 +725,28 @@ def test_cross_validated_ridge_is_the_one_of_an_exhaustive_search(n, widths):
 
 @pytest.mark.parametrize("widths", [(7, 4), (4, 6), (6, 3, 5)])
 @pytest.mark.parametrize("objective", ["maxvar", "sumcor"])
-def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
+@pytest.mark.parametrize("complete", [True, False])
+def test_all_ridges_side_by_side_are_each_by_itself(complete, objective, widths):
     X = linked(n=300, widths=widths, rank=3, noise=2.0)
     ends = np.cumsum(widths)
     slices = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
     S = np.cov(X[::2], rowvar=False)
     axes = linalg.block_diag(*[linalg.eigh(S[own, own])[1] for own in slices.values()])
     targets, noises = dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0)
-    n_pairs = np.full((len(widths), len(widths)), 150.0)
+    n_pairs = np.array([[120.0, 40, 100], [40, 90, 60], [100, 60, 150]])[: len(widths), : len(widths)]
+    if complete:
+        n_pairs[:] = 150.0
     train = BlockCovariance(axes.T @ S @ axes, slices, slices, None, None, None, targets, noises, None, n_pairs)
     test = np.cov(X[1::2] @ axes, rowvar=False)
     found = held_out_correlations(train, test, 3, objective)
     for ridge, mean in zip(RIDGES, found, strict=True):
         weights = canonical_weights(train, dict.fromkeys(slices, ridge), 3, objective)[0]
         variates = [X[1::2] @ axes[:, own] @ weights[name] for name, own in slices.items()]
+        pairs = [(a, b) for a in range(len(widths)) for b in range(a)]
         correlations = [
-            np.corrcoef(a[:, i], b[:, i])[0, 1] for j, a in enumerate(variates) for b in variates[:j] for i in range(3)
+            np.mean([np.corrcoef(variates[a][:, i], variates[b][:, i])[0, 1] for i in range(3)]) for a, b in pairs
         ]
-        assert_allclose(mean, np.mean(correlations), atol=1e-10)
+        assert_allclose(mean, np.average(correlations, weights=[n_pairs[pair] for pair in pairs]), atol=1e-10)
     # A component that there is no column for agrees on nothing.
     few = sorted(widths)[-2]
     assert_allclose(
