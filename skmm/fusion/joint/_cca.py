@@ -130,9 +130,9 @@ class CCAFusion(JointEmbedding):
 
     weighting : "correlation" or None, default=None
         "correlation" multiplies the variates of each component by ``correlations_ ** power``, entry by entry, so that
-        in distances components count for what the blocks agree in. Retrieval gains in nearly every case that was
-        measured (``benchmarks/joint.py``), classification in some and loses in others, hence the default. Predictions
-        of modalities and scores do not depend on it.
+        in distances components count for what the blocks agree in. Of 64 cases on emoji the class is retrieved better
+        in 60, the pair in 49, and classification gains in 52 (``benchmarks/joint.py``). None leaves unit variance, for
+        estimators that scale by themselves. Predictions of modalities and scores do not depend on it.
 
     power : float, default=2
         Power of the correlations; without influence if ``weighting`` is None.
