@@ -63,6 +63,10 @@ STRATEGIES = [
     CCAFusion(objective="sumcor", regularization=0, blocks=BLOCKS),
     PLSFusion(blocks=BLOCKS),
     PLSFusion(scaling=None, output="sum", blocks=BLOCKS),
+    CCAFusion(target="block", weighting="correlation"),
+    CCAFusion(regularization="cv", target="block", blocks=BLOCKS),
+    PLSFusion(target="block", blocks=BLOCKS),
+    KernelCCAFusion(target="block", blocks=BLOCKS),
 ]
 IMPUTERS = [
     ModalityImputer(),

@@ -5,14 +5,17 @@ A concrete strategy writes ``_score_block``, which returns the variates of one b
 Completion of missing blocks, outputs and prediction of one modality from another follow from these second moments.
 """
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
-from sklearn.utils import gen_batches
+from sklearn.utils import check_consistent_length, gen_batches
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..._columns import CHUNK_OF_ROWS, column_means, column_variances
-from ..._sklearn import StrOptions
+from ..._sklearn import Interval, StrOptions
 from ..._typing import Matrix
 from .._base import N_COMPONENTS, BlockTransformer, missing_blocks, signs_by_largest
 from .._moments import consecutive_slices, present_blocks, take_rows
@@ -22,16 +25,43 @@ from .._moments import consecutive_slices, present_blocks, take_rows
 _SMALLEST_VARIANCE = 1e-10
 
 
+def _compares_blocks(estimator):
+    """Return True if there can be two blocks; else raise an AttributeError that says why not."""
+    if estimator.blocks is None:
+        raise AttributeError(f"{type(estimator).__name__}: score compares blocks, but blocks=None is a single one.")
+    return True
+
+
 class JointEmbedding(BlockTransformer):
-    """Base of the strategies that map every block into one space of ``n_components_`` dimensions."""
+    """Base of the strategies that map every block into one space of ``n_components_`` dimensions.
+
+    A strategy has the parameters ``n_components``, ``target``, ``weighting``, ``power``, ``output`` and ``blocks``.
+    """
 
     _parameter_constraints: dict = {
         **BlockTransformer._parameter_constraints,
         "n_components": N_COMPONENTS,
+        "target": [StrOptions({"block"}), None],
+        "weighting": [StrOptions({"correlation"}), None],
+        "power": [Interval(Real, 0, None, closed="left")],
         "output": [StrOptions({"concat", "mean", "sum"})],
     }
-    _min_blocks = 2
     _min_samples = 2
+
+    @property
+    def _min_blocks(self):
+        return 1 if self._needs_y() else 2
+
+    def _needs_y(self):
+        return self.target == "block"
+
+    def _validate_fit(self, X, y):
+        # Labels may be missing, so that y is checked where it is encoded.
+        X = self._validate(X, None if y is None else "no_validation", reset=True, ensure_min_samples=self._min_samples)
+        if not self._needs_y():
+            return X, None
+        check_consistent_length(X, y)
+        return X, y
 
     def transform_modality(self, X_block: Matrix, name: str) -> np.ndarray:
         """Map one modality into the joint space.
@@ -47,8 +77,12 @@ class JointEmbedding(BlockTransformer):
         Returns
         -------
         variates : ndarray of shape (n_samples, n_components_)
-            Variates of the block; zeros, their mean, in rows in which it is missing.
+            Variates of the block, weighted as ``weighting`` says; zeros, their mean, in rows in which it is missing.
         """
+        return self._weigh(self._unweighted_variates(X_block, name))
+
+    def _unweighted_variates(self, X_block, name):
+        """Return the variates of a block as they are before any weighting."""
         check_is_fitted(self)
         columns = self._columns_of(name)
         X_block = self._validate_block(X_block)
@@ -85,12 +119,13 @@ class JointEmbedding(BlockTransformer):
             Expected columns of the target block, in the units of ``fit``; their means in rows in which
             the source is missing.
         """
-        variates = self.transform_modality(X_block, source)
+        variates = self._unweighted_variates(X_block, source)
         means = self._means[self._columns_of(target)]
         k = self._variates_of(source)
         slopes = _regression(self._covariance[k, k], self._cross[target][:, k].T)
         return variates @ slopes.astype(variates.dtype) + means.astype(variates.dtype)
 
+    @available_if(_compares_blocks)
     def score(self, X: Matrix, y: ArrayLike | None = None) -> float:
         """Return the mean correlation of the variates of different blocks in X.
 
@@ -136,10 +171,16 @@ class JointEmbedding(BlockTransformer):
             m = np.repeat(pattern, self.n_components_)
             slopes = _regression(self._covariance[np.ix_(~m, ~m)], self._covariance[np.ix_(~m, m)])
             variates[np.ix_(rows, m)] = variates[np.ix_(rows, ~m)] @ slopes.astype(X.dtype)
+        by_block = self._weigh(variates.reshape(len(X), len(self.blocks_), self.n_components_))
         if self.output == "concat":
+            return by_block.reshape(len(X), -1)
+        return by_block.mean(axis=1) if self.output == "mean" else by_block.sum(axis=1)
+
+    def _weigh(self, variates):
+        """Return variates, with components on the last axis, multiplied by what ``weighting`` says."""
+        if self.weighting is None:
             return variates
-        variates = variates.reshape(len(X), len(self.blocks_), self.n_components_)
-        return variates.mean(axis=1) if self.output == "mean" else variates.sum(axis=1)
+        return variates * (np.maximum(self.correlations_, 0) ** self.power).astype(variates.dtype)
 
     def _score_blocks(self, X):
         """Return the variates of each block of the scaled matrix; those of missing blocks mean nothing."""
@@ -162,45 +203,51 @@ class JointEmbedding(BlockTransformer):
         return slice(start, start + self.n_components_)
 
     def _set_space(self, covariance, cross, variances):
-        """Learn from the covariance of the variates of all blocks; ``n_components_`` is set before.
+        """Learn from the covariance of the variates of all blocks; ``n_components_`` and ``n_pairs_`` are set before.
 
         By block, ``cross`` holds the covariance of the columns with these variates, and ``variances`` the variances of
         the columns, both in the units of X. Return the signs by which the strategy multiplies its variates, so that the
-        largest loading of the first block is positive, component by component.
+        largest loading of the first block is positive, component by component. A target may follow the blocks; it
+        counts for the correlations only.
         """
-        m, k = len(self.blocks_), self.n_components_
+        k = self.n_components_
+        m = len(covariance) // k
         loadings = {}
-        for name, products in cross.items():
-            variates = self._variates_of(name)
+        for name in self.blocks_:
+            products, variates = cross[name], self._variates_of(name)
             spreads = np.sqrt(np.outer(variances[name], np.diag(covariance)[variates]))
             loadings[name] = np.divide(products[:, variates], spreads, out=np.zeros_like(spreads), where=spreads > 0)
         signs = signs_by_largest(loadings[next(iter(self.blocks_))])
         all_signs = np.tile(signs, m)
 
-        self._covariance = nearest_covariance(covariance) * np.outer(all_signs, all_signs)
-        self._cross = {name: products * all_signs for name, products in cross.items()}
+        covariance = nearest_covariance(covariance) * np.outer(all_signs, all_signs)
+        of_blocks = slice(0, len(self.blocks_) * k)
+        self._covariance = covariance[of_blocks, of_blocks]
+        self._cross = {name: cross[name][:, of_blocks] * all_signs[of_blocks] for name in self.blocks_}
         self.loadings_ = {name: values * signs for name, values in loadings.items()}
-        spreads = np.sqrt(np.diag(self._covariance))
-        spreads = np.where(spreads > 0, spreads, 1.0)
-        correlations = self._covariance / np.outer(spreads, spreads)
-        by_pair = correlations.reshape(m, k, m, k).diagonal(axis1=1, axis2=3)
-        self.correlations_ = np.mean([by_pair[a, b] for a in range(m) for b in range(a)], axis=0)
+        covariances = covariance.reshape(m, k, m, k).diagonal(axis1=1, axis2=3)
+        deviations = np.sqrt(covariances.diagonal().T)
+        # Pairs count by their rows, and by the deviations of their variates.
+        n_pairs = np.where(np.eye(m, dtype=bool), 0, self.n_pairs_[:m, :m])[:, :, None]
+        sums = (n_pairs * covariances).sum(axis=(0, 1))
+        bounds = (n_pairs * deviations[:, None] * deviations).sum(axis=(0, 1))
+        self.correlations_ = np.divide(sums, bounds, out=np.zeros(k), where=bounds > 0)
         return signs
 
-    def _learn_space(self, X, variates):
+    def _learn_space(self, X, variates, blocks):
         """Learn from rows, as :meth:`_set_space` does from moments; return the same signs.
 
-        The matrix is scaled, with NaN in missing cells, and there are variates for each block; those of missing blocks
-        are not read. Each covariance comes from the rows that have both of its blocks; rows with fewer than two blocks
-        are left out.
+        The matrix, which has these blocks, is scaled, with NaN in missing cells, and there are variates for each block;
+        those of missing blocks are not read. Each covariance comes from the rows that have both of its blocks; rows
+        with fewer than two blocks are left out.
         """
         k = self.n_components_
-        present = present_blocks(X, self.blocks_)
+        present = present_blocks(X, blocks)
         filled = self._fill(X)
-        slices = list(consecutive_slices(dict.fromkeys(self.blocks_, k)).values())
+        slices = list(consecutive_slices(dict.fromkeys(blocks, k)).values())
         covariance = np.zeros((slices[-1].stop, slices[-1].stop))
         cross, variances = {}, {}
-        for a, (name, columns) in enumerate(self.blocks_.items()):
+        for a, (name, columns) in enumerate(blocks.items()):
             units = 1.0 if self._scales is None else self._scales[columns]
             rows_of_block = take_rows(filled[:, columns], present[:, a])
             n = len(rows_of_block)

@@ -33,8 +33,7 @@ class KernelCCAFusion(JointEmbedding):
     Parameters
     ----------
     n_components : int, default=32
-        Upper bound of the number of components, as in :class:`CCAFusion`; it is clipped to the smallest rank of a
-        kernel.
+        Upper bound of the number of components, with the limits of :class:`CCAFusion`.
 
     kernel : {"rbf", "linear", "poly", "precomputed"} or dict of str to these, default="rbf"
         Kernel of all blocks, or by block. A precomputed one, which needs ``scaling=None``, has as columns
@@ -63,6 +62,16 @@ class KernelCCAFusion(JointEmbedding):
     scaling : {"std"} or None, default="std"
         Whether columns are brought to unit variance before.
 
+    target : "block" or None, default=None
+        Whether y is one more block, in which the others agree as well: "block" learns from labels, as in
+        :class:`CCAFusion`.
+
+    weighting : "correlation" or None, default=None
+        Whether variates are multiplied by powers of their correlations, for distances, as in :class:`CCAFusion`.
+
+    power : float, default=2
+        Power of the correlations.
+
     output : {"concat", "mean", "sum"}, default="concat"
         The variates of all blocks side by side, or their mean or sum over the blocks.
 
@@ -78,7 +87,12 @@ class KernelCCAFusion(JointEmbedding):
         Correlation of each column with the variates of its block.
 
     correlations_ : ndarray of shape (n_components_,)
-        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks.
+        Correlation of the variates of each component in the rows of ``fit``, averaged over the pairs of blocks. Pairs
+        count by the rows that have both blocks, and by the deviations of their variates.
+
+    n_pairs_ : ndarray of shape (n_blocks, n_blocks)
+        Rows of ``fit`` that have both blocks of a pair, in the order of ``blocks_``; on the diagonal those that have
+        the block and any other.
 
     regularization_ : dict of str to float
         The ridge of each block.
@@ -153,6 +167,9 @@ class KernelCCAFusion(JointEmbedding):
         regularization: float | str | dict[str, float | str] = 0.3,
         n_landmarks: int = 300,
         scaling: str | None = "std",
+        target: str | None = None,
+        weighting: str | None = None,
+        power: float = 2,
         output: str = "concat",
         blocks: Blocks = None,
         random_state: RandomState = None,
@@ -166,6 +183,9 @@ class KernelCCAFusion(JointEmbedding):
         self.regularization = regularization
         self.n_landmarks = n_landmarks
         self.scaling = scaling
+        self.target = target
+        self.weighting = weighting
+        self.power = power
         self.output = output
         self.blocks = blocks
         self.random_state = random_state
@@ -190,15 +210,17 @@ class KernelCCAFusion(JointEmbedding):
             objective=self.objective,
             regularization=self.regularization,
             scaling=None,
+            target=self.target,
             blocks=consecutive_slices({name: block.shape[1] for name, block in features.items()}),
-        ).fit(np.hstack(list(features.values())), groups=groups)
+        ).fit(np.hstack(list(features.values())), y, groups=groups)
         # Formats that store names of classes, such as skops, find CCAFusion again.
         self._cca.__class__ = CCAFusion
         self.regularization_ = self._cca.regularization_
-        self.n_components_ = self._cca.n_components_
+        self.n_components_, self.n_pairs_ = self._cca.n_components_, self._cca.n_pairs_
         self._signs = self._learn_space(
-            X, [self._cca.transform_modality(block, name) for name, block in features.items()]
+            X, [self._cca.transform_modality(block, name) for name, block in features.items()], self.blocks_
         )
+        self.correlations_ = self._cca.correlations_
 
     def _features(self, X_block, name):
         """Return the kernel principal components of one block; zeros if its kernel is constant."""

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import normalize
 
-from skmm import CCAFusion
+from skmm import CCAFusion, KernelCCAFusion, PLSFusion
 from skmm.fusion.joint._base import nearest_covariance
 
 BLOCKS = {"a": slice(0, 5), "b": slice(5, 9), "c": slice(9, None)}
@@ -115,3 +117,45 @@ def test_what_is_no_covariance_becomes_one():
     assert_allclose(np.diag(nearest), 1)
     sound = np.array([[1.0, 0.5], [0.5, 2.0]])
     assert_allclose(nearest_covariance(sound), sound)
+
+
+@pytest.mark.parametrize("fusion", [CCAFusion(3), PLSFusion(3), KernelCCAFusion(3, random_state=0)])
+def test_weighting_multiplies_variates_by_powers_of_their_correlations(fusion):
+    X, new = linked(), linked(seed=1)
+    new[:20, :5] = np.nan
+    plain = fusion.set_params(blocks=BLOCKS).fit(X)
+    for power in (0, 1, 2.5):
+        weighted = clone(plain).set_params(weighting="correlation", power=power).fit(X)
+        factors = np.maximum(plain.correlations_, 0) ** power
+        assert_allclose(weighted.transform(new), plain.transform(new) * np.tile(factors, 3))
+        for name, columns in BLOCKS.items():
+            block = new[:, columns]
+            expected = plain.transform_modality(block, name) * factors
+            assert_allclose(weighted.transform_modality(block, name), expected)
+        mean = clone(weighted).set_params(output="mean").fit(X)
+        assert_allclose(mean.transform(new), np.mean(np.split(weighted.transform(new), 3, axis=1), axis=0), atol=1e-12)
+        # What does not depend on distances stays.
+        assert_allclose(weighted.correlations_, plain.correlations_)
+        assert weighted.score(X) == plain.score(X)
+        assert_allclose(weighted.predict_modality(new[:, :5], "a", "b"), plain.predict_modality(new[:, :5], "a", "b"))
+        assert weighted.transform(new.astype(np.float32)).dtype == np.float32
+
+
+def test_components_without_agreement_count_for_nothing_in_weighted_distances():
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(400, 2))
+    X = np.hstack([latent, rng.normal(size=(400, 20)), latent, rng.normal(size=(400, 20))])
+    X += 0.5 * rng.normal(size=X.shape)
+    blocks = {"a": slice(0, 22), "b": slice(22, None)}
+
+    def rank(**options):
+        fusion = CCAFusion(22, regularization=0.1, blocks=blocks, **options).fit(X[:200])
+        a, b = (normalize(fusion.transform_modality(X[200:, columns], name)) for name, columns in blocks.items())
+        return ((a @ b.T) > (a * b).sum(axis=1)[:, None]).sum(axis=1).mean()
+
+    assert rank(weighting="correlation", power=3) < rank(weighting="correlation", power=1) < rank()
+
+
+def test_powers_below_zero_are_refused():
+    with pytest.raises(ValueError, match="'power' parameter of CCAFusion"):
+        CCAFusion(weighting="correlation", power=-1, blocks=BLOCKS).fit(linked())

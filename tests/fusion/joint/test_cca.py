@@ -13,9 +13,10 @@ from scipy import linalg
 from sklearn.base import clone
 from sklearn.covariance import LedoitWolf
 from sklearn.cross_decomposition import CCA, PLSSVD
-from sklearn.preprocessing import StandardScaler
+from sklearn.datasets import load_digits
+from sklearn.preprocessing import StandardScaler, normalize
 
-from skmm import CCAFusion, PLSFusion
+from skmm import CCAFusion, KernelCCAFusion, PLSFusion
 from skmm.fusion.joint._cca import RIDGES, BlockCovariance, canonical_weights, held_out_correlations
 
 BLOCKS = {"a": slice(0, 5), "b": slice(5, None)}
@@ -455,28 +456,151 @@ def test_blocks_in_any_order_of_columns():
     assert_allclose(fusion.fit_transform(swapped), CCAFusion(3, blocks=BLOCKS).fit_transform(X), atol=1e-10)
 
 
-def test_more_than_two_blocks_use_the_rows_that_have_pairs():
+@pytest.mark.parametrize("objective", ["maxvar", "sumcor"])
+@pytest.mark.parametrize("ridge", [0.0, 0.2])
+def test_more_than_two_blocks_use_the_rows_that_have_pairs(objective, ridge):
     X = linked(widths=(5, 4, 3))
     gone = X.copy()
     gone[:150, :5] = np.nan
     gone[150:250, 5:9] = np.nan
     gone[250:300, :9] = np.nan
-    fusion = CCAFusion(2, regularization=0, scaling=None, blocks=THREE).fit(gone)
-    S = np.zeros((12, 12))
+    fusion = CCAFusion(2, objective=objective, regularization=ridge, scaling=None, blocks=THREE).fit(gone)
     rows = {"a": slice(150, 400), "b": [*range(150), *range(300, 400)], "c": slice(0, 250)}
     have = {name: np.isin(np.arange(400), np.arange(400)[index]) for name, index in rows.items()}
     have["c"] = np.r_[np.ones(250, bool), np.zeros(50, bool), np.ones(100, bool)]
     have["a"][250:300] = False
+    n_blocks = np.sum(list(have.values()), axis=0)
+    assert_array_equal(fusion.n_pairs_, [[(have[a] & have[b] & (n_blocks > 1)).sum() for b in THREE] for a in THREE])
+    agreement, within = np.zeros((12, 12)), np.zeros((12, 12))
     for a, own in THREE.items():
         for b, other in THREE.items():
-            both = have[a] & have[b]
+            both = have[a] & have[b] & (n_blocks > 1)
             left, right = X[both, own], X[both, other]
-            S[own, other] = (left - left.mean(axis=0)).T @ (right - right.mean(axis=0)) / (both.sum() - 1)
-    D = linalg.block_diag(*[S[columns, columns] for columns in THREE.values()])
-    _, vectors = linalg.eigh(S, D)
+            s = (left - left.mean(axis=0)).T @ (right - right.mean(axis=0)) / (both.sum() - 1)
+            if a != b:
+                agreement[own, other] = both.sum() * s
+            else:
+                within[own, own] = (1 - ridge) * s + ridge * np.trace(s) / len(s) * np.eye(len(s))
+                if objective == "maxvar":
+                    # What a block explains of itself counts in rows of all blocks, not in rows of two.
+                    agreement[own, own] = (both & (n_blocks == 3)).sum() * (s - within[own, own])
+    _, vectors = linalg.eigh(agreement, within)
     for name, columns in THREE.items():
         assert_allclose(cosines(X[:, columns] @ fusion.weights_[name], X[:, columns] @ vectors[columns, :-3:-1]), 1)
     assert np.isfinite(fusion.transform(gone)).all()
+
+
+def halves_of_digits(n_train=1200):
+    """Upper half, lower half and one-hot class of digits; rows to fit and to test, and the classes of the latter."""
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(X))
+    X, y = np.hstack([X, np.eye(10)[y]])[order], y[order]
+    return X[:n_train], X[n_train:], y[n_train:]
+
+
+HALVES = {"up": slice(0, 32), "low": slice(32, 64), "label": slice(64, 74)}
+
+
+def precision_at_10(fusion, X, y):
+    """Share of the class of an upper half among the ten nearest lower halves."""
+    up, low = (normalize(fusion.transform_modality(X[:, HALVES[name]], name)) for name in ("up", "low"))
+    nearest = np.argsort(-up @ low.T, axis=1)[:, :10]
+    return (y[nearest] == y[:, None]).mean()
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [CCAFusion(9), CCAFusion(9, objective="sumcor"), PLSFusion(9), KernelCCAFusion(9, n_landmarks=150, random_state=0)],
+    ids=["maxvar", "sumcor", "pls", "kernel"],
+)
+def test_more_pairs_and_more_labels_are_never_worse_than_none(fusion):
+    X, new, y = halves_of_digits()
+
+    def precision(rows, blocks):
+        return precision_at_10(clone(fusion).set_params(blocks=blocks).fit(rows), new, y)
+
+    paired = []
+    for n_pairs in (0, 20, 50, 100, 200, 1200):
+        # A row has both halves, or one of them; all have the label.
+        rows, middle = X.copy(), (1200 + n_pairs) // 2
+        rows[n_pairs:middle, HALVES["low"]] = rows[middle:, HALVES["up"]] = np.nan
+        paired.append(precision(rows, HALVES))
+    labelled = [precision(X[:, :64], {name: HALVES[name] for name in ("up", "low")})]
+    for n_labels in (20, 50, 100, 200, 1200):
+        rows = X.copy()
+        rows[n_labels:, HALVES["label"]] = np.nan
+        labelled.append(precision(rows, HALVES))
+    assert min(labelled) > labelled[0] - 0.01
+    # Pairs agree in more than their class, so that classes lose a little of the nine components to other agreement.
+    assert min(paired) > paired[0] - 0.03
+
+
+def test_pairs_of_few_rows_count_for_little_whatever_the_order_of_blocks():
+    X, new, _ = halves_of_digits()
+    X[20:, HALVES["label"]] = np.nan
+    two = CCAFusion(9, blocks={"up": slice(0, 32), "low": slice(32, None)}).fit(X[:, :64])
+    few = CCAFusion(9, blocks=HALVES).fit(X)
+    for name in ("up", "low"):
+        block = new[:, HALVES[name]]
+        assert (cosines(few.transform_modality(block, name), two.transform_modality(block, name)) > 0.95).all()
+    assert_allclose(few.correlations_, two.correlations_, atol=0.02)
+    assert_array_equal(few.n_pairs_, [[1200, 1200, 20], [1200, 1200, 20], [20, 20, 20]])
+    turned = CCAFusion(9, blocks={name: HALVES[name] for name in ("label", "low", "up")}).fit(X)
+    assert_allclose(turned.correlations_, few.correlations_)
+    assert_array_equal(turned.n_pairs_, few.n_pairs_[::-1, ::-1])
+
+
+NARROW = {"a": slice(0, 60), "b": slice(60, 110), "c": slice(110, None)}
+
+
+@pytest.mark.parametrize("objective", ["maxvar", "sumcor"])
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_a_narrow_block_contributes_where_it_can(objective, ridge):
+    X = linked(n=500, widths=(60, 50, 2), rank=10, noise=2.0)
+    fusion = CCAFusion(80, objective=objective, regularization=ridge, scaling=None, blocks=NARROW).fit(X)
+    assert fusion.n_components_ == 50
+    S = np.cov(X, rowvar=False)
+    own = [S[columns, columns] for columns in NARROW.values()]
+    within = linalg.block_diag(*[(1 - ridge) * s + ridge * np.trace(s) / len(s) * np.eye(len(s)) for s in own])
+    _, vectors = linalg.eigh(S if objective == "maxvar" else S - linalg.block_diag(*own), within)
+    expected = {name: X[:, columns] @ vectors[columns, :-51:-1] for name, columns in NARROW.items()}
+    variates = {name: X[:, columns] @ fusion.weights_[name] for name, columns in NARROW.items()}
+    for name in NARROW:
+        assert_allclose(cosines(variates[name], expected[name]), 1, atol=1e-6)
+    for name in ("a", "b"):
+        assert_allclose(variates[name].std(axis=0, ddof=1), 1)
+    # Two columns cannot vary independently in fifty components.
+    largest = np.max([values.std(axis=0, ddof=1) for values in expected.values()], axis=0)
+    assert_allclose(variates["c"].std(axis=0, ddof=1), expected["c"].std(axis=0, ddof=1) / largest, atol=1e-9)
+    assert np.isfinite(fusion.predict_modality(X[:, NARROW["a"]], "a", "c")).all()
+
+
+@pytest.mark.parametrize("fusion", [CCAFusion(10), PLSFusion(10), KernelCCAFusion(10, kernel="linear", random_state=0)])
+def test_a_narrow_block_does_not_cut_the_space_of_the_others(fusion):
+    X = linked(n=600, widths=(60, 50), rank=10, noise=2.0)
+    X = np.hstack([X, np.random.default_rng(1).normal(size=(600, 2))])
+    train, new = X[:400], X[400:]
+    two = clone(fusion).set_params(blocks={"a": NARROW["a"], "b": slice(60, None)}).fit(train[:, :110])
+    three = fusion.set_params(blocks=NARROW).fit(train)
+    assert three.n_components_ == two.n_components_ == 10
+
+    def rank(fusion):
+        a, b = (normalize(fusion.transform_modality(new[:, NARROW[name]], name)) for name in ("a", "b"))
+        similarity = a @ b.T
+        return (similarity > np.diag(similarity)[:, None]).sum(axis=1).mean()
+
+    assert rank(three) < 1.25 * rank(two)
+    # The ridge is chosen for the components that are learned.
+    if not isinstance(fusion, PLSFusion):
+        assert fusion.set_params(regularization="cv").fit(train).n_components_ == 10
+
+
+@pytest.mark.parametrize(("n_pairs", "n_components"), [(0, 1), (2, 1), (3, 2), (4, 3), (50, 4)])
+def test_components_end_with_what_the_rows_of_a_pair_can_tell(n_pairs, n_components):
+    X = linked(n=100, widths=(5, 4, 1))
+    # The single column of c meets a and b in all of their rows, they meet each other in a few.
+    X[n_pairs:50, :5] = X[50:, 5:9] = np.nan
+    assert CCAFusion(blocks=THREE).fit(X).n_components_ == n_components
 
 
 def test_float32_products_are_redone_where_columns_are_nearly_collinear():
@@ -563,6 +687,7 @@ def test_partial_fit_is_fit(fusion, missing):
         assert parts.partial_fit(rows) is parts
     assert_allclose(parts.transform(X), whole.transform(X), atol=1e-9)
     assert_allclose(parts.correlations_, whole.correlations_, atol=1e-10)
+    assert_array_equal(parts.n_pairs_, whole.n_pairs_)
     copied = pickle.loads(pickle.dumps(parts))
     assert_allclose(copied.partial_fit(X).transform(X), whole.transform(X), atol=1e-1)
     assert_allclose(parts.fit(X[:200]).transform(X), clone(fusion).fit(X[:200]).transform(X))
@@ -600,25 +725,30 @@ def test_cross_validated_ridge_is_the_one_of_an_exhaustive_search(n, widths):
 
 @pytest.mark.parametrize("widths", [(7, 4), (4, 6), (6, 3, 5)])
 @pytest.mark.parametrize("objective", ["maxvar", "sumcor"])
-def test_all_ridges_side_by_side_are_each_by_itself(objective, widths):
+@pytest.mark.parametrize("complete", [True, False])
+def test_all_ridges_side_by_side_are_each_by_itself(complete, objective, widths):
     X = linked(n=300, widths=widths, rank=3, noise=2.0)
     ends = np.cumsum(widths)
     slices = {f"b{i}": slice(end - width, end) for i, (end, width) in enumerate(zip(ends, widths, strict=True))}
     S = np.cov(X[::2], rowvar=False)
     axes = linalg.block_diag(*[linalg.eigh(S[own, own])[1] for own in slices.values()])
     targets, noises = dict.fromkeys(slices, 2.0), dict.fromkeys(slices, 0.0)
-    train = BlockCovariance(axes.T @ S @ axes, slices, slices, None, None, None, targets, noises, None)
+    n_pairs = np.array([[120.0, 40, 100], [40, 90, 60], [100, 60, 150]])[: len(widths), : len(widths)]
+    if complete:
+        n_pairs[:] = 150.0
+    train = BlockCovariance(axes.T @ S @ axes, slices, slices, None, None, None, targets, noises, None, n_pairs)
     test = np.cov(X[1::2] @ axes, rowvar=False)
     found = held_out_correlations(train, test, 3, objective)
     for ridge, mean in zip(RIDGES, found, strict=True):
         weights = canonical_weights(train, dict.fromkeys(slices, ridge), 3, objective)[0]
         variates = [X[1::2] @ axes[:, own] @ weights[name] for name, own in slices.items()]
+        pairs = [(a, b) for a in range(len(widths)) for b in range(a)]
         correlations = [
-            np.corrcoef(a[:, i], b[:, i])[0, 1] for j, a in enumerate(variates) for b in variates[:j] for i in range(3)
+            np.mean([np.corrcoef(variates[a][:, i], variates[b][:, i])[0, 1] for i in range(3)]) for a, b in pairs
         ]
-        assert_allclose(mean, np.mean(correlations), atol=1e-10)
+        assert_allclose(mean, np.average(correlations, weights=[n_pairs[pair] for pair in pairs]), atol=1e-10)
     # A component that there is no column for agrees on nothing.
-    few = min(widths)
+    few = sorted(widths)[-2]
     assert_allclose(
         held_out_correlations(train, test, 2 * few, objective) * 2, held_out_correlations(train, test, few, objective)
     )
@@ -654,7 +784,7 @@ def test_pickling_and_set_output(fusion):
 
 
 def nutrimouse():
-    base = Path(os.environ.get("SKMM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "nutrimouse"
+    base = Path(os.environ.get("SKMM_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")) / "nutrimouse"
     if not base.is_dir():
         pytest.skip("no nutrimouse data at ../shared/data next to the project, nor at $SKMM_DATA")
     parts = [np.loadtxt(base / f"{name}.csv", delimiter=",", skiprows=1) for name in ("gene", "lipid")]
