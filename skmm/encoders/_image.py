@@ -22,6 +22,7 @@ from .networks import (
     ProcessorRecipe,
     SentenceModel,
     data_config,
+    efficientnet_lite0_folder,
     enough_pixels,
     is_timm,
     load_sentence_transformer,
@@ -53,7 +54,7 @@ class ImageEncoder(ModelEncoder):
 
     Parameters
     ----------
-    model : str, path-like or torch.nn.Module, default="timm/mobilenetv3_large_100.ra_in1k"
+    model : str, path-like or torch.nn.Module, default="timm/tf_efficientnet_lite0.in1k"
         - a model of `timm <https://huggingface.co/timm>`_ by its hub name ("timm/..."), its short name
           ("resnet18"), or the local folder of a checkpoint in timm's format: the features before
           the classifier, pooled over positions;
@@ -187,13 +188,18 @@ class ImageEncoder(ModelEncoder):
         "cache_key": [str, None],
     }
 
+    _bundled = dict.fromkeys(
+        ("timm/tf_efficientnet_lite0.in1k", "tf_efficientnet_lite0.in1k", "tf_efficientnet_lite0"),
+        efficientnet_lite0_folder,
+    )
+
     _prepare_in_threads = True
     _not_in_rows = {"preprocess", "cache_key"}
     _window = 32
 
     def __init__(
         self,
-        model: Any = "timm/mobilenetv3_large_100.ra_in1k",
+        model: Any = "timm/tf_efficientnet_lite0.in1k",
         *,
         preprocess: Callable | dict | None = None,
         device: str = "auto",
