@@ -125,7 +125,7 @@ def _write(folder, content):
     from safetensors.torch import save_file
 
     save_file(_timm_tensors(content), folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(_CONFIG, encoding="utf-8")
+    (folder / "config.json").write_bytes(_CONFIG.encode())
     digests = [hashlib.sha256((folder / name).read_bytes()).digest() for name in _FILES]
     (folder / _CHECKSUMS).write_text(json.dumps(_by_name(digests)), encoding="utf-8")
 
