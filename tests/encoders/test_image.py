@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -119,6 +120,19 @@ class TestModels:
     def test_models_that_cannot_be_had(self, name):
         with pytest.raises(OSError, match=f"ImageEncoder: the model '{name}' could not be loaded .* to provide it"):
             ImageEncoder(name).fit(IMAGES)
+
+    def test_a_hub_out_of_reach_is_asked_once(self, monkeypatch):
+        requests = []
+
+        def fail(*args, **options):
+            requests.append(args)
+            raise ConnectionError("no network")
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
+        monkeypatch.setattr(timm, "create_model", None)
+        with pytest.raises(OSError, match=r"resnet10t' could not be loaded \(ConnectionError: no network\)"):
+            ImageEncoder("resnet10t", store=None).fit(IMAGES)
+        assert len(requests) == 1
 
     def test_folders_that_are_no_checkpoint(self, tmp_path, tiny_image_model):
         with pytest.raises(OSError, match="could not be loaded"):

@@ -161,6 +161,7 @@ class TestNamedModels:
             return create(name, **{**options, "pretrained": False})
 
         monkeypatch.setattr(timm, "create_model", note)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **options: None)
         ImageEncoder("resnet10t.c3_in1k", revision="abc", device="cpu", store=None).fit([None])
         assert asked == [("resnet10t.c3_in1k", {"hf_hub_id": "timm/resnet10t.c3_in1k@abc"})]
 

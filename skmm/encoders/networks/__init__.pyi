@@ -4,6 +4,7 @@ from ._audio import (
     Recipe as Recipe,
     load_audio_model as load_audio_model,
 )
+from ._efficientnet import efficientnet_lite0_folder as efficientnet_lite0_folder
 from ._processors import ProcessorRecipe as ProcessorRecipe
 from ._sentence import (
     SentenceModel as SentenceModel,

@@ -273,18 +273,12 @@ def load_from_hub(source, load, marker):
     model : object
         Result of ``load``.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
     if any(cached_file(name, marker, source.revision, source.cache) for name in source.hub_names):
         # An error here is an incomplete download, to be completed.
         with suppress(OSError, ValueError):
             return load(local_files_only=True)
-    # One request: the library itself tries for more than a minute to reach a network that is not there. An error
-    # status is an answer too: the loader may try other names, and has the better message if it finds none.
     try:
-        with suppress(HfHubHTTPError):
-            HfApi().model_info(source.hub_names[0], revision=source.revision, timeout=10)
+        check_hub_answers(source)
     except Exception:
         if source.folder is None:
             raise
@@ -295,6 +289,19 @@ def load_from_hub(source, load, marker):
         )
         return model
     return load(local_files_only=False)
+
+
+def check_hub_answers(source):
+    """Raise an error if the hub cannot be asked for a model.
+
+    That is one request: the library itself tries for more than a minute to reach a network that is not there. An error
+    status is an answer too: the loader may try other names, and has the better message if it finds none.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    with suppress(HfHubHTTPError):
+        HfApi().model_info(source.hub_names[0], revision=source.revision, timeout=10)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from ..._torch import place, place_of
 from ...exceptions import RejectedItem
 from ._processors import PIXELS, ProcessorRecipe, call_preprocess
+from ._source import check_hub_answers
 
 # Pixels per side of an input where no model states them.
 USUAL_SIDE = 224
@@ -121,6 +122,8 @@ def load_timm(source, device, dtype):
             overlay["hf_hub_filename"] = None
         elif source.revision and source.hub_names:
             overlay["hf_hub_id"] = source.hub_names[0] + at_revision
+        if source.folder is None and source.hub_names:
+            check_hub_answers(source)
         network = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
     recipe = data_config(resolve_model_data_config(network))
     network = network.to(device, dtype, memory_format=torch.channels_last)
