@@ -126,6 +126,14 @@ class TestRows:
         assert_array_equal(frozen.transform(X), before)
 
     @pytest.mark.parametrize("kind", ["text", "timm"])
+    def test_half_precision(self, tuned, kind):
+        X, y = make_items(kind, 16)
+        encoder = tuned(kind).set_params(encoder__precision="bfloat16")
+        rows = encoder.fit_transform(X, y)
+        full = tuned(kind).fit_transform(X, y)
+        assert_allclose(rows, full, rtol=0, atol=0.05 * np.abs(full).max())
+
+    @pytest.mark.parametrize("kind", ["text", "timm"])
     def test_repeats(self, tuned, kind):
         X, y = make_items(kind, 16)
         first, second = (tuned(kind, store=None).fit_transform(X, y) for _ in range(2))
@@ -199,6 +207,12 @@ class TestTargets:
             tuned().fit(X, np.where(y == 0, np.nan, 1.5))
         with pytest.raises(ValueError, match="one class per row"):
             tuned().fit(X, np.column_stack([y, 2 * y, 3 + y]))
+
+    def test_a_target_that_does_not_vary(self, tuned):
+        X, _ = make_items("text", 16)
+        encoder = tuned(fallback=True).fit(X, np.ones(16, dtype=int))
+        assert not encoder.tuned_
+        assert encoder.validation_scores_ == {}
 
 
 class TestFallback:
