@@ -17,7 +17,12 @@ from skmm.store import EmbeddingStore
 
 torch = pytest.importorskip("torch")
 
-KINDS = ["text", "plain text", "clip texts", "clip", "timm", "audio", "frames", "video"]
+
+def slow(*kinds):
+    return [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+
+
+KINDS = ["text", "clip", "timm", "audio", *slow("plain text", "clip texts", "frames", "video")]
 
 OPTIONS = {"device": "cpu", "precision": "float32"}
 ENCODERS = {
@@ -89,7 +94,7 @@ class TestRows:
         again.encoder_.store = None
         assert_allclose(again.transform(X), rows, rtol=0, atol=1e-5 * np.abs(rows).max())
 
-    @pytest.mark.parametrize("kind", ["text", "timm", "audio"])
+    @pytest.mark.parametrize("kind", ["text", *slow("timm", "audio")])
     def test_whole_network(self, tuned, kind):
         X, y = make_items(kind, 16)
         encoder = tuned(kind, n_layers="all", max_epochs=1).fit(X, y)
@@ -125,7 +130,7 @@ class TestRows:
         frozen.store = None
         assert_array_equal(frozen.transform(X), before)
 
-    @pytest.mark.parametrize("kind", ["text", "timm"])
+    @pytest.mark.parametrize("kind", ["text", *slow("timm")])
     def test_half_precision(self, tuned, kind):
         X, y = make_items(kind, 16)
         encoder = tuned(kind).set_params(encoder__precision="bfloat16")
@@ -133,7 +138,7 @@ class TestRows:
         full = tuned(kind).fit_transform(X, y)
         assert_allclose(rows, full, rtol=0, atol=0.05 * np.abs(full).max())
 
-    @pytest.mark.parametrize("kind", ["text", "timm"])
+    @pytest.mark.parametrize("kind", ["text", *slow("timm")])
     def test_repeats(self, tuned, kind):
         X, y = make_items(kind, 16)
         first, second = (tuned(kind, store=None).fit_transform(X, y) for _ in range(2))
@@ -297,7 +302,7 @@ class TestItems:
 
 
 class TestStore:
-    @pytest.mark.parametrize("kind", ["text", "timm", "frames"])
+    @pytest.mark.parametrize("kind", ["text", "timm", *slow("frames")])
     def test_lower_layers_run_once(self, tuned, kind, monkeypatch, tmp_path):
         from skmm.encoders.networks import SplitModel
 
