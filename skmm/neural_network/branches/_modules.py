@@ -265,7 +265,7 @@ class PretrainedModule(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         self.is_named = is_named
         self.out_features = probe(self, *inputs)
-        self.mean, self.scale = self.mean.repeat(self.out_features), self.scale.repeat(self.out_features)
+        self.mean = self.mean.repeat(self.out_features)
         self.layers = []
         if settings.layer_decay < 1 or settings.gradual_unfreezing or settings.gradient_checkpointing:
             self.layers, _ = find_layers(network, lambda: reader(network, *inputs))
@@ -300,7 +300,11 @@ class PretrainedModule(nn.Module):
         return self.dropout((vectors - self.mean) / self.scale if self.is_named else vectors)
 
     def standardize(self, tensors, weights):
-        """Set the mean and scale, by which vectors are standardised, to those of the present vectors of some rows."""
+        """Set the mean and scale, by which vectors are standardised, to those of the present vectors of some rows.
+
+        The scale is one for all features: divided by its own, a feature that hardly varies would react to the smallest
+        step of the layers before it.
+        """
         if not self.is_named:
             return
         self.eval()
@@ -308,10 +312,10 @@ class PretrainedModule(nn.Module):
             vectors = self(*tensors).double()
         shares = (weights / weights.sum()).to(vectors)[:, None]
         mean = (shares * vectors).sum(dim=0)
-        scale = (shares * (vectors - mean).square()).sum(dim=0).sqrt()
+        scale = (shares * (vectors - mean).square()).sum(dim=0).mean().sqrt()
         self.mean.copy_(mean)
         # Of a single row, or where nothing varies, there is no scale.
-        self.scale.copy_(torch.where(scale > 1e-6 * vectors.abs().amax(dim=0), scale, 1))
+        self.scale.copy_(torch.where(scale > 1e-6 * vectors.abs().max(), scale, 1))
 
     def train(self, mode=True):
         """Turn training on or off."""
