@@ -309,7 +309,7 @@ class PretrainedModule(nn.Module):
             return
         self.eval()
         with torch.no_grad():
-            vectors = self(*tensors).double()
+            vectors = self(*tensors).cpu().double()
         shares = (weights / weights.sum()).to(vectors)[:, None]
         mean = (shares * vectors).sum(dim=0)
         scale = (shares * (vectors - mean).square()).sum(dim=0).mean().sqrt()

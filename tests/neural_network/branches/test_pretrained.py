@@ -21,6 +21,8 @@ SOUNDS = [(16000, RNG.normal(size=n).astype(np.float32)) for n in (8000, 5000, 1
 CLIPS = [RNG.integers(256, size=(n, 20, 24, 3), dtype=np.uint8) for n in (9, 3, 20)]
 ENCODER = {"device": "cpu", "precision": "float32", "store": None}
 KINDS = ["text", "image", "audio", "frames", "clips"]
+# Those of networks with linear layers.
+ADAPTED = ["text", "audio", "clips"]
 
 
 @pytest.fixture
@@ -57,11 +59,18 @@ def assert_same_rows(module, tensors, expected):
 
 
 class TestVectors:
-    @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("options", [{"freeze": True}, {}, {"adapter": "lora"}, {"gradient_checkpointing": True}])
+    @pytest.mark.parametrize(
+        ("kind", "options"),
+        [
+            *(
+                (kind, options)
+                for kind in KINDS
+                for options in ({"freeze": True}, {}, {"gradient_checkpointing": True})
+            ),
+            *((kind, {"adapter": "lora"}) for kind in ADAPTED),
+        ],
+    )
     def test_start(self, make, kind, options):
-        if kind in ("image", "frames") and "adapter" in options:
-            pytest.skip("a network of convolutions has no linear layers")
         branch, encoder, X = make(kind, dropout=0, **options)
         tensors, module = tensors_and_module(branch, X)
         expected = encoder.fit_transform(X)
@@ -178,11 +187,10 @@ class TestLayers:
         assert all("layer.0." in name for name in first)
         assert all("layer.1." in name or "pooler" in name for name in last)
 
-    @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("adapter", [None, "lora"])
+    @pytest.mark.parametrize(
+        ("kind", "adapter"), [*((kind, None) for kind in KINDS), *((kind, "lora") for kind in ADAPTED)]
+    )
     def test_all_that_can_be_trained_receives_a_gradient(self, make, kind, adapter):
-        if kind in ("image", "frames") and adapter:
-            pytest.skip("a network of convolutions has no linear layers")
         branch, _, X = make(kind, adapter=adapter)
         tensors, module = tensors_and_module(branch, X)
         with torch.no_grad():
@@ -242,11 +250,14 @@ def moved(net):
 
 
 class TestTraining:
-    @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("options", [{}, {"freeze": True}, {"adapter": "lora", "gradient_checkpointing": True}])
+    @pytest.mark.parametrize(
+        ("kind", "options"),
+        [
+            *((kind, options) for kind in KINDS for options in ({}, {"freeze": True})),
+            *((kind, {"adapter": "lora", "gradient_checkpointing": True}) for kind in ADAPTED),
+        ],
+    )
     def test_end_to_end(self, make, kind, options):
-        if kind in ("image", "frames") and "adapter" in options:
-            pytest.skip("a network of convolutions has no linear layers")
         branch, encoder, items = make(kind, **options)
         X, y = frame(kind, items)
         net = net_of(branch, kind).fit(X, y)
@@ -265,6 +276,19 @@ class TestTraining:
             expected = encoder.fit_transform(items)
             expected = (expected - expected.mean(axis=0)) / expected.var(axis=0).mean() ** 0.5
             np.testing.assert_allclose(net.network_.branches[0](*tensors), expected, rtol=0, atol=1e-4)
+
+    def test_weights_of_rows_count_in_the_scale(self, make):
+        branch, _, items = make("text", freeze=True)
+        X, y = frame("text", items[:5])
+        X["number"] = 1.0
+        X.loc[2, "text"] = None
+        net = net_of(branch, "text", max_epochs=1)
+        net.set_params(modalities=[("text", branch, "text"), ("number", "passthrough", ["number"])])
+        weighted = net.fit(X, y, sample_weight=[3, 1, 2, 1, 1]).network_.branches[0]
+        rows = [0, 0, 0, 1, 3, 4, 2]
+        repeated = clone(net).fit(X.iloc[rows], y[rows]).network_.branches[0]
+        torch.testing.assert_close(weighted.mean, repeated.mean)
+        torch.testing.assert_close(weighted.scale, repeated.scale)
 
     @pytest.mark.parametrize("kind", ["text", "audio", "frames"])
     def test_missing_items(self, make, kind):
