@@ -75,13 +75,12 @@ class PretrainedBranch(Branch):
 
     def _start(self):
         """Return the fitted encoder, and its run, which has the model."""
-        encoder, run, self._facts = start_encoder(self._encoder(), type(self).__name__, getattr(self, "_facts", None))
+        encoder, run, _ = start_encoder(self._encoder(), type(self).__name__, self._facts)
         return encoder, run
 
     def _learn(self, X):
         self._items(X)
-        vars(self).pop("_facts", None)
-        self._start()
+        *_, self._facts = start_encoder(self._encoder(), type(self).__name__)
 
     def _prepare(self, X):
         encoder, run = self._start()

