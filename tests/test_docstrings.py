@@ -42,7 +42,7 @@ from skmm import (
     VideoAudio,
     VideoEncoder,
 )
-from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch
+from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch, VideoBranch
 
 PACKAGES = [
     "skmm.datasets",
@@ -112,6 +112,7 @@ def fitted():
     yield ImageBranch().fit(rng.random((3, 8, 8)))
     yield AudioBranch().fit(["a.wav"])
     yield SequenceBranch().fit(X)
+    yield VideoBranch(torch.nn.Flatten()).fit(rng.random((3, 2, 16, 16)))
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
     yield AudioDescriptor().fit(["a.wav"])

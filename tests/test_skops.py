@@ -41,7 +41,7 @@ from skmm import (
     VideoEncoder,
     get_trusted_types,
 )
-from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch
+from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch, VideoBranch
 
 sio = pytest.importorskip("skops.io")
 
@@ -145,6 +145,10 @@ def test_encoders(tiny_text_model, tiny_image_model, tiny_clip_model, tiny_video
         (TextEncoder(tiny_clip_model, **options), "text"),
         (ImageEncoder(tiny_clip_model, **options), "image"),
         (VideoEncoder(tiny_clip_model, **options), "video"),
+        (TextBranch(model=tiny_text_model), "text"),
+        (ImageBranch(tiny_image_model), "image"),
+        (AudioBranch(model=make_audio_model("wav2vec2")), "sound"),
+        (VideoBranch(tiny_video_model), "video"),
     ]
     for encoder, column in encoders:
         check_round_trip(encoder.fit(FRAME[column]), FRAME[column])
@@ -182,6 +186,7 @@ def test_every_public_estimator_is_covered():
         TextEncoder,
         TunedEncoder,
         VideoAudio,
+        VideoBranch,
         VideoEncoder,
     }
 

@@ -14,7 +14,6 @@ from .._typing import PathType
 from ..media import check_background, load_image, parse_color
 from ..store import EmbeddingStore
 from ._model import ModelEncoder, ready_module
-from ._run import EncodingRun
 from .networks import (
     USUAL_SIDE,
     ClipModel,
@@ -339,23 +338,3 @@ class ImageEncoder(ModelEncoder):
 
     def _forward(self, model, batch):
         return model.embed(batch)
-
-
-def load_image_model(model, owner):
-    """Return the network of a named image model on the CPU in float32, with its recipe.
-
-    Parameters
-    ----------
-    model : str or path-like
-        Model of timm, or a CLIP-like one, as :class:`ImageEncoder` takes it.
-
-    owner : str
-        Name of the estimator that error messages refer to.
-
-    Returns
-    -------
-    model : ImageModel or ClipModel
-        The copy that the process holds, which must not be changed.
-    """
-    encoder = type(owner, (ImageEncoder,), {})(model, device="cpu", precision="float32")
-    return EncodingRun(encoder, []).model

@@ -37,6 +37,7 @@ from ..store import (
     public_name,
 )
 from ._base import ItemEncoder
+from ._run import EncodingRun
 from .networks import ModelSource, cached_snapshot, find_local_folder
 
 # Parameters that have no part in the rows, or a part of their own in the identity.
@@ -479,3 +480,27 @@ def ready_module(encoder):
 
     # torch recognises code that it has compiled before, also in a copy.
     return torch.compile(module, dynamic=True)
+
+
+def start_encoder(encoder, owner, facts=None):
+    """Return a fitted copy of an encoder without a store, its run, and the facts of its model.
+
+    Parameters
+    ----------
+    encoder : ModelEncoder
+        On the CPU in float32; it is not changed.
+
+    owner : str
+        Name of the estimator that error messages refer to.
+
+    facts : dict or None, default=None
+        The facts, if they are known from an earlier call: the model is then loaded when ``model`` of the run is first
+        asked for. That is the copy that the process holds, which must not be changed.
+    """
+    twin = type(owner, (type(encoder),), {})(**encoder.get_params(deep=False))
+    twin._check_parameters()
+    run = EncodingRun(twin)
+    facts = twin._find_and_store_facts(run) if facts is None else facts
+    twin.n_features_out_ = facts["width"]
+    twin._use_facts(facts)
+    return twin, run, facts

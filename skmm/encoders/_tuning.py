@@ -359,7 +359,7 @@ def _copies(parameters):
     return [parameter.detach().clone() for parameter in parameters]
 
 
-def add_adapters(network, rank, rng):
+def add_adapters(network, rank, rng, owner="TunedEncoder"):
     """Put low-rank adapters beside all linear layers of a network, by peft; all other weights are frozen."""
     import torch
 
@@ -367,7 +367,7 @@ def add_adapters(network, rank, rng):
     linear = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
     if not linear:
         raise ValueError(
-            f'TunedEncoder: adapter="lora" is for linear layers, and {type(network).__name__} has none that is '
+            f'{owner}: adapter="lora" is for linear layers, and {type(network).__name__} has none that is '
             "trained; use adapter=None."
         )
     network.requires_grad_(False)

@@ -6,6 +6,7 @@ from .branches import (
     ImageBranch as ImageBranch,
     SequenceBranch as SequenceBranch,
     TextBranch as TextBranch,
+    VideoBranch as VideoBranch,
 )
 from .multitask import MultimodalNetMultiTask as MultimodalNetMultiTask
 from .network import FusionLayer as FusionLayer, GradientModulation as GradientModulation

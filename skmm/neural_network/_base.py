@@ -294,6 +294,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if not continues:
             self._architecture = {name: getattr(self, name) for name in _ARCHITECTURE}
             self.network_ = self._make_network(generator).to(self._device)
+            self.network_.standardize(train, self._device)
             self._optimizer_state, self._n_epochs_in_all, self.loss_curve_ = {}, 0, []
         branches = [modality.training for modality in self._inputs]
         trainer = Trainer(self.network_, criterion, self._device, branches, self, generator, self._autocast())

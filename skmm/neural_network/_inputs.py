@@ -9,6 +9,7 @@ from .._columns import missing_rows
 from .._composition import PresentRows, as_transformer, fit_transform_modality, transform_modality
 from ._state import is_module
 from .branches import Branch, ModuleBranch
+from .network import BranchTraining
 
 _NO_PARAMS = Bunch(fit={}, fit_transform={}, transform={})
 
@@ -37,8 +38,8 @@ class FrozenInput:
         Computes the features.
     """
 
-    # What BranchInput.training returns of a branch: nothing is trained here.
-    training = None, 0, None
+    # Nothing is trained here.
+    training = BranchTraining()
 
     def __init__(self, name, member):
         self.name = name
@@ -103,8 +104,8 @@ class BranchInput:
 
     @property
     def training(self):
-        """Learning rate or None, number of epochs in which the branch is frozen, and augmentation or None."""
-        return self.member.learning_rate, self.member.n_frozen_epochs, self.member.augment
+        """How the branch is trained, a BranchTraining."""
+        return self.member._training
 
     def fit(self, owner, X, y, weights, step):
         """Fit a clone of the branch on the present rows, as :meth:`FrozenInput.fit` does."""

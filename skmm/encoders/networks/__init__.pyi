@@ -2,6 +2,7 @@ from ._audio import (
     SHORTEST_SECONDS as SHORTEST_SECONDS,
     AudioModel as AudioModel,
     Recipe as Recipe,
+    Window as Window,
     load_audio_model as load_audio_model,
 )
 from ._efficientnet import efficientnet_lite0_folder as efficientnet_lite0_folder
@@ -19,7 +20,12 @@ from ._source import (
     find_local_folder as find_local_folder,
     package_folder as package_folder,
 )
-from ._split import SplitModel as SplitModel, copy_network as copy_network, with_network as with_network
+from ._split import (
+    SplitModel as SplitModel,
+    copy_network as copy_network,
+    find_layers as find_layers,
+    with_network as with_network,
+)
 from ._timm import (
     USUAL_SIDE as USUAL_SIDE,
     ClipModel as ClipModel,
@@ -32,4 +38,4 @@ from ._timm import (
     save_image_model as save_image_model,
     timm_hub_place as timm_hub_place,
 )
-from ._video import is_video_model as is_video_model, load_video_model as load_video_model
+from ._video import VideoModel as VideoModel, is_video_model as is_video_model, load_video_model as load_video_model

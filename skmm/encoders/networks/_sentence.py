@@ -139,17 +139,20 @@ class SentenceModel:
         if not self.takes_tokens:
             with self.lock:
                 return self.network.preprocess([item.text for item in batch], prompt=prompt)
-        width = self.padded_width(batch[0])
+        columns = self.pad(batch, self.padded_width(batch[0]))
+        return {**batch[0].settings, **{name: torch.from_numpy(values) for name, values in columns.items()}}
+
+    def pad(self, items, width):
+        """Return the tokens of texts as arrays of shape (len(items), width), by name."""
         fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
         is_left = self.tokenizer.padding_side == "left"
-        features = dict(batch[0].settings)
-        for name in batch[0].tokens:
-            padded = np.full((len(batch), width), fill.get(name, 0), dtype=np.int64)
-            for row, item in zip(padded, batch, strict=True):
+        columns = {}
+        for name in items[0].tokens:
+            columns[name] = np.full((len(items), width), fill.get(name, 0), dtype=np.int64)
+            for row, item in zip(columns[name], items, strict=True):
                 n_tokens = len(item.tokens[name])
                 row[width - n_tokens if is_left else 0 :][:n_tokens] = item.tokens[name]
-            features[name] = torch.from_numpy(padded)
-        return features
+        return columns
 
     @functools.cached_property
     def image_recipe(self):

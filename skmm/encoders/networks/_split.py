@@ -86,7 +86,7 @@ class SplitModel:
         with torch.no_grad():
             expected = forward(model, probe)
         network = copy.deepcopy(model.network)
-        layers, returns_tuple = _find_layers(network, lambda: forward(with_network(model, network), probe))
+        layers, returns_tuple = find_layers(network, lambda: forward(with_network(model, network), probe))
         self.n_below = 0 if n_layers is None else max(0, len(layers) - n_layers)
         self._below, self._skipped = None, []
         if self.n_below:
@@ -142,8 +142,11 @@ def with_network(model, network):
     return twin
 
 
-def _find_layers(network, run):
-    """Return the names of the layers of a network in the order in which they run, and whether they return tuples."""
+def find_layers(network, run):
+    """Return the names of the layers of a network in the order in which they run, and whether they return tuples.
+
+    ``run`` is a function without arguments that runs the network.
+    """
     finished, returns_tuple, handles = [], {}, []
     for name, module in network.named_modules():
 

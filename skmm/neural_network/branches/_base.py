@@ -14,6 +14,7 @@ from ..._torch import available_cpus
 from ..._typing import Items
 from ...exceptions import BranchItemError, RejectedItem
 from .._state import ModuleHolder, on_cpu
+from ..network import BranchTraining
 
 # Token numbers of padding and of words that are not in the vocabulary.
 PADDING, UNKNOWN = 0, 1
@@ -90,6 +91,10 @@ class Branch(ModuleHolder, BaseEstimator):
         """
         check_is_fitted(self)
         return self._make_module()
+
+    @property
+    def _training(self):
+        return BranchTraining(self.learning_rate, self.n_frozen_epochs, self.augment)
 
     def __getstate__(self):
         return on_cpu(super().__getstate__())

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from ..._sklearn import HasMethods, Interval
-from ...encoders import load_image_model
+from ..._torch import place_of
+from ...encoders import ImageEncoder
 from ...encoders.networks import prepare
 from ...media import check_background, load_image
-from ._base import Branch
+from ._pretrained import PretrainedBranch
 
 _DEFAULT_SIZE = 64
 
@@ -20,7 +21,7 @@ _DEFAULT_SIZE = 64
 _DEFAULT_MEAN, _DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class ImageBranch(Branch):
+class ImageBranch(PretrainedBranch):
     """Read images with a convolutional network that is trained with the network.
 
     By default a small network starts from random weights: layers of 3 x 3 convolutions, group normalisation [1]_ and
@@ -54,11 +55,38 @@ class ImageBranch(Branch):
         Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue from 0 to 255.
 
     learning_rate : float, default=None
-        Learning rate of this branch; None is that of the network. A tenth of it or less suits a pretrained ``model``.
+        Learning rate of this branch. None is 1e-4 for a named ``model``, 1e-3 for its adapters, else the rate of the
+        network.
+
+    layer_decay : float, default=1.0
+        Learning rate of a layer of ``model`` as a share of that of the layer after it: below 1, the first layers, which
+        are the most general, change least [2]_.
 
     n_frozen_epochs : int, default=0
         Number of first epochs in which the weights of this branch are frozen, so that the random layers after a
         pretrained ``model`` do not spoil it.
+
+    gradual_unfreezing : bool, default=False
+        Whether after these epochs only the last layer of ``model`` is trained, and in each further epoch one more
+        [2]_.
+
+    freeze : bool, default=False
+        Whether ``model`` is not trained at all. For frozen features, an encoder as the modality's transformer is much
+        faster, since it computes them once.
+
+    adapter : {"lora"}, default=None
+        "lora" trains low-rank matrices beside the linear layers of ``model`` in place of its weights [3]_. Needs
+        ``pip install "skmm[finetune]"``.
+
+    rank : int, default=8
+        Rank of these matrices.
+
+    gradient_checkpointing : bool, default=False
+        Whether layers of ``model`` run once more in the backward pass, instead of keeping their inner states: memory
+        for longer items and larger batches, at about a third more time.
+
+    revision : str, default=None
+        Branch, tag or commit of a ``model`` on the hub; None is its main branch.
 
     augment : callable, default=None
         Called in training with the tuple of a batch's tensors, here one of images (n, 3, height, width) of dtype
@@ -92,11 +120,15 @@ class ImageBranch(Branch):
     A pickled network holds its weights, but not the architecture of a named model: to load it, the model must be
     available as for ``fit``.
 
-    Batch normalisation in a named model keeps the statistics of its pretraining.
+    A named model runs as in its evaluation, without dropout inside and with the statistics of its pretraining in batch
+    normalisation: it starts from the vectors of :class:`~skmm.encoders.ImageEncoder`.
 
     References
     ----------
     .. [1] Wu, Y. and He, K. (2018). "Group Normalization." ECCV, 3-19.
+    .. [2] Howard, J. and Ruder, S. (2018). "Universal Language Model Fine-tuning for Text Classification." ACL,
+       328-339.
+    .. [3] Hu, E. et al. (2022). "LoRA: Low-Rank Adaptation of Large Language Models." ICLR.
 
     Examples
     --------
@@ -109,7 +141,7 @@ class ImageBranch(Branch):
     """
 
     _parameter_constraints: dict = {
-        **Branch._parameter_constraints,
+        **PretrainedBranch._parameter_constraints,
         "model": [str, os.PathLike, HasMethods(["forward", "parameters"]), None],
         "size": [Interval(Integral, 1, None, closed="left"), None],
         "channels": [list, tuple],
@@ -128,7 +160,14 @@ class ImageBranch(Branch):
         dropout: float = 0.1,
         background: str | Sequence[int] = "white",
         learning_rate: float | None = None,
+        layer_decay: float = 1.0,
         n_frozen_epochs: int = 0,
+        gradual_unfreezing: bool = False,
+        freeze: bool = False,
+        adapter: str | None = None,
+        rank: int = 8,
+        gradient_checkpointing: bool = False,
+        revision: str | None = None,
         augment: Callable | None = None,
     ):
         self.model = model
@@ -138,47 +177,50 @@ class ImageBranch(Branch):
         self.dropout = dropout
         self.background = background
         self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
         self.n_frozen_epochs = n_frozen_epochs
+        self.gradual_unfreezing = gradual_unfreezing
+        self.freeze = freeze
+        self.adapter = adapter
+        self.rank = rank
+        self.gradient_checkpointing = gradient_checkpointing
+        self.revision = revision
         self.augment = augment
+
+    def _encoder(self):
+        return ImageEncoder(self.model, revision=self.revision, device="cpu", precision="float32", store=None)
 
     def _make_module(self):
         import torch
 
-        from ._modules import Backbone, ImageModule, probe
+        from ._modules import ImageModule, ImageReader, PretrainedModule
 
         if self.model is None:
             return ImageModule(self)
+        mean, std = _DEFAULT_MEAN, _DEFAULT_STD
         if self._is_named():
-            pretrained = self._pretrained()
-            network = copy.deepcopy(pretrained.network).requires_grad_(True)
-            mean, std = pretrained.recipe["mean"], pretrained.recipe["std"]
+            network = copy.deepcopy(self._start()[1].model.network)
+            mean, std = self._recipe["mean"], self._recipe["std"]
         else:
-            network, mean, std = copy.deepcopy(self.model), _DEFAULT_MEAN, _DEFAULT_STD
-        network = network.float()
-        # Two rows, for networks that take statistics over a batch in evaluation mode too.
-        width = probe(network, next(network.parameters(), torch.empty(0)).new_zeros(2, 3, *self._shape))
-        return Backbone(network, mean, std, width, self.dropout, freezes_statistics=self._is_named())
-
-    def _is_named(self):
-        return isinstance(self.model, (str, os.PathLike))
-
-    def _pretrained(self):
-        """Return the named network from the registry of the process, with its recipe."""
-        model = load_image_model(self.model, "ImageBranch")
-        if not isinstance(model.recipe, dict):
-            raise ValueError(
-                f"ImageBranch: {os.fspath(self.model)!r} is no model of timm; pass one, or a module in memory."
-            )
-        return model
+            network = copy.deepcopy(self.model).float()
+        device, _ = place_of(next(network.parameters(), None))
+        images = torch.zeros(2, 3, *self._shape, dtype=torch.uint8, device=device)
+        return PretrainedModule(network, ImageReader(mean, std), [images], self, self._is_named())
 
     def _learn(self, X):
+        self._check_options()
         check_background(self.background)
         if not self.channels or not all(isinstance(n, Integral) and n > 0 for n in self.channels):
             raise ValueError(f"ImageBranch: channels must be positive integers, got {self.channels!r}.")
         self._items(X)
         self._recipe = None
         if self._is_named():
-            self._recipe = dict(self._pretrained().recipe)
+            super()._learn(X)
+            if "mean" not in (self._facts["recipe"] or ()):
+                raise ValueError(
+                    f"ImageBranch: {os.fspath(self.model)!r} is no model of timm; pass one, or a module in memory."
+                )
+            self._recipe = dict(self._facts["recipe"])
             if self.size is not None:
                 self._recipe["input_size"] = (3, self.size, self.size)
             self._shape = tuple(self._recipe["input_size"][1:])

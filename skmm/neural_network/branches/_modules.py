@@ -4,11 +4,17 @@ A row's vector does not depend on padding or on the other rows of its batch: ste
 every layer, and no statistics are taken over a batch.
 """
 
+from collections import defaultdict
+from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from ...encoders import add_adapters
+from ...encoders.networks import AudioModel, VideoModel, Window, find_layers
 from ..network import Dropout, seeded
 from ._base import PADDING, UNKNOWN
 
@@ -32,16 +38,16 @@ class UserModule(nn.Module):
         return self.module(x)
 
 
-def probe(module, inputs):
+def probe(module, *inputs):
     """Return the width of a module's output for a batch."""
     was_training = module.training
-    with seeded(0, inputs.device), torch.no_grad():
-        outputs = module.eval()(inputs)
+    with seeded(0, inputs[0].device), torch.no_grad():
+        outputs = module.eval()(*inputs)
     module.train(was_training)
-    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(inputs):
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(inputs[0]):
         got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         raise ValueError(
-            f"a branch's module must map {tuple(inputs.shape)} to a tensor (n, n_outputs), got {got}; "
+            f"a branch's module must map {tuple(inputs[0].shape)} to a tensor (n, n_outputs), got {got}; "
             "end it with a layer that does, such as torch.nn.Flatten."
         )
     return outputs.shape[1]
@@ -120,10 +126,10 @@ class Attending(nn.Module):
 class TextModule(nn.Module):
     """Embeddings of tokens, and an LSTM or Transformer over them, with the parameters of a :class:`TextBranch`.
 
-    ``n_tokens`` counts padding and the unknown token.
+    ``n_tokens`` counts padding and the unknown token; ``max_length`` is the most that a text has.
     """
 
-    def __init__(self, n_tokens, settings):
+    def __init__(self, n_tokens, max_length, settings):
         super().__init__()
         width, dropout, pooling = settings.n_embedding, settings.dropout, settings.pooling
         self.token_dropout = settings.token_dropout
@@ -137,7 +143,7 @@ class TextModule(nn.Module):
         if settings.architecture == "lstm":
             self.states = Recurrent("LSTM", width, settings.n_hidden, settings.n_layers, dropout, pooling)
         else:
-            sizes = (settings.n_hidden, settings.n_layers, settings.n_heads, settings.max_length)
+            sizes = (settings.n_hidden, settings.n_layers, settings.n_heads, max_length)
             self.states = Attending(width, *sizes, dropout, pooling)
         self.dropout = Dropout(dropout)
         self.out_features = self.states.out_features
@@ -225,34 +231,253 @@ def _n_groups(n_channels):
     return next(n_groups for n_groups in range(8, 0, -1) if n_channels % n_groups == 0)
 
 
-class Backbone(nn.Module):
-    """An existing network that maps images (n, 3, height, width) to (n, ``out_features``), and dropout of its output.
+class PretrainedModule(nn.Module):
+    """An existing network, and dropout of its output.
 
-    ``mean`` and ``std`` are those of the channels, by which images from 0 to 1 are normalised. With
-    ``freezes_statistics`` batch normalisation uses the statistics of the pretraining: those of small batches are worse.
+    Parameters
+    ----------
+    network : nn.Module
+        It is changed; weights that need no gradient stay as they are.
+
+    reader : callable
+        Maps the network and tensors with one row per item to vectors; its ``sizes`` maps the tensors to the work that
+        each row takes, and its ``rows_at_once`` are read at a time where no gradient is needed.
+
+    inputs : list of Tensor
+        Tensors of two items: of one, networks that take statistics over a batch have none.
+
+    settings : PretrainedBranch
+        Has the parameters.
+
+    is_named : bool
+        Whether it runs in evaluation mode, without dropout inside and with the statistics of its pretraining: it then
+        starts from the vectors of the encoder, and draws nothing at random.
     """
 
-    # Its dropout, if any, draws from torch's global generator.
-    draws_globally = True
-
-    def __init__(self, network, mean, std, out_features, dropout, freezes_statistics):
+    def __init__(self, network, reader, inputs, settings, is_named):
         super().__init__()
-        self.network = network
-        for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1))
-        self.dropout = Dropout(dropout)
-        self.out_features = out_features
-        self.freezes_statistics = freezes_statistics
+        self.network, self.reader = network, reader
+        self.dropout = Dropout(settings.dropout)
+        self.is_fixed = is_named or settings.freeze
+        # The dropout of a user's module, if any, draws from torch's global generator.
+        self.draws_globally = not self.is_fixed
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+        self.is_named = is_named
+        self.out_features = probe(self, *inputs)
+        self.mean = self.mean.repeat(self.out_features)
+        self.layers = []
+        if settings.layer_decay < 1 or settings.gradual_unfreezing or settings.gradient_checkpointing:
+            self.layers, _ = find_layers(network, lambda: reader(network, *inputs))
+        if is_named:
+            network.requires_grad_(True)
+        if settings.freeze:
+            network.requires_grad_(False)
+        elif settings.adapter == "lora":
+            rng = np.random.RandomState(int(torch.randint(2**31 - 1, ())))
+            with seeded(0, inputs[0].device):
+                add_adapters(network, settings.rank, rng, type(settings).__name__)
+        if is_named and not settings.freeze:
+            self._freeze_unused(inputs)
+        if settings.gradient_checkpointing:
+            for name in self.layers:
+                network.set_submodule(name, _Checkpointed(network.get_submodule(name)))
 
-    def forward(self, images):
-        """Return one vector per image."""
-        return self.dropout(self.network((images.to(self.mean.dtype) / 255 - self.mean) / self.std))
+    def forward(self, *tensors):
+        """Return one vector per row."""
+        n_rows = self.reader.rows_at_once
+        is_trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.network.parameters())
+        if is_trained or self.network.training or len(tensors[0]) <= n_rows:
+            return self._finish(self.reader(self.network, *tensors))
+        # Rows of about one size together: less padding, and memory for a few of them.
+        order = self.reader.sizes(*tensors).argsort(descending=True)
+        with torch.no_grad():
+            batches = [[tensor[rows] for tensor in tensors] for rows in order.split(n_rows)]
+            vectors = torch.cat([self.reader(self.network, *batch) for batch in batches])
+        return self._finish(vectors[order.argsort()])
+
+    def _finish(self, vectors):
+        return self.dropout((vectors - self.mean) / self.scale if self.is_named else vectors)
+
+    def standardize(self, tensors, weights):
+        """Set the mean and scale, by which vectors are standardised, to those of the present vectors of some rows.
+
+        The scale is one for all features: divided by its own, a feature that hardly varies would react to the smallest
+        step of the layers before it.
+        """
+        if not self.is_named:
+            return
+        self.eval()
+        with torch.no_grad():
+            vectors = self(*tensors).cpu().double()
+        shares = (weights / weights.sum()).to(vectors)[:, None]
+        mean = (shares * vectors).sum(dim=0)
+        scale = (shares * (vectors - mean).square()).sum(dim=0).mean().sqrt()
+        self.mean.copy_(mean)
+        # Of a single row, or where nothing varies, there is no scale.
+        self.scale.copy_(torch.where(scale > 1e-6 * vectors.abs().max(), scale, 1))
 
     def train(self, mode=True):
         """Turn training on or off."""
         super().train(mode)
-        if self.freezes_statistics:
-            for module in self.network.modules():
-                if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
-                    module.eval()
+        if self.is_fixed:
+            self.network.eval()
         return self
+
+    def layer_weights(self):
+        """Return the weights of each layer, from the last to the first, then those of what is before the layers.
+
+        What is behind the layers counts to the last of them.
+        """
+        before, weights = [], {name: [] for name in self.layers}
+        for name, parameter in self.network.named_parameters():
+            layer = next((layer for layer in self.layers if name.startswith(f"{layer}.")), None)
+            if layer is None and any(weights.values()):
+                layer = self.layers[-1]
+            (before if layer is None else weights[layer]).append(parameter)
+        return [*reversed(weights.values()), before]
+
+    def _freeze_unused(self, inputs):
+        """Freeze weights that have no part in the vectors, such as the image half of a network for texts."""
+        with torch.enable_grad():
+            self.reader(self.network, *inputs).sum().backward()
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
+
+
+class _Checkpointed(nn.Module):
+    """A layer that runs again in the backward pass, instead of keeping what is inside of it in memory."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *args, **kwargs):
+        if not torch.is_grad_enabled():
+            return self.layer(*args, **kwargs)
+        return checkpoint(self.layer, *args, use_reentrant=False, **kwargs)
+
+
+@dataclass
+class ImageReader:
+    """Reads images of dtype uint8, normalised by the mean and standard deviation of each channel."""
+
+    mean: tuple
+    std: tuple
+    rows_at_once = 32
+
+    def __call__(self, network, images):
+        weights = next(network.parameters(), None)
+        dtype = torch.float32 if weights is None else weights.dtype
+        mean, std = (torch.tensor(x, dtype=dtype, device=images.device)[:, None, None] for x in (self.mean, self.std))
+        return network((images.to(dtype) / 255 - mean) / std)
+
+    def sizes(self, images):
+        """Return the same number for all."""
+        return torch.zeros(len(images), device=images.device)
+
+
+@dataclass
+class TextReader:
+    """Reads columns of tokens, whose names are in alphabetical order, the mask first."""
+
+    names: list
+    # What stands beside them in the input of the network.
+    settings: dict
+    padding_side: str
+    rows_at_once = 32
+
+    def __call__(self, network, *columns):
+        n_tokens = int(self.sizes(*columns).max())
+        start, stop = (-n_tokens, None) if self.padding_side == "left" else (0, n_tokens)
+        inputs = {name: column[:, start:stop].long() for name, column in zip(self.names, columns, strict=True)}
+        return network({**self.settings, **inputs})["sentence_embedding"][:, : network.truncate_dim]
+
+    def sizes(self, mask, *columns):
+        """Return the number of tokens of each text."""
+        return mask.sum(dim=1)
+
+
+@dataclass
+class WindowReader:
+    """Reads windows of recordings, and pools their vectors weighted by their lengths."""
+
+    # Names of the network's arguments.
+    names: list
+    recipe: object
+    pooling: str
+    rows_at_once = 4
+
+    def __call__(self, network, extents, *inputs):
+        model, of_shape = AudioModel(network, self.recipe), defaultdict(list)
+        for i, windows in enumerate(extents.tolist()):
+            for j, (n_times, *shape) in enumerate(windows):
+                if n_times > 0:
+                    of_shape[tuple(shape)].append((i, j, n_times))
+        vectors = [[] for _ in extents]
+        for (n_padded, *lengths), same_shape in of_shape.items():
+            batch = []
+            for i, j, n_times in same_shape:
+                values = [x[i, j, :length] for x, length in zip(inputs, lengths, strict=True)]
+                values = [x if x.is_floating_point() else x.long() for x in values]
+                batch.append(Window(dict(zip(self.names, values, strict=True)), n_times, n_padded))
+            for (i, j, n_times), vector in zip(same_shape, model.embed(batch, self.pooling), strict=True):
+                vectors[i].append((j, n_times, vector))
+        return torch.stack([self._pool(windows) for windows in vectors]).to(model.dtype)
+
+    def _pool(self, windows):
+        _, n_times, vectors = zip(*sorted(windows, key=lambda window: window[0]), strict=True)
+        if self.pooling == "first":
+            return vectors[0]
+        vectors = torch.stack(vectors)
+        if self.pooling == "max":
+            return vectors.amax(dim=0)
+        shares = vectors.new_tensor(n_times) / sum(n_times)
+        return shares @ vectors
+
+    def sizes(self, extents, *inputs):
+        """Return the number of samples of each recording, with padding."""
+        return extents[:, :, 1].sum(dim=1)
+
+
+# Into how many equal stretches each level of the pyramid cuts the time.
+_PYRAMID = (1, 2, 4)
+
+
+def _pyramid(vectors):
+    n = len(vectors)
+    stretches = [vectors[j * n // k : -(-(j + 1) * n // k)] for k in _PYRAMID for j in range(k)]
+    return torch.cat([stretch.mean(dim=0) for stretch in stretches])
+
+
+# As VideoEncoder pools vectors in the order of time.
+_POOLINGS = {
+    "mean": lambda vectors: vectors.mean(dim=0),
+    "max": lambda vectors: vectors.amax(dim=0),
+    "mean_std": lambda vectors: torch.cat([vectors.mean(dim=0), vectors.std(dim=0, correction=0)]),
+    "pyramid": _pyramid,
+}
+
+
+@dataclass
+class FrameReader:
+    """Reads frames of dtype uint8, or prepared clips, and the positions of these in the order of time."""
+
+    recipe: object
+    pooling: str
+    rows_at_once = 4
+
+    def __call__(self, network, inputs, samples):
+        n_inputs = samples.amax(dim=1) + 1
+        flat = inputs[torch.arange(inputs.shape[1], device=inputs.device) < n_inputs[:, None]]
+        if isinstance(self.recipe, dict):
+            vectors = ImageReader(self.recipe["mean"], self.recipe["std"])(network, flat)
+        else:
+            vectors = VideoModel(network, self.recipe).embed(list(flat))
+        videos = zip(vectors.split(n_inputs.tolist()), samples, strict=True)
+        return torch.stack([_POOLINGS[self.pooling](rows[order[order >= 0]]) for rows, order in videos])
+
+    def sizes(self, inputs, samples):
+        """Return the number of distinct frames or clips of each video."""
+        return samples.amax(dim=1)

@@ -1,5 +1,6 @@
-"""Signals over time, trained from scratch: sound as log-mel frames, and series of numbers."""
+"""Signals over time: sound, by a small network on log-mel frames or a pretrained one, and series of numbers."""
 
+import os
 from collections.abc import Callable
 from numbers import Integral, Real
 
@@ -9,9 +10,12 @@ import numpy as np
 from ..._columns import is_data_frame
 from ..._optional import import_optional_dependency
 from ..._sklearn import Interval, StrOptions
+from ..._typing import PathType
+from ...encoders import AudioEncoder
 from ...exceptions import RejectedItem
 from ...media import SpectralFeatures, load_audio
 from ._base import Branch
+from ._pretrained import PretrainedBranch
 
 # Range of a log-mel spectrogram in decibels below its loudest value.
 _RANGE = 80.0
@@ -58,11 +62,12 @@ def _pad(rows):
     return steps, lengths
 
 
-class AudioBranch(_SignalBranch):
-    """Read recordings with layers on log-mel frames that are trained with the network.
+class AudioBranch(_SignalBranch, PretrainedBranch):
+    """Read recordings with layers on log-mel frames, or a pretrained network, that are trained with the network.
 
-    For pretrained models of sound use :class:`~skmm.encoders.AudioEncoder` as the modality's transformer instead.
-    Needs ``pip install "skmm[audio]"``.
+    With ``model`` a pretrained network is fine-tuned. For a pretrained network without fine-tuning use
+    :class:`~skmm.encoders.AudioEncoder` as the modality's transformer, which is much faster. Needs
+    ``pip install "skmm[audio]"``.
 
     Parameters
     ----------
@@ -78,8 +83,9 @@ class AudioBranch(_SignalBranch):
     kernel_size : int, default=5
         Number of frames that a convolution sees at once, odd.
 
-    pooling : {"max", "mean"}, default="mean"
-        How the frames become one vector; padding is ignored.
+    pooling : {"max", "mean", "first"}, default="mean"
+        How the frames become one vector; padding is ignored. "first", the vector of the first frame, is for ``model``
+        alone.
 
     dropout : float, default=0.1
         Share of the pooled values that are set to 0 in training.
@@ -103,15 +109,48 @@ class AudioBranch(_SignalBranch):
     max_seconds : float, default=10.0
         Maximum duration in seconds; the rest is cut off.
 
+    model : str or path-like, default=None
+        A network of transformers by its name on the Hugging Face hub, or the local folder of its checkpoint, as
+        :class:`~skmm.encoders.AudioEncoder` takes it. The parameters above have no meaning then, but for ``pooling``,
+        ``dropout``, ``sampling_rate`` and ``max_seconds``. None trains a small network from scratch.
+
     learning_rate : float, default=None
-        Learning rate of this branch; None is that of the network.
+        Learning rate of this branch. None is 1e-4 for ``model``, 1e-3 for its adapters, else the rate of the network.
+
+    layer_decay : float, default=1.0
+        Learning rate of a layer of ``model`` as a share of that of the layer after it: below 1, the first layers, which
+        are the most general, change least [3]_.
 
     n_frozen_epochs : int, default=0
-        Number of first epochs in which the weights of this branch are frozen.
+        Number of first epochs in which the weights of this branch are frozen, so that the random layers after a
+        pretrained ``model`` do not spoil it.
+
+    gradual_unfreezing : bool, default=False
+        Whether after these epochs only the last layer of ``model`` is trained, and in each further epoch one more
+        [3]_.
+
+    freeze : bool, default=False
+        Whether ``model`` is not trained at all. For frozen features, an encoder as the modality's transformer is much
+        faster, since it computes them once.
+
+    adapter : {"lora"}, default=None
+        "lora" trains low-rank matrices beside the linear layers of ``model`` in place of its weights [4]_. Needs
+        ``pip install "skmm[finetune]"``.
+
+    rank : int, default=8
+        Rank of these matrices.
+
+    gradient_checkpointing : bool, default=False
+        Whether layers of ``model`` run once more in the backward pass, instead of keeping their inner states: memory
+        for longer items and larger batches, at about a third more time.
+
+    revision : str, default=None
+        Branch, tag or commit of a ``model`` on the hub; None is its main branch.
 
     augment : callable, default=None
-        Called in training with the tuple of a batch's tensors, here frames (n, n_frames, n_mels) and their numbers
-        (n,), and a torch generator; returns such a tuple.
+        Called in training with the tuple of a batch's tensors and a torch generator; returns such a tuple. The tensors
+        are frames (n, n_frames, n_mels) and their numbers (n,); with ``model`` lengths (n, n_windows, ...), then the
+        inputs of the network for windows of at most 30 seconds, such as waveforms (n, n_windows, n_times).
 
     Attributes
     ----------
@@ -123,6 +162,9 @@ class AudioBranch(_SignalBranch):
 
     Raises
     ------
+    OSError
+        By ``fit`` if ``model`` cannot be loaded; it names the model and the ways to provide it.
+
     ValueError
         By ``fit`` if ``kernel_size`` is even; by ``prepare`` if an item cannot be decoded; it names the row.
 
@@ -137,12 +179,20 @@ class AudioBranch(_SignalBranch):
     recording, which becomes 1, and 80 below it becomes -1: the volume of a recording has no influence. ``prepare``
     returns an array of frames (n_samples, n_frames, n_mels), padded with 0, and their numbers (n_samples,).
 
+    ``model`` runs as in its evaluation, without dropout inside: it starts from the vectors of
+    :class:`~skmm.encoders.AudioEncoder`. Networks without a mask for padding, such as wav2vec 2.0 base, read recordings
+    of different lengths one by one. Batches of 8 to 16 recordings suit the memory of a CPU. A pickled network holds the
+    weights, but not the architecture: to load it, the model must be available as for ``fit``.
+
     References
     ----------
     .. [1] Choi, S. et al. (2019). "Temporal Convolution for Real-time Keyword Spotting on Mobile Devices." Interspeech,
        3372-3376.
     .. [2] Cho, K. et al. (2014). "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
        Translation." EMNLP, 1724-1734.
+    .. [3] Howard, J. and Ruder, S. (2018). "Universal Language Model Fine-tuning for Text Classification." ACL,
+       328-339.
+    .. [4] Hu, E. et al. (2022). "LoRA: Low-Rank Adaptation of Large Language Models." ICLR.
 
     Examples
     --------
@@ -155,7 +205,10 @@ class AudioBranch(_SignalBranch):
     """
 
     _parameter_constraints: dict = {
+        **PretrainedBranch._parameter_constraints,
         **_SignalBranch._parameter_constraints,
+        "model": [str, os.PathLike, None],
+        "pooling": [StrOptions({"max", "mean", "first"})],
         "n_mels": [Interval(Integral, 1, None, closed="left")],
         "n_fft": [Interval(Integral, 2, None, closed="left")],
         "hop_length": [Interval(Integral, 1, None, closed="left")],
@@ -179,8 +232,16 @@ class AudioBranch(_SignalBranch):
         target_rate: float = 16000,
         sampling_rate: float | None = None,
         max_seconds: float = 10.0,
+        model: PathType | None = None,
         learning_rate: float | None = None,
+        layer_decay: float = 1.0,
         n_frozen_epochs: int = 0,
+        gradual_unfreezing: bool = False,
+        freeze: bool = False,
+        adapter: str | None = None,
+        rank: int = 8,
+        gradient_checkpointing: bool = False,
+        revision: str | None = None,
         augment: Callable | None = None,
     ):
         self.architecture = architecture
@@ -195,14 +256,65 @@ class AudioBranch(_SignalBranch):
         self.target_rate = target_rate
         self.sampling_rate = sampling_rate
         self.max_seconds = max_seconds
+        self.model = model
         self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
         self.n_frozen_epochs = n_frozen_epochs
+        self.gradual_unfreezing = gradual_unfreezing
+        self.freeze = freeze
+        self.adapter = adapter
+        self.rank = rank
+        self.gradient_checkpointing = gradient_checkpointing
+        self.revision = revision
         self.augment = augment
 
     def _n_channels(self):
         return self.n_mels
 
+    def _learn(self, X):
+        self._check_options()
+        if self.model is not None:
+            PretrainedBranch._learn(self, X)
+            return
+        if self.pooling == "first":
+            raise ValueError('AudioBranch: pooling="first" is for a pretrained model; use "mean" or "max".')
+        _SignalBranch._learn(self, X)
+
+    def _make_module(self):
+        return (_SignalBranch if self.model is None else PretrainedBranch)._make_module(self)
+
+    def _encoder(self):
+        options = {"sampling_rate": self.sampling_rate, "pooling": self.pooling, "revision": self.revision}
+        return AudioEncoder(self.model, **options, device="cpu", precision="float32", store=None)
+
+    def _prepare_item(self, encoder, item):
+        rate = encoder._recipe.rate
+        waveform, _ = load_audio(item, rate, self.sampling_rate)
+        return encoder._cut(waveform[: max(1, round(self.max_seconds * rate))])
+
+    def _pack(self, prepared, run):
+        # Samples, samples with padding, and the length of each input of the network; 0 where there is no window.
+        extents = np.zeros((len(prepared), max(map(len, prepared)), 2 + len(prepared[0][0].inputs)), dtype=np.int64)
+        for row, windows in zip(extents, prepared, strict=True):
+            for extent, window in zip(row, windows, strict=False):
+                extent[:] = window.n_times, window.n_padded, *(len(values) for values in window.inputs.values())
+        arrays = [extents]
+        for position, (name, values) in enumerate(prepared[0][0].inputs.items(), start=2):
+            shape = *extents.shape[:2], extents[:, :, position].max(), *values.shape[1:]
+            arrays.append(np.zeros(shape, dtype=np.float32 if values.dtype.kind == "f" else np.int8))
+            for row, windows in zip(arrays[-1], prepared, strict=True):
+                for padded, window in zip(row, windows, strict=False):
+                    padded[: len(window.inputs[name])] = window.inputs[name]
+        return tuple(arrays)
+
+    def _reader(self, prepared, model):
+        from ._modules import WindowReader
+
+        return WindowReader(list(prepared[0][0].inputs), model.recipe, self.pooling)
+
     def _prepare(self, X):
+        if self.model is not None:
+            return PretrainedBranch._prepare(self, X)
         import_optional_dependency("librosa", "audio")
         return _pad(list(self._read(self._items(X), self._to_frames, in_threads=True)))
 

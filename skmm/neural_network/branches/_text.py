@@ -1,5 +1,6 @@
-"""Texts, trained from scratch: words or characters, their embeddings, an LSTM or a Transformer."""
+"""Texts: words or characters with embeddings, an LSTM or a Transformer from scratch, or a pretrained model."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -8,19 +9,25 @@ from numbers import Integral, Real
 import numpy as np
 
 from ..._sklearn import Interval, StrOptions
+from ..._typing import PathType
+from ...encoders import TextEncoder
 from ...exceptions import RejectedItem
-from ._base import PADDING, UNKNOWN, Branch
+from ._base import PADDING, UNKNOWN
+from ._pretrained import PretrainedBranch
+
+_DEFAULT_LENGTH = 128
 
 # Words, and every other character that is no space.
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
-class TextBranch(Branch):
-    r"""Read texts with an LSTM or a Transformer that is trained with the network.
+class TextBranch(PretrainedBranch):
+    r"""Read texts with an LSTM, a Transformer or a pretrained language model that is trained with the network.
 
-    Texts are cut into words or characters. The vocabulary is learned in ``fit``, each token has an embedding, and the
-    hidden states of a text's tokens are pooled to one vector. For pretrained text models use
-    :class:`~skmm.encoders.TextEncoder` as the modality's transformer instead.
+    By default texts are cut into words or characters. The vocabulary is learned in ``fit``, each token has an
+    embedding, and the hidden states of a text's tokens are pooled to one vector. With ``model`` a pretrained language
+    model is fine-tuned instead. For a pretrained model without fine-tuning use :class:`~skmm.encoders.TextEncoder` as
+    the modality's transformer, which is much faster.
 
     Parameters
     ----------
@@ -41,8 +48,8 @@ class TextBranch(Branch):
     min_df : int, default=1
         Minimum number of texts in which a token must occur in ``fit``.
 
-    max_length : int, default=128
-        Maximum number of tokens per text; the rest is cut off.
+    max_length : int, default=None
+        Maximum number of tokens per text; the rest is cut off. None is 128, or the limit of ``model``.
 
     n_embedding : int, default=64
         Width of the embeddings, and of the Transformer.
@@ -60,26 +67,63 @@ class TextBranch(Branch):
         How the states of the tokens become one vector; padding is ignored.
 
     dropout : float, default=0.1
-        Share of the embeddings and states that are set to 0 in training.
+        Share of the embeddings and states, or of the values after ``model``, that are set to 0 in training.
 
     token_dropout : float, default=0.05
         Share of the tokens that training replaces by the unknown token [3]_. It teaches the network to do without
         single words, and trains the embedding of unknown words.
 
+    model : str or path-like, default=None
+        A checkpoint of sentence-transformers or transformers by its name on the Hugging Face hub, or its local folder,
+        as :class:`~skmm.encoders.TextEncoder` takes it. Its tokenizer and pooling take the place of all parameters
+        above but ``max_length`` and ``dropout``. None trains a small network from scratch.
+
+    prompt : str, default=None
+        For ``model``, and only there: name of a prompt that it declares, else the text to put before each text.
+
     learning_rate : float, default=None
-        Learning rate of this branch; None is that of the network.
+        Learning rate of this branch. None is 1e-4 for ``model``, 1e-3 for its adapters, else the rate of the network.
+
+    layer_decay : float, default=1.0
+        Learning rate of a layer of ``model`` as a share of that of the layer after it: below 1, the first layers, which
+        are the most general, change least [4]_.
 
     n_frozen_epochs : int, default=0
-        Number of first epochs in which the weights of this branch are frozen.
+        Number of first epochs in which the weights of this branch are frozen, so that the random layers after a
+        pretrained ``model`` do not spoil it.
+
+    gradual_unfreezing : bool, default=False
+        Whether after these epochs only the last layer of ``model`` is trained, and in each further epoch one more
+        [4]_.
+
+    freeze : bool, default=False
+        Whether ``model`` is not trained at all. For frozen features, an encoder as the modality's transformer is much
+        faster, since it computes them once.
+
+    adapter : {"lora"}, default=None
+        "lora" trains low-rank matrices beside the linear layers of ``model`` in place of its weights [5]_. Needs
+        ``pip install "skmm[finetune]"``.
+
+    rank : int, default=8
+        Rank of these matrices.
+
+    gradient_checkpointing : bool, default=False
+        Whether layers of ``model`` run once more in the backward pass, instead of keeping their inner states: memory
+        for longer items and larger batches, at about a third more time.
+
+    revision : str, default=None
+        Branch, tag or commit of a ``model`` on the hub; None is its main branch.
 
     augment : callable, default=None
-        Called in training with the tuple of a batch's tensors, here one of token numbers (n, n_tokens), and a torch
-        generator; returns such a tuple.
+        Called in training with the tuple of a batch's tensors and a torch generator; returns such a tuple. The tensors
+        are one of token numbers (n, n_tokens), or with ``model`` the mask of tokens (n, n_tokens), their numbers, and
+        their types if it has any.
 
     Attributes
     ----------
     vocabulary_ : dict of str to int
-        Number of each token, from 2 on in order of falling frequency; 0 is padding, 1 the unknown token.
+        Number of each token, from 2 on in order of falling frequency; 0 is padding, 1 the unknown token. Not with
+        ``model``.
 
     n_features_in_ : int
         1, the column of texts.
@@ -89,9 +133,12 @@ class TextBranch(Branch):
 
     Raises
     ------
+    OSError
+        By ``fit`` if ``model`` cannot be loaded; it names the model and the ways to provide it.
+
     ValueError
-        By ``fit`` if no token is frequent enough or ``n_heads`` does not divide ``n_embedding``; by ``fit`` and
-        ``prepare`` if an item is no string.
+        By ``fit`` if no token is frequent enough, ``n_heads`` does not divide ``n_embedding``, or ``model`` does not
+        read tokens; by ``fit`` and ``prepare`` if an item is no string.
 
     See Also
     --------
@@ -102,6 +149,10 @@ class TextBranch(Branch):
     ``prepare`` returns one array of token numbers of shape (n_samples, n_tokens), padded with 0. A text's vector does
     not depend on the padding. A text without any token counts as one unknown token.
 
+    ``model`` runs as in its evaluation, without dropout inside: it starts from the vectors of
+    :class:`~skmm.encoders.TextEncoder`. Batches are cut to the longest of their texts. A pickled network holds the
+    weights, but not the architecture and the tokenizer: to load it, the model must be available as for ``fit``.
+
     References
     ----------
     .. [1] Hochreiter, S. and Schmidhuber, J. (1997). "Long Short-Term Memory." Neural Computation 9(8), 1735-1780.
@@ -109,6 +160,9 @@ class TextBranch(Branch):
        30, 5998-6008.
     .. [3] Iyyer, M. et al. (2015). "Deep Unordered Composition Rivals Syntactic Methods for Text Classification."
        Proceedings of ACL, 1681-1691.
+    .. [4] Howard, J. and Ruder, S. (2018). "Universal Language Model Fine-tuning for Text Classification." ACL,
+       328-339.
+    .. [5] Hu, E. et al. (2022). "LoRA: Low-Rank Adaptation of Large Language Models." ICLR.
 
     Examples
     --------
@@ -122,13 +176,15 @@ class TextBranch(Branch):
     """
 
     _parameter_constraints: dict = {
-        **Branch._parameter_constraints,
+        **PretrainedBranch._parameter_constraints,
+        "model": [str, os.PathLike, None],
+        "prompt": [str, None],
         "architecture": [StrOptions({"lstm", "transformer"})],
         "analyzer": [StrOptions({"word", "char"}), callable],
         "lowercase": ["boolean"],
         "max_features": [Interval(Integral, 1, None, closed="left")],
         "min_df": [Interval(Integral, 1, None, closed="left")],
-        "max_length": [Interval(Integral, 1, None, closed="left")],
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
         "n_embedding": [Interval(Integral, 1, None, closed="left")],
         "n_hidden": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
@@ -138,6 +194,8 @@ class TextBranch(Branch):
         "token_dropout": [Interval(Real, 0, 1, closed="left")],
     }
 
+    _of_model: dict = {**PretrainedBranch._of_model, "prompt": None}
+
     def __init__(
         self,
         architecture: str = "lstm",
@@ -146,7 +204,7 @@ class TextBranch(Branch):
         lowercase: bool = True,
         max_features: int = 20000,
         min_df: int = 1,
-        max_length: int = 128,
+        max_length: int | None = None,
         n_embedding: int = 64,
         n_hidden: int = 64,
         n_layers: int = 1,
@@ -154,8 +212,17 @@ class TextBranch(Branch):
         pooling: str = "max",
         dropout: float = 0.1,
         token_dropout: float = 0.05,
+        model: PathType | None = None,
+        prompt: str | None = None,
         learning_rate: float | None = None,
+        layer_decay: float = 1.0,
         n_frozen_epochs: int = 0,
+        gradual_unfreezing: bool = False,
+        freeze: bool = False,
+        adapter: str | None = None,
+        rank: int = 8,
+        gradient_checkpointing: bool = False,
+        revision: str | None = None,
         augment: Callable | None = None,
     ):
         self.architecture = architecture
@@ -171,16 +238,52 @@ class TextBranch(Branch):
         self.pooling = pooling
         self.dropout = dropout
         self.token_dropout = token_dropout
+        self.model = model
+        self.prompt = prompt
         self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
         self.n_frozen_epochs = n_frozen_epochs
+        self.gradual_unfreezing = gradual_unfreezing
+        self.freeze = freeze
+        self.adapter = adapter
+        self.rank = rank
+        self.gradient_checkpointing = gradient_checkpointing
+        self.revision = revision
         self.augment = augment
+
+    def _encoder(self):
+        options = {"prompt": self.prompt, "max_length": self.max_length, "revision": self.revision}
+        return TextEncoder(self.model, **options, device="cpu", precision="float32", store=None)
+
+    def _pack(self, prepared, run):
+        model = run.model
+        widths = model.tokenize(prepared, model.prompt_text(self.prompt), self.max_length)
+        columns = model.pad(prepared, max(widths))
+        # Memory holds the tokens of all rows.
+        return tuple(columns[name].astype(np.int32) for name in sorted(columns))
+
+    def _reader(self, prepared, model):
+        from ._modules import TextReader
+
+        return TextReader(sorted(prepared[0].tokens), prepared[0].settings, model.tokenizer.padding_side)
 
     def _make_module(self):
         from ._modules import TextModule
 
-        return TextModule(len(self.vocabulary_) + 2, self)
+        if self.model is not None:
+            return super()._make_module()
+        return TextModule(len(self.vocabulary_) + 2, self.max_length or _DEFAULT_LENGTH, self)
 
     def _learn(self, X):
+        self._check_options()
+        if self.model is not None:
+            super()._learn(X)
+            if not self._start()[1].model.takes_tokens:
+                raise ValueError(
+                    f"TextBranch: the model {os.fspath(self.model)!r} does not read tokens, and cannot be trained; use "
+                    "TextEncoder as the transformer of the modality."
+                )
+            return
         if self.architecture == "transformer" and self.n_embedding % self.n_heads:
             raise ValueError(
                 f"TextBranch: n_heads must divide n_embedding, got n_heads={self.n_heads} and "
@@ -200,8 +303,11 @@ class TextBranch(Branch):
         self.vocabulary_ = {token: number for number, token in enumerate(tokens[: self.max_features], start=2)}
 
     def _prepare(self, X):
+        if self.model is not None:
+            return super()._prepare(X)
         rows = [
-            [self.vocabulary_.get(token, UNKNOWN) for token in tokens[: self.max_length]] or [UNKNOWN]
+            [self.vocabulary_.get(token, UNKNOWN) for token in tokens[: self.max_length or _DEFAULT_LENGTH]]
+            or [UNKNOWN]
             for tokens in self._read(self._items(X), self._split)
         ]
         numbers = np.full((len(rows), max(map(len, rows))), PADDING, dtype=np.int64)

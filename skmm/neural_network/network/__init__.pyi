@@ -5,4 +5,4 @@ from ._modulation import GradientModulation as GradientModulation
 from ._network import Network as Network
 from ._randomness import DrawFrom as DrawFrom, Dropout as Dropout, seeded as seeded
 from ._rows import Rows as Rows, apply as apply, split_validation as split_validation
-from ._training import Trainer as Trainer, resolve_epochs as resolve_epochs
+from ._training import BranchTraining as BranchTraining, Trainer as Trainer, resolve_epochs as resolve_epochs

@@ -1,11 +1,17 @@
 """The network: a branch and a tower for each modality, a layer that joins them, joint layers and a linear head."""
 
+import math
+
+import torch
 from torch import nn
 
 from ._fusions import make_fusion, needs_same_width
 from ._randomness import Dropout
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+# Rows by which the vectors of pretrained branches are standardised, at most.
+_ROWS_TO_STANDARDIZE = 1000
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -99,6 +105,15 @@ class Network(nn.Module):
         a modality is present, and None if nothing is missing.
         """
         return self.outputs_of(self.hiddens(inputs, mask), mask)
+
+    def standardize(self, rows, device):
+        """Let pretrained branches standardise their vectors by those of some rows, before any training."""
+        for m, branch in enumerate(self.branches):
+            if hasattr(branch, "standardize"):
+                present = torch.arange(len(rows)) if rows.mask is None else rows.mask[:, m].nonzero()[:, 0]
+                present = present[:: math.ceil(len(present) / _ROWS_TO_STANDARDIZE)]
+                weights = torch.ones(len(rows)) if rows.weights is None else rows.weights
+                branch.standardize([tensor[present].to(device) for tensor in rows.inputs[m]], weights[present])
 
     def outputs_of(self, hiddens, mask):
         """Return the outputs for hidden vectors of the modalities."""

@@ -7,8 +7,10 @@ job, but as fast only with its ``DataLoader`` and its checkpoints replaced.
 """
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +39,22 @@ def resolve_epochs(max_epochs, batch_size, n_samples):
     return min(_MAX_EPOCHS, max(_MIN_EPOCHS, math.ceil(_N_STEPS / n_steps)))
 
 
+class BranchTraining(NamedTuple):
+    """How a branch is trained: ``augment`` is called on each batch; the other fields are as in the branches."""
+
+    # None is that of the network.
+    learning_rate: float | None = None
+    n_frozen_epochs: int = 0
+    augment: Callable | None = None
+    layer_decay: float = 1.0
+    gradual_unfreezing: bool = False
+
+
+def layers_of(branch):
+    """Return the weights of each layer of a branch, from the last layer to the first."""
+    return branch.layer_weights() if hasattr(branch, "layer_weights") else [list(branch.parameters())]
+
+
 class Trainer:
     """Trains a network.
 
@@ -52,9 +70,8 @@ class Trainer:
     device : torch.device
         Where the network is.
 
-    branches : list of (learning_rate, n_frozen_epochs, augment)
-        For each modality the learning rate of its branch or None for the network's, the number of epochs in which the
-        branch is frozen, and its augmentation or None.
+    branches : list of BranchTraining
+        One for each modality.
 
     settings : object
         Has the parameters of :class:`~skmm.neural_network.MultimodalNetClassifier` that concern training as attributes.
@@ -87,27 +104,29 @@ class Trainer:
         self._n_rows_fitting = None
         # Scores of single modalities, one tensor for each slice of the current batch.
         self._scores = []
-        # Weights of each branch that may be frozen and released; those that a user froze beforehand stay frozen.
-        self._trainable = [[p for p in branch.parameters() if p.requires_grad] for branch in network.branches]
+        # Weights of each layer of each branch that may be frozen and released; those frozen beforehand stay frozen.
+        self._trainable = [
+            [[p for p in layer if p.requires_grad] for layer in layers_of(branch)] for branch in network.branches
+        ]
         self.history = SimpleNamespace(losses=[], scores=[])
 
     def _make_optimizer(self):
         """Return AdamW with weight decay on matrices only and the learning rates of the branches."""
         import torch
 
-        # Modules with their learning rates, and the modality whose gradient modulation shortens their steps.
-        modules, default_rate = [], self.settings.learning_rate
-        for m, (branch, (rate, _, _)) in enumerate(zip(self.network.branches, self.branches, strict=True)):
-            if rate is not None or self.settings.modulation is not None:
-                modules.append((branch, default_rate if rate is None else rate, m))
+        # Weights with their learning rates, and the modality whose gradient modulation shortens their steps.
+        layers, default_rate = [], self.settings.learning_rate
+        for m, (branch, training) in enumerate(zip(self.network.branches, self.branches, strict=True)):
+            rate = default_rate if training.learning_rate is None else training.learning_rate
+            layers += [(w, rate * training.layer_decay**depth, m) for depth, w in enumerate(layers_of(branch))]
         if self.settings.modulation is not None:
-            modules += [(tower, default_rate, m) for m, tower in enumerate(self.network.towers)]
-        modules.append((self.network, default_rate, None))
+            layers += [(tower.parameters(), default_rate, m) for m, tower in enumerate(self.network.towers)]
+        layers.append((self.network.parameters(), default_rate, None))
         if isinstance(self.criterion, torch.nn.Module):
-            modules.append((self.criterion, default_rate, None))
+            layers.append((self.criterion.parameters(), default_rate, None))
         groups, seen = [], set()
-        for module, rate, modality in modules:
-            parameters = [p for p in module.parameters() if p not in seen]
+        for weights, rate, modality in layers:
+            parameters = [p for p in weights if p not in seen]
             seen.update(parameters)
             for decay, group in (
                 (self.settings.weight_decay, [p for p in parameters if p.ndim > 1]),
@@ -203,9 +222,11 @@ class Trainer:
 
     def _freeze(self, epoch):
         """Freeze the branches that are still to be left as they are in this epoch, and release the others."""
-        for parameters, (_, n_frozen, _) in zip(self._trainable, self.branches, strict=True):
-            for parameter in parameters if n_frozen else ():
-                parameter.requires_grad_(epoch >= n_frozen)
+        for layers, training in zip(self._trainable, self.branches, strict=True):
+            for depth, parameters in enumerate(layers):
+                n_frozen = training.n_frozen_epochs + depth * training.gradual_unfreezing
+                for parameter in parameters if n_frozen else ():
+                    parameter.requires_grad_(epoch >= n_frozen)
 
     def _epoch(self, train, n_batches, rates):
         """Train on all rows once and return the mean loss."""
@@ -280,21 +301,23 @@ class Trainer:
         if rows.inputs[0][0].device != self.device:
             rows = rows.map(lambda tensor: tensor.to(self.device))
         inputs = [
-            tensors if augment is None else augment(tensors, self.generator)
-            for tensors, (_, _, augment) in zip(rows.inputs, self.branches, strict=True)
+            tensors if training.augment is None else training.augment(tensors, self.generator)
+            for tensors, training in zip(rows.inputs, self.branches, strict=True)
         ]
         mask = self._drop_modalities(rows)
-        with self._seeded_for_users_modules(), precise(self.device, self.autocast):
-            hiddens = self.network.hiddens(inputs, mask)
-            outputs = self.network.outputs_of(hiddens, mask)
-            if self.settings.modulation is not None:
-                self._scores.append(
-                    self.settings.modulation.scores(
-                        self.network, hiddens, mask, rows.targets, rows.weights, self.criterion
+        with self._seeded_for_users_modules():
+            with precise(self.device, self.autocast):
+                hiddens = self.network.hiddens(inputs, mask)
+                outputs = self.network.outputs_of(hiddens, mask)
+                if self.settings.modulation is not None:
+                    self._scores.append(
+                        self.settings.modulation.scores(
+                            self.network, hiddens, mask, rows.targets, rows.weights, self.criterion
+                        )
                     )
-                )
-        loss = self._criterion(outputs, rows) * (len(rows) / n_batch)
-        self.scaler.scale(loss).backward()
+            loss = self._criterion(outputs, rows) * (len(rows) / n_batch)
+            # Gradient checkpointing runs layers, and draws for them, once more.
+            self.scaler.scale(loss).backward()
         return loss.detach()
 
     def _seeded_for_users_modules(self):

@@ -8,9 +8,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skmm import MultimodalNetClassifier
-from skmm.neural_network.network import Loss, Network, Rows, Trainer, apply, seeded
+from skmm.neural_network.network import BranchTraining, Loss, Network, Rows, Trainer, apply, seeded
 
 CPU = torch.device("cpu")
+USUAL = BranchTraining(), BranchTraining()
 SETTINGS = {
     "learning_rate": 0.1,
     "weight_decay": 0.01,
@@ -49,7 +50,7 @@ def rows(n=40, weights=None, missing=False):
     return Rows(inputs, mask, targets, weights)
 
 
-def trainer(net, branches=((None, 0, None), (None, 0, None)), **settings):
+def trainer(net, branches=USUAL, **settings):
     settings = SimpleNamespace(**{**SETTINGS, **settings})
     generator = torch.Generator().manual_seed(0)
     return Trainer(net, Loss("squared"), CPU, list(branches), settings, generator)
@@ -131,7 +132,7 @@ def test_every_row_comes_once_in_an_epoch_in_a_new_order():
         return tensors
 
     data = rows(100)
-    trainer(network(), [(None, 0, note), (None, 0, None)], batch_size=30).fit(data, None, 2)
+    trainer(network(), [BranchTraining(augment=note), BranchTraining()], batch_size=30).fit(data, None, 2)
     first, second = np.concatenate(seen[:4]), np.concatenate(seen[4:])
     assert not np.array_equal(first, second)
     for epoch in (first, second):
@@ -183,7 +184,7 @@ class Scaled(torch.nn.Module):
 def test_gradients_of_a_loss_are_clipped_with_the_others():
     net, loss = network(), Scaled()
     settings = SimpleNamespace(**{**SETTINGS, "max_grad_norm": 1e-3})
-    Trainer(net, loss, CPU, [(None, 0, None)] * 2, settings, torch.Generator())._step(rows())
+    Trainer(net, loss, CPU, [BranchTraining()] * 2, settings, torch.Generator())._step(rows())
     gradients = [p.grad.ravel() for p in [*net.parameters(), loss.scale]]
     assert_allclose(torch.linalg.vector_norm(torch.cat(gradients)), 1e-3, rtol=1e-3)
 
@@ -191,7 +192,7 @@ def test_gradients_of_a_loss_are_clipped_with_the_others():
 def test_branches_stay_frozen_for_some_epochs_and_learn_at_their_own_rate():
     net = network(torch.nn.Linear(4, 4))
     seen, start = [], flat(net.branches[0]).clone()
-    trainer(net, [(0.01, 2, None), (None, 0, None)], weight_decay=0.0).fit(
+    trainer(net, [BranchTraining(0.01, 2), BranchTraining()], weight_decay=0.0).fit(
         rows(), None, 4, on_epoch=lambda *_: seen.append((flat(net.branches[0]) - start).abs().max())
     )
     assert seen[:2] == [0, 0]
