@@ -33,7 +33,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 from sklearn.preprocessing import normalize
 
-from skmm import CCAFusion, KernelCCAFusion, PLSFusion
+from skmm import AnchorFusion, CCAFusion, KernelCCAFusion, PLSFusion
 
 EMBEDDINGS = {
     "CCA": CCAFusion(128),
@@ -44,6 +44,7 @@ EMBEDDINGS = {
 METHODS = EMBEDDINGS | {
     f"{name}, weighted": clone(embedding).set_params(weighting="correlation") for name, embedding in EMBEDDINGS.items()
 }
+METHODS |= {f"anchors, power {power}": AnchorFusion(power=power) for power in (1, 2, 3, 4)}
 DRAWS = 3
 PAIRS = (1.0, 0.1, 0.01)
 LABELS = (0.0, 0.1, 1.0)
@@ -76,7 +77,9 @@ def weaken(X, y, columns, pairs, labels, rng):
 def evaluate(embedding, X, y, columns, train, test, pairs, labels, seed):
     """Return the measures of one embedding in one draw."""
     X_train, y_train = weaken(X[train], y[train], columns, pairs, labels, np.random.default_rng(seed))
-    embedding = clone(embedding).set_params(blocks=columns, target="block" if labels else None)
+    embedding = clone(embedding).set_params(blocks=columns)
+    if "target" in embedding.get_params():
+        embedding.set_params(target="block" if labels else None)
     start = time.perf_counter()
     embedding.fit(X_train, y_train)
     seconds = time.perf_counter() - start

@@ -27,6 +27,7 @@ from .ensemble import (
     ModalityVotingRegressor as ModalityVotingRegressor,
 )
 from .fusion import (
+    AnchorFusion as AnchorFusion,
     AverageFusion as AverageFusion,
     CCAFusion as CCAFusion,
     ConcatFusion as ConcatFusion,

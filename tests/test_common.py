@@ -8,6 +8,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmm import (
+    AnchorFusion,
     AverageFusion,
     CCAFusion,
     ConcatFusion,
@@ -63,6 +64,8 @@ STRATEGIES = [
     CCAFusion(objective="sumcor", regularization=0, blocks=BLOCKS),
     PLSFusion(blocks=BLOCKS),
     PLSFusion(scaling=None, output="sum", blocks=BLOCKS),
+    AnchorFusion(blocks=BLOCKS),
+    AnchorFusion(3, power=1, scaling=None, output="mean", blocks=BLOCKS),
     CCAFusion(target="block", weighting="correlation"),
     CCAFusion(regularization="cv", target="block", blocks=BLOCKS),
     PLSFusion(target="block", blocks=BLOCKS),

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import skmm
 from skmm import (
+    AnchorFusion,
     AudioDescriptor,
     AudioEncoder,
     AverageFusion,
@@ -88,6 +89,7 @@ def fitted():
     X, y = rng.normal(size=(20, 4)), np.arange(20) % 2
     blocks = {"a": slice(0, 2), "b": slice(2, None)}
     modalities = [("a", "passthrough", slice(0, 2)), ("b", "passthrough", slice(2, None))]
+    yield AnchorFusion(blocks=blocks).fit(X)
     yield AverageFusion(blocks=blocks).fit(X)
     yield ConcatFusion(blocks=blocks).fit(X)
     yield PCAFusion(blocks=blocks).fit(X)

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmm import (
+    AnchorFusion,
     AudioDescriptor,
     AudioEncoder,
     AverageFusion,
@@ -59,6 +60,7 @@ PIPELINE = make_pipeline(SimpleImputer(), StandardScaler())
 CLASSIFIERS, REGRESSORS = modalities(LogisticRegression()), modalities(make_pipeline(PIPELINE, LinearRegression()))
 NET = {"width": 4, "max_epochs": 1, "random_state": 0, "device": "cpu"}
 NUMERIC = [
+    AnchorFusion(blocks=BLOCKS),
     AverageFusion(blocks=BLOCKS, reduction="random"),
     CCAFusion(blocks=BLOCKS),
     ConcatFusion(blocks=BLOCKS, weights="cv"),

@@ -349,7 +349,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         share = len(variances) / len(self.blocks_)
         self._scales = np.ones(len(variances))
         for columns in self.blocks_.values():
-            if self.scaling == "std":
+            if self.scaling != "norm":
                 scales = np.sqrt(np.where(variances[columns] > 0, variances[columns], 1))
                 total = np.count_nonzero(variances[columns] > 0)
             else:

@@ -10,11 +10,12 @@ from sklearn import config_context
 from sklearn.base import TransformerMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import check_can_be_sent, check_X
+from .._columns import check_can_be_sent, check_X, is_data_frame
 from .._composition import (
     ModalityComposition,
     as_transformer,
@@ -26,9 +27,28 @@ from .._composition import (
     transform_modality,
 )
 from .._sklearn import HasMethods, StrOptions, VisualBlock, check_feature_names_in, fit_context, raise_for_params
-from .._typing import Modalities, Table
+from .._typing import Items, Modalities, Table
 from ._imputer import ModalityImputer
 from ._strategies import STRATEGIES
+
+
+def _fusion_has(method):
+    """Return a check that the strategy, with blocks as the fuser sets them, has a method; else its error is raised."""
+
+    def check(fuser):
+        fusion = getattr(fuser, "fusion_", None)
+        if fusion is None:
+            try:
+                fusion = fuser._make_fusion()
+                blocks = {name: slice(i, i + 1) for i, name in enumerate(fuser._active())}
+            except Exception:
+                # Methods are looked for before fit has said what is wrong with the parameters.
+                return True
+            fusion.set_params(**dict.fromkeys(_blocks_keys(fusion), blocks))
+        getattr(fusion, method)
+        return True
+
+    return check
 
 
 class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition):
@@ -49,9 +69,9 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
 
     fusion : transformer or str, default="concat"
-        Strategy that joins the blocks. The strings "average", "cca", "concat", "kernel", "kernel_cca", "lda", "pca",
-        "pls" and "product" stand for :class:`AverageFusion`, :class:`CCAFusion`, ... at their defaults. If it has a
-        parameter ``blocks`` (in a Pipeline: if its first step has, and the step after a
+        Strategy that joins the blocks. The strings "anchor", "average", "cca", "concat", "kernel", "kernel_cca", "lda",
+        "pca", "pls" and "product" stand for :class:`AnchorFusion`, :class:`AverageFusion`, ... at their defaults. If it
+        has a parameter ``blocks`` (in a Pipeline: if its first step has, and the step after a
         :class:`ModalityImputer`), the fuser sets that on its clone; any other transformer is applied
         to the concatenated matrix.
 
@@ -263,18 +283,78 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         X = check_X(self, X, reset=False)
         check_can_be_sent(X, self.n_jobs)
         routed = process_routing(self, "transform", **params)
-        blocks = Parallel(n_jobs=self.n_jobs)(
-            delayed(transform_modality)(
-                name,
-                transformer,
-                self._select(X, name, reset=False),
-                (self.blocks_[name].stop - self.blocks_[name].start, self._dtypes[name]),
-                routed[name].transform,
-            )
-            for name, transformer, _ in self.modalities_
-        )
+        joined = self._transform_modalities(X, routed)
         with _between_arrays():
-            return dense_block(self.fusion_.transform(_join(blocks), **routed["fusion"].transform), "fusion")
+            return dense_block(self.fusion_.transform(joined, **routed["fusion"].transform), "fusion")
+
+    @available_if(_fusion_has("score"))
+    def score(self, X: Table, y: ArrayLike | None = None) -> float:
+        """Apply all transformers, and return the score of the strategy.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Data with the columns seen in ``fit``.
+
+        y : array-like of shape (n_samples,), default=None
+            Target, for the strategies whose score uses one.
+
+        Returns
+        -------
+        score : float
+            Of a joint embedding the mean correlation of the variates of different modalities, as in
+            :meth:`CCAFusion.score`.
+        """
+        check_is_fitted(self, "fusion_")
+        X = check_X(self, X, reset=False)
+        check_can_be_sent(X, self.n_jobs)
+        joined = self._transform_modalities(X, process_routing(self, "transform"))
+        with _between_arrays():
+            return self.fusion_.score(joined, y)
+
+    @available_if(_fusion_has("transform_modality"))
+    def transform_modality(self, X_modality: Items, name: str) -> np.ndarray:
+        """Map one modality into the space of a joint embedding.
+
+        Parameters
+        ----------
+        X_modality : DataFrame, or array-like of shape (n_samples,) or (n_samples, n_columns)
+            The column, or columns, of the modality: items such as texts or paths, as its transformer takes them. Of a
+            data frame, if ``fit`` got one, the columns are found by name; others are ignored.
+
+        name : str
+            Name of the modality.
+
+        Returns
+        -------
+        variates : ndarray of shape (n_samples, n_components)
+            Rows of the space, as :meth:`CCAFusion.transform_modality` returns them.
+        """
+        block = self._transform_items(X_modality, name)
+        return self.fusion_.transform_modality(block, name)
+
+    @available_if(_fusion_has("predict_modality"))
+    def predict_modality(self, X_modality: Items, source: str, target: str) -> np.ndarray:
+        """Predict the features of one modality from another, by way of a joint embedding.
+
+        Parameters
+        ----------
+        X_modality : DataFrame, or array-like of shape (n_samples,) or (n_samples, n_columns)
+            The column, or columns, of the source, as in :meth:`transform_modality`.
+
+        source : str
+            Name of the modality that X_modality is.
+
+        target : str
+            Name of the modality to predict.
+
+        Returns
+        -------
+        X_target : ndarray of shape (n_samples, n_target_features)
+            What the transformer of the target is expected to give.
+        """
+        block = self._transform_items(X_modality, source)
+        return self.fusion_.predict_modality(block, source, target)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the fused features.
@@ -320,6 +400,37 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
                     mapping.add(caller=caller, callee="fit").add(caller=caller, callee="transform")
             router.add(method_mapping=mapping, **{name: step})
         return router
+
+    def _transform_modalities(self, X, routed):
+        """Return the blocks of all modalities side by side."""
+        blocks = Parallel(n_jobs=self.n_jobs)(
+            delayed(transform_modality)(
+                name, transformer, self._select(X, name, reset=False), self._shape(name), routed[name].transform
+            )
+            for name, transformer, _ in self.modalities_
+        )
+        return _join(blocks)
+
+    def _transform_items(self, X, name):
+        """Return the block of one modality, of which X holds the columns."""
+        check_is_fitted(self, "fusion_")
+        if name not in self.blocks_:
+            raise ValueError(f"ModalityFuser: there is no modality {name!r}; the modalities are {list(self.blocks_)}.")
+        _, single = self._columns[name]
+        if is_data_frame(X) and hasattr(self, "feature_names_in_"):
+            X = self._select(X, name, reset=False)
+        elif isinstance(X, str):
+            raise TypeError(f"ModalityFuser: modality {name!r} takes a list or column of items, got the text {X!r}.")
+        elif not single:
+            X = check_array(X, dtype=None, ensure_all_finite=False, estimator=self)
+        elif isinstance(X, list | tuple):
+            # Items such as images would become one array.
+            X = np.fromiter(X, dtype=object, count=len(X))
+        return transform_modality(name, self.named_modalities_[name], X, self._shape(name), {})
+
+    def _shape(self, name):
+        """Return the width and dtype of the block of a modality."""
+        return self.blocks_[name].stop - self.blocks_[name].start, self._dtypes[name]
 
     def _make_fusion(self):
         """Return a clone of the strategy, or a new one that a string stands for."""

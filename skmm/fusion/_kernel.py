@@ -1,11 +1,12 @@
 """Feature-level fusion by a weighted sum of one kernel per modality, and the kernels of single blocks."""
 
+from copy import copy
 from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
-from sklearn.metrics.pairwise import pairwise_kernels
+from scipy.spatial.distance import pdist
 from sklearn.utils import check_random_state, gen_batches
 
 from .._sklearn import Interval, StrOptions
@@ -17,12 +18,14 @@ from ._weights import fixed_weights, probe_target
 KERNELS = {"linear", "rbf", "poly", "precomputed"}
 KERNEL_CONSTRAINTS = {
     "kernel": [StrOptions(KERNELS), dict],
-    "gamma": [StrOptions({"scale"}), Interval(Real, 0, None, closed="neither")],
+    "gamma": [StrOptions({"scale", "median"}), Interval(Real, 0, None, closed="neither"), dict],
     "degree": [Interval(Real, 0, None, closed="neither")],
     "coef0": [Interval(Real, None, None, closed="neither")],
 }
 # Rows whose kernels are in memory at once.
 _BATCH = 4096
+# Landmarks between which the median of distances is taken.
+_ROWS_OF_MEDIAN = 1000
 
 
 class KernelFusion(ImputedBlockTransformer):
@@ -47,9 +50,9 @@ class KernelFusion(ImputedBlockTransformer):
         Kernel of all blocks, or by block. A precomputed one, which needs ``scaling=None``, has as columns
         its values for the rows of ``fit``.
 
-    gamma : "scale" or float, default="scale"
-        Coefficient of "rbf", :math:`\exp(-\gamma\|x - x'\|^2)`, and "poly". "scale" is the inverse of the
-        total variance of each block.
+    gamma : "scale", "median", float or dict of str to these, default="scale"
+        Coefficient of "rbf", :math:`\exp(-\gamma\|x - x'\|^2)`, and "poly", for all blocks or by block. "scale" is the
+        inverse of the total variance of each block, "median" the inverse of the median squared distance of its rows.
 
     degree : float, default=3
         Degree of "poly", :math:`(\gamma\,x^\top x' + c_0)^{degree}`.
@@ -150,7 +153,7 @@ class KernelFusion(ImputedBlockTransformer):
         n_components: int = 128,
         *,
         kernel: str | dict[str, str] = "rbf",
-        gamma: float | str = "scale",
+        gamma: float | str | dict[str, float | str] = "scale",
         degree: float = 3,
         coef0: float = 1,
         weights: dict[str, float] | ArrayLike | str | None = None,
@@ -265,10 +268,10 @@ class BlockKernel:
             # Inner products of numbers near zero are precise, and these kernels do not depend on the origin.
             self.origin = self.landmarks.mean(axis=0) if self.kernel in ("linear", "rbf") else 0.0
             self.landmarks -= self.origin
-            if self.gamma == "scale":
-                variance = self.landmarks.var(axis=0).sum()
-                self.gamma = 1 / variance if variance > 0 else 1.0
-        K = self._evaluate(X[rows])
+            if isinstance(self.gamma, str):
+                size = self.landmarks.var(axis=0).sum() if self.gamma == "scale" else self._median_distance()
+                self.gamma = 1 / size if size > 0 else 1.0
+        K = self.evaluate(X[rows])
         self.means = K.mean(axis=0)
         if not np.isfinite(self.means).all():
             raise ValueError(
@@ -283,15 +286,38 @@ class BlockKernel:
 
     def __call__(self, X):
         """Return the centred kernel between rows and landmarks, of shape (n_samples, n_landmarks)."""
-        values = self._evaluate(X)
+        values = self.evaluate(X)
         return values - values.mean(axis=1, keepdims=True) - self.means + self.means.mean()
 
-    def _evaluate(self, X):
-        X = X.astype(np.float64, copy=False)
+    def evaluate(self, X):
+        """Return the kernel between rows and landmarks, not centred, in the dtype of the landmarks."""
         if self.kernel == "precomputed":
-            return X[:, self.rows]
-        options = {"gamma": self.gamma, "degree": self.degree, "coef0": self.coef0}
-        return pairwise_kernels(X - self.origin, self.landmarks, metric=self.kernel, filter_params=True, **options)
+            return X[:, self.rows].astype(np.float64, copy=False)
+        X = (X - self.origin).astype(self.landmarks.dtype, copy=False)
+        K = X @ self.landmarks.T
+        if self.kernel == "linear":
+            return K
+        K *= self.gamma if self.kernel == "poly" else 2 * self.gamma
+        if self.kernel == "poly":
+            K += self.coef0
+            return K**self.degree
+        K -= self.gamma * np.vecdot(X, X)[:, None]
+        K -= self.gamma * np.vecdot(self.landmarks, self.landmarks)
+        # Rounding can make a squared distance negative.
+        return np.exp(np.minimum(K, 0, out=K), out=K)
+
+    def astype(self, dtype):
+        """Return the kernel, fitted, with landmarks of a dtype and without what only a fit needs."""
+        kernel = copy(self)
+        del kernel.centered
+        if self.kernel != "precomputed":
+            kernel.landmarks = self.landmarks.astype(dtype)
+        return kernel
+
+    def _median_distance(self):
+        """Return the median of the squared distances of landmarks."""
+        sample = self.landmarks[:_ROWS_OF_MEDIAN]
+        return np.median(pdist(sample, "sqeuclidean")) if len(sample) > 1 else 0.0
 
 
 def make_kernels(fusion, n_samples):
@@ -311,7 +337,13 @@ def make_kernels(fusion, n_samples):
                 f"{owner}: block {name!r} of a precomputed kernel needs one column for each of the {n_samples} "
                 f"rows of fit, got {width}."
             )
-    return {name: BlockKernel(kernels[name], fusion.gamma, fusion.degree, fusion.coef0) for name in blocks}
+    gammas = fusion.gamma if isinstance(fusion.gamma, dict) else dict.fromkeys(blocks, fusion.gamma)
+    if gammas.keys() != blocks.keys():
+        raise ValueError(f"{owner}: gamma names the blocks {sorted(gammas)}, X has the blocks {sorted(blocks)}.")
+    for name, value in gammas.items():
+        if value not in ("scale", "median") and not (isinstance(value, Real) and value > 0):
+            raise ValueError(f"{owner}: gamma[{name!r}] must be 'scale', 'median' or above 0, got {value!r}.")
+    return {name: BlockKernel(kernels[name], gammas[name], fusion.degree, fusion.coef0) for name in blocks}
 
 
 def leading_eigenpairs(kernel, n_components):

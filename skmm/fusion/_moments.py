@@ -100,12 +100,21 @@ class BlockMoments:
         """Return the moments of combinations of columns, given by a matrix of coefficients for each block."""
         result = copy.copy(self)
         result.blocks = consecutive_slices({name: basis.shape[1] for name, basis in bases.items()})
-        B = np.zeros((len(self.shift), sum(basis.shape[1] for basis in bases.values())), order="F")
-        for name, combinations in result.blocks.items():
-            B[self.blocks[name], combinations] = bases[name]
-        result.shift = self.shift @ B
-        result.sums = self.sums @ B
-        result.products = np.asfortranarray(B.T @ blas.dsymm(1.0, self.products, B, lower=1))
+        width = sum(basis.shape[1] for basis in bases.values())
+        result.shift, result.sums = np.empty(width), np.empty((len(self.sums), width))
+        result.products = np.zeros((width, width), order="F")
+        for a, rows in self.blocks.items():
+            result.shift[result.blocks[a]] = self.shift[rows] @ bases[a]
+            result.sums[:, result.blocks[a]] = self.sums[:, rows] @ bases[a]
+            for b, columns in self.blocks.items():
+                # Only the lower triangle is stored, where blocks may stand in any order.
+                products = (
+                    self.products[rows, columns] if rows.start >= columns.start else self.products[columns, rows].T
+                )
+                if a == b:
+                    products = np.tril(products) + np.tril(products, -1).T
+                if result.blocks[a].start >= result.blocks[b].start:
+                    result.products[result.blocks[a], result.blocks[b]] = bases[a].T @ (products @ bases[b])
         return result
 
     def n_rows(self):

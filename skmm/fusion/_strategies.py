@@ -4,10 +4,11 @@ from ._average import AverageFusion
 from ._concat import ConcatFusion
 from ._kernel import KernelFusion
 from ._product import ProductFusion
-from .joint import CCAFusion, KernelCCAFusion, PLSFusion
+from .joint import AnchorFusion, CCAFusion, KernelCCAFusion, PLSFusion
 from .projection import LDAFusion, PCAFusion
 
 STRATEGIES = {
+    "anchor": AnchorFusion,
     "average": AverageFusion,
     "cca": CCAFusion,
     "concat": ConcatFusion,

@@ -12,15 +12,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, normalize
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, ModalityImputer, PCAFusion
+from skmm import AnchorFusion, CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, ModalityImputer, PCAFusion
 from skmm.fusion import STRATEGIES
 
 N = 60
@@ -379,7 +380,7 @@ def test_wrong_modalities_get_one_clear_sentence(frame, modalities, error, messa
 
 
 def test_wrong_fusion_gets_one_clear_sentence(frame):
-    choices = "'average', 'cca', 'concat', 'kernel', 'kernel_cca', 'lda', 'pca', 'pls', 'product'"
+    choices = "'anchor', 'average', 'cca', 'concat', 'kernel', 'kernel_cca', 'lda', 'pca', 'pls', 'product'"
     with pytest.raises(ValueError, match=f"'fusion' parameter of ModalityFuser must be a str among {{{choices}}} or"):
         fuser(fusion="magic").fit(frame)
     with pytest.raises(ValueError, match="CCAFusion needs at least 2 blocks"):
@@ -496,3 +497,111 @@ def test_columns_none_and_dates():
         ModalityFuser([("a", "passthrough", None)]).fit(X)
     with pytest.raises(ValueError, match="Modality 'a' holds dates or times"):
         ModalityFuser([("a", "passthrough", ["day"])]).fit(X)
+
+
+# What a joint embedding can do reaches through the fuser, to raw items.
+
+
+@pytest.fixture
+def items():
+    """Names of three words, and numbers that tell two of them."""
+    rng = np.random.default_rng(0)
+    words, picks = np.array(["red", "green", "blue", "fox", "hen", "owl"]), rng.integers(6, size=(90, 3))
+    sizes = np.eye(6)[picks[:, 0]] + np.eye(6)[picks[:, 1]] + 0.2 * rng.normal(size=(90, 6))
+    frame = pd.DataFrame(sizes, columns=[f"size{i}" for i in range(6)])
+    frame["caption"] = [" ".join(words[row]) for row in picks]
+    frame.loc[:4, "caption"] = None
+    return frame
+
+
+SIZES = [f"size{i}" for i in range(6)]
+PAIRED = [("text", TfidfVectorizer(), "caption"), ("table", StandardScaler(), SIZES)]
+
+
+@pytest.mark.parametrize("fusion", ["cca", "kernel_cca", "pls", "anchor"])
+def test_methods_of_joint_embeddings_take_items(items, fusion):
+    fuser = ModalityFuser(PAIRED, fusion)
+    assert hasattr(fuser, "score")
+    fuser.fit(items)
+    text, table = (member for _, member, _ in fuser.modalities_)
+    captions = items["caption"][5:]
+    vectors, numbers = text.transform(captions).toarray(), table.transform(items[SIZES])
+    strategy = fuser.fusion_
+    expected = strategy.transform_modality(vectors, "text")
+    for X in (items[5:], captions, captions.tolist(), captions.to_numpy()):
+        assert_allclose(fuser.transform_modality(X, "text"), expected)
+        assert_allclose(fuser.predict_modality(X, "text", "table"), strategy.predict_modality(vectors, "text", "table"))
+    for X in (items, items[SIZES], pl.from_pandas(items)):
+        assert_allclose(fuser.transform_modality(X, "table"), strategy.transform_modality(numbers, "table"))
+    joined = np.hstack([np.vstack([np.full((5, 6), np.nan), vectors]), numbers])
+    assert fuser.score(items) == pytest.approx(strategy.score(joined))
+    # Missing items are what the strategy makes of missing blocks.
+    assert_array_equal(fuser.transform_modality([None, "red fox"], "text")[0], 0)
+    pipeline = make_pipeline(fuser)
+    assert pipeline.score(items) == pytest.approx(fuser.score(items))
+
+
+def test_methods_that_the_strategy_lacks():
+    for fusion in ("concat", PCAFusion(), make_pipeline(CCAFusion(2), StandardScaler())):
+        fuser = ModalityFuser(PAIRED, fusion)
+        assert not hasattr(fuser, "transform_modality")
+        assert not hasattr(fuser, "predict_modality")
+        assert not hasattr(fuser, "score")
+    assert hasattr(ModalityFuser(PAIRED, PCA()), "score")
+    with pytest.raises(AttributeError) as caught:
+        ModalityFuser(PAIRED, "concat").transform_modality(["a"], "text")
+    assert "'ConcatFusion' object has no attribute 'transform_modality'" in str(caught.value.__cause__)
+    # What is wrong with the parameters fit says.
+    assert hasattr(ModalityFuser(PAIRED, "no such strategy"), "score")
+
+
+def test_items_of_no_modality(items):
+    fuser = ModalityFuser(PAIRED, "cca")
+    with pytest.raises(NotFittedError):
+        fuser.transform_modality(["red"], "text")
+    fuser.fit(items)
+    with pytest.raises(ValueError, match=r"there is no modality 'sound'; the modalities are \['text', 'table'\]"):
+        fuser.transform_modality(["red"], "sound")
+    with pytest.raises(ValueError, match="there is no block 'sound'"):
+        fuser.predict_modality(["red"], "text", "sound")
+    with pytest.raises(TypeError, match="takes a list or column of items, got the text 'red fox'"):
+        fuser.transform_modality("red fox", "text")
+    with pytest.raises(ValueError, match="columns are missing in X"):
+        fuser.transform_modality(items[["size0"]], "table")
+
+
+def test_images_in_a_list_are_items():
+    images = list(np.random.default_rng(0).integers(256, size=(30, 4, 4, 3), dtype=np.uint8))
+    X = pd.DataFrame({"image": pd.Series(images, dtype=object), "size": [image.mean() for image in images]})
+    pixels = FunctionTransformer(lambda column: np.stack(list(column)).reshape(len(column), -1).astype(float))
+    fuser = ModalityFuser([("image", pixels, "image"), ("size", "passthrough", ["size"])], "cca").fit(X)
+    assert_array_equal(fuser.transform_modality(images, "image"), fuser.transform_modality(X, "image"))
+    assert_array_equal(fuser.transform_modality(np.stack(images), "image"), fuser.transform_modality(X, "image"))
+
+
+def reciprocal_rank(fuser, X, y=None):
+    """Mean reciprocal rank of the table that belongs to a text."""
+    texts, tables = (normalize(fuser.transform_modality(X, name)) for name in ("text", "table"))
+    similarity = texts @ tables.T
+    ranks = (similarity >= np.diag(similarity)[:, None]).sum(axis=1)
+    return (1 / ranks).mean()
+
+
+def test_stock_searches_tune_an_embedding(items):
+    items = items[5:]
+    ridges = [1e-3, 0.3, 1.0]
+    search = GridSearchCV(ModalityFuser(PAIRED, CCAFusion(4)), {"fusion__regularization": ridges}, cv=3).fit(items)
+    folds = list(KFold(3).split(items))
+    by_hand = [
+        np.mean([ModalityFuser(PAIRED, CCAFusion(4, regularization=r)).fit(items.iloc[a]).score(items.iloc[b])])
+        for r in ridges
+        for a, b in folds
+    ]
+    assert_allclose(search.cv_results_["mean_test_score"], np.reshape(by_hand, (3, 3)).mean(axis=1))
+    # For retrieval the score is a function of the fuser, whatever the embedding.
+    embeddings = [CCAFusion(1), CCAFusion(4, weighting="correlation"), AnchorFusion()]
+    retrieval = GridSearchCV(ModalityFuser(PAIRED), {"fusion": embeddings}, scoring=reciprocal_rank, cv=3).fit(items)
+    scores = retrieval.cv_results_["mean_test_score"]
+    assert np.isfinite(scores).all()
+    assert scores[0] < scores.max()
+    assert scores.max() > 0.25

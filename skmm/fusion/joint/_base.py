@@ -253,26 +253,36 @@ class JointEmbedding(BlockTransformer):
             n = len(rows_of_block)
             variances[name] = column_variances(rows_of_block, column_means(rows_of_block)) * n / (n - 1) * units**2
             cross[name] = np.zeros((columns.stop - columns.start, len(covariance)))
-            for b, variates_b in enumerate(slices):
-                both = present[:, a] & present[:, b]
+            # Other blocks that are present in the same rows go together.
+            for both, together in _by_rows(present[:, [a]] & present):
                 if np.count_nonzero(both) < 2:
                     continue
-                centered = variates[b][both] - variates[b][both].mean(axis=0, dtype=np.float64)
+                centered = np.hstack([take_rows(variates[b], both) for b in together])
+                centered = centered - centered.mean(axis=0, dtype=np.float64)
                 centered /= np.count_nonzero(both) - 1
-                covariance[slices[a], variates_b] = variates[a][both].T @ centered
+                columns_b = np.concatenate([np.arange(slices[b].start, slices[b].stop) for b in together])
+                covariance[slices[a], columns_b] = take_rows(variates[a], both).T @ centered
                 rows_of_both = take_rows(filled[:, columns], both)
                 # In float64, without a copy of the block.
                 products = sum(
                     rows_of_both[chunk].T.astype(np.float64) @ centered[chunk]
                     for chunk in gen_batches(len(rows_of_both), CHUNK_OF_ROWS)
                 )
-                cross[name][:, variates_b] = (products.T * units).T
+                cross[name][:, columns_b] = (products.T * units).T
         return self._set_space(covariance, cross, variances)
 
     def _names_out(self, input_features):
         if self.output == "concat":
             return self._block_names(dict.fromkeys(self.blocks_, self.n_components_))
         return self._joint_names(self.n_components_)
+
+
+def _by_rows(masks):
+    """Return the different columns of a matrix of masks, each with the positions of the columns that are equal."""
+    positions = {}
+    for i, mask in enumerate(masks.T):
+        positions.setdefault(mask.tobytes(), []).append(i)
+    return [(masks[:, together[0]], together) for together in positions.values()]
 
 
 def _regression(covariance, cross):

@@ -3,18 +3,37 @@
 from numbers import Integral
 
 import numpy as np
+from scipy import linalg
+from scipy.linalg import lapack
 from sklearn.utils import check_random_state, gen_batches
 
-from ..._columns import CHUNK_OF_ROWS
-from ..._sklearn import Interval
+from ..._columns import column_means
+from ..._sklearn import Interval, StrOptions
 from ..._typing import Blocks, RandomState
-from .._kernel import KERNEL_CONSTRAINTS, inverse_root, leading_eigenpairs, make_kernels
-from .._moments import consecutive_slices
+from .._kernel import KERNEL_CONSTRAINTS, make_kernels
+from .._moments import BlockMoments, consecutive_slices, take_rows
 from ._base import JointEmbedding
 from ._cca import CCAFusion
+from ._target import TARGET, target_block
 
-# Errors and warnings of CCAFusion on the features of kernels name the estimator that the user knows.
-_CCAOfFeatures = type("KernelCCAFusion", (CCAFusion,), {})
+# Landmarks of all blocks together with n_landmarks="auto". Their covariance takes 128 MB in float64.
+_LANDMARKS = 4000
+# Kernels in memory at once, and those that are stored in a fit: up to 2 GiB in float64.
+_BATCH = 2**20
+_STORED = 2**28
+# Numbers that stay in the cache of a core.
+_CACHED = 2**16
+# Smallest squared distance of a landmark from the span of others, relative to the largest from the mean, with which it
+# is used. What is left out has next to no variance.
+_SMALLEST_PIVOT = 1e-6
+# Kurtosis above which a column gets less than unit variance. It is 3 for normal columns, 6 for Laplace's, and about
+# 1 / q for one that differs in a small share q of the rows.
+_LARGEST_KURTOSIS = 5.0
+# Largest error of variates, whose variance is 1, with which kernels are evaluated in float32.
+_SINGLE_ERROR = 1e-4
+
+# Errors and warnings of CCAFusion on functions name the estimator that the user knows.
+_CCAOfFunctions = type("KernelCCAFusion", (CCAFusion,), {})
 
 
 class KernelCCAFusion(JointEmbedding):
@@ -27,8 +46,9 @@ class KernelCCAFusion(JointEmbedding):
               \frac{1 - r_b}{n}\,\alpha_b^\top K_b^2 \alpha_b
               + r_b \frac{\operatorname{tr} K_b}{n\,d_b}\,\alpha_b^\top K_b \alpha_b = 1,
 
-    where :math:`d_b` is the rank of :math:`K_b`. That is :class:`CCAFusion` on the kernel principal components
-    of each block, which is how it is computed, for any number of blocks. With linear kernels it is CCAFusion.
+    where :math:`d_b` is the rank of :math:`K_b`. That is :class:`CCAFusion`, for any number of blocks, on an
+    orthonormal basis of the functions of each block, such as its kernel principal components. With linear kernels it is
+    CCAFusion.
 
     Parameters
     ----------
@@ -39,8 +59,8 @@ class KernelCCAFusion(JointEmbedding):
         Kernel of all blocks, or by block. A precomputed one, which needs ``scaling=None``, has as columns
         its values for the rows of ``fit``.
 
-    gamma : "scale" or float, default="scale"
-        Coefficient of "rbf" and "poly", as in :class:`KernelFusion`.
+    gamma : "scale", "median", float or dict of str to these, default="scale"
+        Coefficient of "rbf" and "poly", for all blocks or by block, as in :class:`KernelFusion`.
 
     degree : float, default=3
         Degree of "poly".
@@ -55,12 +75,17 @@ class KernelCCAFusion(JointEmbedding):
         Ridge :math:`r_b`, as in :class:`CCAFusion`. As kernels of full rank make any blocks agree perfectly,
         it must not be 0 for these.
 
-    n_landmarks : int, default=300
+    n_landmarks : int or "auto", default="auto"
         Most rows of ``fit`` that functions are made from, per block; where there are more, a random sample
-        stands for them (the Nystroem method). All rows are used in any case to find which functions agree.
+        stands for them (the Nystroem method). All rows are used in any case to find which functions agree. "auto" is
+        4,000 over the number of blocks, whose covariance takes 128 MB. Fewer save time, which grows with their square
+        and the rows, at the price of what is found: of emoji with 1,280 pairs, 300 landmarks find the pair with a mean
+        reciprocal rank of .35 and all rows with .45 (``benchmarks/joint.py``).
 
     scaling : {"std"} or None, default="std"
-        Whether columns are brought to unit variance before.
+        "std" brings columns to unit variance before, but for nearly constant ones: above a kurtosis of 5 the variance
+        is 5 over the kurtosis, as a pixel that is black in all but a few pictures would else decide of these how near
+        they are to others. None is for columns of one unit, such as pixels.
 
     target : "block" or None, default=None
         Whether y is one more block, in which the others agree as well: "block" learns from labels, as in
@@ -124,6 +149,10 @@ class KernelCCAFusion(JointEmbedding):
     :meth:`predict_modality` is a linear regression of columns on variates, so no function has to be inverted.
     A precomputed kernel cannot go through cross-validation, which takes rows of X but never columns.
 
+    **Precision and memory.** What is learned from are sums of products of kernels, in float64; functions that have less
+    than a millionth of the variance of the largest are left out. The variates of a float32 X are computed in float32 if
+    that keeps them to 1e-4. The kernels of all rows are kept during ``fit`` up to 2 GiB, and evaluated again above.
+
     References
     ----------
     .. [1] P. L. Lai and C. Fyfe, "Kernel and nonlinear canonical correlation analysis", International Journal of Neural
@@ -148,9 +177,10 @@ class KernelCCAFusion(JointEmbedding):
 
     _parameter_constraints: dict = {
         **JointEmbedding._parameter_constraints,
-        **{name: CCAFusion._parameter_constraints[name] for name in ("objective", "regularization", "scaling")},
+        **{name: CCAFusion._parameter_constraints[name] for name in ("objective", "regularization")},
         **KERNEL_CONSTRAINTS,
-        "n_landmarks": [Interval(Integral, 2, None, closed="left")],
+        "n_landmarks": [StrOptions({"auto"}), Interval(Integral, 2, None, closed="left")],
+        "scaling": [StrOptions({"std"}), None],
         "random_state": ["random_state"],
     }
     _learns_out_of_fold = True
@@ -160,12 +190,12 @@ class KernelCCAFusion(JointEmbedding):
         n_components: int = 32,
         *,
         kernel: str | dict[str, str] = "rbf",
-        gamma: float | str = "scale",
+        gamma: float | str | dict[str, float | str] = "scale",
         degree: float = 3,
         coef0: float = 1,
         objective: str = "maxvar",
         regularization: float | str | dict[str, float | str] = 0.3,
-        n_landmarks: int = 300,
+        n_landmarks: int | str = "auto",
         scaling: str | None = "std",
         target: str | None = None,
         weighting: str | None = None,
@@ -190,46 +220,167 @@ class KernelCCAFusion(JointEmbedding):
         self.blocks = blocks
         self.random_state = random_state
 
-    def _fit_blocks(self, X, y, groups=None):
-        kernels = make_kernels(self, len(X))
-        random_state = check_random_state(self.random_state)
-        present = ~self._missing(X)
-        filled = self._fill(X)
-        self._maps, features = {}, {}
-        for (name, columns), rows in zip(self.blocks_.items(), present.T, strict=True):
-            landmarks = np.flatnonzero(rows)
-            if len(landmarks) > self.n_landmarks:
-                landmarks = np.sort(random_state.choice(landmarks, self.n_landmarks, replace=False))
-            kernel = kernels[name].fit(filled[:, columns], landmarks)
-            values, vectors = leading_eigenpairs(kernel.centered, len(landmarks))
-            self._maps[name] = (kernel, vectors * inverse_root(values))
-            features[name] = np.full((len(X), len(values)), np.nan)
-            features[name][rows] = self._features(filled[rows, columns], name)
-        self._cca = _CCAOfFeatures(
-            self.n_components,
-            objective=self.objective,
-            regularization=self.regularization,
-            scaling=None,
-            target=self.target,
-            blocks=consecutive_slices({name: block.shape[1] for name, block in features.items()}),
-        ).fit(np.hstack(list(features.values())), y, groups=groups)
-        # Formats that store names of classes, such as skops, find CCAFusion again.
-        self._cca.__class__ = CCAFusion
-        self.regularization_ = self._cca.regularization_
-        self.n_components_, self.n_pairs_ = self._cca.n_components_, self._cca.n_pairs_
-        self._signs = self._learn_space(
-            X, [self._cca.transform_modality(block, name) for name, block in features.items()], self.blocks_
-        )
-        self.correlations_ = self._cca.correlations_
+    def _fit_scale(self, X):
+        if self.scaling is None:
+            super()._fit_scale(X)
+            return
+        self._means = column_means(X)
+        self._empty = np.isnan(X).all(axis=0)
+        variances, kurtoses = variances_and_kurtoses(X, self._means)
+        self._set_scales(variances, len(X))
+        # A column that is nearly constant is far from its mean, in deviations, in the few rows that differ.
+        self._scales *= np.sqrt(np.maximum(1, kurtoses / _LARGEST_KURTOSIS))
 
-    def _features(self, X_block, name):
-        """Return the kernel principal components of one block; zeros if its kernel is constant."""
-        kernel, axes = self._maps[name]
-        features = np.empty((len(X_block), axes.shape[1]))
-        for rows in gen_batches(len(X_block), CHUNK_OF_ROWS):
-            features[rows] = kernel(X_block[rows]) @ axes
-        return features
+    def _fit_blocks(self, X, y, groups=None):
+        cca = _CCAOfFunctions(
+            self.n_components, objective=self.objective, regularization=self.regularization, scaling=None
+        )
+        target = None if y is None else target_block(y, type(self).__name__)
+        rows = KernelRows(self._fit_kernels(X), self.blocks_, self._fill(X), ~self._missing(X), target)
+        axes = {name: orthonormal_functions(kernel) for name, kernel in rows.kernels.items()}
+        if target is not None:
+            axes[TARGET] = np.eye(target.shape[1])
+        cca.blocks_ = consecutive_slices({name: axes[name].shape[1] for name in self.blocks_})
+        # Sums of products of kernels are what is learned from; features of the rows are not stored.
+        moments = [sums.projected(axes) for sums in rows.moments(cca._subsets(len(X), groups))]
+        cca._check_pairs(sum(sums.counts for sums in moments), axes)
+        # Only the ridge of Ledoit and Wolf asks for more.
+        ridges = self.regularization.values() if isinstance(self.regularization, dict) else [self.regularization]
+        features = rows.projected(axes) if "auto" in ridges else None
+        cca._set_weights(*cca._solve(moments, features, np.float64)[:2])
+        self.regularization_ = cca.regularization_
+        self.n_components_, self.n_pairs_ = cca.n_components_, cca.n_pairs_
+
+        functions = {name: axes[name] @ weights for name, weights in cca.weights_.items()}
+        # Rounding of a kernel to float32 moves a variate by about as much times the norm of its function.
+        norm = max(np.linalg.norm(combinations, axis=0).max() for combinations in functions.values())
+        single = X.dtype == np.float32 and norm * np.finfo(np.float32).eps < _SINGLE_ERROR
+        if not single:
+            rows.stored = {start: K for start, K in rows.stored.items() if K.dtype == np.float64}
+        centers = {name: cca._means[columns] @ cca.weights_[name] for name, columns in cca.blocks_.items()}
+        variates = rows.projected(functions) - np.concatenate(list(centers.values()))
+        signs = self._learn_space(X, np.split(variates, len(centers), axis=1), self.blocks_)
+        self.correlations_ = cca.correlations_
+        dtype = np.float32 if single else np.float64
+        self._maps = {
+            name: (
+                rows.kernels[name].astype(dtype),
+                (functions[name] * signs).astype(dtype),
+                (centers[name] * signs).astype(dtype),
+            )
+            for name in self.blocks_
+        }
+
+    def _fit_kernels(self, X):
+        """Return the kernel of each block by name, fitted to its landmarks."""
+        kernels, random_state = make_kernels(self, len(X)), check_random_state(self.random_state)
+        n_landmarks = max(2, _LANDMARKS // len(self.blocks_)) if self.n_landmarks == "auto" else self.n_landmarks
+        filled = self._fill(X)
+        for (name, columns), missing in zip(self.blocks_.items(), self._missing(X).T, strict=True):
+            landmarks = np.flatnonzero(~missing)
+            if len(landmarks) > n_landmarks:
+                landmarks = np.sort(random_state.choice(landmarks, n_landmarks, replace=False))
+            kernels[name].fit(filled[:, columns], landmarks)
+        return kernels
 
     def _score_block(self, X_block, name):
-        variates = self._cca.transform_modality(self._features(X_block, name), name)
-        return (variates * self._signs).astype(X_block.dtype)
+        kernel, functions, center = self._maps[name]
+        variates = np.empty((len(X_block), self.n_components_), dtype=X_block.dtype)
+        for rows in gen_batches(len(X_block), max(1, _BATCH // len(functions))):
+            variates[rows] = kernel.evaluate(X_block[rows]) @ functions - center
+        return variates
+
+
+class KernelRows:
+    """Kernels between the rows of ``fit``, without NaN, and the landmarks of each block, side by side; then a target.
+
+    They are stored in the dtype of X if they are few enough, else evaluated each time.
+    """
+
+    def __init__(self, kernels, blocks, X, present, target):
+        self.kernels, self.blocks, self.X, self.present, self.target = kernels, blocks, X, present, target
+        self.shift = np.concatenate([kernel.means for kernel in kernels.values()])
+        widths = {name: len(kernel.means) for name, kernel in kernels.items()}
+        if target is not None:
+            self.shift = np.concatenate([self.shift, column_means(target)])
+            widths[TARGET] = target.shape[1]
+        self.slices = consecutive_slices(widths)
+        self.batches = list(gen_batches(len(X), max(1, _BATCH // len(self.shift))))
+        self.stored = {}
+
+    def moments(self, subsets):
+        """Return the moments of subsets of the rows, each a list of slices or of arrays of positions."""
+        subset_of = np.empty(len(self.X), dtype=int)
+        for i, subset in enumerate(subsets):
+            for rows in subset:
+                subset_of[rows] = i
+        moments = [BlockMoments(self.shift, self.slices) for _ in subsets]
+        for batch in self.batches:
+            K = self._evaluate(batch)
+            for i, sums in enumerate(moments):
+                sums.add(take_rows(K, subset_of[batch] == i))
+            if len(self.X) * len(self.shift) <= _STORED:
+                self.stored[batch.start] = K.astype(self.X.dtype, copy=False)
+        return moments
+
+    def projected(self, bases):
+        """Return combinations of the kernels of each block, given by a matrix of coefficients, side by side."""
+        slices = consecutive_slices({name: basis.shape[1] for name, basis in bases.items()})
+        out = np.empty((len(self.X), sum(basis.shape[1] for basis in bases.values())))
+        for batch in self.batches:
+            K = self.stored[batch.start] if batch.start in self.stored else self._evaluate(batch)
+            for name, basis in bases.items():
+                out[batch, slices[name]] = K[:, self.slices[name]] @ basis.astype(K.dtype, copy=False)
+        return out
+
+    def _evaluate(self, batch):
+        """Return the kernels of some rows, with NaN where a block is missing."""
+        K = np.full((batch.stop - batch.start, len(self.shift)), np.nan)
+        for (name, columns), present in zip(self.blocks.items(), self.present[batch].T, strict=True):
+            values = self.kernels[name].evaluate(take_rows(self.X[batch, columns], present))
+            if present.all():
+                K[:, self.slices[name]] = values
+            else:
+                K[present, self.slices[name]] = values
+        if self.target is not None:
+            K[:, self.slices[TARGET]] = self.target[batch]
+        return K
+
+
+def orthonormal_functions(kernel):
+    """Return combinations of landmarks, as columns, that are an orthonormal basis of their centred functions.
+
+    It is the Cholesky decomposition of the centred kernel of the landmarks, pivoted, so that the landmarks whose
+    functions are combinations of others are left out. For a kernel that is constant it is one column of zeros.
+    """
+    n = len(kernel.centered)
+    if np.isinf(kernel.size):
+        return np.zeros((n, 1))
+    rounding = 10 * n * np.finfo(np.float64).eps * np.abs(kernel.means).max()
+    tolerance = max(_SMALLEST_PIVOT * np.diag(kernel.centered).max(), rounding)
+    factor, pivots, rank, _ = lapack.dpstrf(kernel.centered, tol=tolerance)
+    basis = np.zeros((n, rank))
+    basis[pivots[:rank] - 1] = linalg.solve_triangular(np.triu(factor[:rank, :rank]), np.eye(rank))
+    # Of functions centred at the mean of the landmarks.
+    return basis - basis.mean(axis=0)
+
+
+def variances_and_kurtoses(X, means):
+    """Return the variance and the kurtosis of each column over its present cells; 0 for a constant column."""
+    count, squares, fourths = np.zeros((3, X.shape[1]))
+    for rows in gen_batches(len(X), max(1, _CACHED // X.shape[1])):
+        Z = X[rows] - means
+        Z *= Z
+        sums = Z.sum(axis=0)
+        if np.isnan(sums).any():
+            count -= np.isnan(Z).sum(axis=0)
+            sums = np.nan_to_num(Z, copy=False).sum(axis=0)
+        count += len(Z)
+        squares += sums
+        # Fourth powers may leave the range of numbers where squares do not.
+        with np.errstate(over="ignore"):
+            fourths += np.vecdot(Z, Z, axis=0)
+    variances = squares / np.maximum(count, 1)
+    fourths = np.minimum(fourths / np.maximum(count, 1), np.finfo(np.float64).max)
+    ratios = np.divide(fourths, variances, out=np.zeros_like(variances), where=variances > 0)
+    return variances, np.divide(ratios, variances, out=np.zeros_like(variances), where=variances > 0)

@@ -7,12 +7,14 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import linalg
+from scipy import linalg, stats
+from scipy.spatial.distance import pdist
 from sklearn.base import clone
 from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
 from sklearn.preprocessing import StandardScaler
 
-from skmm import CCAFusion, KernelCCAFusion
+from skmm import CCAFusion, KernelCCAFusion, KernelFusion
+from skmm.fusion.joint import _kernel_cca
 
 BLOCKS = {"a": slice(0, 4), "b": slice(4, 7), "c": slice(7, None)}
 TWO = {"a": slice(0, 4), "b": slice(4, None)}
@@ -206,3 +208,110 @@ def test_float32_pickle_and_seed():
     single = fusion.fit_transform(X.astype(np.float32))
     assert single.dtype == np.float32
     assert_allclose(single, double, atol=1e-3)
+
+
+def test_gamma_by_block_and_by_the_median():
+    X, new = linked(), linked(seed=1)
+    gammas = {"a": 0.1, "b": "scale", "c": "median"}
+    fusion = KernelCCAFusion(2, gamma=gammas, scaling=None, blocks=BLOCKS).fit(X)
+    by_hand = {
+        "a": 0.1,
+        "b": 1 / X[:, BLOCKS["b"]].var(axis=0).sum(),
+        "c": 1 / np.median(pdist(X[:, BLOCKS["c"]]) ** 2),
+    }
+    given = KernelCCAFusion(2, gamma=by_hand, scaling=None, blocks=BLOCKS).fit(X)
+    assert_allclose(fusion.transform(new), given.transform(new))
+    assert np.abs(fusion.transform(new) - clone(fusion).set_params(gamma="scale").fit(X).transform(new)).max() > 0.01
+    joint = KernelFusion(5, gamma=gammas, scaling=None, blocks=BLOCKS).fit_transform(X)
+    assert_allclose(joint, KernelFusion(5, gamma=by_hand, scaling=None, blocks=BLOCKS).fit_transform(X))
+    for cls in (KernelCCAFusion, KernelFusion):
+        with pytest.raises(ValueError, match=rf"^{cls.__name__}: gamma names the blocks \['a'\]"):
+            cls(gamma={"a": 1}, blocks=BLOCKS).fit(X)
+        with pytest.raises(ValueError, match=rf"^{cls.__name__}: gamma\['b'\] must be 'scale', 'median' or above 0"):
+            cls(gamma={"a": 1, "b": 0, "c": 1}, blocks=BLOCKS).fit(X)
+    # The median of a block that is mostly constant.
+    X[:140, BLOCKS["b"]] = 1
+    assert np.isfinite(KernelCCAFusion(2, gamma="median", blocks=BLOCKS).fit_transform(X)).all()
+
+
+def test_landmarks_are_as_many_as_rows_and_memory_allow(monkeypatch):
+    X = linked()
+    automatic = KernelCCAFusion(2, blocks=BLOCKS).fit(X)
+    assert_array_equal(automatic.transform(X), KernelCCAFusion(2, n_landmarks=150, blocks=BLOCKS).fit(X).transform(X))
+    monkeypatch.setattr(_kernel_cca, "_LANDMARKS", 120)
+    few = KernelCCAFusion(2, random_state=0, blocks=BLOCKS)
+    expected = clone(few).set_params(n_landmarks=40).fit(X).transform(X)
+    assert_array_equal(few.fit(X).transform(X), expected)
+    assert np.abs(expected - automatic.transform(X)).max() > 0.01
+
+
+@pytest.mark.parametrize("regularization", [0.2, "auto", "cv"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_kernels_that_are_not_stored_are_evaluated_again(regularization, dtype, monkeypatch):
+    X = linked().astype(dtype)
+    X[:30, BLOCKS["a"]] = X[20:50, BLOCKS["b"]] = np.nan
+    y = np.arange(150) % 3
+    fusion = KernelCCAFusion(2, regularization=regularization, target="block", blocks=BLOCKS)
+    expected = fusion.fit(X, y).transform(X)
+    loadings = fusion.loadings_
+    monkeypatch.setattr(_kernel_cca, "_STORED", 0)
+    monkeypatch.setattr(_kernel_cca, "_BATCH", 5000)
+    atol = 1e-9 if dtype == np.float64 else 1e-5
+    assert_allclose(fusion.fit(X, y).transform(X), expected, atol=atol)
+    assert_allclose(fusion.loadings_["c"], loadings["c"], atol=atol)
+
+
+def test_features_are_not_stored():
+    X = np.random.default_rng(0).normal(size=(4000, 8))
+    blocks = {"a": slice(0, 4), "b": slice(4, None)}
+    fusion = KernelCCAFusion(4, n_landmarks=200, random_state=0, blocks=blocks)
+    tracemalloc.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_kernel_cca, "_STORED", 0)
+        patch.setattr(_kernel_cca, "_BATCH", 2**16)
+        fusion.fit(X)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Kernels of all rows take 12.8 MB, the covariance of all landmarks 1.3 MB.
+    assert peak < 1e7
+
+
+@pytest.mark.parametrize("regularization", [0.3, 0.01, 0])
+def test_float32_is_used_where_it_holds(regularization):
+    X, new = linked(400), linked(400, seed=1)
+    X, new = X + 1000, new + 1000
+    fusion = KernelCCAFusion(2, regularization=regularization, n_landmarks=60, random_state=0, blocks=BLOCKS)
+    expected = fusion.fit(X.astype(np.float32).astype(float)).transform(new.astype(np.float32).astype(float))
+    out = fusion.fit(X.astype(np.float32)).transform(new.astype(np.float32))
+    assert_allclose(out, expected, atol=1e-3 * np.abs(expected).max())
+    kernel, functions, _ = fusion._maps["a"]
+    assert kernel.landmarks.dtype == functions.dtype == (np.float32 if regularization == 0.3 else np.float64)
+
+
+def test_columns_that_are_nearly_constant_decide_nothing():
+    X, new = np.split(linked(800), 2)
+    # In one of 100 rows, each of these is 1.
+    rare = (np.random.default_rng(1).random((800, 20)) < 0.01).astype(float)
+    noisy, noisy_new = np.split(np.hstack([rare, linked(800)]), 2)
+    blocks = {"a": slice(0, 24), "b": slice(24, 27), "c": slice(27, None)}
+    damped = KernelCCAFusion(2, blocks=blocks).fit(noisy)
+    scaler = StandardScaler().fit(noisy)
+    blown = KernelCCAFusion(2, scaling=None, blocks=blocks).fit(scaler.transform(noisy))
+    plain = KernelCCAFusion(2, blocks=BLOCKS).fit(X)
+    assert damped.score(noisy_new) > plain.score(new) - 0.05
+    assert damped.score(noisy_new) > blown.score(scaler.transform(noisy_new)) + 0.02
+    # Of other columns the variance is 1; of these 5 over the kurtosis, whatever their unit.
+    variances, kurtoses = _kernel_cca.variances_and_kurtoses(noisy, noisy.mean(axis=0))
+    assert_allclose(variances, noisy.var(axis=0))
+    assert_allclose(kurtoses, stats.kurtosis(noisy, fisher=False))
+    units = np.linspace(1e-6, 1e6, noisy.shape[1])
+    assert_allclose(
+        clone(damped).fit(noisy * units).transform(noisy_new * units), damped.transform(noisy_new), atol=1e-6
+    )
+    gone = noisy.copy()
+    gone[::7, 3] = np.nan
+    expected = stats.kurtosis(gone, fisher=False, nan_policy="omit")
+    assert_allclose(_kernel_cca.variances_and_kurtoses(gone, np.nanmean(gone, axis=0))[1], expected)
+    constant = np.column_stack([np.full(10, 0.1), np.full(10, np.nan), [1e100, *[0.0] * 9]])
+    assert_array_equal(_kernel_cca.variances_and_kurtoses(constant[:, :2], np.array([0.1, 0]))[1], 0)
+    assert np.isfinite(_kernel_cca.variances_and_kurtoses(constant, np.array([0.1, 0, 1e99]))[1]).all()
