@@ -6,7 +6,7 @@ from itertools import groupby
 from numbers import Integral
 
 from .._columns import describe_item
-from .._sklearn import Interval
+from .._sklearn import Interval, StrOptions
 from .._typing import PathType
 from ..exceptions import RejectedItem
 from ..store import EmbeddingStore
@@ -53,9 +53,14 @@ class TextEncoder(ModelEncoder):
         "auto" for the first of "cuda", "mps" and "cpu" that is there, or a torch device such as
         "cuda:1".
 
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of the weights and the computation. "auto" is half precision on GPUs and on CPUs with
-        AMX, else "float32". The output is float32 always.
+    precision : {"auto", "float32", "bfloat16", "float16", "int8"}, default="auto"
+        Precision of the weights and the computation. "auto" is half precision on GPUs and, in torch, on CPUs with
+        AMX, else "float32". "int8" is for ``backend="openvino"``: linear layers compute with 8 bits. The output is
+        float32 always.
+
+    backend : {"torch", "openvino"}, default="torch"
+        What runs the network. OpenVINO runs on CPUs alone, with ``precision="int8"`` much faster than torch does; it
+        takes models that read tokens, and needs ``pip install "skmm[openvino]"``.
 
     batch_size : int or "auto", default="auto"
         Maximum number of texts per batch. "auto" goes by length: about 1,500 tokens on CPU, 32,768 elsewhere. A batch
@@ -151,6 +156,8 @@ class TextEncoder(ModelEncoder):
     _parameter_constraints: dict = {
         **ModelEncoder._parameter_constraints,
         "prompt": [str, None],
+        "backend": [StrOptions({"torch", "openvino"})],
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16", "int8"})],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
         "truncate_dim": [Interval(Integral, 1, None, closed="left"), None],
     }
@@ -175,6 +182,7 @@ class TextEncoder(ModelEncoder):
         truncate_dim: int | None = None,
         device: str = "auto",
         precision: str = "auto",
+        backend: str = "torch",
         batch_size: int | str = "auto",
         compile: bool = False,
         normalize: bool = False,
@@ -189,6 +197,7 @@ class TextEncoder(ModelEncoder):
         self.truncate_dim = truncate_dim
         self.device = device
         self.precision = precision
+        self.backend = backend
         self.batch_size = batch_size
         self.compile = compile
         self.normalize = normalize

@@ -349,6 +349,8 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         encoder, rng = clone(self.encoder), check_random_state(self.random_state)
         kind, y = self._check_target(y)
         run = encoder._start(X, StatesRun)
+        # Layers are trained in torch, whatever runs the encoder.
+        run.model = run.torch_model
         check_consistent_length(run.items, y)
         groups = check_groups(groups, len(y))
         run.probe, *_ = probe = encoder._probe_inputs(run.model)
@@ -388,7 +390,7 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
             print(f"[TunedEncoder] R2 on {len(held_out)} held-out rows: {scores}; tuned_={self.tuned_}")
         if self.tuned_:
             encoder._tuning = Tuning(trainer.changes())
-        if len(examples) == len(rows):
+        if len(examples) == len(rows) and encoder.backend == "torch":
             # Rows of the layers on top: the network need not run as a whole.
             _store_rows(encoder, run, tuned if self.tuned_ else frozen)
         return encoder
