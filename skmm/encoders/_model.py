@@ -163,8 +163,6 @@ class ModelEncoder(ItemEncoder):
     _not_in_rows: set = set()
     # Part of the identity: to be raised when the code changes what it makes of an item.
     _version = 0
-    # What runs the network; a parameter of some encoders.
-    backend = "torch"
     # Weights that were tuned to a target, see TunedEncoder.
     _tuning = None
     # Whether the last layers of the network read more of an input than what the layers before them return.
@@ -268,12 +266,17 @@ class ModelEncoder(ItemEncoder):
         """Return the share of a device's memory that an input of the network takes, in a unit of the encoder's own."""
         return 1
 
+    @property
+    def _backend(self):
+        """What runs the network."""
+        return getattr(self, "backend", "torch")
+
     def _place(self):
         """Return the device and the precision that the network is loaded for."""
-        return (self.device, self.precision) if self.backend == "torch" else ("cpu", "float32")
+        return (self.device, self.precision) if self._backend == "torch" else ("cpu", "float32")
 
     def _check_parameters(self):
-        if self.backend == "torch":
+        if self._backend == "torch":
             if self.precision == "int8":
                 raise ValueError(f"{type(self).__name__}: precision='int8' needs backend='openvino'; set it.")
             return
@@ -330,7 +333,7 @@ class ModelEncoder(ItemEncoder):
             self._warn_of_no_identity(problem)
             return None
         tuning = [] if self._tuning is None else [self._tuning.digest]
-        backend = [] if self.backend == "torch" else [minor_versions([self.backend]), self.precision == "int8"]
+        backend = [] if self._backend == "torch" else [minor_versions([self._backend]), self.precision == "int8"]
         return digest_of(public_name(type(self)), self._version, content, *settings, *tuning, *backend)
 
     def _warn_of_no_identity(self, problem):
@@ -429,7 +432,7 @@ class ModelEncoder(ItemEncoder):
 
     def _convert(self, model):
         """Return the model as the backend runs it."""
-        if self.backend == "torch":
+        if self._backend == "torch":
             return model
 
         def load():

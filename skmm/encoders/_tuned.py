@@ -390,7 +390,7 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
             print(f"[TunedEncoder] R2 on {len(held_out)} held-out rows: {scores}; tuned_={self.tuned_}")
         if self.tuned_:
             encoder._tuning = Tuning(trainer.changes())
-        if len(examples) == len(rows) and encoder.backend == "torch":
+        if len(examples) == len(rows) and encoder._backend == "torch":
             # Rows of the layers on top: the network need not run as a whole.
             _store_rows(encoder, run, tuned if self.tuned_ else frozen)
         return encoder

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skmm import EmbeddingStore
-from skmm.encoders import ImageEncoder, TextEncoder, TunedEncoder, _model
+from skmm.encoders import ImageEncoder, TextEncoder, TunedEncoder, VideoEncoder, _model
 from skmm.encoders._run import EncodingRun
 from skmm.encoders.networks import ImageModel, data_config, openvino_model
 
@@ -23,9 +23,13 @@ TEXTS = ["cat", "the cat sat on the mat", "a dog on the mat", "cat dog", "on " *
 IMAGES = np.random.default_rng(0).integers(256, size=(19, 40, 50, 3), dtype=np.uint8)
 
 
-@pytest.fixture(params=["text", "plain text", "timm"])
+VIDEOS = [IMAGES[i : i + 3] for i in range(8)]
+
+
+@pytest.fixture(params=["text", "plain text", "timm", "frames"])
 def encoder_and_items(request, tmp_path, copy_model):
-    kind, items = (ImageEncoder, IMAGES) if request.param == "timm" else (TextEncoder, TEXTS)
+    kinds = {"timm": (ImageEncoder, IMAGES), "frames": (VideoEncoder, VIDEOS)}
+    kind, items = kinds.get(request.param, (TextEncoder, TEXTS))
     return kind(copy_model(request.param, tmp_path / "model"), device="cpu", precision="float32", store=None), items
 
 
@@ -127,11 +131,12 @@ def test_images_have_no_int8(tiny_image_model):
         ImageEncoder(tiny_image_model, backend="openvino", precision="int8").fit(IMAGES)
 
 
-def test_networks_that_stay_in_torch(tiny_clip_model):
+def test_networks_that_stay_in_torch(tiny_clip_model, tiny_video_model):
     with pytest.raises(ValueError, match="ImageEncoder: a module in memory runs in torch alone; set backend"):
         ImageEncoder(nn.Flatten(), backend="openvino").fit(IMAGES)
-    for kind, items in ((ImageEncoder, IMAGES), (TextEncoder, TEXTS)):
-        encoder = kind(tiny_clip_model, backend="openvino", store=None)
+    models = [(ImageEncoder, tiny_clip_model, IMAGES), (TextEncoder, tiny_clip_model, TEXTS)]
+    for kind, model, items in [*models, (VideoEncoder, tiny_video_model, VIDEOS)]:
+        encoder = kind(model, backend="openvino", store=None)
         with pytest.raises(ValueError, match=r"cannot run in OpenVINO .*; leave backend at 'torch'"):
             encoder.fit_transform(items)
 
@@ -170,7 +175,7 @@ def test_a_network_is_converted_once(text_encoder, monkeypatch):
 
 def test_tuning_trains_in_torch(encoder_and_items, tmp_path):
     encoder, items = encoder_and_items
-    items, y = [*items, *items], np.arange(2 * len(items)) % 2
+    items, y = [*items, *items[::-1]], np.arange(2 * len(items)) % 2
     settings = {"fallback": False, "n_layers": 1, "max_epochs": 1, "random_state": 0}
     expected = TunedEncoder(encoder, **settings).fit_transform(items, y)
     tuned = TunedEncoder(clone(encoder).set_params(backend="openvino"), **settings)

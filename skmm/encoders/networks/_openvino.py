@@ -109,7 +109,7 @@ def openvino_model(model, precision, n_streams):
     """
     twin = copy.copy(model)
     try:
-        if isinstance(model, ImageModel):
+        if isinstance(model, ImageModel) and isinstance(model.recipe, dict):
             shape = model.recipe["input_size"]
             twin.forward = _CompiledNetwork(model.network, (torch.zeros(2, *shape),), precision, n_streams)
             probe = list(torch.randint(256, (3, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
