@@ -219,7 +219,7 @@ class TextEncoder(ModelEncoder):
         return ("a text", "another text, which is longer", "a")[number]
 
     def _input_shape(self, entry, model):
-        return (model.padded_width(entry) if model.takes_tokens else entry.text,)
+        return (model.padded_width(entry),) if model.takes_tokens else ()
 
     def _save_model(self, model, folder):
         model.network.save_pretrained(folder, safe_serialization=True)

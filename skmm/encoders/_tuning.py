@@ -216,6 +216,7 @@ class Trainer:
         if settings.adapter == "lora":
             add_adapters(self.network, settings.rank, rng)
         self.dtype = next(self.network.parameters()).dtype
+        self.is_half = self.dtype != torch.float32
         self.network.float()
         self.shapes = np.unique([str(example.shape) for example in examples], return_inverse=True)[1]
         self.rows = np.array([example.row for example in examples])
@@ -317,8 +318,7 @@ class Trainer:
         states = None
         if examples[0].state is not None:
             states = torch.from_numpy(np.stack([example.state for example in examples])).to(self.device)
-        half = self.dtype != torch.float32
-        with torch.autocast(self.device.type, self.dtype) if half else nullcontext():
+        with torch.autocast(self.device.type, self.dtype) if self.is_half else nullcontext():
             return self.split.rows([example.input for example in examples], states).float()
 
     def _costs(self, positions):

@@ -3,6 +3,11 @@ from ._importance import (
     ModalityImportanceDisplay as ModalityImportanceDisplay,
     modality_importance as modality_importance,
 )
+from ._information import (
+    linear_cka as linear_cka,
+    modality_gap as modality_gap,
+    mutual_information as mutual_information,
+)
 from ._joint_display import (
     CanonicalCorrelationDisplay as CanonicalCorrelationDisplay,
     JointEmbeddingDisplay as JointEmbeddingDisplay,

@@ -91,8 +91,8 @@ def compare_fusions(
     modalities : list of (str, transformer, columns)
         At least two modalities, as in :class:`~skmm.ModalityFuser`.
 
-    levels : sequence of {"single", "feature", "joint", "decision", "model"}, default=all
-        Levels of fusion to compare. Without ``"single"`` there are no gains and no tests.
+    levels : sequence of {"single", "feature", "joint", "decision", "model", "tuned"}, default=all but "tuned"
+        Levels of fusion to compare; see :func:`fusion_grid`. Without ``"single"`` there are no gains and no tests.
 
     exclude : sequence of str, default=()
         Strategies to leave out, by their names in :func:`fusion_grid`.
@@ -701,9 +701,9 @@ class FusionComparisonDisplay:
         {'both': 1.0, 'text': 0.67, 'image': 0.67}
         """
         levels = levels or {}
-        if not set(levels) <= set(predictions) or not set(levels.values()) <= {*LEVELS, EXTRA}:
+        if not set(levels) <= set(predictions) or not set(levels.values()) <= set(LEVEL_STYLES):
             raise ValueError(
-                f"levels must map strategies of {list(predictions)} to levels of {[*LEVELS, EXTRA]}, got {levels!r}."
+                f"levels must map strategies of {list(predictions)} to levels of {list(LEVEL_STYLES)}, got {levels!r}."
             )
         check_consistent_length(y_true, folds, *predictions.values())
         folds = np.asarray(folds)

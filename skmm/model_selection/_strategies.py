@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from .._composition import check_modalities, dense_block
-from .._plot import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from .._plot import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from .._typing import Modalities, RandomState
+from ..encoders import ModelEncoder, TunedEncoder
 from ..ensemble import (
     ModalityStackingClassifier,
     ModalityStackingRegressor,
@@ -33,6 +34,8 @@ from ..fusion import (
 from ..neural_network import MultimodalNetClassifier, MultimodalNetRegressor
 
 LEVELS = ("single", "feature", "joint", "decision", "model")
+# Level whose strategies train encoders, which takes minutes: only on demand.
+TUNED = "tuned"
 # Level of the strategies that the caller adds.
 EXTRA = "extra"
 # Colour and marker of each level in drawings; levels differ in both.
@@ -42,6 +45,7 @@ LEVEL_STYLES = {
     "joint": (ORANGE, "D"),
     "decision": (GREEN, "^"),
     "model": (PURPLE, "v"),
+    TUNED: (VERMILION, "X"),
     EXTRA: (SKY, "P"),
 }
 
@@ -96,6 +100,8 @@ def fusion_grid(
     ``"vote_product"`` (classifiers)      decision    ``weights``
     ``"stack"``                           decision    ``final_estimator__C`` (classifiers)
     ``"net"``                             model       ``fusion``
+    ``"text tuned"``, one per encoder     tuned
+    ``"concat_tuned"``                    tuned       ``scaling``
     ====================================  ==========  ======================================================
 
     Parameters
@@ -106,8 +112,9 @@ def fusion_grid(
     estimator : classifier or regressor
         Predicts from the features of a modality, or from fused features.
 
-    levels : sequence of {"single", "feature", "joint", "decision", "model"}, default=all
-        Levels of fusion to range over.
+    levels : sequence of {"single", "feature", "joint", "decision", "model", "tuned"}, default=all but "tuned"
+        Levels of fusion to range over. "tuned" tunes the encoders of modalities to the target
+        (:class:`~skmm.encoders.TunedEncoder`), those within pipelines as well, which takes seconds to minutes a fit.
 
     exclude : sequence of str, default=()
         Strategies to leave out, by the names in the table.
@@ -184,12 +191,15 @@ def make_strategies(modalities, estimator, levels=LEVELS, exclude=(), extra=None
         raise ValueError(f"To compare fusions takes at least 2 modalities, got {len(modalities)}: {modalities!r}.")
     if not (is_classifier(estimator) or is_regressor(estimator)):
         raise TypeError(f"estimator must be a classifier or a regressor, got {estimator!r}.")
-    if isinstance(levels, str) or not set(levels) <= set(LEVELS):
-        raise ValueError(f"levels must be a sequence of {list(LEVELS)}, got {levels!r}.")
+    if isinstance(levels, str) or not set(levels) <= {*LEVELS, TUNED}:
+        raise ValueError(f"levels must be a sequence of {[*LEVELS, TUNED]}, got {levels!r}.")
 
-    makers = {"single": _single, "feature": _feature, "joint": _joint, "decision": _decision, "model": _model}
+    makers = {
+        **{"single": _single, "feature": _feature, "joint": _joint, "decision": _decision, "model": _model},
+        TUNED: _tuned,
+    }
     # In the order of the levels, since the references of the tests come first.
-    chosen = [level for level in LEVELS if level in levels]
+    chosen = [level for level in makers if level in levels]
     strategies = [strategy for level in chosen for strategy in makers[level](modalities, estimator, random_state)]
     _check_excluded(exclude, [strategy.label for strategy in strategies])
     strategies = [strategy for strategy in strategies if strategy.label not in exclude]
@@ -278,6 +288,33 @@ def _model(modalities, estimator, random_state):
     else:
         net = MultimodalNetRegressor(modalities, **options)
     yield Strategy("net", "model", net, {"fusion": ["gated", "concat", "low_rank"]})
+
+
+def _tuned(modalities, estimator, random_state):
+    options = {
+        "target_type": "continuous" if is_regressor(estimator) else "classification",
+        "random_state": random_state,
+    }
+    tuned = [(name, _with_tuning(member, options), columns) for name, member, columns in modalities]
+    changed = [after for before, after in zip(modalities, tuned, strict=True) if before[1] is not after[1]]
+    if not changed:
+        raise ValueError(
+            'levels: "tuned" needs a modality whose transformer is an encoder with a network, such as TextEncoder.'
+        )
+    for modality in changed:
+        yield Strategy(f"{modality[0]} tuned", TUNED, _fused([modality], estimator, "concat"))
+    yield from _with_fusions(TUNED, {"concat_tuned": (ConcatFusion(), {"scaling": ["norm", "std"]})}, tuned, estimator)
+
+
+def _with_tuning(member, options):
+    """Return a transformer in which encoders with a network are tuned; itself if there are none."""
+    if isinstance(member, ModelEncoder):
+        return TunedEncoder(member, **options)
+    if isinstance(member, Pipeline):
+        steps = [(name, _with_tuning(step, options)) for name, step in member.steps]
+        if any(before[1] is not after[1] for before, after in zip(member.steps, steps, strict=True)):
+            return clone(member).set_params(steps=steps)
+    return member
 
 
 def _member(name, transformer, estimator):

@@ -18,7 +18,7 @@ from torch._dynamo.utils import counters
 
 from skmm import EmbeddingStore
 from skmm._torch import place, resolve_device, resolve_precision
-from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, VideoEncoder, clear_models
+from skmm.encoders import AudioEncoder, ImageEncoder, TextEncoder, TunedEncoder, VideoEncoder, clear_models
 
 pytestmark = [
     pytest.mark.gpu,
@@ -269,3 +269,17 @@ def test_pickles_load_where_there_is_no_gpu(is_on_gpu, tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "encoder.pkl"), str(tmp_path / "rows.npy")]
     subprocess.run(command, check=True, env=environment)
     assert_allclose(np.load(tmp_path / "rows.npy"), out, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_tuned_encoders(tiny_text_model, precision):
+    y = np.arange(len(TEXTS)) % 2
+    encoder = TunedEncoder(
+        TextEncoder(tiny_text_model, precision=precision), n_layers=1, fallback=False, random_state=0
+    )
+    rows = encoder.fit_transform(TEXTS, y)
+    assert next(iter(encoder.encoder_._tuning.weights.values())).dtype == np.float32
+    again = pickle.loads(pickle.dumps(encoder))
+    again.encoder_.set_params(device="cpu", precision="float32", store=None)
+    tolerance = 0.05 if precision == "auto" else 1e-4
+    assert_allclose(again.transform(TEXTS), rows, rtol=0, atol=tolerance * np.abs(rows).max())

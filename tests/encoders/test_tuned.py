@@ -17,7 +17,12 @@ from skmm.store import EmbeddingStore
 
 torch = pytest.importorskip("torch")
 
-KINDS = ["text", "plain text", "clip texts", "clip", "timm", "audio", "frames", "video"]
+
+def slow(*kinds):
+    return [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+
+
+KINDS = ["text", "clip", "timm", "audio", *slow("plain text", "clip texts", "frames", "video")]
 
 OPTIONS = {"device": "cpu", "precision": "float32"}
 ENCODERS = {
@@ -89,7 +94,7 @@ class TestRows:
         again.encoder_.store = None
         assert_allclose(again.transform(X), rows, rtol=0, atol=1e-5 * np.abs(rows).max())
 
-    @pytest.mark.parametrize("kind", ["text", "timm", "audio"])
+    @pytest.mark.parametrize("kind", ["text", *slow("timm", "audio")])
     def test_whole_network(self, tuned, kind):
         X, y = make_items(kind, 16)
         encoder = tuned(kind, n_layers="all", max_epochs=1).fit(X, y)
@@ -125,7 +130,15 @@ class TestRows:
         frozen.store = None
         assert_array_equal(frozen.transform(X), before)
 
-    @pytest.mark.parametrize("kind", ["text", "timm"])
+    @pytest.mark.parametrize("kind", ["text", *slow("timm")])
+    def test_half_precision(self, tuned, kind):
+        X, y = make_items(kind, 16)
+        encoder = tuned(kind).set_params(encoder__precision="bfloat16")
+        rows = encoder.fit_transform(X, y)
+        full = tuned(kind).fit_transform(X, y)
+        assert_allclose(rows, full, rtol=0, atol=0.05 * np.abs(full).max())
+
+    @pytest.mark.parametrize("kind", ["text", *slow("timm")])
     def test_repeats(self, tuned, kind):
         X, y = make_items(kind, 16)
         first, second = (tuned(kind, store=None).fit_transform(X, y) for _ in range(2))
@@ -199,6 +212,12 @@ class TestTargets:
             tuned().fit(X, np.where(y == 0, np.nan, 1.5))
         with pytest.raises(ValueError, match="one class per row"):
             tuned().fit(X, np.column_stack([y, 2 * y, 3 + y]))
+
+    def test_a_target_that_does_not_vary(self, tuned):
+        X, _ = make_items("text", 16)
+        encoder = tuned(fallback=True).fit(X, np.ones(16, dtype=int))
+        assert not encoder.tuned_
+        assert encoder.validation_scores_ == {}
 
 
 class TestFallback:
@@ -283,7 +302,7 @@ class TestItems:
 
 
 class TestStore:
-    @pytest.mark.parametrize("kind", ["text", "timm", "frames"])
+    @pytest.mark.parametrize("kind", ["text", "timm", *slow("frames")])
     def test_lower_layers_run_once(self, tuned, kind, monkeypatch, tmp_path):
         from skmm.encoders.networks import SplitModel
 

@@ -14,8 +14,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from skmm import ModalityFuser
-from skmm.model_selection import fusion_grid
+from skmm import ModalityFuser, TextEncoder, TunedEncoder
+from skmm.model_selection import compare_fusions, fusion_grid
 from skmm.model_selection._strategies import LEVELS, make_strategies
 
 IRIS = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
@@ -44,6 +44,45 @@ def test_levels_come_in_order_and_can_be_chosen():
     assert everything[-2:] == ["stack", "net"]
     assert labels(IRIS, CLASSIFIER, ("decision", "single"))[:3] == ["sepal alone", "petal alone", "vote"]
     assert len(fusion_grid(IRIS, CLASSIFIER, tune=False)) == len(everything)
+
+
+def test_tuned_encoders_are_a_level_of_their_own(tiny_text_model):
+    encoder = TextEncoder(tiny_text_model, device="cpu", on_error="missing")
+    pipeline = Pipeline([("encode", encoder), ("scale", StandardScaler())], memory=None, verbose=True)
+    modalities = [("text", encoder, "text"), ("title", pipeline, "title"), ("table", "passthrough", ["number"])]
+    assert "concat_tuned" not in labels(modalities, CLASSIFIER)
+    strategies = make_strategies(modalities, CLASSIFIER, ("tuned",))
+    assert [strategy.label for strategy in strategies] == ["text tuned", "title tuned", "concat_tuned"]
+    text, title, table = strategies[-1].estimator[0].modalities
+    assert text[1].encoder is encoder
+    assert title[1].verbose
+    assert isinstance(title[1][0], TunedEncoder)
+    assert isinstance(title[1][1], StandardScaler)
+    assert table[1] == "passthrough"
+    assert text[1].target_type == "classification"
+    assert make_strategies(modalities, Ridge(), ("tuned",))[0].estimator[0].modalities[0][1].target_type == "continuous"
+    with pytest.raises(ValueError, match='"tuned" needs a modality'):
+        make_strategies(IRIS, CLASSIFIER, ("tuned",))
+
+
+def test_a_comparison_with_tuned_encoders(tiny_text_model):
+    n = 30
+    frame = pd.DataFrame({"text": [f"the {word} {i}" for i, word in enumerate(["cat", "dog"] * (n // 2))]})
+    frame["number"] = np.arange(n) % 7.0
+    frame.loc[4, "text"] = None
+    encoder = TextEncoder(tiny_text_model, device="cpu")
+    modalities = [("text", encoder, "text"), ("table", "passthrough", ["number"])]
+    comparison = compare_fusions(
+        CLASSIFIER,
+        frame,
+        np.arange(n) % 2,
+        modalities=modalities,
+        levels=("single", "tuned"),
+        cv=2,
+        groups=np.arange(n) // 2,
+        on_error="raise",
+    )
+    assert set(comparison.to_frame().index) == {"text alone", "table alone", "text tuned", "concat_tuned"}
 
 
 def test_strategies_can_be_left_out_and_added():
