@@ -39,7 +39,6 @@ FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 TORCH_AT_TOP = {
     Path(f"{name}.py")
     for name in (
-        "encoders/networks/_openvino",
         "encoders/networks/_split",
         "neural_network/branches/_modules",
         "neural_network/network/_fusion_layers",

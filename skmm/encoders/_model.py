@@ -10,7 +10,6 @@ from numbers import Integral, Number
 
 import numpy as np
 
-from .._optional import import_optional_dependency
 from .._sklearn import Interval, StrOptions
 from .._torch import (
     batch_limit,
@@ -38,7 +37,7 @@ from ..store import (
     public_name,
 )
 from ._base import ItemEncoder
-from .networks import ModelSource, cached_snapshot, find_local_folder, openvino_model
+from .networks import ModelSource, cached_snapshot, find_local_folder, import_openvino, openvino_model
 
 # Parameters that have no part in the rows, or a part of their own in the identity.
 _HOUSEKEEPING = {
@@ -293,7 +292,7 @@ class ModelEncoder(ItemEncoder):
                 f"{type(self).__name__}: a module in memory runs in torch alone; set backend to 'torch', or pass the "
                 "name or the folder of a model."
             )
-        import_optional_dependency("openvino", "openvino")
+        import_openvino()
 
     def _is_named(self):
         """Return whether the model is a folder or a name, not a module in memory."""

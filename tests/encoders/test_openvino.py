@@ -3,6 +3,7 @@
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from skmm.encoders import ImageEncoder, TextEncoder, TunedEncoder, VideoEncoder,
 from skmm.encoders._run import EncodingRun
 from skmm.encoders.networks import ImageModel, data_config, openvino_model
 
-pytest.importorskip("openvino", reason='needs pip install "skmm[openvino]"')
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason='needs pip install "skmm[openvino]"')
 
 # Several widths, in batches of several sizes.
 TEXTS = ["cat", "the cat sat on the mat", "a dog on the mat", "cat dog", "on " * 12, "the mat", "on " * 25, "dog", "a"]
@@ -149,6 +150,11 @@ def test_a_network_that_takes_another_way_for_other_inputs():
     recipe = data_config({"input_size": (3, 8, 8), "mean": (0.1,) * 3, "std": (1.0,) * 3})
     with pytest.raises(ValueError, match="its rows are others there"):
         openvino_model(ImageModel(Fickle(), recipe), "float32", 1)
+
+
+def test_nothing_is_reported(text_encoder):
+    text_encoder.fit_transform(TEXTS)
+    assert sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__ == "openvino.tools.ovc.telemetry_stub"
 
 
 def test_a_missing_package_names_the_extra(text_encoder, monkeypatch):

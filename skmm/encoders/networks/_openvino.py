@@ -1,10 +1,10 @@
 """Networks of torch that OpenVINO runs on a CPU."""
 
 import copy
+import sys
 import warnings
 
 import numpy as np
-import torch
 
 from ..._optional import import_optional_dependency
 from ..._torch import available_cpus, note_run
@@ -17,6 +17,13 @@ _TOLERANCES = {"float32": 1e-3, "int8": 0.2}
 
 # Neighbouring inputs of a linear layer that share a scale with "int8".
 _GROUP_SIZE = 128
+
+
+def import_openvino():
+    """Import OpenVINO, which does not report that to its makers."""
+    # Without this package it has nothing to report with; it would do so already when it is imported.
+    sys.modules.setdefault("openvino_telemetry", None)
+    return import_optional_dependency("openvino", "openvino")
 
 
 class _CompiledNetwork:
@@ -38,14 +45,17 @@ class _CompiledNetwork:
     """
 
     def __init__(self, function, example, precision, n_streams):
-        openvino = import_optional_dependency("openvino", "openvino")
-        decoders = import_optional_dependency("openvino.frontend.pytorch.ts_decoder", "openvino")
+        import torch
+
+        openvino = import_openvino()
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
         with warnings.catch_warnings(), torch.no_grad():
             # A network that another input takes through other code shows when its rows are compared.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(function, example, check_trace=False)
-        # It holds the weights. By way of `openvino.convert_model`, OpenVINO would report the call to its makers.
-        self._decoder = decoders.TorchScriptPythonDecoder(traced)
+        # It holds the weights.
+        self._decoder = TorchScriptPythonDecoder(traced)
         frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
         self._n_threads = available_cpus()
         settings = {
@@ -60,6 +70,8 @@ class _CompiledNetwork:
         self._compiled = openvino.Core().compile_model(converted, "CPU", settings)
 
     def __call__(self, *tensors):
+        import torch
+
         note_run(self._n_threads)
         # Threads cannot share a request, which takes no time to create.
         request = self._compiled.create_infer_request()
@@ -107,6 +119,8 @@ def openvino_model(model, precision, n_streams):
     ValueError
         If the network cannot be converted.
     """
+    import torch
+
     twin = copy.copy(model)
     try:
         if isinstance(model, ImageModel) and isinstance(model.recipe, dict):
@@ -133,6 +147,8 @@ def openvino_model(model, precision, n_streams):
 
 def _compile_sentences(model, precision, n_streams):
     """Return features to compare rows by, and a function from features to rows; the pooling stays in torch."""
+    import torch
+
     transformer, *others = model.network
     texts = [Text("a text")]
     model.tokenize(texts, None)
