@@ -148,7 +148,11 @@ class ImageEncoder(ModelEncoder):
 
     ValueError
         By ``fit`` if the device cannot be used or parameters do not go together; by ``transform`` and
-        ``fit_transform`` with ``on_error="raise"`` if an item cannot be decoded.
+        ``fit_transform`` if the network cannot run in OpenVINO, or with ``on_error="raise"`` if an item cannot be
+        decoded.
+
+    ImportError
+        By ``fit`` with ``backend="openvino"`` if OpenVINO is not installed.
 
     See Also
     --------

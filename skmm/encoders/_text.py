@@ -113,9 +113,13 @@ class TextEncoder(ModelEncoder):
         ways to provide it.
 
     ValueError
-        By ``fit`` if the device cannot be used; by ``fit``, or by the ``transform`` of an encoder whose parameters
-        were changed since, if ``max_length`` leaves no room for a text, or the model does not read tokens; by
-        ``transform`` and ``fit_transform`` with ``on_error="raise"`` if an item is no text.
+        By ``fit`` if the device cannot be used or parameters do not go together; by ``fit``, or by the ``transform`` of
+        an encoder whose parameters were changed since, if ``max_length`` leaves no room for a text, or the model does
+        not read tokens; by ``transform`` and ``fit_transform`` if the network cannot run in OpenVINO, or with
+        ``on_error="raise"`` if an item is no text.
+
+    ImportError
+        By ``fit`` with ``backend="openvino"`` if OpenVINO is not installed.
 
     MemoryError
         By ``transform`` and ``fit_transform`` if a single text does not fit into the device's memory.
@@ -132,7 +136,8 @@ class TextEncoder(ModelEncoder):
     to the bit. Models that tokenize themselves, such as static embeddings, know no padding.
 
     In float32 rows equal those of ``SentenceTransformer.encode`` to 1e-5. Half precision takes 1e-4
-    off the cosine similarity to them.
+    off the cosine similarity to them, "int8" 1e-3. With "int8" weights are rounded once, with a scale for each output,
+    and the inputs of a layer for each token, so that nothing has to be calibrated.
 
     A model that the local cache of the hub holds is used from there, without a look at the hub; else
     it is downloaded into that cache. Pickles hold the parameters, not the weights.

@@ -133,6 +133,8 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
     States below the trained layers are in memory during ``fit``: 1.5 KB for each token of the default text model, 88 KB
     for each image of the default image model. Pickles hold the weights that were changed and no others.
 
+    Layers are trained in torch, also if the encoder has another ``backend``, which the tuned encoder then runs with.
+
     ``fit_transform`` returns what ``fit(X, y).transform(X)`` does. Vectors of the rows that an encoder was tuned on
     tell more about y than those of other rows; estimators behind it that fit their training rows closely can believe in
     this too much, so that cross-validation is the judge.

@@ -71,7 +71,9 @@ def test_prompts_and_cuts(tiny_text_model):
 
 def test_int8_rounds_weights_and_inputs(text_encoder):
     X = text_encoder.fit_transform(TEXTS)
-    Y = clone(text_encoder).set_params(precision="int8").fit_transform(TEXTS)
+    encoder = clone(text_encoder).set_params(precision="int8")
+    Y = encoder.fit_transform(TEXTS)
+    assert max_distance(np.concatenate([encoder.transform([text]) for text in TEXTS]), Y) < 1e-6
     assert max_distance(Y, X) > 1e-4
     assert np.median((X * Y).sum(axis=1) / np.linalg.norm(X, axis=1) / np.linalg.norm(Y, axis=1)) > 0.99
 
