@@ -161,7 +161,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             Joined features, without NaN.
         """
         X, indicators = self._fit(X, y, groups)
-        joined = self._join(X)
+        joined = self._check_joined(self._transform_blocks(X), len(X))
         self._n_features_out = joined.shape[1]
         return _append(joined, indicators)
 
@@ -182,7 +182,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         X, indicators = self._validate(X, reset=False), None
         if getattr(self, "imputer_", None) is not None:
             X, indicators = self._impute(X)
-        return _append(self._join(self._scale(X)), indicators)
+        return _append(self._check_joined(self._transform_blocks(self._scale(X)), len(X)), indicators)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Get the names of the output columns.
@@ -278,14 +278,14 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             self._fit_blocks(X, y)
         return X, indicators
 
-    def _join(self, X):
-        """Return the joined blocks of a scaled matrix, or raise if they are not as they should be."""
-        joined, owner = self._transform_blocks(X), type(self).__name__
+    def _check_joined(self, joined, n_samples):
+        """Return what ``_transform_blocks`` returned for so many rows, or raise if it is not as it should be."""
+        owner = type(self).__name__
         is_matrix = isinstance(joined, np.ndarray) and joined.ndim == 2 and joined.dtype.kind in "fiub"
-        if not is_matrix or len(joined) != len(X):
+        if not is_matrix or len(joined) != n_samples:
             raise ValueError(
-                f"{owner}: _transform_blocks must return an array of numbers of shape ({len(X)}, n_features_out), one "
-                f"row for each row of X, got {describe_item(joined)}."
+                f"{owner}: _transform_blocks must return an array of numbers of shape ({n_samples}, n_features_out), "
+                f"one row for each row of X, got {describe_item(joined)}."
             )
         with np.errstate(over="ignore", invalid="ignore"):
             # Most often the sum settles it, without memory for a mask.

@@ -234,7 +234,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         fusion.set_params(**dict.fromkeys(_blocks_keys(fusion), self.blocks_))
         joined = _join(list(blocks.values()))
         step = progress.subcontext(task_name="fusion")
-        with propagated(step, self, fusion), _between_arrays():
+        with _between_arrays(), propagated(step, self, fusion):
             fused = dense_block(fit_transform(fusion, joined, y, routed["fusion"]), "fusion")
         self.fusion_ = fusion
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
