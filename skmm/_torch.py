@@ -226,13 +226,13 @@ def divided_threads():
 _ran_in = None
 
 
-def note_run():
-    """Record that a network is about to run in this process."""
+def note_run(n_threads=None):
+    """Record that a network is about to run in this process, on a number of threads, by default torch's."""
     global _ran_in
     import torch
 
     check_not_forked()
-    if torch.get_num_threads() > 1:
+    if (torch.get_num_threads() if n_threads is None else n_threads) > 1:
         _ran_in = os.getpid()
 
 

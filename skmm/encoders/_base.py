@@ -243,11 +243,19 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Return the maximum number of prepared items in memory on a kind of device."""
         return self._window
 
+    def _place(self):
+        """Return the device and the precision that the encoder computes on and in, as users name them."""
+        return getattr(self, "device", "cpu"), getattr(self, "precision", "float32")
+
     def _find_source(self):
         """Return where the model comes from; None if there is no model."""
 
     def _get_model(self, run):
         """Return what ``_batches`` and ``_encode_batch`` work with; None if they need nothing."""
+
+    def _convert(self, model):
+        """Return a model as the backend of the encoder runs it."""
+        return model
 
     def _finish_rows(self, rows):
         """Turn rows as ``_encode_batch`` returns them, and as a store keeps them, into rows of the output."""

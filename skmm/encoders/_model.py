@@ -38,11 +38,12 @@ from ..store import (
 )
 from ._base import ItemEncoder
 from ._run import EncodingRun
-from .networks import ModelSource, cached_snapshot, find_local_folder
+from .networks import ModelSource, cached_snapshot, find_local_folder, import_openvino, openvino_model
 
 # Parameters that have no part in the rows, or a part of their own in the identity.
 _HOUSEKEEPING = {
-    *("batch_size", "compile", "device", "model", "normalize", "on_error", "precision", "revision", "store", "verbose")
+    *("backend", "batch_size", "compile", "device", "model", "normalize", "on_error", "precision", "revision"),
+    *("store", "verbose"),
 }
 
 
@@ -265,6 +266,35 @@ class ModelEncoder(ItemEncoder):
         """Return the share of a device's memory that an input of the network takes, in a unit of the encoder's own."""
         return 1
 
+    @property
+    def _backend(self):
+        """What runs the network."""
+        return getattr(self, "backend", "torch")
+
+    def _place(self):
+        """Return the device and the precision that the network is loaded for."""
+        return (self.device, self.precision) if self._backend == "torch" else ("cpu", "float32")
+
+    def _check_parameters(self):
+        if self._backend == "torch":
+            if self.precision == "int8":
+                raise ValueError(f"{type(self).__name__}: precision='int8' needs backend='openvino'; set it.")
+            return
+        choices = {"device": ("auto", "cpu"), "precision": ("auto", "float32", "int8"), "compile": (False,)}
+        for name, values in choices.items():
+            value = getattr(self, name)
+            if value not in values:
+                raise ValueError(
+                    f"{type(self).__name__}: {name}={value!r} does not go with backend='openvino'; set it to "
+                    f"{values[0]!r}, or backend to 'torch'."
+                )
+        if not self._is_named():
+            raise ValueError(
+                f"{type(self).__name__}: a module in memory runs in torch alone; set backend to 'torch', or pass the "
+                "name or the folder of a model."
+            )
+        import_openvino()
+
     def _is_named(self):
         """Return whether the model is a folder or a name, not a module in memory."""
         return isinstance(self.model, (str, os.PathLike))
@@ -289,7 +319,7 @@ class ModelEncoder(ItemEncoder):
             content = None if run.source is None else run.source.identity(run.store)
             if run.source is not None and content is None:
                 # Loading downloads it, and finds the source again.
-                _ = run.model
+                _ = run.torch_model
                 content = run.source.identity(run.store)
                 if content is None:
                     raise Unidentifiable("its files are not in the cache of the hub")
@@ -303,7 +333,8 @@ class ModelEncoder(ItemEncoder):
             self._warn_of_no_identity(problem)
             return None
         tuning = [] if self._tuning is None else [self._tuning.digest]
-        return digest_of(public_name(type(self)), self._version, content, *settings, *tuning)
+        backend = [] if self._backend == "torch" else [minor_versions([self._backend]), self.precision == "int8"]
+        return digest_of(public_name(type(self)), self._version, content, *settings, *tuning, *backend)
 
     def _warn_of_no_identity(self, problem):
         """Warn, once for each model in a process, that the store cannot be used."""
@@ -359,9 +390,8 @@ class ModelEncoder(ItemEncoder):
             return run.store.get_fact(run.identity) or self._find_and_store_facts(run)
 
     def _find_and_store_facts(self, run):
-        run.model = self._get_model(run)
         # As the store returns them.
-        facts = json.loads(json.dumps(self._find_facts(run.model)))
+        facts = json.loads(json.dumps(self._find_facts(run.torch_model)))
         if run.identity is not None:
             run.store.put_fact(run.identity, facts)
         return facts
@@ -372,8 +402,9 @@ class ModelEncoder(ItemEncoder):
         owner = next(kind for kind in type(self).__mro__ if "_load_model" in vars(kind))
         owner = None if owner.__module__.startswith("skmm.") else owner
         check_not_forked()
-        device = resolve_device(self.device)
-        dtype = resolve_precision(self.precision, device)
+        device, precision = self._place()
+        device = resolve_device(device)
+        dtype = resolve_precision(precision, device)
         source = run.source
 
         def load():
@@ -398,6 +429,18 @@ class ModelEncoder(ItemEncoder):
             source = run.source
             rename_model(key, (source.loader, source.location, source.revision, source.files, settings))
         return model
+
+    def _convert(self, model):
+        """Return the model as the backend runs it."""
+        if self._backend == "torch":
+            return model
+
+        def load():
+            # With the model that it comes from, so that no other one takes its id.
+            return openvino_model(model, precision, self._n_workers("cpu")), model
+
+        precision = "int8" if self.precision == "int8" else "float32"
+        return get_model(("openvino", precision, id(model)), load)[0]
 
     def _load(self, source, device, dtype):
         try:

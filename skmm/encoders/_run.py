@@ -91,6 +91,9 @@ class EncodingRun:
     model : object or None
         What the encoder's hooks work with; loaded when it is first needed.
 
+    torch_model : object or None
+        The same with its network in torch, where the model runs in another library.
+
     errors : list of ItemError
         Items that could not be encoded.
     """
@@ -102,8 +105,7 @@ class EncodingRun:
         self.errors = []
         self.source = encoder._find_source()
         self.store = find_store(encoder.store) if hasattr(encoder, "_find_identity") else None
-        has_device = hasattr(encoder, "device")
-        self.kind, self.dtype = expected_place(encoder.device, encoder.precision) if has_device else ("cpu", "float32")
+        self.kind, self.dtype = expected_place(*encoder._place())
         # Number under which this call claims entries of the store, its upper bits those of the process; its claims; and
         # groups that others have claimed.
         self._owner = os.getpid() << 32 | secrets.randbits(32)
@@ -118,9 +120,11 @@ class EncodingRun:
         """
         if name == "identity":
             self.identity = None if self.store is None else self.encoder._find_identity(self)
-        elif name == "model":
+        elif name == "torch_model":
             model, tuning = self.encoder._get_model(self), getattr(self.encoder, "_tuning", None)
-            self.model = model if tuning is None else tuning.model_of(model)
+            self.torch_model = model if tuning is None else tuning.model_of(model)
+        elif name == "model":
+            self.model = self.encoder._convert(self.torch_model)
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return vars(self)[name]

@@ -133,6 +133,8 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
     States below the trained layers are in memory during ``fit``: 1.5 KB for each token of the default text model, 88 KB
     for each image of the default image model. Pickles hold the weights that were changed and no others.
 
+    Layers are trained in torch, also if the encoder has another ``backend``, which the tuned encoder then runs with.
+
     ``fit_transform`` returns what ``fit(X, y).transform(X)`` does. Vectors of the rows that an encoder was tuned on
     tell more about y than those of other rows; estimators behind it that fit their training rows closely can believe in
     this too much, so that cross-validation is the judge.
@@ -350,6 +352,8 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         encoder, rng = clone(self.encoder), check_random_state(self.random_state)
         kind, y = self._check_target(y)
         run = encoder._start(X, StatesRun)
+        # Layers are trained in torch, whatever runs the encoder.
+        run.model = run.torch_model
         check_consistent_length(run.items, y)
         groups = check_groups(groups, len(y))
         run.probe, *_ = probe = encoder._probe_inputs(run.model)
@@ -390,7 +394,7 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
             print(f"[TunedEncoder] R2 on {len(held_out)} held-out rows: {scores}; tuned_={self.tuned_}")
         if self.tuned_:
             encoder._tuning = Tuning(trainer.changes())
-        if len(examples) == len(rows) and not trainer.is_half:
+        if len(examples) == len(rows) and not trainer.is_half and encoder._backend == "torch":
             # Rows of the layers on top: the network need not run as a whole.
             _store_rows(encoder, run, tuned if self.tuned_ else frozen)
         return encoder

@@ -92,6 +92,9 @@ class VideoEncoder(ImageEncoder):
     device, precision : str, default="auto"
         As for :class:`ImageEncoder`.
 
+    backend : {"torch", "openvino"}, default="torch"
+        What runs the network, as for :class:`ImageEncoder`; video models run in torch alone.
+
     batch_size : int or "auto", default="auto"
         Maximum number of frames, or clips, per batch. "auto" goes by their pixels: 8 of 224 x 224 on CPU, 256
         elsewhere. A batch that does not fit into memory is halved.
@@ -201,6 +204,7 @@ class VideoEncoder(ImageEncoder):
         pooling: str = "mean",
         device: str = "auto",
         precision: str = "auto",
+        backend: str = "torch",
         batch_size: int | str = "auto",
         compile: bool = False,
         normalize: bool = False,
@@ -216,6 +220,7 @@ class VideoEncoder(ImageEncoder):
             preprocess=preprocess,
             device=device,
             precision=precision,
+            backend=backend,
             batch_size=batch_size,
             compile=compile,
             normalize=normalize,

@@ -6,6 +6,7 @@ from ._audio import (
     load_audio_model as load_audio_model,
 )
 from ._efficientnet import efficientnet_lite0_folder as efficientnet_lite0_folder
+from ._openvino import import_openvino as import_openvino, openvino_model as openvino_model
 from ._processors import ProcessorRecipe as ProcessorRecipe
 from ._sentence import (
     SentenceModel as SentenceModel,

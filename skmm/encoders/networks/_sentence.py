@@ -180,6 +180,10 @@ class SentenceModel:
             return self._preprocess(images)
         return {**self._image_settings, PIXELS: torch.stack(images)}
 
+    def forward(self, features):
+        """Run the network on features that are on its device."""
+        return self.network(features)["sentence_embedding"]
+
     def embed(self, features):
         """Run the network; give a tensor with one row per item."""
         import torch
@@ -189,7 +193,7 @@ class SentenceModel:
         features = {
             name: place(x, self.device, dtype) if isinstance(x, torch.Tensor) else x for name, x in features.items()
         }
-        return self.network(features)["sentence_embedding"][:, : self.network.truncate_dim]
+        return self.forward(features)[:, : self.network.truncate_dim]
 
 
 def load_sentence_transformer(source, device, dtype):

@@ -33,6 +33,10 @@ class ImageModel:
         self.recipe = recipe
         self.device, self.dtype = place_of(next(network.parameters(), None))
 
+    def forward(self, images):
+        """Run the network on a tensor of images, as it takes them."""
+        return self.network(images)
+
     def embed(self, batch):
         """Return a tensor with one row per prepared image."""
         import torch
@@ -53,7 +57,7 @@ class ImageModel:
             images = images.view(n_images * height, -1).float().mul_(1 / (255 * std)).sub_(mean / std)
             images = images.view(n_images, height, width, 3)
         images = images.movedim(3, 1).to(self.dtype, memory_format=torch.channels_last)
-        rows = self.network(images)
+        rows = self.forward(images)
         if not isinstance(rows, torch.Tensor) or rows.ndim != 2:
             got = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__
             raise ValueError(
