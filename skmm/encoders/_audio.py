@@ -14,7 +14,7 @@ from .._typing import PathType
 from ..media import load_audio
 from ..store import EmbeddingStore
 from ._model import ModelEncoder, ready_module
-from .networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model
+from .networks import SHORTEST_SECONDS, AudioModel, Recipe, load_audio_model, save_audio_model
 
 # Seconds of sound per batch with batch_size="auto".
 _SECONDS_PER_BATCH = {"cpu": 30}
@@ -224,6 +224,9 @@ class AudioEncoder(ModelEncoder):
         self.on_error = on_error
         self.revision = revision
         self.verbose = verbose
+
+    def _save_model(self, model, folder):
+        save_audio_model(model, folder)
 
     def _check_parameters(self):
         if self._is_named():

@@ -122,7 +122,7 @@ class EncodingRun:
             self.identity = None if self.store is None else self.encoder._find_identity(self)
         elif name == "torch_model":
             model, tuning = self.encoder._get_model(self), getattr(self.encoder, "_tuning", None)
-            self.torch_model = model if tuning is None else tuning.model_of(model)
+            self.torch_model = model if tuning is None else tuning.model_of(model, self.encoder)
         elif name == "model":
             self.model = self.encoder._convert(self.torch_model)
         else:

@@ -30,8 +30,8 @@ _LEVEL = 0.05
 # Steps that max_epochs="auto" aims at, and its bounds.
 _N_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 600, 3, 20
 
-# Rows below which nothing is tuned.
-_FEWEST_ROWS = 10
+# Rows below which nothing is tuned, and held-out rows or groups with which the test can find a gain.
+_FEWEST_ROWS, _FEWEST_HELD_OUT = 10, 5
 
 
 class TunedEncoder(TransformerMixin, BaseEstimator):
@@ -66,7 +66,7 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         ``type_of_target`` does; whole numbers such as prices need "continuous".
 
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes.
+        Weights of the classes, where y holds one class per row.
 
     learning_rate : float, default=5e-4
         Highest learning rate of AdamW, which it reaches after a tenth of the steps, to go down to 0.
@@ -82,12 +82,13 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         epoch are taken.
 
     validation_fraction : float, default=0.1
-        Share of the rows, or of the groups, that is held out.
+        Share of the rows, or of the groups, that is held out, and never learned from; five at least, where there are
+        ten. Equal items are held out together.
 
     fallback : bool, default=True
         Whether to encode with the pretrained weights if the tuned ones are not better. Ridge regressions on vectors of
         both predict y for the rows that are held out; the squared errors of the tuned ones must be lower in the mean,
-        and by Wilcoxon's signed-rank test at a level of .05.
+        and by Wilcoxon's signed-rank test at a level of .05. Of items with several inputs it takes the mean vectors.
 
     random_state : int, RandomState instance or None, default=None
         Chooses the rows that are held out, and the order of training.
@@ -130,8 +131,8 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
     Dropout is off in training, and batch normalisation keeps the statistics of pretraining. Items that are missing or
     bad have no part in ``fit`` and rows of NaN.
 
-    States below the trained layers are in memory during ``fit``: 1.5 KB for each token of the default text model, 88 KB
-    for each image of the default image model. Pickles hold the weights that were changed and no others.
+    States below the trained layers are in memory during ``fit``, and in the store: 1.5 KB for each token of the default
+    text model, 88 KB for each image of the default image model. Pickles hold the weights that were changed and no others.
 
     Layers are trained in torch, also if the encoder has another ``backend``, which the tuned encoder then runs with.
 
@@ -250,7 +251,7 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         X_out : ndarray of shape (n_samples, n_features_out_), dtype float32
             One row per item, NaN for missing ones.
         """
-        return self._tune(X, y, groups).transform(X)
+        return self._tune(X, y, groups, warns=False).transform(X)
 
     def transform(self, X: Items) -> np.ndarray:
         """Encode a column of items.
@@ -305,7 +306,8 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         path : str or path-like
-            Folder, which is created.
+            Folder, which is created. It holds the network; parameters of the encoder, such as ``prompt`` or
+            ``truncate_dim``, have to be passed again.
 
         Raises
         ------
@@ -313,7 +315,10 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
             If the encoder's model is a module in memory, or one that has no checkpoint of its own.
         """
         check_is_fitted(self)
-        self.encoder_._save_model(EncodingRun(self.encoder_).model, os.fspath(path))
+        from .networks import without_progress_bar
+
+        with without_progress_bar():
+            self.encoder_._save_model(EncodingRun(self.encoder_).torch_model, os.fspath(path))
 
     @property
     def n_features_in_(self):
@@ -345,37 +350,53 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def _tune(self, X, y, groups):
+    def _tune(self, X, y, groups, warns=True):
         """Fit, and return the fitted encoder."""
         from .networks import SplitModel
 
         encoder, rng = clone(self.encoder), check_random_state(self.random_state)
+        encoder._validate_params()
         kind, y = self._check_target(y)
         run = encoder._start(X, StatesRun)
         # Layers are trained in torch, whatever runs the encoder.
         run.model = run.torch_model
         check_consistent_length(run.items, y)
         groups = check_groups(groups, len(y))
-        run.probe, *_ = probe = encoder._probe_inputs(run.model)
-        n_layers = None if self.n_layers == "all" else self.n_layers
-        run.split = SplitModel(run.model, n_layers, encoder._forward, probe[:1])
-        examples = run.collect()
+        probe = encoder._probe_inputs(run.model)[:1]
+        run.split = SplitModel(run.model, None if self.n_layers == "all" else self.n_layers, encoder._forward, probe)
+        run.probe, run.reads_inputs = probe[0], encoder._top_reads_inputs or run.split.reads_inputs(probe[0])
+        trained = self._train(run, run.collect(), kind, y, groups, rng)
         encoder.errors_ = run.errors
-        self.encoder_, self.tuned_, self.validation_scores_ = encoder, False, {}
-        rows = np.unique([example.row for example in examples])
-        if len(rows) < _FEWEST_ROWS:
-            warn(
-                f"TunedEncoder: {len(rows)} rows have an item, too few to tune an encoder on, which takes "
-                f"{_FEWEST_ROWS}; it stays as it was pretrained."
-            )
-            return encoder
+        if warns:
+            run.warn_of_errors()
+        self.encoder_ = encoder
+        self.tuned_, self.validation_scores_ = (False, {}) if trained is None else trained
+        return encoder
+
+    def _train(self, run, examples, kind, y, groups, rng):
+        """Train, tune the encoder of the run if that pays, and return whether it did with the scores; None if not."""
+        encoder = run.encoder
+        if len(np.unique([example.row for example in examples])) < _FEWEST_ROWS:
+            self._warn_of_few_rows(len(np.unique([example.row for example in examples])))
+            return None
         target = Target(kind, y, self.class_weight, run.model.device)
         trainer = Trainer(run.split, examples, target, self, rng)
-        train, held_out = self._hold_out(rows, y if kind == "classes" else None, groups, rng)
         frozen = trainer.vectors()
+        bad = [row for row, vector in frozen.items() if not np.isfinite(vector).all()]
+        for row in sorted(bad):
+            run.errors += run._reject((None, [row]), "the encoder returned values that are not finite")
+        rows = np.array(sorted(frozen.keys() - set(bad)), dtype=np.intp)
+        if len(rows) < _FEWEST_ROWS:
+            self._warn_of_few_rows(len(rows))
+            return None
+        if groups is None and len({run.first_row[row] for row in rows}) < len(rows):
+            # What was learned by heart must not look like a gain.
+            groups = np.array([run.first_row.get(row, row) for row in range(len(y))])
+        train, held_out = self._hold_out(rows, y if kind == "classes" else None, groups, rng)
         n_epochs = self.max_epochs
         if n_epochs == "auto":
-            n_epochs = np.clip(math.ceil(_N_STEPS * self.batch_size / len(train)), _MIN_EPOCHS, _MAX_EPOCHS)
+            n_inputs = np.isin(trainer.rows, train).sum()
+            n_epochs = int(np.clip(math.ceil(_N_STEPS * self.batch_size / n_inputs), _MIN_EPOCHS, _MAX_EPOCHS))
         trainer.fit(train, held_out, frozen, n_epochs)
         tuned = trainer.vectors()
         costs = {
@@ -383,21 +404,26 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
             for name, vectors in (("frozen", frozen), ("tuned", tuned))
         }
         spread = ((target.values[held_out] - target.values[train].mean(axis=0)) ** 2).sum()
-        if spread > 0:
-            self.validation_scores_ = {name: float(1 - cost.sum() / spread) for name, cost in costs.items()}
+        scores = {name: float(1 - cost.sum() / spread) for name, cost in costs.items()} if spread > 0 else {}
         gains = costs["frozen"] - costs["tuned"]
-        if groups is not None:
+        if groups is not None and len(np.unique(groups[held_out])) >= _FEWEST_HELD_OUT:
             gains = np.array([gains[groups[held_out] == group].mean() for group in np.unique(groups[held_out])])
-        self.tuned_ = not self.fallback or _is_better(gains)
+        is_tuned = not self.fallback or _is_better(gains)
         if self.verbose:
-            scores = ", ".join(f"{name} {score:.3f}" for name, score in self.validation_scores_.items())
-            print(f"[TunedEncoder] R2 on {len(held_out)} held-out rows: {scores}; tuned_={self.tuned_}")
-        if self.tuned_:
-            encoder._tuning = Tuning(trainer.changes())
-        if len(examples) == len(rows) and not trainer.is_half and encoder._backend == "torch":
+            named = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+            print(f"[TunedEncoder] R2 on {len(held_out)} held-out rows: {named}; tuned_={is_tuned}")
+        if is_tuned:
+            encoder._tuning = Tuning(trainer.changes(), run.model.network)
+        if len(examples) == len(rows) and not trainer.is_half and _rows_are_vectors(encoder):
             # Rows of the layers on top: the network need not run as a whole.
-            _store_rows(encoder, run, tuned if self.tuned_ else frozen)
-        return encoder
+            _store_rows(encoder, run, tuned if is_tuned else frozen)
+        return is_tuned, scores
+
+    def _warn_of_few_rows(self, n_rows):
+        warn(
+            f"TunedEncoder: {n_rows} rows have an item, too few to tune an encoder on, which takes {_FEWEST_ROWS}; it "
+            "stays as it was pretrained."
+        )
 
     def _check_target(self, y):
         """Return what y is, "classes", "labels" or "numbers", and y as an array."""
@@ -405,7 +431,10 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
             y, ensure_2d=False, dtype="numeric" if self.target_type == "continuous" else None, input_name="y"
         )
         y = column_or_1d(y) if y.ndim == 2 and y.shape[1] == 1 else y
+        y = np.array(y.tolist()) if y.dtype == object else y
         found = type_of_target(y, input_name="y")
+        if self.class_weight is not None and found not in ("binary", "multiclass"):
+            raise ValueError(f"TunedEncoder: class_weight is for one class per row, and y is {found}; use None.")
         if self.target_type == "continuous" or (self.target_type == "auto" and found.startswith("continuous")):
             return "numbers", y.astype(np.float64)
         if found in ("binary", "multiclass"):
@@ -419,11 +448,16 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
 
     def _hold_out(self, rows, classes, groups, rng):
         """Return the rows to train on, and those that are held out."""
-        n_held_out = max(1, round(self.validation_fraction * len(rows)))
+        n_held_out = max(_FEWEST_HELD_OUT, round(self.validation_fraction * len(rows)))
         if groups is not None:
-            if len(np.unique(groups[rows])) < 2:
+            n_groups = len(np.unique(groups[rows]))
+            if n_groups < 2:
                 raise ValueError("TunedEncoder: all rows are in one group, so that none can be held out.")
-            splitter = GroupShuffleSplit(1, test_size=self.validation_fraction, random_state=rng)
+            # Of few groups, one is held out; its rows are compared then.
+            n_held_out = max(1, round(self.validation_fraction * n_groups))
+            if n_groups >= 2 * _FEWEST_HELD_OUT:
+                n_held_out = max(_FEWEST_HELD_OUT, n_held_out)
+            splitter = GroupShuffleSplit(1, test_size=n_held_out, random_state=rng)
             train, held_out = next(splitter.split(rows, groups=groups[rows]))
         else:
             counts = np.unique(classes[rows], return_counts=True)[1] if classes is not None else np.zeros(1)
@@ -438,6 +472,15 @@ def _is_better(gains):
     """Return whether gains are above 0, by their mean and, since few large ones may decide it, by their ranks."""
     # Where all gains are equal to 0 there are no ranks.
     return bool(gains.mean() > 0 and wilcoxon(gains, alternative="greater").pvalue < _LEVEL)
+
+
+def _rows_are_vectors(encoder):
+    """Return whether an encoder stores what its network returns, as it is."""
+    kind = type(encoder)
+    is_plain = (
+        kind._encode_batch is ModelEncoder._encode_batch and kind._encode_prepared is ModelEncoder._encode_prepared
+    )
+    return is_plain and encoder._backend == "torch"
 
 
 def _store_rows(encoder, states_run, vectors):

@@ -43,22 +43,29 @@ class StatesRun(EncodingRun):
     items, present
         As for :class:`EncodingRun`.
 
-    split : SplitModel or None
+    split : SplitModel
         The encoder's model in two parts; set before ``collect`` is called.
-    """
 
-    split = None
+    probe : object
+        An input of the network that stands for all others, where the layers on top do not read inputs; set before.
+
+    reads_inputs : bool
+        Whether they do; set before.
+
+    first_row : dict of int to int
+        The first row of an equal item, for each row; set by ``collect``.
+    """
 
     def collect(self):
         """Return the examples of all items, in the order of rows; missing and bad items have none."""
         groups = self._group()
         self._items = {}
+        self.first_row = {row: rows[0] for _, rows in groups for row in rows}
         with ProgressBar(self.encoder, len(groups), None) as self.bar:
             missing = [group for group in groups if not self._read_states(group)]
             self.bar.update(len(groups) - len(missing))
             if missing:
                 self._encode_groups(missing)
-        self.warn_of_errors()
         return [
             Example(row, entry, None if states is None else states[i], 1 / len(inputs), shapes[i])
             for row, (inputs, states, shapes) in sorted(
@@ -75,7 +82,7 @@ class StatesRun(EncodingRun):
 
     def _read_states(self, group):
         """Take the states of an item from the store, if they are there and the item itself is not needed."""
-        states = None if self.encoder._top_reads_inputs else self._stored_states(group[0])
+        states = None if self.reads_inputs else self._stored_states(group[0])
         if states is not None:
             self._add(group, [self.probe] * len(states), states)
         return states is not None
@@ -92,7 +99,7 @@ class StatesRun(EncodingRun):
         shapes = [self.encoder._input_shape(entry, self.model) for entry in inputs]
         if states is not None:
             shapes = [(shape, state.shape) for shape, state in zip(shapes, states, strict=True)]
-            if not self.encoder._top_reads_inputs:
+            if not self.reads_inputs:
                 inputs = [self.probe] * len(inputs)
         self._items[group[1][0]] = inputs, states, shapes
 
@@ -143,26 +150,42 @@ class Tuning:
     ----------
     weights : dict of str to ndarray or (ndarray, ndarray)
         New weights by name, or two factors of what is added to the pretrained ones.
+
+    network : torch.nn.Module
+        The pretrained network, by which another one is told.
     """
 
-    def __init__(self, weights):
+    def __init__(self, weights, network):
         self.weights = weights
-        hasher = hashlib.blake2b(digest_size=32)
+        self._base = self._digest_of_base(network)
+        hasher = hashlib.blake2b(self._base[1], digest_size=32)
         for name, values in weights.items():
             for array in values if isinstance(values, tuple) else (values,):
                 hasher.update(f"{name} {array.shape} ".encode())
                 hasher.update(np.ascontiguousarray(array))
         self.digest = hasher.digest()
 
-    def model_of(self, model):
-        """Return the tuned copy of a model, which shares with it what was not changed."""
-        base = model.network
+    def _digest_of_base(self, network):
+        """Return the precision and a digest of the pretrained values of the weights that were changed."""
+        parameters = dict(network.named_parameters())
+        hasher, dtype = hashlib.blake2b(digest_size=32), ""
+        for name in self.weights:
+            if name not in parameters:
+                return dtype, b""
+            dtype = str(parameters[name].dtype)
+            hasher.update(np.ascontiguousarray(parameters[name].detach().float().cpu().numpy()))
+        return dtype, hasher.digest()
+
+    def model_of(self, model, encoder):
+        """Return the tuned copy of the model of an encoder, which shares with it what was not changed."""
+        # A module in memory may run as a copy, which is another one in each call.
+        base = model.network if encoder._is_named() else encoder.model
 
         def load():
             # With the network that it comes from, so that no other one takes its id.
             return self.apply(model), base
 
-        return get_model(("tuned", self.digest, id(base)), load)[0]
+        return get_model(("tuned", self.digest, id(base), str(model.device), encoder.precision), load)[0]
 
     def apply(self, model):
         """Return a copy of a model with the changed weights."""
@@ -170,17 +193,24 @@ class Tuning:
 
         from .networks import copy_network, with_network
 
+        dtype, digest = self._digest_of_base(model.network)
+        if digest == b"" or (dtype == self._base[0] and digest != self._base[1]):
+            raise ValueError(
+                f"The {type(model.network).__name__} has other weights than that from which an encoder was tuned; "
+                "provide the model as it was then, or fit again."
+            )
         originals = dict(model.network.named_parameters())
         network = copy_network(model.network, [p for name, p in originals.items() if name not in self.weights])
         parameters = dict(network.named_parameters())
         with torch.no_grad():
             for name, values in self.weights.items():
+                parameters[name].requires_grad_(False)
                 if isinstance(values, tuple):
                     up, down = (torch.from_numpy(array) for array in values)
                     parameters[name] += (up @ down).to(parameters[name])
                 else:
                     parameters[name].copy_(torch.from_numpy(values))
-        return with_network(model, network.requires_grad_(False))
+        return with_network(model, network)
 
 
 class Trainer:
@@ -213,6 +243,8 @@ class Trainer:
         self.split, self.examples, self.target, self.settings, self.rng = split, examples, target, settings, rng
         self.network = split.top.network
         self.device = split.top.device
+        if next(self.network.parameters(), None) is None:
+            raise ValueError(f"TunedEncoder: a {type(self.network).__name__} has no weights that could be trained.")
         if settings.adapter == "lora":
             add_adapters(self.network, settings.rank, rng)
         self.dtype = next(self.network.parameters()).dtype
@@ -254,9 +286,12 @@ class Trainer:
         train, validation = (np.flatnonzero(np.isin(self.rows, rows)) for rows in (train_rows, validation_rows))
         before = np.stack([start[row] for row in train_rows])
         self._means = torch.from_numpy(before.mean(axis=0)).to(self.device)
-        self._scales = torch.from_numpy(np.maximum(before.std(axis=0), 1e-6)).to(self.device)
+        # Features that hardly vary before training may do so after it.
+        deviations = before.std(axis=0)
+        least = max(_LEAST_DEVIATION * np.sqrt(np.mean(deviations**2)), 1e-6)
+        self._scales = torch.from_numpy(np.maximum(deviations, least).astype(np.float32)).to(self.device)
         # From zero: weights that fit the pretrained vectors would leave little to learn.
-        self._head = torch.nn.Linear(before.shape[1], self.target.n_outputs).to(self.device)
+        self._head = torch.nn.utils.skip_init(torch.nn.Linear, before.shape[1], self.target.n_outputs).to(self.device)
         torch.nn.init.zeros_(self._head.weight), torch.nn.init.zeros_(self._head.bias)
         parameters = self._trainable(train[:1])
         rate = self.settings.learning_rate
@@ -298,7 +333,10 @@ class Trainer:
 
     def _trainable(self, positions):
         """Return the weights that have a part in the rows, and freeze all others."""
-        self._forward(positions).sum().backward()
+        rows = self._forward(positions)
+        if not rows.requires_grad:
+            raise ValueError(f"TunedEncoder: a {type(self.network).__name__} returns rows without gradients.")
+        rows.sum().backward()
         for parameter in self.network.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
@@ -351,6 +389,9 @@ class Trainer:
         return float(sum(costs for costs, _ in sums) / sum(weights for _, weights in sums))
 
 
+# Least deviation of a feature, relative to that of all, by which it is divided.
+_LEAST_DEVIATION = 0.1
+
 # Weight decay, least learning rate of the linear layer behind the network, and share of the steps in which rates rise.
 _WEIGHT_DECAY, _HEAD_RATE, _WARM_UP = 0.01, 1e-3, 0.1
 
@@ -374,10 +415,13 @@ def add_adapters(network, rank, rng, owner="TunedEncoder"):
     # Apart from the network: in networks of transformers peft looks for names of older checkpoints.
     layers = torch.nn.ModuleDict({str(i): module for i, module in enumerate(linear.values())})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.randint(2**31))
         config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(layers))
         peft.inject_adapter_in_model(config, layers)
+    # By a generator of their own, so that other threads change nothing.
+    generator = torch.Generator().manual_seed(rng.randint(2**31))
     for name, layer in zip(linear, layers.values(), strict=True):
+        weights = layer.lora_A["default"].weight
+        torch.nn.init.kaiming_uniform_(weights.data, a=math.sqrt(5), generator=generator)
         network.set_submodule(name, layer)
 
 
@@ -388,6 +432,9 @@ def adapter_factors(network):
         if hasattr(module, "lora_A"):
             up, down = module.lora_B["default"].weight, module.lora_A["default"].weight
             scale = module.scaling["default"]
+            # Layers that do not run, such as those of the other half of a CLIP-like network, stay at 0.
+            if not up.any():
+                continue
             factors[f"{name}.weight"] = (scale * up).detach().cpu().numpy(), down.detach().cpu().numpy()
     return factors
 

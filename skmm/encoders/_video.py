@@ -12,7 +12,7 @@ from .._typing import PathType
 from ..media import sample_frames
 from ..store import EmbeddingStore
 from ._image import ImageEncoder
-from .networks import ProcessorRecipe, is_timm, is_video_model, load_video_model
+from .networks import ProcessorRecipe, VideoModel, is_timm, is_video_model, load_video_model, save_video_model
 
 # Prepared frames held at a time: the network's input size, or full size where the network resizes on its own.
 _FRAMES_HELD = 128
@@ -268,6 +268,12 @@ class VideoEncoder(ImageEncoder):
         if source.loader == "transformers-video":
             return load_video_model(source, device, dtype)
         return super()._load_model(source, device, dtype)
+
+    def _save_model(self, model, folder):
+        if isinstance(model, VideoModel):
+            save_video_model(model, folder)
+        else:
+            super()._save_model(model, folder)
 
     def _libraries(self):
         return "av", *super()._libraries()

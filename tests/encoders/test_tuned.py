@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 import skmm
 from skmm import ModalityFuser
 from skmm.encoders import AudioEncoder, ImageEncoder, ItemEncoder, TextEncoder, TunedEncoder, VideoEncoder
+from skmm.encoders._tuned import _is_better
 from skmm.exceptions import ItemError
 from skmm.store import EmbeddingStore
 
@@ -22,6 +23,7 @@ def slow(*kinds):
     return [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
+KINDS_OF_CHECKPOINTS = ["text", "plain text", "clip texts", "clip", "timm", "audio", "frames", "video"]
 KINDS = ["text", "clip", "timm", "audio", *slow("plain text", "clip texts", "frames", "video")]
 
 OPTIONS = {"device": "cpu", "precision": "float32"}
@@ -151,7 +153,7 @@ class TestRows:
         assert_array_equal(rows[::2], np.repeat(rows[:1], 8, axis=0))
 
     def test_save_and_load(self, tuned, tmp_path):
-        for kind in ("text", "plain text", "clip texts", "clip", "timm"):
+        for kind in KINDS_OF_CHECKPOINTS:
             X, y = make_items(kind, 12)
             encoder = tuned(kind, max_epochs=1).fit(X, y)
             folder = tmp_path / kind
@@ -165,6 +167,64 @@ class TestRows:
         encoder = TunedEncoder(ImageEncoder(module), n_layers="all", max_epochs=1, random_state=0).fit(X, y)
         with pytest.raises(ValueError, match="in memory has no checkpoint format"):
             encoder.save_encoder(tmp_path / "folder")
+
+    def test_top_layers_that_read_the_input(self):
+        class Skipping(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = torch.nn.Sequential(*(torch.nn.Conv2d(n, 3, 3) for n in (3, 3, 3)))
+
+            def forward(self, x):
+                return torch.cat([self.body(x), x[:, :, 3:-3, 3:-3]], dim=1).mean(dim=(2, 3))
+
+        torch.manual_seed(0)
+        X, y = make_items("timm", 16)
+        encoder = TunedEncoder(
+            ImageEncoder(Skipping().eval(), preprocess={"input_size": (3, 16, 16)}), n_layers=1, random_state=0
+        )
+        plain = clone(encoder.encoder).set_params(store=None).fit_transform(X)
+        for fallback in (True, False):
+            rows = encoder.set_params(fallback=fallback).fit_transform(X, y)
+            # What is not trained stays what it was.
+            assert_allclose(rows[:, 3:], plain[:, 3:], rtol=0, atol=1e-5)
+        assert_allclose(clone(encoder.encoder).fit_transform(X), plain, rtol=0, atol=1e-5)
+
+    def test_encoders_of_users_that_change_rows(self, models):
+        class Tenfold(TextEncoder):
+            def _encode_batch(self, batch, model):
+                return 10 * super()._encode_batch(batch, model)
+
+        X, y = make_items("text", 16)
+        encoder = TunedEncoder(Tenfold(models("text"), **OPTIONS), n_layers=1, max_epochs=1, random_state=0)
+        rows = encoder.fit_transform(X, y)
+        again = pickle.loads(pickle.dumps(encoder))
+        again.encoder_.store = None
+        assert_allclose(again.transform(X), rows, rtol=0, atol=1e-4)
+
+    def test_another_base_model_is_refused(self, tuned, make_text_model, tmp_path):
+        X, y = make_items("text", 16)
+        folders = [make_text_model(tmp_path / f"model{seed}", seed=seed) for seed in (0, 1)]
+        encoder = tuned(store=None).set_params(encoder__model=folders[0]).fit(X, y)
+        moved = pickle.loads(pickle.dumps(encoder))
+        moved.encoder_.model = folders[1]
+        with pytest.raises(ValueError, match="has other weights than that from which an encoder was tuned"):
+            moved.transform(X)
+
+    def test_a_module_of_the_user_is_not_changed(self):
+        layers = (torch.nn.Conv2d(3, 3, 3), torch.nn.Conv2d(3, 3, 3), torch.nn.AdaptiveAvgPool2d(1))
+        module = torch.nn.Sequential(*layers, torch.nn.Flatten()).eval()
+        X, y = make_items("timm", 12)
+        before = torch.random.get_rng_state()
+        encoder = TunedEncoder(ImageEncoder(module, store=None), n_layers=1, fallback=False, max_epochs=1)
+        encoder.fit(X, y).transform(X)
+        assert all(parameter.requires_grad for parameter in module.parameters())
+        assert torch.equal(torch.random.get_rng_state(), before)
+
+    def test_networks_that_cannot_be_trained(self):
+        X, y = make_items("timm", 12)
+        module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        with pytest.raises(ValueError, match="has no weights that could be trained"):
+            TunedEncoder(ImageEncoder(module)).fit(X, y)
 
 
 class TestTargets:
@@ -203,6 +263,15 @@ class TestTargets:
         assert np.abs(plain - balanced).max() > 1e-6
         explicit = tuned(class_weight={0: 24 / 40, 1: 24 / 8}).fit_transform(X, y)
         assert_allclose(explicit, balanced, rtol=0, atol=1e-6)
+
+    def test_objects_that_are_numbers(self, tuned):
+        X, y = make_items("text", 12)
+        assert_array_equal(tuned().fit_transform(X, y.astype(object)), tuned().fit_transform(X, y))
+
+    def test_class_weight_of_numbers(self, tuned):
+        X, y = make_items("text", 12)
+        with pytest.raises(ValueError, match="class_weight is for one class per row"):
+            tuned(class_weight="balanced").fit(X, y + 0.5)
 
     def test_wrong_targets(self, tuned):
         X, y = make_items("text", 12)
@@ -244,6 +313,17 @@ class TestFallback:
         encoder = tuned(fallback=True).fit(X, np.random.default_rng(0).permutation(y))
         assert not encoder.tuned_
         assert_allclose(encoder.transform(X), clone(encoder.encoder).fit_transform(X), rtol=0, atol=1e-6)
+
+    def test_what_was_learned_by_heart_is_no_gain(self, tuned):
+        X, _ = make_items("text", 30)
+        y = np.tile(np.random.default_rng(0).normal(size=30), 4)
+        encoder = tuned(fallback=True, max_epochs=20, learning_rate=1e-2, validation_fraction=0.2).fit(X * 4, y)
+        assert not encoder.tuned_
+
+    def test_five_rows_can_show_a_gain(self):
+        assert _is_better(np.arange(1.0, 6))
+        assert not _is_better(np.arange(1.0, 5))
+        assert not _is_better(np.zeros(5))
 
     def test_few_rows(self, tuned):
         X, y = make_items("text", 6)
@@ -289,6 +369,31 @@ class TestItems:
             encoder = tuned(on_error="missing").fit(X, y)
         assert [error.row for error in encoder.errors_] == [3]
         assert [error.row for error in encoder.find_errors(X)] == [3]
+
+    def test_rows_that_are_not_finite(self):
+        class Dark(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = torch.nn.Linear(3, 4)
+
+            def forward(self, x):
+                # Black pictures give 0 / 0.
+                return self.layer(x.mean(dim=(2, 3))) * (x.amax() / x.amax())
+
+        X, y = make_items("timm", 14)
+        X[5] = np.zeros((40, 50, 3), dtype=np.uint8)
+        preprocess = {"input_size": (3, 16, 16), "mean": (0, 0, 0), "std": (1, 1, 1)}
+        options = {"n_layers": "all", "max_epochs": 1, "fallback": False, "random_state": 0, "batch_size": 1}
+        encoder = ImageEncoder(Dark().eval(), preprocess=preprocess, store=None, on_error="missing", batch_size=1)
+        with pytest.warns(UserWarning, match="1 of 14 items"):
+            tuned = TunedEncoder(encoder, **options).fit(X, y)
+        assert [error.row for error in tuned.errors_] == [5]
+        with pytest.raises(ItemError, match="row 5"):
+            TunedEncoder(encoder.set_params(on_error="raise"), **options).fit(X, y)
+
+    def test_parameters_of_the_encoder_are_checked(self, tuned):
+        with pytest.raises(ValueError, match="'on_error' parameter"):
+            tuned(on_error="ignore").fit(*make_items("text", 12))
 
     def test_data_frames_and_names(self, tuned):
         X, y = make_items("text", 12)

@@ -4,6 +4,7 @@ from ._audio import (
     Recipe as Recipe,
     Window as Window,
     load_audio_model as load_audio_model,
+    save_audio_model as save_audio_model,
 )
 from ._efficientnet import efficientnet_lite0_folder as efficientnet_lite0_folder
 from ._openvino import import_openvino as import_openvino, openvino_model as openvino_model
@@ -39,4 +40,9 @@ from ._timm import (
     save_image_model as save_image_model,
     timm_hub_place as timm_hub_place,
 )
-from ._video import VideoModel as VideoModel, is_video_model as is_video_model, load_video_model as load_video_model
+from ._video import (
+    VideoModel as VideoModel,
+    is_video_model as is_video_model,
+    load_video_model as load_video_model,
+    save_video_model as save_video_model,
+)

@@ -208,6 +208,21 @@ def load_audio_model(source, device, dtype):
     return AudioModel(network, _recipe_for(extractor, network.config))
 
 
+def save_audio_model(model, folder):
+    """Write an audio network of transformers, and its feature extractor, as a checkpoint into a folder."""
+    if model.recipe.extractor is None:
+        raise ValueError(
+            f"AudioEncoder: a {type(model.network).__name__} in memory has no checkpoint format; save the module of "
+            "encoder_ itself, with safetensors or torch.save."
+        )
+    if model.network.config.is_encoder_decoder:
+        raise ValueError(
+            f"AudioEncoder: a {type(model.network).__name__} is one half of a network, and has no checkpoint of its own."
+        )
+    model.network.save_pretrained(folder)
+    _feature_extractor(model.recipe.extractor).save_pretrained(folder)
+
+
 def _recipe_for(extractor, config):
     """Return how windows are made for a network, by its feature extractor and configuration."""
     rate, kind = extractor.sampling_rate, type(extractor).__name__

@@ -82,9 +82,7 @@ class SplitModel:
     """
 
     def __init__(self, model, n_layers, forward, probe):
-        self._forward = forward
-        with torch.no_grad():
-            expected = forward(model, probe)
+        self._forward, self._model = forward, model
         network = copy.deepcopy(model.network)
         layers, returns_tuple = find_layers(network, lambda: forward(with_network(model, network), probe))
         self.n_below = 0 if n_layers is None else max(0, len(layers) - n_layers)
@@ -98,14 +96,25 @@ class SplitModel:
             for layer in layers[: self.n_below]:
                 self._skipped.append(_replace(network, layer, lambda _: _Skipped(returns_tuple)))
         self.top = with_network(model, network.requires_grad_(True))
-        if self.n_below:
+        if self.n_below and not self._agrees(probe, probe):
+            raise ValueError(
+                f"{type(model.network).__name__} cannot be split below its last {n_layers} layers, which need more "
+                'than what the layers below return; train all layers, with n_layers="all".'
+            )
+
+    def reads_inputs(self, entry):
+        """Return whether the layers on top read more of an input, a tensor, than what the layers below return."""
+        return not (isinstance(entry, torch.Tensor) and self._agrees([entry], [entry.flip(-1)]))
+
+    def _agrees(self, inputs, others):
+        """Return whether the rows of other inputs follow from these inputs and the states of the others."""
+        try:
             with torch.no_grad():
-                rows = self.rows(probe, self.states(probe))
-            if rows.shape != expected.shape or not torch.allclose(rows, expected, rtol=1e-3, atol=1e-4):
-                raise ValueError(
-                    f"{type(model.network).__name__} cannot be split below its last {n_layers} layers, which need more "
-                    'than what the layers below return; train all layers, with n_layers="all".'
-                )
+                rows, expected = self.rows(inputs, self.states(others)), self._forward(self._model, others)
+        # Networks of any kind: what they raise does not tell more than that.
+        except Exception:
+            return False
+        return rows.shape == expected.shape and torch.allclose(rows, expected, rtol=1e-3, atol=1e-4)
 
     def states(self, inputs):
         """Return what the layers below make of inputs of one shape, a tensor with one entry per input."""

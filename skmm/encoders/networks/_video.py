@@ -88,6 +88,12 @@ def load_video_model(source, device, dtype):
     return VideoModel(network.to(device).eval().requires_grad_(False), recipe)
 
 
+def save_video_model(model, folder):
+    """Write a video model, and what prepares its frames, as a checkpoint into a folder."""
+    model.network.save_pretrained(folder)
+    processor_of(model.recipe.processor).save_pretrained(folder)
+
+
 def _load_processor(location, origin):
     """Load what prepares frames: older checkpoints bring an image processor, newer ones a video processor."""
     from transformers import AutoImageProcessor
