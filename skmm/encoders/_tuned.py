@@ -132,7 +132,7 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
     bad have no part in ``fit`` and rows of NaN.
 
     States below the trained layers are in memory during ``fit``, and in the store: 1.5 KB for each token of the default
-    text model, 88 KB for each image of the default image model. Pickles hold the weights that were changed and no others.
+    text model, 88 KB for each image of the default image model. Pickles hold the weights that were changed, no others.
 
     Layers are trained in torch, also if the encoder has another ``backend``, which the tuned encoder then runs with.
 

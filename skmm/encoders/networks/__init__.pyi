@@ -21,6 +21,7 @@ from ._source import (
     cached_snapshot as cached_snapshot,
     find_local_folder as find_local_folder,
     package_folder as package_folder,
+    without_progress_bar as without_progress_bar,
 )
 from ._split import (
     SplitModel as SplitModel,

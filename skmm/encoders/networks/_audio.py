@@ -217,7 +217,7 @@ def save_audio_model(model, folder):
         )
     if model.network.config.is_encoder_decoder:
         raise ValueError(
-            f"AudioEncoder: a {type(model.network).__name__} is one half of a network, and has no checkpoint of its own."
+            f"AudioEncoder: a {type(model.network).__name__} is half of a network, and has no checkpoint of its own."
         )
     model.network.save_pretrained(folder)
     _feature_extractor(model.recipe.extractor).save_pretrained(folder)

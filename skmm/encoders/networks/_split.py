@@ -104,7 +104,10 @@ class SplitModel:
 
     def reads_inputs(self, entry):
         """Return whether the layers on top read more of an input, a tensor, than what the layers below return."""
-        return not (isinstance(entry, torch.Tensor) and self._agrees([entry], [entry.flip(-1)]))
+        if not isinstance(entry, torch.Tensor):
+            return True
+        other = ~entry if entry.dtype == torch.uint8 else -entry
+        return not self._agrees([entry], [other])
 
     def _agrees(self, inputs, others):
         """Return whether the rows of other inputs follow from these inputs and the states of the others."""
