@@ -20,6 +20,7 @@ from skmm import (
     AverageFusion,
     CCAFusion,
     ConcatFusion,
+    ContrastiveFusion,
     ImageDescriptor,
     ImageEncoder,
     KernelCCAFusion,
@@ -90,6 +91,7 @@ def fitted():
     modalities = [("a", "passthrough", slice(0, 2)), ("b", "passthrough", slice(2, None))]
     yield AverageFusion(blocks=blocks).fit(X)
     yield ConcatFusion(blocks=blocks).fit(X)
+    yield ContrastiveFusion(max_epochs=1, blocks=blocks).fit(X)
     yield PCAFusion(blocks=blocks).fit(X)
     yield ProductFusion(blocks=blocks).fit(X)
     yield KernelFusion(blocks=blocks).fit(X)

@@ -6,5 +6,10 @@ from ._imputer import ModalityImputer as ModalityImputer
 from ._kernel import KernelFusion as KernelFusion
 from ._product import ProductFusion as ProductFusion
 from ._strategies import STRATEGIES as STRATEGIES
-from .joint import CCAFusion as CCAFusion, KernelCCAFusion as KernelCCAFusion, PLSFusion as PLSFusion
+from .joint import (
+    CCAFusion as CCAFusion,
+    ContrastiveFusion as ContrastiveFusion,
+    KernelCCAFusion as KernelCCAFusion,
+    PLSFusion as PLSFusion,
+)
 from .projection import LDAFusion as LDAFusion, PCAFusion as PCAFusion

@@ -4,13 +4,14 @@ from ._average import AverageFusion
 from ._concat import ConcatFusion
 from ._kernel import KernelFusion
 from ._product import ProductFusion
-from .joint import CCAFusion, KernelCCAFusion, PLSFusion
+from .joint import CCAFusion, ContrastiveFusion, KernelCCAFusion, PLSFusion
 from .projection import LDAFusion, PCAFusion
 
 STRATEGIES = {
     "average": AverageFusion,
     "cca": CCAFusion,
     "concat": ConcatFusion,
+    "contrastive": ContrastiveFusion,
     "kernel": KernelFusion,
     "kernel_cca": KernelCCAFusion,
     "lda": LDAFusion,

@@ -1,2 +1,3 @@
 from ._cca import CCAFusion as CCAFusion, PLSFusion as PLSFusion
+from ._contrastive import ContrastiveFusion as ContrastiveFusion
 from ._kernel_cca import KernelCCAFusion as KernelCCAFusion
