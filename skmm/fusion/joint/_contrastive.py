@@ -322,7 +322,7 @@ class ContrastiveFusion(CallbackSupportMixin, JointEmbedding):
             self.n_epochs_ = 0
         else:
             trainer = Trainer(self._weights, self, X.dtype, self._rng.randint(2**31 - 1), self._trainer_state)
-        trainer.epoch(rows, lambda step: 1.0)
+        trainer.epoch(rows.comparable(), lambda step: 1.0)
         _report_epoch(progress, self)
         self._trainer_state = trainer.state()
         self.n_epochs_ += 1
@@ -479,6 +479,14 @@ class Rows(NamedTuple):
         labels = None if self.labels is None else self.labels[rows]
         return Rows([x[rows] for x in self.inputs], self.present[rows], self.groups[rows], labels)
 
+    def comparable(self):
+        """Return the rows that can be compared with others: those that have two blocks, or one and a label."""
+        n_blocks = self.present.sum(axis=1)
+        comparable = n_blocks > 1
+        if self.labels is not None:
+            comparable |= (n_blocks > 0) & self.labels.any(axis=1)
+        return self.take(np.flatnonzero(comparable))
+
     def to(self, device):
         """Return the rows as tensors on a device."""
         import torch
@@ -561,6 +569,7 @@ class Trainer:
         Return then the average precision of each retrieval at first and after each epoch, and the mutual information at
         the best epoch.
         """
+        rows = rows.comparable()
         n_steps = n_epochs * self._n_batches(rows)
         precisions = [] if validation is None else [self.precision(validation)]
         scores, best = [p.mean() for p in precisions], self.weights()

@@ -190,6 +190,16 @@ def test_three_blocks_some_of_which_are_missing():
     assert_array_equal(fusion.transform_modality(np.full((1, 6), np.nan), "a"), 0)
 
 
+def test_batches_hold_rows_that_can_be_compared():
+    present = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=bool)
+    inputs, groups = [np.arange(5.0)[:, None]] * 3, np.arange(5)
+    assert_array_equal(Rows(inputs, present, groups, None).comparable().groups, [0, 4])
+    labels = np.array([[0, 0], [0, 0], [1, 0], [0, 1], [1, 1]])
+    comparable = Rows(inputs, present, groups, labels).comparable()
+    assert_array_equal(comparable.groups, [0, 3, 4])
+    assert_array_equal(comparable.inputs[0], [[0], [3], [4]])
+
+
 def test_variates_have_mean_zero_and_variance_one():
     X = linked()
     fusion = ContrastiveFusion(4, blocks=BLOCKS, **QUICK).fit(X)
