@@ -2,9 +2,9 @@
 
 Two views as in Wang et al., "On deep multi-view representation learning" (ICML 2015), but of scikit-learn's digits of 8
 x 8 pixels: view 1 is an image turned by up to 45 degrees, view 2 another image of its class in noise. The views share
-nothing but the class. Each of 1,000 images is turned three times; a linear SVM learns the digits of 1,000 turned images,
-as they are or in the shared space, which is learned from the pairs without labels, and is tested on the turned images
-of 797 others. Errors in percent and seconds of the fit of the space are means over three draws.
+nothing but the class. Each of 1,000 images is turned three times; a linear SVM learns the digits of 1,000 turned
+images, as they are or in the shared space, which is learned from the pairs without labels, and is tested on the turned
+images of 797 others. Errors in percent and seconds of the fit of the space are means over three draws.
 
     OMP_NUM_THREADS=1 python benchmarks/two_view_digits.py [--turns 3]
 """
