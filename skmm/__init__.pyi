@@ -31,6 +31,7 @@ from .fusion import (
     AverageFusion as AverageFusion,
     CCAFusion as CCAFusion,
     ConcatFusion as ConcatFusion,
+    ContrastiveFusion as ContrastiveFusion,
     KernelCCAFusion as KernelCCAFusion,
     KernelFusion as KernelFusion,
     LDAFusion as LDAFusion,

@@ -12,6 +12,7 @@ from skmm import (
     AverageFusion,
     CCAFusion,
     ConcatFusion,
+    ContrastiveFusion,
     KernelCCAFusion,
     KernelFusion,
     LDAFusion,
@@ -70,6 +71,8 @@ STRATEGIES = [
     CCAFusion(regularization="cv", target="block", blocks=BLOCKS),
     PLSFusion(target="block", blocks=BLOCKS),
     KernelCCAFusion(target="block", blocks=BLOCKS),
+    ContrastiveFusion(max_epochs=2, hidden_features=8, device="cpu", blocks=BLOCKS),
+    ContrastiveFusion(objective="supcon", head="linear", max_epochs=2, device="cpu", blocks=BLOCKS),
 ]
 IMPUTERS = [
     ModalityImputer(),

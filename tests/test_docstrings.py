@@ -21,6 +21,7 @@ from skmm import (
     AverageFusion,
     CCAFusion,
     ConcatFusion,
+    ContrastiveFusion,
     ImageDescriptor,
     ImageEncoder,
     KernelCCAFusion,
@@ -92,6 +93,7 @@ def fitted():
     yield AnchorFusion(blocks=blocks).fit(X)
     yield AverageFusion(blocks=blocks).fit(X)
     yield ConcatFusion(blocks=blocks).fit(X)
+    yield ContrastiveFusion(max_epochs=1, blocks=blocks).fit(X)
     yield PCAFusion(blocks=blocks).fit(X)
     yield ProductFusion(blocks=blocks).fit(X)
     yield KernelFusion(blocks=blocks).fit(X)

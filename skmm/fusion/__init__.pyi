@@ -9,6 +9,7 @@ from ._strategies import STRATEGIES as STRATEGIES
 from .joint import (
     AnchorFusion as AnchorFusion,
     CCAFusion as CCAFusion,
+    ContrastiveFusion as ContrastiveFusion,
     KernelCCAFusion as KernelCCAFusion,
     PLSFusion as PLSFusion,
 )

@@ -69,9 +69,9 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
 
     fusion : transformer or str, default="concat"
-        Strategy that joins the blocks. The strings "anchor", "average", "cca", "concat", "kernel", "kernel_cca", "lda",
-        "pca", "pls" and "product" stand for :class:`AnchorFusion`, :class:`AverageFusion`, ... at their defaults. If it
-        has a parameter ``blocks`` (in a Pipeline: if its first step has, and the step after a
+        Strategy that joins the blocks. The strings "anchor", "average", "cca", "concat", "contrastive", "kernel",
+        "kernel_cca", "lda", "pca", "pls" and "product" stand for :class:`AnchorFusion`, :class:`AverageFusion`, ... at
+        their defaults. If it has a parameter ``blocks`` (in a Pipeline: if its first step has, and the step after a
         :class:`ModalityImputer`), the fuser sets that on its clone; any other transformer is applied
         to the concatenated matrix.
 

@@ -4,7 +4,7 @@ from ._average import AverageFusion
 from ._concat import ConcatFusion
 from ._kernel import KernelFusion
 from ._product import ProductFusion
-from .joint import AnchorFusion, CCAFusion, KernelCCAFusion, PLSFusion
+from .joint import AnchorFusion, CCAFusion, ContrastiveFusion, KernelCCAFusion, PLSFusion
 from .projection import LDAFusion, PCAFusion
 
 STRATEGIES = {
@@ -12,6 +12,7 @@ STRATEGIES = {
     "average": AverageFusion,
     "cca": CCAFusion,
     "concat": ConcatFusion,
+    "contrastive": ContrastiveFusion,
     "kernel": KernelFusion,
     "kernel_cca": KernelCCAFusion,
     "lda": LDAFusion,

@@ -424,16 +424,6 @@ class CCAFusion(JointEmbedding):
             "modality."
         )
 
-    def _check_pairs(self, counts, blocks):
-        """Raise unless every block meets another one in two rows."""
-        together = counts - np.diag(np.diag(counts))
-        for name, most in zip(blocks, together.max(axis=0), strict=True):
-            if most < 2:
-                raise ValueError(
-                    f"{type(self).__name__} learns from rows that have two blocks, and needs at least 2 with block "
-                    f"{name!r} and the same other block, got {int(most)}; leave out a modality that is rarely present."
-                )
-
     def _standardized(self):
         """Return, by block, whether its columns are brought to unit variance."""
         # Without a ridge the scales have no influence but on rounding.
