@@ -183,13 +183,14 @@ def test_a_network_is_converted_once(text_encoder, monkeypatch):
 
 def test_tuning_trains_in_torch(encoder_and_items, tmp_path):
     encoder, items = encoder_and_items
-    items, y = [*items, *items[::-1]], np.arange(2 * len(items)) % 2
-    settings = {"fallback": False, "n_layers": 1, "max_epochs": 1, "random_state": 0}
+    classes = np.arange(len(items)) % 2
+    items, y = [*items, *items[::-1]], np.concatenate([classes, classes[::-1]])
+    settings = {"fallback": False, "n_layers": 1, "max_epochs": 3, "learning_rate": 1e-2, "random_state": 0}
     expected = TunedEncoder(encoder, **settings).fit_transform(items, y)
     tuned = TunedEncoder(clone(encoder).set_params(backend="openvino"), **settings)
     X = tuned.fit_transform(items, y)
-    assert max_distance(X, clone(encoder).fit_transform(items)) > 1e-3
-    assert max_distance(X, expected) < 1e-4
+    # Nearer to rows of the tuned network in torch than to those of the pretrained one.
+    assert max_distance(X, expected) < min(1e-4, max_distance(X, clone(encoder).fit_transform(items)) / 5)
     tuned.save_encoder(tmp_path / "tuned")
     saved = clone(encoder).set_params(model=tmp_path / "tuned")
     assert max_distance(saved.fit_transform(items), expected) < 1e-4
