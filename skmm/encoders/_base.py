@@ -253,9 +253,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _get_model(self, run):
         """Return what ``_batches`` and ``_encode_batch`` work with; None if they need nothing."""
 
-    def _convert(self, model):
-        """Return a model as the backend of the encoder runs it."""
-        return model
+    def _get_tuned_model(self, run):
+        """Return the model with weights that were tuned to a target, if there are any."""
+        return self._get_model(run)
 
     def _finish_rows(self, rows):
         """Turn rows as ``_encode_batch`` returns them, and as a store keeps them, into rows of the output."""

@@ -163,6 +163,8 @@ class ModelEncoder(ItemEncoder):
     _not_in_rows: set = set()
     # Part of the identity: to be raised when the code changes what it makes of an item.
     _version = 0
+    # What runs the network, where this is no parameter.
+    backend = "torch"
     # Weights that were tuned to a target, see TunedEncoder.
     _tuning = None
     # Whether the last layers of the network read more of an input than what the layers before them return.
@@ -266,17 +268,12 @@ class ModelEncoder(ItemEncoder):
         """Return the share of a device's memory that an input of the network takes, in a unit of the encoder's own."""
         return 1
 
-    @property
-    def _backend(self):
-        """What runs the network."""
-        return getattr(self, "backend", "torch")
-
     def _place(self):
         """Return the device and the precision that the network is loaded for."""
-        return (self.device, self.precision) if self._backend == "torch" else ("cpu", "float32")
+        return (self.device, self.precision) if self.backend == "torch" else ("cpu", "float32")
 
     def _check_parameters(self):
-        if self._backend == "torch":
+        if self.backend == "torch":
             if self.precision == "int8":
                 raise ValueError(f"{type(self).__name__}: precision='int8' needs backend='openvino'; set it.")
             return
@@ -333,7 +330,7 @@ class ModelEncoder(ItemEncoder):
             self._warn_of_no_identity(problem)
             return None
         tuning = [] if self._tuning is None else [self._tuning.digest]
-        backend = [] if self._backend == "torch" else [minor_versions([self._backend]), self.precision == "int8"]
+        backend = [] if self.backend == "torch" else [minor_versions([self.backend]), self.precision == "int8"]
         return digest_of(public_name(type(self)), self._version, content, *settings, *tuning, *backend)
 
     def _warn_of_no_identity(self, problem):
@@ -390,19 +387,24 @@ class ModelEncoder(ItemEncoder):
             return run.store.get_fact(run.identity) or self._find_and_store_facts(run)
 
     def _find_and_store_facts(self, run):
+        run.torch_model = self._get_tuned_model(run)
         # As the store returns them.
         facts = json.loads(json.dumps(self._find_facts(run.torch_model)))
         if run.identity is not None:
             run.store.put_fact(run.identity, facts)
         return facts
 
+    def _get_tuned_model(self, run):
+        model = self._get_model(run)
+        return model if self._tuning is None else self._tuning.model_of(model, self)
+
     def _get_model(self, run):
         """Return the network from the registry of this process, which loads it if necessary."""
         # Encoders of the user's own may load the same files in another way.
         owner = next(kind for kind in type(self).__mro__ if "_load_model" in vars(kind))
         owner = None if owner.__module__.startswith("skmm.") else owner
-        check_not_forked()
         device, precision = self._place()
+        check_not_forked()
         device = resolve_device(device)
         dtype = resolve_precision(precision, device)
         source = run.source
@@ -431,9 +433,7 @@ class ModelEncoder(ItemEncoder):
         return model
 
     def _convert(self, model):
-        """Return the model as the backend runs it."""
-        if self._backend == "torch":
-            return model
+        """Return the model as another backend than torch runs it."""
 
         def load():
             # With the model that it comes from, so that no other one takes its id.

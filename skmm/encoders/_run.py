@@ -103,9 +103,10 @@ class EncodingRun:
         self.items = items
         self.present = present
         self.errors = []
+        place = encoder._place()
         self.source = encoder._find_source()
         self.store = find_store(encoder.store) if hasattr(encoder, "_find_identity") else None
-        self.kind, self.dtype = expected_place(*encoder._place())
+        self.kind, self.dtype = expected_place(*place)
         # Number under which this call claims entries of the store, its upper bits those of the process; its claims; and
         # groups that others have claimed.
         self._owner = os.getpid() << 32 | secrets.randbits(32)
@@ -121,10 +122,10 @@ class EncodingRun:
         if name == "identity":
             self.identity = None if self.store is None else self.encoder._find_identity(self)
         elif name == "torch_model":
-            model, tuning = self.encoder._get_model(self), getattr(self.encoder, "_tuning", None)
-            self.torch_model = model if tuning is None else tuning.model_of(model, self.encoder)
+            self.torch_model = self.encoder._get_tuned_model(self)
         elif name == "model":
-            self.model = self.encoder._convert(self.torch_model)
+            is_torch = getattr(self.encoder, "backend", "torch") == "torch"
+            self.model = self.torch_model if is_torch else self.encoder._convert(self.torch_model)
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return vars(self)[name]
@@ -376,6 +377,11 @@ class EncodingRun:
         is_stored = is_valid & np.array([key is not None for key in keys])
         if self.digests.have_files:
             is_stored &= self.digests.are_unchanged(keys)
+        rejected = [key for key, valid in zip(keys, is_valid, strict=True) if not valid and key in self._claims]
+        if rejected:
+            # Others are not to wait for what is never stored.
+            self.store.release(self._owner, rejected)
+            self._claims.difference_update(rejected)
         if is_stored.any():
             stored = list(compress(keys, is_stored))
             self.store.put_rows(stored, rows[is_stored])

@@ -480,7 +480,7 @@ def _rows_are_vectors(encoder):
     is_plain = (
         kind._encode_batch is ModelEncoder._encode_batch and kind._encode_prepared is ModelEncoder._encode_prepared
     )
-    return is_plain and encoder._backend == "torch"
+    return is_plain and encoder.backend == "torch"
 
 
 def _store_rows(encoder, states_run, vectors):

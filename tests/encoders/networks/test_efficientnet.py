@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from skmm.encoders import ImageEncoder, VideoEncoder, clear_models
-from skmm.encoders._image import load_image_model
+from skmm.encoders._model import start_encoder
 from skmm.encoders.networks import _efficientnet, _source, efficientnet_lite0_folder
 
 torch = pytest.importorskip("torch")
@@ -109,7 +109,8 @@ class TestWhatItSees:
         assert source.folder == efficientnet_lite0_folder()
 
     def test_branches_find_it_as_well(self):
-        network = load_image_model("tf_efficientnet_lite0", "ImageBranch").network
+        encoder = ImageEncoder("tf_efficientnet_lite0", device="cpu", precision="float32")
+        network = start_encoder(encoder, "ImageBranch")[1].model.network
         weights = safetensors_torch.load_file(Path(efficientnet_lite0_folder(), "model.safetensors"))
         assert torch.equal(network.conv_stem.weight, weights["conv_stem.weight"])
 
