@@ -1,6 +1,5 @@
 """Comparison of strategies on the same folds."""
 
-import os
 import pickle
 import signal
 import subprocess
@@ -73,7 +72,8 @@ class Interrupting(DummyClassifier):
     """Sends its own process the signal of Ctrl-C."""
 
     def fit(self, X, y):
-        os.kill(os.getpid(), signal.SIGINT)
+        # To this thread: the signal of a process may reach it later, by way of another thread.
+        signal.raise_signal(signal.SIGINT)
         return super().fit(X, y)
 
 
