@@ -19,6 +19,7 @@ from .encoders import (
     TunedEncoder as TunedEncoder,
     VideoAudio as VideoAudio,
     VideoEncoder as VideoEncoder,
+    infer_modalities as infer_modalities,
 )
 from .ensemble import (
     ModalityStackingClassifier as ModalityStackingClassifier,
@@ -40,6 +41,10 @@ from .fusion import (
     PCAFusion as PCAFusion,
     PLSFusion as PLSFusion,
     ProductFusion as ProductFusion,
+)
+from .model_selection import (
+    AutoMultimodalClassifier as AutoMultimodalClassifier,
+    AutoMultimodalRegressor as AutoMultimodalRegressor,
 )
 from .neural_network import (
     MultimodalNetClassifier as MultimodalNetClassifier,

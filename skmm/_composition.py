@@ -44,8 +44,24 @@ class ModalityComposition(BaseComposition):
         return Bunch(**{name: member for name, member, _ in self.modalities_})
 
     @property
+    def _is_auto(self):
+        """Whether ``fit`` infers the modalities from X."""
+        return isinstance(self.modalities, str) and self.modalities == "auto"
+
+    @property
+    def _entries(self):
+        """The triples: those of the parameter, or those that ``fit`` inferred, of which there are none before it."""
+        return getattr(self, "_inferred", []) if self._is_auto else self.modalities
+
+    def _infer(self, X, y):
+        """Return the triples that ``modalities="auto"`` stands for."""
+        raise NotImplementedError
+
+    @property
     def _modalities(self):
-        # Pairs, as scikit-learn's nested parameters want them.
+        # Pairs, as scikit-learn's nested parameters want them; what fit inferred is no parameter.
+        if self._is_auto:
+            return []
         try:
             return [(name, member) for name, member, _ in self.modalities]
         except (TypeError, ValueError):
@@ -53,9 +69,10 @@ class ModalityComposition(BaseComposition):
 
     @_modalities.setter
     def _modalities(self, pairs):
-        self.modalities = [
-            (name, member, columns) for (name, member), (_, _, columns) in zip(pairs, self.modalities, strict=True)
-        ]
+        if not self._is_auto:
+            self.modalities = [
+                (name, member, columns) for (name, member), (_, _, columns) in zip(pairs, self.modalities, strict=True)
+            ]
 
     def get_params(self, deep: bool = True) -> dict:
         """Get the parameters of this estimator and of the members of its modalities.
@@ -104,6 +121,8 @@ class ModalityComposition(BaseComposition):
 
     def _check_modalities(self):
         """Check the list of modalities and everything in it that does not depend on X."""
+        if self._is_auto:
+            return
         owner = type(self).__name__
         for entry in self.modalities:
             if not isinstance(entry, (tuple, list)) or len(entry) != 3:
@@ -138,11 +157,13 @@ class ModalityComposition(BaseComposition):
         """Return the methods that a member must have and does not."""
         return [method for method in self._member_methods if not hasattr(member, method)]
 
-    def _fit_columns(self, X):
+    def _fit_columns(self, X, y=None):
         """Check X, resolve the columns of each modality in it, and return X as it will be used."""
         X = check_X(self, X, reset=True)
+        if self._is_auto:
+            self._inferred = self._infer(X, y)
         self._columns = {}
-        for name, member, columns in self.modalities:
+        for name, member, columns in self._entries:
             positions, single = resolve_columns(X, columns, name)
             # Only an estimator may want a 1-D column; what passes through is a matrix.
             self._columns[name] = positions, single and not isinstance(member, str)
@@ -175,11 +196,11 @@ class ModalityComposition(BaseComposition):
 
     def _active(self):
         """Return the names of the modalities that are not dropped, in order."""
-        return [name for name, member, _ in self.modalities if not (isinstance(member, str) and member == "drop")]
+        return [name for name, member, _ in self._entries if not (isinstance(member, str) and member == "drop")]
 
     def _member_block(self):
         """Return the diagram of the modalities side by side."""
-        names, members, columns = zip(*self.modalities, strict=True)
+        names, members, columns = zip(*(self._entries or [("modalities", "auto", "")]), strict=True)
         return VisualBlock("parallel", members, names=names, name_details=columns)
 
 
@@ -412,7 +433,7 @@ def fit_transform_modalities(composite, X, y, routed, progress):
         What the transformers return, by modality.
     """
     active = composite._active()
-    chosen = [(name, member, columns) for name, member, columns in composite.modalities if name in active]
+    chosen = [(name, member, columns) for name, member, columns in composite._entries if name in active]
     tasks = [
         delayed(fit_transform_modality)(
             composite,

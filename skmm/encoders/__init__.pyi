@@ -3,6 +3,11 @@ from ._audio_descriptor import AudioDescriptor as AudioDescriptor
 from ._base import ItemEncoder as ItemEncoder
 from ._image import ImageEncoder as ImageEncoder
 from ._image_descriptor import ImageDescriptor as ImageDescriptor
+from ._infer import (
+    InferredModalities as InferredModalities,
+    infer_modalities as infer_modalities,
+    make_table_transformer as make_table_transformer,
+)
 from ._model import ModelEncoder as ModelEncoder, clear_models as clear_models, start_encoder as start_encoder
 from ._text import TextEncoder as TextEncoder
 from ._tuned import TunedEncoder as TunedEncoder

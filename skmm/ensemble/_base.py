@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, TransformerMixin, is_classifier, is_regressor
 from sklearn.callback import CallbackSupportMixin
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
@@ -29,6 +30,8 @@ from .._composition import (
 from .._sklearn import check_feature_names_in, check_sample_weight, fit_context, raise_for_params
 from .._typing import Table
 from .._warnings import warn
+from ..encoders import infer_modalities
+from ..fusion import ConcatFusion
 from ._target import ClassTarget, RealTarget
 
 if TYPE_CHECKING:
@@ -117,7 +120,8 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, not negative, for members, final estimator, learned weights, class frequencies and
-            means. Pipelines take them only with ``sklearn.set_config(enable_metadata_routing=True)``.
+            means. Of a pipeline the last step gets them; for other steps it takes
+            ``sklearn.set_config(enable_metadata_routing=True)``.
 
         groups : array-like of shape (n_samples,), default=None
             Groups of rows that belong together, such as near-duplicates or the recordings of one person: weights,
@@ -200,9 +204,16 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
             router.add(cv=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         return router
 
+    def _infer(self, X, y):
+        """Return a transformer and a linear model for each modality that X holds."""
+        return [
+            (name, make_linear_member(transformer, is_classifier(self)), columns)
+            for name, transformer, columns in infer_modalities(X, y)
+        ]
+
     def _active_members(self):
         active = set(self._active())
-        return [(name, member) for name, member, _ in self.modalities if name in active]
+        return [(name, member) for name, member, _ in self._entries if name in active]
 
     def _as_fitted(self, name, member):
         """Return a member as it will be fitted, for its methods and metadata requests."""
@@ -228,7 +239,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         """Check all arguments of ``fit``; return X, y, weights and groups as they will be used."""
         raise_for_params(params, self, "fit")
         self._check_members()
-        X = self._fit_columns(X)
+        X = self._fit_columns(X, y)
         classifier = is_classifier(self)
         y = check_target(X, y, type(self).__name__, numeric=not classifier)
         self._target = ClassTarget(y) if classifier else RealTarget(y)
@@ -258,17 +269,17 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
 
     def _accepted(self, label, estimator, metadata):
         """Return what ``fit`` of an estimator takes of weights and groups; raise if it takes no weights."""
-        if "sample_weight" in metadata and not has_fit_parameter(estimator, "sample_weight"):
-            remedy = (
-                "a pipeline takes them only after sklearn.set_config(enable_metadata_routing=True), with "
-                "set_fit_request(sample_weight=True) on the steps that take them"
-                if isinstance(estimator, Pipeline)
-                else "use another estimator, or leave the weights out"
-            )
-            raise TypeError(
-                f"{type(self).__name__}: {label}, {type(estimator).__name__}, does not take sample weights; {remedy}."
-            )
-        return {key: values for key, values in metadata.items() if has_fit_parameter(estimator, key)}
+        accepted = {key: values for key, values in metadata.items() if has_fit_parameter(estimator, key)}
+        if "sample_weight" in metadata and "sample_weight" not in accepted:
+            name, model = estimator.steps[-1] if isinstance(estimator, Pipeline) else (None, estimator)
+            if not has_fit_parameter(model, "sample_weight"):
+                raise TypeError(
+                    f"{type(self).__name__}: {label}, {type(model).__name__}, does not take sample weights; use "
+                    "another estimator, or leave the weights out."
+                )
+            # The last step of a pipeline gets them; for other steps it takes metadata routing.
+            accepted[f"{name}__sample_weight"] = metadata["sample_weight"]
+        return accepted
 
     def _splits(self, data, routed):
         """Return the splits of all rows, made once; with groups, no group lies on both sides of a split."""
@@ -363,7 +374,8 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
                 y_fit = y_fit[:, labels[0]] if len(labels) == 1 else y_fit[:, labels]
             requested = present.take_params(X, params)
             if isinstance(stage, Pipeline):
-                requested = consumed(stage, "fit", requested)
+                of_steps = {key: values for key, values in requested.items() if "__" in key}
+                requested = {**of_steps, **consumed(stage, "fit", requested)}
             final, uncalibrated = self._calibrate(name, stage, y_fit, present.take(data.groups))
             present.call(final.fit, inputs, y_fit, **requested)
             return final, Member(name, final, prior, labels, numeric=numeric, uncalibrated=uncalibrated)
@@ -382,7 +394,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
         return [member.name if suffix is None else f"{member.name}__{suffix}" for suffix in suffixes[n_skipped:]]
 
     def _set_modalities(self):
-        columns_of = {name: columns for name, _, columns in self.modalities}
+        columns_of = {name: columns for name, _, columns in self._entries}
         self.modalities_ = [(member.name, member.estimator, columns_of[member.name]) for member in self._members]
 
     def _warn_of_members(self, folds):
@@ -459,12 +471,26 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
             # Tags are read before fit has checked the parameters.
             return tags
         tags.input_tags.allow_nan = all(member.input_tags.allow_nan for member in members)
-        tags.input_tags.string = any(member.input_tags.string for member in members)
+        tags.input_tags.string = self._is_auto or any(member.input_tags.string for member in members)
         # A classifier's multi_output would mean several targets of several classes each.
         is_regression = not isinstance(self, ClassifierMixin)
         tags.target_tags.multi_output = is_regression and all(member.target_tags.multi_output for member in members)
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def make_linear_member(transformer, classifier):
+    """Return a pipeline of a transformer, ConcatFusion and a linear model with a penalty that suits it.
+
+    Penalties of 0.01 for encoders and 0.1 for tables are near the best of a grid, by log loss: for nine modalities of
+    three sets of data (films, monsters, emoji) it is at most .05 above the lowest.
+    """
+    steps = [] if isinstance(transformer, str) else [transformer]
+    if classifier:
+        model = LogisticRegression(C=0.1 if isinstance(transformer, Pipeline) else 0.01, max_iter=1000)
+    else:
+        model = RidgeCV(alphas=np.logspace(-2, 6, 17))
+    return make_pipeline(*steps, ConcatFusion(), model)
 
 
 def _fit_and_respond(fit, X, present, train, test, method, target, step):

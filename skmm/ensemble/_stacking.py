@@ -39,7 +39,7 @@ class ModalityStacking(DecisionComposition):
     """Base of the stackers: the matrix that the final estimator sees, and how that is fitted."""
 
     _parameter_constraints: dict = {
-        "modalities": [list, tuple],
+        "modalities": [list, tuple, StrOptions({"auto"})],
         "final_estimator": [HasMethods(["fit", "predict"]), None],
         "cv": ["cv_object", StrOptions({"prefit"})],
         "passthrough": ["boolean", HasMethods(["fit", "transform"])],
@@ -229,7 +229,10 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 
     Parameters
     ----------
-    modalities : list of (str, classifier, columns)
+    modalities : list of (str, classifier, columns) or "auto", default="auto"
+        "auto" finds out at ``fit`` which modalities the columns of X hold, and chooses a transformer for each
+        (:func:`~skmm.infer_modalities`), with a linear model behind it. In a triple:
+
         - name: unique, without ``__``;
         - classifier: an estimator with ``fit`` and ``predict``, often a pipeline that begins with an encoder. A
           regressor gets the positions of the classes as its target. ``"drop"`` leaves it out;
@@ -347,7 +350,7 @@ class ModalityStackingClassifier(ClassifierMixin, ModalityStacking):
 
     def __init__(
         self,
-        modalities: Modalities,
+        modalities: Modalities | Literal["auto"] = "auto",
         final_estimator: Any = None,
         *,
         cv: Any = None,
@@ -447,7 +450,10 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
 
     Parameters
     ----------
-    modalities : list of (str, regressor, columns)
+    modalities : list of (str, regressor, columns) or "auto", default="auto"
+        "auto" finds out at ``fit`` which modalities the columns of X hold, and chooses a transformer for each
+        (:func:`~skmm.infer_modalities`), with a linear model behind it. In a triple:
+
         As for :class:`ModalityStackingClassifier`, with regressors that have ``fit`` and ``predict``.
 
     final_estimator : regressor or None, default=None
@@ -513,7 +519,7 @@ class ModalityStackingRegressor(RegressorMixin, ModalityStacking):
 
     def __init__(
         self,
-        modalities: Modalities,
+        modalities: Modalities | Literal["auto"] = "auto",
         final_estimator: Any = None,
         *,
         cv: Any = None,

@@ -35,7 +35,7 @@ class ModalityVoting(DecisionComposition):
     """Base of the voters: weights, answers of members, names."""
 
     _parameter_constraints: dict = {
-        "modalities": [list, tuple],
+        "modalities": [list, tuple, StrOptions({"auto"})],
         "weights": ["array-like", dict, StrOptions({"auto"}), None],
         "cv": ["cv_object"],
         "n_jobs": [Integral, None],
@@ -50,7 +50,7 @@ class ModalityVoting(DecisionComposition):
             return None
         if weights is None:
             return np.full(len(active), 1 / len(active))
-        names = [name for name, _, _ in self.modalities]
+        names = [name for name, _, _ in self._entries]
         if isinstance(weights, dict):
             unknown, missing = set(weights) - set(names), set(active) - set(weights)
             if unknown or missing:
@@ -142,7 +142,10 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
 
     Parameters
     ----------
-    modalities : list of (str, classifier, columns)
+    modalities : list of (str, classifier, columns) or "auto", default="auto"
+        "auto" finds out at ``fit`` which modalities the columns of X hold, and chooses a transformer for each
+        (:func:`~skmm.infer_modalities`), with a linear model behind it. In a triple:
+
         - name: unique, without ``__``;
         - classifier: an estimator with ``fit``, ``predict`` and, unless ``voting="hard"``,
           ``predict_proba``; often a pipeline that begins with an encoder. ``"drop"`` leaves it out;
@@ -273,7 +276,7 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
 
     def __init__(
         self,
-        modalities: Modalities,
+        modalities: Modalities | Literal["auto"] = "auto",
         voting: Literal["soft", "hard", "product", "max", "median", "rank"] = "soft",
         *,
         weights: Sequence[float] | Mapping[str, float] | Literal["auto"] | None = None,
@@ -395,7 +398,7 @@ class ModalityVotingClassifier(ClassifierMixin, ModalityVoting):
     def _check_voting_members(self):
         owner = type(self).__name__
         if isinstance(self.calibration, dict):
-            names = [name for name, _, _ in self.modalities]
+            names = [name for name, _, _ in self._entries]
             wrong = {
                 name: method
                 for name, method in self.calibration.items()
@@ -452,7 +455,10 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
 
     Parameters
     ----------
-    modalities : list of (str, regressor, columns)
+    modalities : list of (str, regressor, columns) or "auto", default="auto"
+        "auto" finds out at ``fit`` which modalities the columns of X hold, and chooses a transformer for each
+        (:func:`~skmm.infer_modalities`), with a linear model behind it. In a triple:
+
         As for :class:`ModalityVotingClassifier`, with estimators that have ``fit`` and ``predict``.
 
     voting : {"mean", "median"}, default="mean"
@@ -521,7 +527,7 @@ class ModalityVotingRegressor(RegressorMixin, ModalityVoting):
 
     def __init__(
         self,
-        modalities: Modalities,
+        modalities: Modalities | Literal["auto"] = "auto",
         voting: Literal["mean", "median"] = "mean",
         *,
         weights: Sequence[float] | Mapping[str, float] | Literal["auto"] | None = None,

@@ -1,7 +1,7 @@
 """The composite that applies a transformer to each modality and fuses what they give."""
 
 from numbers import Integral
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -28,6 +28,7 @@ from .._composition import (
 )
 from .._sklearn import HasMethods, StrOptions, VisualBlock, check_feature_names_in, fit_context, raise_for_params
 from .._typing import Items, Modalities, Table
+from ..encoders import infer_modalities
 from ._imputer import ModalityImputer
 from ._strategies import STRATEGIES
 
@@ -60,7 +61,10 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
 
     Parameters
     ----------
-    modalities : list of (str, transformer, columns)
+    modalities : list of (str, transformer, columns) or "auto", default="auto"
+        "auto" finds out at ``fit`` which modalities the columns of X hold, and chooses a transformer for each
+        (:func:`~skmm.infer_modalities`). In a triple:
+
         - name: unique, without ``__``;
         - transformer: an estimator with ``fit`` and ``transform``, ``"passthrough"`` for columns that
           are numbers already, or ``"drop"``;
@@ -145,7 +149,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
     """
 
     _parameter_constraints: dict = {
-        "modalities": [list, tuple],
+        "modalities": [list, tuple, StrOptions({"auto"})],
         "fusion": [StrOptions(set(STRATEGIES)), HasMethods(["fit", "transform"])],
         "n_jobs": [Integral, None],
         "verbose": ["boolean"],
@@ -153,7 +157,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
 
     def __init__(
         self,
-        modalities: Modalities,
+        modalities: Modalities | Literal["auto"] = "auto",
         fusion: object = "concat",
         *,
         n_jobs: int | None = None,
@@ -236,7 +240,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         # After a fit that fails, a fuser is not fitted.
         self.__dict__.pop("fusion_", None)
         self._check_modalities()
-        X = self._fit_columns(X)
+        X = self._fit_columns(X, y)
         check_can_be_sent(X, self.n_jobs)
         if y is not None:
             check_consistent_length(X, y)
@@ -390,7 +394,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             Routing information.
         """
         router = MetadataRouter(owner=self)
-        steps = {name: as_transformer(member) for name, member, _ in self.modalities if name in self._active()}
+        steps = {name: as_transformer(member) for name, member, _ in self._entries if name in self._active()}
         for name, step in {**steps, "fusion": self._make_fusion()}.items():
             mapping = MethodMapping().add(caller="transform", callee="transform")
             for caller in ("fit", "fit_transform"):
@@ -400,6 +404,9 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
                     mapping.add(caller=caller, callee="fit").add(caller=caller, callee="transform")
             router.add(method_mapping=mapping, **{name: step})
         return router
+
+    def _infer(self, X, y):
+        return list(infer_modalities(X, y))
 
     def _transform_modalities(self, X, routed):
         """Return the blocks of all modalities side by side."""
@@ -453,13 +460,13 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         try:
-            members = [member for _, member, _ in self.modalities if not isinstance(member, str)]
+            members = [member for _, member, _ in self._entries if not isinstance(member, str)]
             steps = [member_tags(step) for step in [*members, self._make_fusion()]]
         except Exception:
             # Tags are read before fit has said what is wrong with the parameters.
             return tags
         tags.input_tags.allow_nan = all(step.input_tags.allow_nan for step in steps)
-        tags.input_tags.string = any(step.input_tags.string for step in steps)
+        tags.input_tags.string = self._is_auto or any(step.input_tags.string for step in steps)
         tags.target_tags.required = any(step.target_tags.required for step in steps)
         dtypes = [set(getattr(step.transformer_tags, "preserves_dtype", ())) for step in steps]
         tags.transformer_tags.preserves_dtype = sorted(set.intersection(*dtypes))

@@ -1,3 +1,7 @@
+from ._auto import (
+    AutoMultimodalClassifier as AutoMultimodalClassifier,
+    AutoMultimodalRegressor as AutoMultimodalRegressor,
+)
 from ._comparison import (
     FusionComparison as FusionComparison,
     FusionComparisonDisplay as FusionComparisonDisplay,

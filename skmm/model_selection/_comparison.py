@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -17,11 +17,20 @@ from .._columns import check_can_be_sent
 from .._plot import VERMILION, make_axes
 from .._sklearn import HasMethods, Interval, StrOptions, safe_indexing, validate_params
 from .._typing import Items, Modalities, PathType, RandomState, Table
+from ..encoders import infer_modalities
 from ._html import comparison_page
 from ._runs import Folds, Row, Run, collect_rows, fit_strategy, score_fold, with_searches
 from ._statistics import corrected_t_test, gain_over_best, holm, score_bounds
 from ._strategies import EXTRA, LEVEL_STYLES, LEVELS, make_strategies
 
+# What follows from the verdict on the best fusion.
+_ADVICE = {
+    "better": "Fusion is worth it here: use {fusion!r}; tuning its parameters, or the encoders to the target "
+    '(level "tuned"), may give more.',
+    "no difference shown": "These folds do not show that fusion is worth it: {single!r} costs less and may do as well; "
+    "more rows, or repeated folds (n_repeats), would tell.",
+    "worse": "Fusion does harm here: use {single!r}, and look at the other modalities for errors in their items.",
+}
 # Letters per line of a strategy's name; longer lines leave too little of a figure 600 pixels wide.
 _NAME_WIDTH = 20
 
@@ -29,7 +38,7 @@ _NAME_WIDTH = 20
 @validate_params(
     {
         "estimator": [HasMethods(["fit", "predict"])],
-        "modalities": [list, tuple],
+        "modalities": [list, tuple, StrOptions({"auto"})],
         "levels": ["array-like", tuple],
         "exclude": ["array-like", tuple],
         "extra": [dict, None],
@@ -53,7 +62,7 @@ def compare_fusions(
     X: Table,
     y: Items,
     *,
-    modalities: Modalities,
+    modalities: Modalities | Literal["auto"] = "auto",
     levels: Sequence[str] = LEVELS,
     exclude: Sequence[str] = (),
     extra: dict | None = None,
@@ -88,8 +97,9 @@ def compare_fusions(
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Target.
 
-    modalities : list of (str, transformer, columns)
-        At least two modalities, as in :class:`~skmm.ModalityFuser`.
+    modalities : list of (str, transformer, columns) or "auto", default="auto"
+        At least two modalities, as in :class:`~skmm.ModalityFuser`; "auto" finds them out
+        (:func:`~skmm.infer_modalities`).
 
     levels : sequence of {"single", "feature", "joint", "decision", "model", "tuned"}, default=all but "tuned"
         Levels of fusion to compare; see :func:`fusion_grid`. Without ``"single"`` there are no gains and no tests.
@@ -210,6 +220,8 @@ def compare_fusions(
     """
     check_consistent_length(X, y, groups)
     check_can_be_sent(X, n_jobs)
+    if isinstance(modalities, str):
+        modalities = list(infer_modalities(X, y))
     strategies = make_strategies(modalities, estimator, levels, exclude, extra, random_state)
     folds = Folds(y, is_classifier(estimator), groups, check_random_state(random_state))
     splits = folds.splits(X, cv, n_repeats)
@@ -508,6 +520,41 @@ class FusionComparison:
         Path(path).write_text(html, encoding="utf-8")
         return None
 
+    def summary(self, metric: str | None = None) -> str:
+        """Say in a paragraph what each modality tells, what fusion gains, and what to try next.
+
+        Parameters
+        ----------
+        metric : str or None, default=None
+            Name of a scorer; None means the one that decides which strategy is best.
+
+        Returns
+        -------
+        text : str
+            Some sentences.
+        """
+        frame = self.to_frame(metric)
+        metric = self._check_metric(metric)
+        finished = frame[frame["mean"].notna()]
+        singles, joined = finished[finished["level"] == "single"], finished[finished["level"] != "single"]
+        sentences = []
+        if len(singles):
+            scores = ", ".join(f"{label} {mean:.3f}" for label, mean in singles["mean"].items())
+            sentences.append(f"Mean {metric} over {len(self.fold_scores(metric))} folds: {scores}.")
+        if len(joined):
+            best, label = joined.iloc[0], joined.index[0]
+            sentences.append(f"The best fusion is {label!r} with {best['mean']:.3f}")
+            if len(singles):
+                share = f"{100 * self.confidence:g} % interval {best['gain_low']:+.3f} to {best['gain_high']:+.3f}"
+                sentences[-1] += f", a gain of {best['gain']:+.3f} over {singles.index[0]} ({share})."
+                sentences.append(_ADVICE[best["verdict"]].format(single=singles.index[0], fusion=label))
+            else:
+                sentences[-1] += "."
+        failed = frame.index[frame["error"] != ""].tolist()
+        if failed:
+            sentences.append(f"Failed: {', '.join(failed)}; the column 'error' says why.")
+        return " ".join(sentences)
+
     def __repr__(self):
         size = f"FusionComparison of {len(self.rows)} strategies over {len(self.rows[0].runs)} folds"
         if self.best_strategy_ is None:
@@ -601,7 +648,14 @@ class FusionComparisonDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Table, y: Items, *, modalities: Modalities, ax: Any = None, **options
+        cls,
+        estimator: Any,
+        X: Table,
+        y: Items,
+        *,
+        modalities: Modalities | Literal["auto"] = "auto",
+        ax: Any = None,
+        **options,
     ) -> "FusionComparisonDisplay":
         """Compare strategies of fusion with one estimator, and draw.
 
@@ -616,8 +670,8 @@ class FusionComparisonDisplay:
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
 
-        modalities : list of (str, transformer, columns)
-            At least two modalities, as in :class:`~skmm.ModalityFuser`.
+        modalities : list of (str, transformer, columns) or "auto", default="auto"
+            At least two modalities, as in :func:`compare_fusions`.
 
         ax : matplotlib Axes or None, default=None
             Axes to draw into; None makes a new figure.

@@ -290,17 +290,20 @@ def _model(modalities, estimator, random_state):
     yield Strategy("net", "model", net, {"fusion": ["gated", "concat", "low_rank"]})
 
 
-def _tuned(modalities, estimator, random_state):
-    options = {
-        "target_type": "continuous" if is_regressor(estimator) else "classification",
-        "random_state": random_state,
-    }
+def tuned_modalities(modalities, classifier, random_state):
+    """Return the modalities with their encoders tuned to the target; None if there is no encoder with a network."""
+    options = {"target_type": "classification" if classifier else "continuous", "random_state": random_state}
     tuned = [(name, _with_tuning(member, options), columns) for name, member, columns in modalities]
-    changed = [after for before, after in zip(modalities, tuned, strict=True) if before[1] is not after[1]]
-    if not changed:
+    return tuned if any(before[1] is not after[1] for before, after in zip(modalities, tuned, strict=True)) else None
+
+
+def _tuned(modalities, estimator, random_state):
+    tuned = tuned_modalities(modalities, not is_regressor(estimator), random_state)
+    if tuned is None:
         raise ValueError(
             'levels: "tuned" needs a modality whose transformer is an encoder with a network, such as TextEncoder.'
         )
+    changed = [after for before, after in zip(modalities, tuned, strict=True) if before[1] is not after[1]]
     for modality in changed:
         yield Strategy(f"{modality[0]} tuned", TUNED, _fused([modality], estimator, "concat"))
     yield from _with_fusions(TUNED, {"concat_tuned": (ConcatFusion(), {"scaling": ["norm", "std"]})}, tuned, estimator)

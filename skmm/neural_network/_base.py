@@ -21,6 +21,7 @@ from .._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, fi
 from .._torch import resolve_device, resolve_precision
 from .._typing import Items, Table
 from .._warnings import warn
+from ..encoders import infer_modalities
 from ._inputs import is_trained, make_input
 from ._state import ModuleHolder, is_module, on_cpu, to_arrays, to_tensors
 from .network import FUSIONS, GradientModulation, resolve_epochs, split_validation, weighs_modalities
@@ -38,7 +39,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
     """Base of the networks over modalities."""
 
     _parameter_constraints: dict = {
-        "modalities": [list, tuple],
+        "modalities": [list, tuple, StrOptions({"auto"})],
         # An object or class with a method forward: torch is not imported to recognise its modules.
         "fusion": [StrOptions(set(FUSIONS)), HasMethods(["forward"])],
         "n_layers": [Interval(Integral, 0, None, closed="left")],
@@ -145,9 +146,9 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if not continues:
             self.__dict__.pop("network_", None)
             self._check_modalities()
+        X = check_X(self, X, reset=False) if continues else self._fit_columns(X, y)
         # In a warm start as well: loss and modulation may have been set since.
         self._check_parameters()
-        X = check_X(self, X, reset=False) if continues else self._fit_columns(X)
         y = self._check_y(X, y, reset=not continues)
         weights = self._weigh(y, sample_weight)
         groups = check_groups(groups, len(y))
@@ -214,7 +215,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         """Fit the transformers and branches, and return the same as :meth:`_prepare`."""
         self._inputs, self.modalities_, arrays, masks = [], [], [], []
         names = self._active()
-        for name, member, columns in self.modalities:
+        for name, member, columns in self._entries:
             if name in names:
                 modality = make_input(name, member)
                 step = member_step(progress, f"modality {name}", member)
@@ -489,6 +490,9 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             self.network_.load_state_dict(to_tensors(state["network_"]))
             self.network_.to(self._device)
 
+    def _infer(self, X, y):
+        return list(infer_modalities(X, y))
+
     def _missing_methods(self, member):
         if is_trained(member):
             return []
@@ -501,14 +505,14 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         try:
-            members = [member for _, member, _ in self.modalities if not isinstance(member, str)]
+            members = [member for _, member, _ in self._entries if not isinstance(member, str)]
             # Items of a branch may be missing, and need not be numbers.
             inputs = [None if is_trained(member) else member_tags(member).input_tags for member in members]
         except Exception:
             # Tags are read before fit has checked the parameters.
             return tags
         tags.input_tags.allow_nan = all(member is None or member.allow_nan for member in inputs)
-        tags.input_tags.string = any(member is None or member.string for member in inputs)
+        tags.input_tags.string = self._is_auto or any(member is None or member.string for member in inputs)
         return tags
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -24,7 +24,10 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
 
     Parameters
     ----------
-    modalities : list of (str, transformer, columns)
+    modalities : list of (str, transformer, columns) or "auto", default="auto"
+        "auto" finds out at ``fit`` which modalities the columns of X hold, and chooses a transformer for each
+        (:func:`~skmm.infer_modalities`). In a triple:
+
         - name: unique, without ``__``;
         - transformer: computes features of the columns, once and before training, such as an encoder or a pipeline of
           scalers; ``"passthrough"`` for columns of numbers; a branch that is trained with the network on raw items,
@@ -241,7 +244,7 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
 
     def __init__(
         self,
-        modalities: Modalities,
+        modalities: Modalities | Literal["auto"] = "auto",
         fusion: object = "concat",
         *,
         n_layers: int = 1,

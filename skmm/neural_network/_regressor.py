@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Self
+from typing import Literal, Self
 
 from sklearn.base import RegressorMixin
 
@@ -22,7 +22,10 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     Parameters
     ----------
-    modalities : list of (str, transformer or branch, columns)
+    modalities : list of (str, transformer or branch, columns) or "auto", default="auto"
+        "auto" finds out at ``fit`` which modalities the columns of X hold, and chooses a transformer for each
+        (:func:`~skmm.infer_modalities`). In a triple:
+
         As for :class:`MultimodalNetClassifier`.
 
     fusion : str, FusionLayer, subclass of FusionLayer, or torch.nn.Module, default="concat"
@@ -173,7 +176,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     def __init__(
         self,
-        modalities: Modalities,
+        modalities: Modalities | Literal["auto"] = "auto",
         fusion: object = "concat",
         *,
         n_layers: int = 1,

@@ -1,6 +1,6 @@
 """Several targets of mixed kind at once: task-level fusion."""
 
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
@@ -23,8 +23,9 @@ class MultimodalNetMultiTask(MultimodalNet):
 
     Parameters
     ----------
-    modalities : list of (str, transformer or branch, columns)
-        As for :class:`MultimodalNetClassifier`.
+    modalities : list of (str, transformer or branch, columns) or "auto", default="auto"
+        "auto" finds out at ``fit`` which modalities the columns of X hold, and chooses a transformer for each
+        (:func:`~skmm.infer_modalities`). Triples are as for :class:`MultimodalNetClassifier`.
 
     fusion : str, FusionLayer, subclass of FusionLayer, or torch.nn.Module, default="concat"
         Layer that joins the modalities, as for :class:`MultimodalNetClassifier`.
@@ -198,7 +199,7 @@ class MultimodalNetMultiTask(MultimodalNet):
 
     def __init__(
         self,
-        modalities: Modalities,
+        modalities: Modalities | Literal["auto"] = "auto",
         fusion: object = "concat",
         *,
         tasks: dict[str, str] | None = None,
