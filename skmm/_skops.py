@@ -4,13 +4,27 @@ import importlib
 import sys
 
 # Rooms with public estimators. Their public names bring in the modules whose classes fitted estimators hold.
-_ROOMS = ("encoders", "ensemble", "fusion", "neural_network")
+_ROOMS = ("encoders", "ensemble", "fusion", "model_selection", "neural_network")
 
 # Not an estimator; its module imports torch.
 _NOT_STORED = {"FusionLayer"}
 
 # Types of other packages in fitted attributes that skops does not trust by itself.
-_FOREIGN_TYPES = ["numpy.dtype", "scipy.sparse._csr.csr_array"]
+_FOREIGN_TYPES = [
+    "numpy.dtype",
+    "scipy.sparse._csr.csr_array",
+    # Members of the automatic estimators.
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+    # Selectors of columns in skrub's table vectorizer, which makes the tables of modalities="auto".
+    "skrub._dataframe._common.is_any_date",
+    "skrub._dataframe._common.is_categorical",
+    "skrub._dataframe._common.is_numeric",
+    "skrub._table_vectorizer._created_by_predicate",
+    "skrub.selectors._selectors._cardinality_below",
+]
 
 
 def get_trusted_types() -> list[str]:
@@ -19,9 +33,10 @@ def get_trusted_types() -> list[str]:
     Returns
     -------
     trusted_types : list of str
-        Dotted paths, as ``skops.io.load`` takes them. Types of other packages, such as those of your own transformers
-        and classifiers, are not among these: ``skops.io.get_untrusted_types`` lists them. skops stores neither tensors
-        nor an open :class:`EmbeddingStore`: use pickle for an estimator with a module of yours, of which skops says
+        Dotted paths, as ``skops.io.load`` takes them: skmm's, skrub's and a few of scikit-learn's that the automatic
+        estimators need. Types of other packages, such as those of your own transformers and classifiers, are not among
+        these: ``skops.io.get_untrusted_types`` lists them. skops stores neither tensors nor an open
+        :class:`EmbeddingStore`: use pickle for an estimator with a module of yours, of which skops says
         "Cannot directly construct TensorBase", and pass the store's path.
 
     Examples
@@ -35,7 +50,8 @@ def get_trusted_types() -> list[str]:
     >>> loaded.transform(X).shape
     (150, 4)
     """
-    types = set(_FOREIGN_TYPES)
+    importlib.import_module("skrub")
+    types = {*_FOREIGN_TYPES, *_classes_below("skrub")}
     for room in _ROOMS:
         package = importlib.import_module(f"{__package__}.{room}")
         for name in set(package.__all__) - _NOT_STORED:

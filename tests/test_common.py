@@ -81,6 +81,8 @@ IMPUTERS = [
     ModalityImputer("neighbors", n_neighbors=2, blocks=BLOCKS),
 ]
 FUSERS = [
+    ModalityFuser(),
+    ModalityFuser(fusion="lda"),
     ModalityFuser(modalities("passthrough")),
     ModalityFuser(modalities("passthrough"), fusion="pca"),
     ModalityFuser(modalities("passthrough"), fusion="lda"),
@@ -107,7 +109,19 @@ STACKERS = [
     ModalityStackingClassifier(TREES, cv=3),
     ModalityStackingRegressor(REGRESSION_TREES, cv=3),
 ]
+# Few units and steps; with dropout, one row of weight 2 and the row twice would draw different numbers.
+SMALL = {"width": 8, "dropout": 0.0, "learning_rate": 0.02, "max_epochs": 40, "random_state": 0}
+NETWORKS = [
+    MultimodalNetClassifier(modalities("passthrough"), **SMALL),
+    MultimodalNetRegressor(modalities("passthrough"), **SMALL),
+]
 VARIANTS = [
+    ModalityVotingClassifier(),
+    ModalityVotingRegressor(),
+    ModalityStackingClassifier(cv=3),
+    ModalityStackingRegressor(cv=3),
+    MultimodalNetClassifier(**SMALL),
+    MultimodalNetRegressor(**SMALL),
     ModalityVotingClassifier(THREE_TREES, voting="hard"),
     ModalityVotingClassifier(TREES, voting="product", n_jobs=2),
     ModalityVotingClassifier(TREES, voting="max"),
@@ -121,13 +135,6 @@ VARIANTS = [
     ModalityStackingClassifier(THREE_TREES, TREE, cv=3, stack_method="predict", n_jobs=2),
     ModalityStackingClassifier(TREES, cv=3, passthrough=UNSCALED),
     ModalityStackingRegressor(REGRESSION_TREES, DecisionTreeRegressor(random_state=0), cv=3, passthrough=True),
-]
-
-# Few units and steps; with dropout, one row of weight 2 and the row twice would draw different numbers.
-SMALL = {"width": 8, "dropout": 0.0, "learning_rate": 0.02, "max_epochs": 40, "random_state": 0}
-NETWORKS = [
-    MultimodalNetClassifier(modalities("passthrough"), **SMALL),
-    MultimodalNetRegressor(modalities("passthrough"), **SMALL),
 ]
 
 

@@ -18,6 +18,8 @@ from skmm import (
     AnchorFusion,
     AudioDescriptor,
     AudioEncoder,
+    AutoMultimodalClassifier,
+    AutoMultimodalRegressor,
     AverageFusion,
     CCAFusion,
     ConcatFusion,
@@ -112,6 +114,8 @@ def fitted():
     yield MultimodalNetClassifier(modalities, max_epochs=1).fit(X, y)
     yield MultimodalNetMultiTask(modalities, max_epochs=1).fit(X, pd.DataFrame({"a": y, "b": X[:, 0]}))
     yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
+    yield AutoMultimodalClassifier(strategies=["linear"], cv=2).fit(X, y)
+    yield AutoMultimodalRegressor(strategies=["linear"], cv=2).fit(X, y)
     yield TextBranch().fit(["a"])
     yield ImageBranch().fit(rng.random((3, 8, 8)))
     yield AudioBranch().fit(["a.wav"])

@@ -16,6 +16,8 @@ from skmm import (
     AnchorFusion,
     AudioDescriptor,
     AudioEncoder,
+    AutoMultimodalClassifier,
+    AutoMultimodalRegressor,
     AverageFusion,
     CCAFusion,
     ConcatFusion,
@@ -83,6 +85,8 @@ NUMERIC = [
     ModalityStackingRegressor(REGRESSORS, cv=2, passthrough=True),
     MultimodalNetClassifier(modalities(PIPELINE), "gated", modulation=GradientModulation(), **NET),
     MultimodalNetRegressor(modalities("passthrough"), **NET),
+    AutoMultimodalClassifier(modalities("passthrough"), strategies=["linear", "svm", "trees", "boosting"], cv=2),
+    AutoMultimodalRegressor(strategies=["linear", "stack"], cv=2),
 ]
 
 ITEMS = {
@@ -120,6 +124,14 @@ def check_round_trip(fitted, X):
 @pytest.mark.parametrize("estimator", NUMERIC, ids=lambda estimator: type(estimator).__name__)
 def test_estimators_of_numbers(estimator):
     check_round_trip(clone(estimator).fit(X, Y), X)
+
+
+def test_table_of_dates_and_categories():
+    days = pd.date_range("2024-01-01", periods=40)
+    frame = pd.DataFrame(
+        {"day": days, "colour": ["red", "green", None, "blue"] * 10, "many": [f"v{i // 2}" for i in range(40)]}
+    )
+    check_round_trip(make_pipeline(ModalityFuser(), LogisticRegression()).fit(frame, Y), frame)
 
 
 def test_several_tasks():
@@ -195,10 +207,17 @@ def test_every_public_estimator_is_covered():
     }
 
 
-def test_trusted_types_exist_and_are_skmms_but_for_two():
+def test_trusted_types_exist_and_are_skmms_and_skrubs_but_for_a_few():
     paths = get_trusted_types()
     assert paths == sorted(set(paths))
     for path in paths:
         module, _, name = path.rpartition(".")
         assert hasattr(importlib.import_module(module), name)
-    assert [path for path in paths if not path.startswith("skmm.")] == ["numpy.dtype", "scipy.sparse._csr.csr_array"]
+    assert [path for path in paths if not path.startswith(("skmm.", "skrub."))] == [
+        "numpy.dtype",
+        "scipy.sparse._csr.csr_array",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.tree._tree.Tree",
+    ]

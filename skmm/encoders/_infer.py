@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import check_array
 
 from .._columns import column_items, is_data_frame, is_missing_item, shorten
@@ -81,15 +81,29 @@ class Verdict:
 
 
 class InferredModalities(list):
-    """Modalities as :func:`infer_modalities` found them: a list of triples that prints as code.
+    """Modalities as :func:`infer_modalities` returns them: a list of triples that prints as code.
 
-    Attributes
+    Parameters
     ----------
+    triples : list of (str, transformer, columns)
+        The modalities.
+
     report : pandas.DataFrame of shape (n_columns, 4)
         For each column of X its name, its modality (``"left out"`` if it has none), the reason, and an alternative.
 
-    code : str
-        Python code that makes the list, with the imports that it needs, to paste and edit.
+    See Also
+    --------
+    infer_modalities : Returns one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm import infer_modalities
+    >>> modalities = infer_modalities(pd.DataFrame({"title": ["a red fox", "a grey goose"], "n": [1.5, 2]}))
+    >>> [(name, columns) for name, _, columns in modalities]
+    [('text', 'title'), ('table', ['n'])]
+    >>> modalities.report["modality"].tolist()
+    ['text', 'table']
     """
 
     def __init__(self, triples, report):
@@ -98,6 +112,7 @@ class InferredModalities(list):
 
     @property
     def code(self) -> str:
+        """Python code that makes the list, with the imports that it needs, to paste and edit."""
         imports, lines = {}, []
         for name, transformer, columns in self:
             lines.append(f"    ({name!r}, {_code(transformer, imports)}, {columns!r}),")
@@ -210,7 +225,7 @@ def infer_modalities(X: Table, y: ArrayLike | None = None, *, root: PathType | N
         X = check_array(X, dtype=None, ensure_all_finite=False)
     if not is_data_frame(X) and X.dtype.kind in "biuf":
         report = _report([("all", "table", Verdict("table", "numbers", _ALTERNATIVES["table"]))])
-        return InferredModalities([("table", make_table_transformer(all_numbers=True), slice(None))], report)
+        return InferredModalities([("table", make_table_transformer(all_numbers=True), slice(0, None))], report)
     labels = list(X.columns) if is_data_frame(X) else list(range(X.shape[1]))
     named = is_data_frame(X) and all(isinstance(label, str) for label in labels) and len(set(labels)) == len(labels)
     selectors = labels if named else list(range(len(labels)))
@@ -247,7 +262,9 @@ def make_table_transformer(all_numbers: bool = False) -> Pipeline:
         # Imported where it is needed: it loads matplotlib, which takes a second.
         from skrub import TableVectorizer
 
-        steps.insert(0, TableVectorizer())
+        # skrub's own encoder, which drops a column of two, warns whenever a category is new.
+        one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+        steps.insert(0, TableVectorizer(low_cardinality=one_hot))
     return make_pipeline(*steps)
 
 
@@ -615,8 +632,10 @@ def _code(transformer, imports):
     if isinstance(transformer, Pipeline):
         imports.setdefault("sklearn.pipeline", set()).add("make_pipeline")
         return f"make_pipeline({', '.join(_code(step, imports) for _, step in transformer.steps)})"
-    kind = type(transformer)
-    package = kind.__module__.partition("._")[0]
-    module = "skmm" if hasattr(sys.modules["skmm"], kind.__name__) and package.startswith("skmm") else package
-    imports.setdefault(module, set()).add(kind.__name__)
-    return re.sub(r"<class '(\w+)'>", r"\1", re.sub(r"\n\s*", " ", repr(transformer)))
+    text = re.sub(r"\n\s*", " ", repr(transformer))
+    nested = [value for value in transformer.get_params().values() if hasattr(value, "get_params")]
+    for kind in {type(transformer), *(type(value) for value in nested if f"{type(value).__name__}(" in text)}:
+        package = kind.__module__.partition("._")[0]
+        module = "skmm" if package.startswith("skmm") and hasattr(sys.modules["skmm"], kind.__name__) else package
+        imports.setdefault(module, set()).add(kind.__name__)
+    return re.sub(r"<class '(\w+)'>", r"\1", text)

@@ -103,7 +103,6 @@ class _AutoMultimodal(BaseEstimator):
         self.modalities_ = list(infer_modalities(X, y) if isinstance(self.modalities, str) else self.modalities)
         check_modalities(ModalityFuser(self.modalities_))
         strategies = self._make_strategies(y, random_state.randint(2**31 - 1))
-        self._scorer = check_scoring(self._predicted(), scoring=self.scoring)
         folds = Folds(y, self._classifies, groups, random_state)
         splits = folds.splits(X, self._n_folds(y), n_repeats=1)
 
@@ -125,7 +124,6 @@ class _AutoMultimodal(BaseEstimator):
         weights = self._select(stacked, y, np.arange(len(y)))
         self.best_strategy_ = labels[int(np.argmax([self._score(output, y) for output in stacked]))]
         self._refit(strategies, dict(zip(labels, weights, strict=True)), X, y, groups)
-        self.leaderboard_ = self._make_leaderboard()
         return self
 
     def predict(self, X: Table) -> np.ndarray:
@@ -276,7 +274,8 @@ class _AutoMultimodal(BaseEstimator):
 
     def _score(self, output, y):
         """Return the score of an output."""
-        return float(self._scorer(self._predicted(output), np.zeros((len(y), 1)), y))
+        predicted = self._predicted(output)
+        return float(check_scoring(predicted, scoring=self.scoring)(predicted, np.zeros((len(y), 1)), y))
 
     def _refit(self, strategies, weights, X, y, groups):
         """Fit the strategies of positive weight on all rows, the one of the largest weight first."""
@@ -295,8 +294,10 @@ class _AutoMultimodal(BaseEstimator):
         total = sum(weights[label] for label in self.estimators_)
         self.weights_ = {label: float(weights[label] / total) for label in self.estimators_}
 
-    def _make_leaderboard(self):
-        """Return the table of the strategies, with the weights of those selected."""
+    @property
+    def leaderboard_(self) -> Table:
+        """Table of the strategies, the best first, with the weights of those selected."""
+        check_is_fitted(self)
         frame = self.comparison_.to_frame()
         frame.insert(1, "weight", [self.weights_.get(label, 0.0) for label in frame.index])
         return frame.drop(columns=["predict_time"])
@@ -430,13 +431,13 @@ class AutoMultimodalClassifier(ClassifierMixin, _AutoMultimodal):
     --------
     >>> from skmm import AutoMultimodalClassifier
     >>> from skmm.datasets import make_multimodal_classification
-    >>> data = make_multimodal_classification(n_samples=120, random_state=0)
+    >>> data = make_multimodal_classification(120, return_X_y=False, random_state=0)
     >>> auto = AutoMultimodalClassifier(
     ...     [(name, "passthrough", columns) for name, columns in data.modalities.items()],
     ...     strategies=["single", "linear", "trees"],
     ... ).fit(data.X, data.y)
-    >>> auto.leaderboard_.loc["linear", "mean"] > auto.leaderboard_.loc["a alone", "mean"]
-    True
+    >>> sorted(auto.leaderboard_.index)
+    ['a alone', 'b alone', 'linear', 'selected', 'trees']
     >>> auto.predict_proba(data.X[:2]).shape
     (2, 2)
     """

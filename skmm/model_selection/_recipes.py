@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVC, SVR
 
+from .._composition import as_transformer, dense_block
 from ..encoders import ItemEncoder
 from ..ensemble import ModalityStackingClassifier, ModalityStackingRegressor
 from ..fusion import ConcatFusion, ModalityFuser, PCAFusion
@@ -93,11 +94,12 @@ class Recipes:
             return
         members = []
         for name, transformer, columns in self.modalities:
+            # Counts of words are sparse.
+            dense = FunctionTransformer(dense_block, kw_args={"name": name})
             if contains_encoder(transformer):
-                member = make_pipeline(transformer, ConcatFusion(), self._linear_model())
+                member = make_pipeline(transformer, dense, ConcatFusion(), self._linear_model())
             else:
-                steps = [step for step in [for_trees(transformer)] if not isinstance(step, str)]
-                member = make_pipeline(*steps, self._boosting_model())
+                member = make_pipeline(as_transformer(for_trees(transformer)), dense, self._boosting_model())
             members.append((name, member, columns))
         cls = ModalityStackingClassifier if self.classifier else ModalityStackingRegressor
         yield Strategy("stack", "decision", cls(members, cv=3))
@@ -131,7 +133,8 @@ class Recipes:
         """Return a linear model that finds its penalty, for blocks that :class:`ConcatFusion` has scaled."""
         if not self.classifier:
             return RidgeCV(alphas=np.logspace(-2, 6, 17))
-        if self.counts.min() < 3:
+        if self.counts.min() < 6:
+            # Half of them may be left out, and three folds need three of each class.
             return LogisticRegression(C=0.01, max_iter=1000, class_weight=self.class_weight)
         return LogisticRegressionCV(
             Cs=np.logspace(-4, 1, 6),
@@ -150,7 +153,7 @@ class Recipes:
         return CalibratedClassifierCV(svm, ensemble=False, cv=int(min(3, self.counts.min())))
 
     def _trees_model(self):
-        options = {"n_estimators": 200, "max_features": 0.3, "random_state": self.random_state}
+        options = {"n_estimators": 100, "max_features": 0.3, "random_state": self.random_state}
         if self.classifier:
             return ExtraTreesClassifier(min_samples_leaf=2, class_weight=self.class_weight, **options)
         return ExtraTreesRegressor(**options)

@@ -1,0 +1,227 @@
+"""Modalities that are inferred from columns: forty awkward ones, real tables, and what the result is good for."""
+
+import io
+import pickle
+import warnings
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from skmm import ModalityFuser, infer_modalities
+from skmm.encoders import AudioDescriptor, ImageEncoder, TextEncoder, VideoEncoder
+
+N = 60
+RANDOM = np.random.RandomState(0)
+WORDS = [
+    "amber bright castle dragon elder forest garden harbour island jungle kettle lantern meadow needle orchard pepper "
+    "quartz ribbon saddle timber umbrella velvet willow yellow zephyr"
+][0].split()
+
+
+def sentence(n_words):
+    return " ".join(RANDOM.choice(WORDS, n_words))
+
+
+def png(seed):
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), (seed, 0, 0)).save(stream, "png")
+    return stream.getvalue()
+
+
+UUIDS = [f"{i * 2654435761 % 2**32:08x}-0000-4000-8000-{i:012d}" for i in range(N)]
+COLUMNS = {
+    # name: (cells, modality that is expected)
+    "zip": ([f"{10001 + 7 * (i % 30):05d}" for i in range(N)], "table"),
+    "zip_numbers": ([10001 + 7 * (i % 30) for i in range(N)], "table"),
+    "isbn": ([f"978-3-16-{148410 + i}-0" for i in range(N)], "left out"),
+    "isbn_digits": ([str(9783161484100 + 11 * i) for i in range(N)], "left out"),
+    "json": ([f'{{"size": {i}, "colour": "{WORDS[i % 25]}"}}' for i in range(N)], "text"),
+    "urls": ([f"https://example.org/items/{i}" for i in range(N)], "left out"),
+    "image_urls": ([f"https://example.org/{i}.jpg" for i in range(N)], "left out"),
+    "files_that_do_not_exist": ([f"photos/{i}.jpg" for i in range(N)], "left out"),
+    "documents": ([f"letters/{i}.pdf" for i in range(N)], "left out"),
+    "phone": ([f"+1-555-{i:03d}-{7 * i:04d}" for i in range(N)], "left out"),
+    "phone_spaces": ([f"({200 + i}) 555-0{i:03d}" for i in range(N)], "left out"),
+    "e_mail": ([f"{WORDS[i % 25]}.{WORDS[i // 25]}@example.org" for i in range(N)], "left out"),
+    "uuid": (UUIDS, "left out"),
+    "hash": ([f"{i * 2654435761 % 2**32:08x}{i:08x}" for i in range(N)], "left out"),
+    "mixed": ([1, "a", 2.5, None] * (N // 4), "table"),
+    "all_missing": ([None] * N, "left out"),
+    "all_nan": ([np.nan] * N, "left out"),
+    "constant": ([7] * N, "left out"),
+    "constant_text": (["the same words in every row"] * N, "left out"),
+    "constant_but_missing": ([7, None] * (N // 2), "table"),
+    "many_categories": ([f"category {i // 3}" for i in range(N)], "table"),
+    "colours": (["red", "green", "blue"] * (N // 3), "table"),
+    "dates_as_text": ([f"2024-{1 + i % 12:02d}-{1 + i % 28:02d}" for i in range(N)], "table"),
+    "times_as_text": ([f"2024-01-01T{i % 24:02d}:{i:02d}:00" for i in range(N)], "table"),
+    "american_dates": ([f"{1 + i % 12}/{1 + i % 28}/2024" for i in range(N)], "table"),
+    "dates_in_words": ([f"{1 + i % 28} March {1960 + i}" for i in range(N)], "table"),
+    "dates": (pd.date_range("2024-01-01", periods=N), "table"),
+    "durations": (pd.to_timedelta(np.arange(N) ** 2, unit="h"), "table"),
+    "tags": ([[WORDS[i % 25], WORDS[i % 7]] for i in range(N)], "tags"),
+    "tags_as_text": ([f"{WORDS[i % 25]} | {WORDS[i % 7]} | {WORDS[i % 3]}" for i in range(N)], "text"),
+    "prices": ([f"${10 + i:,}.99" for i in range(N)], "table"),
+    "percent": ([f"{i}.5 %" for i in range(N)], "table"),
+    "thousands": ([f"{1000 * i:,}" for i in range(N)], "table"),
+    "decimals": ([Decimal(i) / 7 for i in range(N)], "table"),
+    "booleans": ([True, False] * (N // 2), "table"),
+    "nullable": (pd.array([1, None, 3] * (N // 3), dtype="Int64"), "table"),
+    "nullable_booleans": (pd.array([True, None, False] * (N // 3), dtype="boolean"), "table"),
+    "arrow": (pd.array([1.5, None, 3] * (N // 3), dtype="double[pyarrow]"), "table"),
+    "categories": (pd.Categorical(["a", "b", None] * (N // 3)), "table"),
+    "row_number": (np.arange(N), "left out"),
+    "row_number_from_7": (np.arange(7, N + 7), "left out"),
+    "customer_id": (RANDOM.permutation(10**6)[:N], "left out"),
+    "rank": (RANDOM.permutation(N), "table"),
+    "years": ([1990 + i % 30 for i in range(N)], "table"),
+    "amounts": (RANDOM.permutation(10**6)[:N], "table"),
+    "titles": ([sentence(2) + f" {WORDS[i % 25]}" for i in range(N)], "text"),
+    "reviews": ([sentence(20) for _ in range(N)], "text"),
+    "reviews_that_repeat": ([sentence(20)] * (N // 2) + [sentence(20)] * (N // 2), "text"),
+    "names": (np.array([f"{a}{b}" for a in "ABCDEFGH" for b in WORDS])[:N], "text"),
+    "bytes_of_images": ([png(i) for i in range(N)], "image"),
+    "dicts_of_images": ([{"bytes": png(i), "path": None} for i in range(N)], "image"),
+    "pil": ([Image.new("RGB", (4, 4), (i, 0, 0)) for i in range(N)], "image"),
+    "pixels": ([np.full((4, 4, 3), i, dtype=np.uint8) for i in range(N)], "image"),
+    "lists_of_images": ([[Image.new("RGB", (4, 4), (i, 0, 0))] * 2 for i in range(N)], "image"),
+    "waveforms": ([(8000, np.full(100 + i, 0.1)) for i in range(N)], "audio"),
+    "dicts_of_sound": ([{"array": np.full(100 + i, 0.1), "sampling_rate": 8000} for i in range(N)], "audio"),
+    "bytes_of_sound": ([b"RIFF\0\0\0\0WAVEfmt " + bytes([i]) for i in range(N)], "audio"),
+    "frames": ([np.full((2, 4, 4, 3), i, dtype=np.uint8) for i in range(N)], "video"),
+    "vectors": ([np.full(5, i / 7) for i in range(N)], "vector"),
+    "lists_of_numbers": ([[i / 7, 1.0, 2.0] for i in range(N)], "vector"),
+    "ragged": ([np.full(5 + i % 2, 0.1) for i in range(N)], "left out"),
+    "objects": ([object() for _ in range(N)], "left out"),
+}
+
+
+def kinds(X, y=None, **options):
+    """Map each column to the kind of its modality; warnings are the business of other tests."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = infer_modalities(X, y, **options).report
+    return {row.column: row.modality.partition("_")[0] for row in report.itertuples()}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_awkward_column(name):
+    cells, expected = COLUMNS[name]
+    series = pd.Series(list(cells), dtype=object) if isinstance(cells, list) and name != "mixed" else pd.Series(cells)
+    # A column of numbers beside it, since nothing to use at all is an error.
+    X = pd.DataFrame({name: series, "number": np.linspace(0, 1, N)})
+    assert kinds(X) == {name: expected, "number": "table"}
+
+
+def test_ten_thousand_categories():
+    X = pd.DataFrame({"shop": [f"shop{i % 10_000}" for i in range(30_000)], "x": np.linspace(0, 1, 30_000)})
+    assert kinds(X) == {"shop": "table", "x": "table"}
+
+
+def test_one_row():
+    X = pd.DataFrame({"caption": ["a red fox"], "price": [3.0], "day": pd.to_datetime(["2024-01-01"])})
+    assert kinds(X) == {"caption": "text", "price": "table", "day": "table"}
+
+
+def test_polars_agrees_with_pandas():
+    columns = ("zip", "json", "urls", "phone", "colours", "dates_as_text", "titles", "prices", "amounts", "row_number")
+    X = pd.DataFrame({name: list(COLUMNS[name][0]) for name in columns})
+    assert kinds(pl.from_pandas(X)) == kinds(X)
+
+
+def test_copies_of_the_target_are_left_out_with_a_warning():
+    y = np.array(["cat", "dog", "hen"] * 20)
+    X = pd.DataFrame({"code": np.unique(y, return_inverse=True)[1], "x": RANDOM.normal(size=N)})
+    with pytest.warns(UserWarning, match="'code' tells the target in every row"):
+        modalities = infer_modalities(X, y)
+    assert [columns for _, _, columns in modalities] == [["x"]]
+    prices = RANDOM.normal(size=N)
+    with pytest.warns(UserWarning, match="'copy' tells the target"):
+        infer_modalities(pd.DataFrame({"copy": prices, "x": RANDOM.normal(size=N)}), prices)
+    # Numbers that all differ, and so do those of the target, are no copy of it.
+    assert kinds(X[["x"]], prices) == {"x": "table"}
+
+
+def test_files(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(png(i))
+    X = pd.DataFrame({"photo": [f"{i}.png" for i in range(3)], "x": [1.0, 2, 3]})
+    assert kinds(X, root=tmp_path) == {"photo": "image", "x": "table"}
+    with pytest.warns(UserWarning, match=r"'photo' names of image files, none of which exists in '\.' .*as root"):
+        infer_modalities(X)
+    X["photo"] = [str(tmp_path / name) for name in X["photo"]]
+    assert kinds(X) == {"photo": "image", "x": "table"}
+
+
+def test_transformers_and_names():
+    X = pd.DataFrame({name: list(COLUMNS[name][0]) for name in ("titles", "reviews", "pil", "waveforms", "frames")})
+    X["a  b%c"] = X["reviews"].str.upper()
+    modalities = infer_modalities(X)
+    assert [(name, type(transformer)) for name, transformer, _ in modalities] == [
+        ("text_titles", TextEncoder),
+        ("text_reviews", TextEncoder),
+        ("image", ImageEncoder),
+        ("audio", AudioDescriptor),
+        ("video", VideoEncoder),
+        ("text_a_b_c", TextEncoder),
+    ]
+    X.columns = range(X.shape[1])
+    assert [columns for _, _, columns in infer_modalities(X)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_code_makes_the_same_modalities():
+    X = pd.DataFrame({name: list(COLUMNS[name][0]) for name in ("titles", "tags", "colours", "amounts")})
+    modalities = infer_modalities(X)
+    scope = {}
+    exec(str(modalities), scope)
+    assert str(scope["modalities"]) == str(list(modalities))
+    assert str(pickle.loads(pickle.dumps(modalities)).report) == str(modalities.report)
+
+
+def test_nothing_to_use():
+    X = pd.DataFrame({"id": np.arange(N), "empty": [None] * N})
+    with pytest.raises(ValueError, match=r"No column of X can be used .*'empty': no value in any row"):
+        infer_modalities(X)
+
+
+@pytest.mark.parametrize("make", [np.array, lambda rows: np.array(rows, dtype=object)], ids=["numbers", "objects"])
+def test_arrays(make):
+    X = make([[1.0, 2], [3, 4.5], [5, 6]])
+    assert [name for name, _, _ in infer_modalities(X)] == ["table"]
+    assert ModalityFuser().fit_transform(X).shape == (3, 2)
+
+
+def test_table_of_everything():
+    names = ("mixed", "dates_as_text", "dates", "durations", "prices", "booleans", "nullable", "nullable_booleans")
+    X = pd.DataFrame({name: COLUMNS[name][0] for name in (*names, "arrow", "categories", "colours", "amounts")})
+    fuser = ModalityFuser().fit(X)
+    features = fuser.transform(X)
+    assert np.isfinite(features).all()
+    assert features.shape[0] == N
+    # New categories and missing cells are no error.
+    X.loc[:5, "colours"] = "violet"
+    X.loc[:5, "dates"] = None
+    assert np.isfinite(fuser.transform(X)).all()
+
+
+def test_numbers_take_no_table_vectorizer():
+    ((_, table, columns),) = infer_modalities(pd.DataFrame({"a": [1.0, None], "b": [2, 3]}))
+    assert columns == ["a", "b"]
+    assert isinstance(table, Pipeline)
+    assert [name for name, _ in table.steps] == ["simpleimputer", "standardscaler"]
+
+
+def test_fuser_is_cloned_without_what_it_inferred():
+    X = pd.DataFrame({"a": [1.0, 2, 3], "b": [2.0, 3, 1]})
+    fuser = ModalityFuser().fit(X)
+    assert [name for name, _, _ in fuser.modalities_] == ["table"]
+    assert clone(fuser).get_params() == ModalityFuser().get_params()
+    assert pickle.loads(pickle.dumps(fuser)).transform(X).shape == (3, 2)
+    assert "auto" in ModalityFuser()._repr_html_()
+    assert "simpleimputer" in fuser._repr_html_().lower()

