@@ -116,12 +116,6 @@ NETWORKS = [
     MultimodalNetRegressor(modalities("passthrough"), **SMALL),
 ]
 VARIANTS = [
-    ModalityVotingClassifier(),
-    ModalityVotingRegressor(),
-    ModalityStackingClassifier(cv=3),
-    ModalityStackingRegressor(cv=3),
-    MultimodalNetClassifier(**SMALL),
-    MultimodalNetRegressor(**SMALL),
     ModalityVotingClassifier(THREE_TREES, voting="hard"),
     ModalityVotingClassifier(TREES, voting="product", n_jobs=2),
     ModalityVotingClassifier(TREES, voting="max"),

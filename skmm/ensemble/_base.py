@@ -378,7 +378,8 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
             requested = present.take_params(X, params)
             if isinstance(stage, Pipeline):
                 of_steps = {key: values for key, values in requested.items() if "__" in key}
-                requested = {**of_steps, **consumed(stage, "fit", requested)}
+                others = {key: values for key, values in requested.items() if "__" not in key}
+                requested = {**of_steps, **consumed(stage, "fit", others)}
             final, uncalibrated = self._calibrate(name, stage, y_fit, present.take(data.groups))
             present.call(final.fit, inputs, y_fit, **requested)
             return final, Member(name, final, prior, labels, numeric=numeric, uncalibrated=uncalibrated)
@@ -455,6 +456,9 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
 
     def _takes_labels(self, *estimators):
         """Tell whether all members, and these other estimators, take a target of several labels."""
+        if self._is_auto:
+            # Logistic regression takes one class per row.
+            return False
         try:
             members = [member for _, member in self._active_members()]
             tags = [get_tags(estimator).classifier_tags for estimator in [*members, *estimators]]
