@@ -169,7 +169,7 @@ class _AutoMultimodal(BaseEstimator):
             Some sentences.
         """
         check_is_fitted(self)
-        return self.comparison_.summary()
+        return self.comparison_.summary(strategy="selected")
 
     @property
     def _metric(self):

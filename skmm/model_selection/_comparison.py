@@ -23,13 +23,13 @@ from ._runs import Folds, Row, Run, collect_rows, fit_strategy, score_fold, with
 from ._statistics import corrected_t_test, gain_over_best, holm, score_bounds
 from ._strategies import EXTRA, LEVEL_STYLES, LEVELS, make_strategies
 
-# What follows from the verdict on the best fusion.
+# What follows from the test of a fusion against the best single modality.
 _ADVICE = {
-    "better": "Fusion is worth it here: use {fusion!r}; tuning its parameters, or the encoders to the target "
-    '(level "tuned"), may give more.',
-    "no difference shown": "These folds do not show that fusion is worth it: {single!r} costs less and may do as well; "
-    "more rows, or repeated folds (n_repeats), would tell.",
-    "worse": "Fusion does harm here: use {single!r}, and look at the other modalities for errors in their items.",
+    "better": "So fusion is worth it here: use {fusion!r}. Tuning its parameters, or the encoders to the target, may "
+    "give more.",
+    "unclear": "That is not enough to show that fusion is worth it, with {n} strategies tried on these folds: "
+    "{single!r} costs less. More rows, or repeated folds, would tell.",
+    "worse": "So fusion does harm here: use {single!r}, and look at the items of the other modalities for errors.",
 }
 # Letters per line of a strategy's name; longer lines leave too little of a figure 600 pixels wide.
 _NAME_WIDTH = 20
@@ -520,13 +520,17 @@ class FusionComparison:
         Path(path).write_text(html, encoding="utf-8")
         return None
 
-    def summary(self, metric: str | None = None) -> str:
+    def summary(self, metric: str | None = None, *, strategy: str | None = None) -> str:
         """Say in a paragraph what each modality tells, what fusion gains, and what to try next.
 
         Parameters
         ----------
         metric : str or None, default=None
             Name of a scorer; None means the one that decides which strategy is best.
+
+        strategy : str or None, default=None
+            The fusion to speak of; its gain is tested alone. None means the one of the highest mean; as it was chosen
+            for that, all are tested, with Holm's correction.
 
         Returns
         -------
@@ -542,12 +546,17 @@ class FusionComparison:
             scores = ", ".join(f"{label} {mean:.3f}" for label, mean in singles["mean"].items())
             sentences.append(f"Mean {metric} over {len(self.fold_scores(metric))} folds: {scores}.")
         if len(joined):
-            best, label = joined.iloc[0], joined.index[0]
-            sentences.append(f"The best fusion is {label!r} with {best['mean']:.3f}")
+            label = joined.index[0] if strategy is None else strategy
+            best = joined.loc[label]
+            sentences.append(
+                f"{'The best fusion' if strategy is None else 'Fusion'}, {label!r}, has {best['mean']:.3f}"
+            )
             if len(singles):
-                share = f"{100 * self.confidence:g} % interval {best['gain_low']:+.3f} to {best['gain_high']:+.3f}"
-                sentences[-1] += f", a gain of {best['gain']:+.3f} over {singles.index[0]} ({share})."
-                sentences.append(_ADVICE[best["verdict"]].format(single=singles.index[0], fusion=label))
+                interval = f"{100 * self.confidence:g} % interval {best['gain_low']:+.3f} to {best['gain_high']:+.3f}"
+                sentences[-1] += f", a gain of {best['gain']:+.3f} over {singles.index[0]} ({interval})."
+                clear = best["p" if strategy else "p_holm"] < 1 - self.confidence
+                advice = ("better" if best["gain"] > 0 else "worse") if clear else "unclear"
+                sentences.append(_ADVICE[advice].format(single=singles.index[0], fusion=label, n=len(joined)))
             else:
                 sentences[-1] += "."
         failed = frame.index[frame["error"] != ""].tolist()

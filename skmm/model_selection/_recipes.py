@@ -97,7 +97,7 @@ class Recipes:
             # Counts of words are sparse.
             dense = FunctionTransformer(dense_block, kw_args={"name": name})
             if contains_encoder(transformer):
-                member = make_pipeline(transformer, dense, ConcatFusion(), self._linear_model())
+                member = make_pipeline(transformer, dense, ConcatFusion(), self._quick_linear_model())
             else:
                 member = make_pipeline(as_transformer(for_trees(transformer)), dense, self._boosting_model())
             members.append((name, member, columns))
@@ -131,13 +131,11 @@ class Recipes:
 
     def _linear_model(self):
         """Return a linear model that finds its penalty, for blocks that :class:`ConcatFusion` has scaled."""
-        if not self.classifier:
-            return RidgeCV(alphas=np.logspace(-2, 6, 17))
-        if self.counts.min() < 6:
-            # Half of them may be left out, and three folds need three of each class.
-            return LogisticRegression(C=0.01, max_iter=1000, class_weight=self.class_weight)
+        if not self.classifier or self.counts.min() < 6:
+            # Of the rows of a class half may be left out, and three folds need three.
+            return self._quick_linear_model()
         return LogisticRegressionCV(
-            Cs=np.logspace(-4, 1, 6),
+            Cs=np.logspace(-4, 0, 5),
             cv=3,
             l1_ratios=(0,),
             scoring="neg_log_loss",
@@ -145,6 +143,12 @@ class Recipes:
             max_iter=1000,
             class_weight=self.class_weight,
         )
+
+    def _quick_linear_model(self):
+        """Return a linear model that fits once: ridge finds its penalty in closed form, logistic regression has one."""
+        if not self.classifier:
+            return RidgeCV(alphas=np.logspace(-2, 6, 17))
+        return LogisticRegression(C=0.01, max_iter=1000, class_weight=self.class_weight)
 
     def _svm_model(self):
         if not self.classifier:

@@ -79,7 +79,7 @@ def test_raw_frame():
     proba = auto.predict_proba(X.drop(columns="size").assign(size=None).iloc[:4])
     assert proba.shape == (4, 3)
     assert np.allclose(proba.sum(axis=1), 1)
-    assert "The best fusion is" in auto.summary()
+    assert "Fusion, 'selected', has" in auto.summary()
     assert "<html" in auto.to_html()
     assert np.array_equal(pickle.loads(pickle.dumps(auto)).predict(X), auto.predict(X))
 
