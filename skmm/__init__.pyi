@@ -22,6 +22,7 @@ from .encoders import (
     infer_modalities as infer_modalities,
 )
 from .ensemble import (
+    ModalityCascadeClassifier as ModalityCascadeClassifier,
     ModalityStackingClassifier as ModalityStackingClassifier,
     ModalityStackingRegressor as ModalityStackingRegressor,
     ModalityVotingClassifier as ModalityVotingClassifier,

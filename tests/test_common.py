@@ -16,6 +16,7 @@ from skmm import (
     KernelCCAFusion,
     KernelFusion,
     LDAFusion,
+    ModalityCascadeClassifier,
     ModalityFuser,
     ModalityImputer,
     ModalityStackingClassifier,
@@ -105,6 +106,7 @@ VOTERS = [
     ModalityVotingClassifier(TREES),
     ModalityVotingRegressor(REGRESSION_TREES, weights={"a": 1, "b": 2}),
 ]
+CASCADES = [ModalityCascadeClassifier(TREES, costs={"a": 1, "b": 2}, cv=3)]
 STACKERS = [
     ModalityStackingClassifier(TREES, cv=3),
     ModalityStackingRegressor(REGRESSION_TREES, cv=3),
@@ -132,7 +134,7 @@ VARIANTS = [
 ]
 
 
-@parametrize_with_checks([*STRATEGIES, *IMPUTERS, *FUSERS, *VOTERS, *STACKERS, *NETWORKS])
+@parametrize_with_checks([*STRATEGIES, *IMPUTERS, *FUSERS, *VOTERS, *CASCADES, *STACKERS, *NETWORKS])
 def test_sklearn_checks(estimator, check):
     check(estimator)
 

@@ -29,6 +29,7 @@ from skmm import (
     KernelCCAFusion,
     KernelFusion,
     LDAFusion,
+    ModalityCascadeClassifier,
     ModalityFuser,
     ModalityImputer,
     ModalityStackingClassifier,
@@ -107,6 +108,7 @@ def fitted():
     yield ModalityImputer(blocks=blocks).fit(X)
     classifiers = [(name, LogisticRegression(), columns) for name, _, columns in modalities]
     regressors = [(name, LinearRegression(), columns) for name, _, columns in modalities]
+    yield ModalityCascadeClassifier(classifiers, costs={"a": 1, "b": 2}).fit(X, y)
     yield ModalityVotingClassifier(classifiers).fit(X, y)
     yield ModalityVotingRegressor(regressors).fit(X, y)
     yield ModalityStackingClassifier(classifiers).fit(X, y)

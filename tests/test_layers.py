@@ -16,6 +16,7 @@ FLOORS = [
     {
         "_columns",
         "_composition",
+        "_fixed",
         "_optional",
         "_plot",
         "_sklearn",

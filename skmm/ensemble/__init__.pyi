@@ -1,3 +1,4 @@
+from ._cascade import ModalityCascadeClassifier as ModalityCascadeClassifier
 from ._stacking import (
     ModalityStackingClassifier as ModalityStackingClassifier,
     ModalityStackingRegressor as ModalityStackingRegressor,

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._columns import check_can_be_sent, check_groups, check_target, check_X
 from .._composition import check_modalities
+from .._fixed import FixedClasses, FixedNumbers
 from .._sklearn import Interval, StrOptions, fit_context, safe_indexing
 from .._typing import Modalities, PathType, RandomState, Table
 from .._warnings import warn
@@ -484,7 +485,7 @@ class AutoMultimodalClassifier(ClassifierMixin, _AutoMultimodal):
         return self.classes_[np.argmax(output, axis=1)]
 
     def _predicted(self, output=None):
-        return _PredictedClasses(output, self.classes_)
+        return FixedClasses(output, self.classes_)
 
 
 class AutoMultimodalRegressor(RegressorMixin, _AutoMultimodal):
@@ -588,7 +589,7 @@ class AutoMultimodalRegressor(RegressorMixin, _AutoMultimodal):
         return output
 
     def _predicted(self, output=None):
-        return _PredictedNumbers(output)
+        return FixedNumbers(output)
 
 
 class _Clock:
@@ -604,47 +605,6 @@ class _Clock:
     @property
     def is_over(self):
         return self.limit is not None and self.elapsed > self.limit
-
-
-class _PredictedNumbers(RegressorMixin, BaseEstimator):
-    """What scorers ask for the predictions of rows that they have already."""
-
-    def __init__(self, output=None):
-        self.output = output
-
-    def fit(self, X, y=None):
-        return self
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def predict(self, X):
-        return self.output
-
-
-class _PredictedClasses(ClassifierMixin, BaseEstimator):
-    """The same for classes: the output is probabilities."""
-
-    def __init__(self, output=None, classes=None):
-        self.output = output
-        self.classes = classes
-
-    @property
-    def classes_(self):
-        return self.classes
-
-    def fit(self, X, y=None):
-        return self
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def predict(self, X):
-        return self.classes[np.argmax(self.output, axis=1)]
-
-    def predict_proba(self, X):
-        # Scorers want rows that sum to 1.
-        return self.output / self.output.sum(axis=1, keepdims=True)
 
 
 def _fit_fold(auto, strategy, X, y, groups, train, test):
