@@ -1,6 +1,7 @@
 """Columns: those of the one X and of its modalities, what is missing in them, and the items that they hold."""
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -38,13 +39,43 @@ def is_series(X):
     )
 
 
+def from_arrow(X):
+    """Return a pyarrow Table as a pandas DataFrame, an array of pyarrow as a Series, and all else as it is.
+
+    Numbers, strings, dates and dictionaries become what pandas has for them, with NaN where a cell is null. Nested and
+    binary columns stay in Arrow's memory.
+    """
+    pa = sys.modules.get("pyarrow")
+    if pa is None:
+        return X
+    if isinstance(X, (pa.Array, pa.ChunkedArray)):
+        return from_arrow(pa.table([X], names=["items"])).iloc[:, 0]
+    if isinstance(X, pa.RecordBatch):
+        X = pa.Table.from_batches([X])
+    if not isinstance(X, pa.Table):
+        return X
+    import pandas as pd
+
+    def dtype_of(kind):
+        is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+        stays = pa.types.is_nested(kind) or any(check(kind) for check in is_binary)
+        return pd.ArrowDtype(kind) if stays else None
+
+    # The metadata of pandas would turn a column into the index.
+    return X.to_pandas(types_mapper=dtype_of, ignore_metadata=True)
+
+
 def check_table(estimator, X):
-    """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array."""
+    """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array.
+
+    A pyarrow Table is returned as a pandas DataFrame.
+    """
+    X = from_arrow(X)
     if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
         if is_data_frame(X) or nw.dependencies.is_polars_lazyframe(X):
             raise TypeError(
-                f"X must be a pandas or polars DataFrame, or a 2-D array, got {type(X).__module__}.{type(X).__name__}; "
-                "collect or convert it first."
+                "X must be a pandas or polars DataFrame, a pyarrow Table or a 2-D array, got "
+                f"{type(X).__module__}.{type(X).__name__}; collect or convert it first."
             )
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
         if not isinstance(X, np.ndarray):
@@ -427,7 +458,7 @@ def column_items(X, owner, rows_are_items=False):
 
     Parameters
     ----------
-    X : Series, DataFrame with one column, array-like or sequence
+    X : Series, DataFrame or Table with one column, Arrow array, array-like or sequence
         The column. An array with more than two dimensions holds one item per entry of its first.
 
     owner : str
@@ -446,6 +477,7 @@ def column_items(X, owner, rows_are_items=False):
     ValueError
         If there is more than one column, or no row.
     """
+    X = from_arrow(X)
     if is_data_frame(X):
         if X.shape[1] != 1:
             raise ValueError(

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import column_items, describe_item, is_data_frame, present_rows
+from .._columns import column_items, describe_item, from_arrow, is_data_frame, present_rows
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
 from ..exceptions import ItemError, RejectedItem
@@ -95,7 +95,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Series, one-column DataFrame, array-like or list of n_samples items
+        X : Series, one-column DataFrame or Table, array-like or list of n_samples items
             Column of items.
 
         y : ignored
@@ -118,7 +118,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Series, one-column DataFrame, array-like or list of n_samples items
+        X : Series, one-column DataFrame or Table, array-like or list of n_samples items
             Column of items.
 
         y : ignored
@@ -142,7 +142,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Series, one-column DataFrame, array-like or list of n_samples items
+        X : Series, one-column DataFrame or Table, array-like or list of n_samples items
             Column of items.
 
         Returns
@@ -165,7 +165,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Series, one-column DataFrame, array-like or list of n_samples items
+        X : Series, one-column DataFrame or Table, array-like or list of n_samples items
             Column of items. Missing items are no errors.
 
         Returns
@@ -263,6 +263,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _check_column(self, X, reset):
         """Return the items of a column and the rows that have one; compare its name with that in ``fit``, or set it."""
+        X = from_arrow(X)
         items = column_items(X, type(self).__name__, self._rows_are_items)
         present = present_rows(items)
         name = X.columns[0] if is_data_frame(X) else None

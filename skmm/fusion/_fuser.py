@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import check_can_be_sent, check_X, is_data_frame
+from .._columns import check_can_be_sent, check_X, from_arrow, is_data_frame
 from .._composition import (
     ModalityComposition,
     as_transformer,
@@ -417,6 +417,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         if name not in self.blocks_:
             raise ValueError(f"ModalityFuser: there is no modality {name!r}; the modalities are {list(self.blocks_)}.")
         _, single = self._columns[name]
+        X = from_arrow(X)
         if is_data_frame(X) and hasattr(self, "feature_names_in_"):
             X = self._select(X, name, reset=False)
         elif isinstance(X, str):
