@@ -57,8 +57,7 @@ def from_arrow(X):
     import pandas as pd
 
     def dtype_of(kind):
-        is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-        stays = pa.types.is_nested(kind) or any(check(kind) for check in is_binary)
+        stays = pa.types.is_nested(kind) or "binary" in str(kind)
         return pd.ArrowDtype(kind) if stays else None
 
     # The metadata of pandas would turn a column into the index.

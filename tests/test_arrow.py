@@ -16,7 +16,7 @@ from skmm import (
     ModalityVotingClassifier,
     MultimodalNetClassifier,
 )
-from skmm._columns import from_arrow
+from skmm._columns import column_items, from_arrow, is_missing_item, missing_rows
 from skmm.encoders import ImageDescriptor, TextEncoder
 from skmm.fusion import CCAFusion
 from skmm.inspection import missing_modality_curve, modality_contributions, modality_importance
@@ -144,6 +144,18 @@ def test_a_table_is_read_as_it_stands():
     assert from_arrow(table).columns.tolist() == ["a", "key"]
     with pytest.raises(ValueError, match=r"Found 0 sample\(s\) in the data frame"):
         ModalityFuser([("a", "passthrough", ["a"])]).fit(table[:0])
-    data = from_arrow(pa.table({"a": pa.array([b"x", None])}))
-    # Bytes stay where they are.
-    assert str(data["a"].dtype) == "binary[pyarrow]"
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view", pa.binary(1)])
+def test_bytes_stay_in_the_memory_of_arrow(kind):
+    column = from_arrow(pa.table({"a": pa.array([b"x", None], kind)}))["a"]
+    assert isinstance(column.dtype, pd.ArrowDtype)
+    assert column_items(column, "Encoder")[0] == b"x"
+    assert_array_equal(missing_rows(column), [False, True])
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
+def test_strings_of_all_kinds(kind):
+    column = from_arrow(pa.array(["x", None], kind))
+    assert [None if is_missing_item(item) else item for item in column_items(column, "Encoder")] == ["x", None]
+    assert_array_equal(missing_rows(column), [False, True])
