@@ -254,7 +254,7 @@ def column_positions(X, names, positions, modality):
 
 
 def is_missing_item(item):
-    """Return whether one item is missing: None, NaN, ``pd.NA``, or an empty string or path.
+    """Return whether one item is missing: None, NaN, ``pd.NA``, an empty string or path, or a dict of a file with none.
 
     Parameters
     ----------
@@ -277,6 +277,9 @@ def is_missing_item(item):
         return bool(np.isnan(item))
     if isinstance(item, (np.datetime64, np.timedelta64)):
         return bool(np.isnat(item))
+    if isinstance(item, dict):
+        # As data sets write a file that they do not have.
+        return bool(item) and item.keys() <= {"bytes", "path"} and all(map(is_missing_item, item.values()))
     # By name, so that pandas need not be installed.
     return type(item).__name__ in ("NAType", "NaTType")
 
@@ -513,13 +516,13 @@ def present_rows(items):
 
 
 def _series_items(series):
-    """Return the items of a series: nested numbers as arrays, nulls as None."""
+    """Return the items of a series: nested numbers as arrays, other lists as they are, nulls as missing items."""
     if nw.dependencies.is_pandas_series(series):
         dtype = series.dtype
         if isinstance(dtype, np.dtype) or dtype.name in _STRINGS:
             return series.tolist()
     series = nw.from_native(series, series_only=True)
-    if isinstance(series.dtype, (nw.Array, nw.List)):
+    if isinstance(series.dtype, (nw.Array, nw.List)) and _holds_numbers(series.dtype):
         items = np.full(len(series), None, dtype=object)
         present = np.flatnonzero(~series.is_null().to_numpy())
         if isinstance(series.dtype, nw.Array):
@@ -533,10 +536,21 @@ def _series_items(series):
     return series.to_list()
 
 
-def _number_type(dtype):
-    """Return NumPy's type for the numbers in a nested column; None if NumPy has no such type."""
+def _inner_type(dtype):
+    """Return the type of the innermost elements of a nested column."""
     while isinstance(dtype, (nw.Array, nw.List)):
         dtype = dtype.inner
+    return dtype
+
+
+def _holds_numbers(dtype):
+    """Return whether a nested column holds numbers or booleans, rather than paths, bytes or dicts."""
+    return _inner_type(dtype).is_numeric() or _inner_type(dtype) == nw.Boolean
+
+
+def _number_type(dtype):
+    """Return NumPy's type for the numbers in a nested column; None if NumPy has no such type."""
+    dtype = _inner_type(dtype)
     try:
         return np.dtype(str(dtype).lower()) if dtype.is_integer() or dtype.is_float() else None
     except TypeError:

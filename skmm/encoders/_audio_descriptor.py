@@ -1,5 +1,6 @@
 """Descriptors of sound: classical features, computed by formula and without weights."""
 
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from .._optional import import_optional_dependency
 from .._sklearn import Interval, StrOptions
+from .._typing import PathType
 from ..media import LOWEST_CONTRAST, SpectralFeatures, contrast_octaves, load_audio
 from ._base import ItemEncoder
 
@@ -65,6 +67,9 @@ class AudioDescriptor(ItemEncoder):
     sampling_rate : float, default=None
         Rate in Hz of items that are bare arrays, which do not state it. None refuses such items.
 
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up, as for :class:`AudioEncoder`.
+
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no sound or cannot be decoded: raise an error that names its row, or return a
         row of NaN and warn once.
@@ -121,6 +126,7 @@ class AudioDescriptor(ItemEncoder):
 
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
+        "root": [str, os.PathLike, None],
         "features": [StrOptions(set(_FEATURES)), list, tuple],
         "statistics": [StrOptions(set(_STATISTICS)), list, tuple],
         "n_mfcc": [Interval(Integral, 1, None, closed="left")],
@@ -135,6 +141,8 @@ class AudioDescriptor(ItemEncoder):
     _rows_are_items = True
     _window = 64
 
+    _items_are_files = True
+
     def __init__(
         self,
         features: str | Sequence[str] = ("mfcc", "mfcc_delta", "mfcc_delta2"),
@@ -146,6 +154,7 @@ class AudioDescriptor(ItemEncoder):
         hop_length: int = 256,
         target_rate: float = 16000,
         sampling_rate: float | None = None,
+        root: PathType | None = None,
         on_error: str = "raise",
         verbose: bool = False,
     ) -> None:
@@ -157,6 +166,7 @@ class AudioDescriptor(ItemEncoder):
         self.hop_length = hop_length
         self.target_rate = target_rate
         self.sampling_rate = sampling_rate
+        self.root = root
         self.on_error = on_error
         self.verbose = verbose
 

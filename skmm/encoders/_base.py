@@ -11,6 +11,7 @@ from .._columns import column_items, describe_item, from_arrow, is_data_frame, p
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
 from ..exceptions import ItemError, RejectedItem
+from ..media import locate_file
 from ._run import N_STEPS, EncodingRun
 
 
@@ -49,7 +50,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     parameters validated, it sets ``_parameter_constraints = {**ItemEncoder._parameter_constraints, ...}`` in the manner
     of scikit-learn. Empty lists and dicts are not missing. Class attributes that it may set: ``_prepare_in_threads``
     (False) prepares items in threads, ``_rows_are_items`` (False) says that a row of a 2-D array of numbers is an item,
-    as a waveform is, and ``_strings_are_paths`` (True) that a string names a file rather than being a text.
+    as a waveform is, ``_strings_are_paths`` (True) that a string names a file rather than being a text, and
+    ``_items_are_files`` (False) that a dict with "bytes" or "path" stands for that file, and that relative paths are
+    below the encoder's parameter ``root``.
 
     Examples
     --------
@@ -86,6 +89,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _prepare_in_threads = False
     _rows_are_items = False
     _strings_are_paths = True
+    # Whether an item is a file, or holds one: relative paths are then below the parameter ``root``.
+    _items_are_files = False
     # object for an output that is one column of objects.
     _output_dtype = np.float32
 
@@ -175,7 +180,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         self._validate_params()
         self._check_parameters()
-        items = column_items(X, type(self).__name__, self._rows_are_items)
+        items = self._items(X)
         errors = []
         for row in present_rows(items):
             try:
@@ -261,10 +266,17 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Turn rows as ``_encode_batch`` returns them, and as a store keeps them, into rows of the output."""
         return rows
 
+    def _items(self, X):
+        """Return the items of a column, each as ``_prepare_item`` takes it."""
+        items = column_items(X, type(self).__name__, self._rows_are_items)
+        if not self._items_are_files or (isinstance(items, np.ndarray) and items.dtype != object):
+            return items
+        return [locate_file(item, self.root) for item in items]
+
     def _check_column(self, X, reset):
         """Return the items of a column and the rows that have one; compare its name with that in ``fit``, or set it."""
         X = from_arrow(X)
-        items = column_items(X, type(self).__name__, self._rows_are_items)
+        items = self._items(X)
         present = present_rows(items)
         name = X.columns[0] if is_data_frame(X) else None
         if reset:

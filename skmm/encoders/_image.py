@@ -103,6 +103,10 @@ class ImageEncoder(ModelEncoder):
         Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue
         from 0 to 255.
 
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up; None is the current one. It has no part in the store's keys,
+        so that a fitted encoder goes on elsewhere with ``set_params(root=...)``.
+
     store : str, path-like, EmbeddingStore or None, default="auto"
         Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
         process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
@@ -206,6 +210,7 @@ class ImageEncoder(ModelEncoder):
         "preprocess": [callable, dict, None],
         "backend": [StrOptions({"torch", "openvino"})],
         "background": [str, list, tuple],
+        "root": [str, os.PathLike, None],
         "cache_key": [str, None],
     }
 
@@ -215,7 +220,8 @@ class ImageEncoder(ModelEncoder):
     )
 
     _prepare_in_threads = True
-    _not_in_rows = {"preprocess", "cache_key"}
+    _not_in_rows = {"preprocess", "cache_key", "root"}
+    _items_are_files = True
     _top_reads_inputs = False
     _window = 32
 
@@ -231,6 +237,7 @@ class ImageEncoder(ModelEncoder):
         compile: bool = False,
         normalize: bool = False,
         background: str | Sequence[int] = "white",
+        root: PathType | None = None,
         store: PathType | EmbeddingStore | None = "auto",
         cache_key: str | None = None,
         on_error: str = "raise",
@@ -246,6 +253,7 @@ class ImageEncoder(ModelEncoder):
         self.compile = compile
         self.normalize = normalize
         self.background = background
+        self.root = root
         self.store = store
         self.cache_key = cache_key
         self.on_error = on_error

@@ -1,5 +1,6 @@
 """Descriptors of images: classical features, computed by formula and without weights."""
 
+import os
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -9,6 +10,7 @@ from PIL import Image
 from skimage.feature import hog, local_binary_pattern
 
 from .._sklearn import Interval, StrOptions
+from .._typing import PathType
 from ..media import check_background, load_image
 from ._base import ItemEncoder
 
@@ -58,6 +60,9 @@ class ImageDescriptor(ItemEncoder):
     background : str or sequence of 3 int, default="white"
         Colour behind transparent pixels: a name or code that Pillow knows, such as ``"#ffffff"``, or red, green and
         blue from 0 to 255.
+
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up, as for :class:`ImageEncoder`.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that cannot be decoded: raise an error that names its row, or return a row of NaN and
@@ -119,6 +124,7 @@ class ImageDescriptor(ItemEncoder):
 
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
+        "root": [str, os.PathLike, None],
         "features": [StrOptions(set(_FEATURES)), list, tuple],
         "size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "orientations": [Interval(Integral, 1, None, closed="left")],
@@ -127,6 +133,8 @@ class ImageDescriptor(ItemEncoder):
         "color_bins": [Interval(Integral, 2, 256, closed="both")],
         "background": [str, tuple, list],
     }
+
+    _items_are_files = True
 
     def __init__(
         self,
@@ -138,6 +146,7 @@ class ImageDescriptor(ItemEncoder):
         cells_per_block: int = 2,
         color_bins: int = 8,
         background: str | Sequence[int] = "white",
+        root: PathType | None = None,
         on_error: str = "raise",
         verbose: bool = False,
     ) -> None:
@@ -148,6 +157,7 @@ class ImageDescriptor(ItemEncoder):
         self.cells_per_block = cells_per_block
         self.color_bins = color_bins
         self.background = background
+        self.root = root
         self.on_error = on_error
         self.verbose = verbose
 

@@ -105,6 +105,9 @@ class VideoEncoder(ImageEncoder):
     background : str or sequence of 3 int, default="white"
         Colour behind transparent pixels, as for :class:`ImageEncoder`.
 
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up, as for :class:`ImageEncoder`.
+
     store, cache_key : default="auto" and None
         Where embeddings are kept, and how a module in memory is known there, as for :class:`ImageEncoder`.
 
@@ -209,6 +212,7 @@ class VideoEncoder(ImageEncoder):
         compile: bool = False,
         normalize: bool = False,
         background: str | Sequence[int] = "white",
+        root: PathType | None = None,
         store: PathType | EmbeddingStore | None = "auto",
         cache_key: str | None = None,
         on_error: str = "raise",
@@ -225,6 +229,7 @@ class VideoEncoder(ImageEncoder):
             compile=compile,
             normalize=normalize,
             background=background,
+            root=root,
             store=store,
             cache_key=cache_key,
             on_error=on_error,
