@@ -7,12 +7,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import column_items, describe_item, from_arrow, is_data_frame, present_rows
+from .._columns import column_items, describe_item, from_arrow, is_data_frame, is_missing_item, present_rows
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
 from ..exceptions import ItemError, RejectedItem
 from ..media import locate_file
-from ._run import N_STEPS, EncodingRun
+from ._run import N_STEPS, EncodingRun, is_list
 
 
 class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -91,6 +91,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _strings_are_paths = True
     # Whether an item is a file, or holds one: relative paths are then below the parameter ``root``.
     _items_are_files = False
+    # Whether a cell may be a list of items, whose rows are pooled as the parameter ``pooling`` says.
+    _pools_lists = False
     # object for an output that is one column of objects.
     _output_dtype = np.float32
 
@@ -183,10 +185,13 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         items = self._items(X)
         errors = []
         for row in present_rows(items):
-            try:
-                self._prepare_item(items[row])
-            except RejectedItem as rejected:
-                errors.append(self._error(row, items[row], rejected))
+            cell = items[row]
+            elements = enumerate(cell) if self._pools_lists and is_list(cell) else [(None, cell)]
+            for place, item in elements:
+                try:
+                    _ = is_missing_item(item) or self._prepare_item(item)
+                except RejectedItem as rejected:
+                    errors.append(self._error(row, item, rejected, place))
         return errors
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -292,8 +297,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             )
         return items, present
 
-    def _error(self, row, item, reason):
-        return ItemError(row, describe_item(item), str(reason), type(self).__name__)
+    def _error(self, row, item, reason, place=None):
+        """Return the error of an item; ``place`` is its position in a list, where the cell is one."""
+        reason = str(reason) if place is None else f"item {place} of a list: {reason}"
+        return ItemError(row, describe_item(item), reason, type(self).__name__)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -61,6 +61,10 @@ class ImageDescriptor(ItemEncoder):
         Colour behind transparent pixels: a name or code that Pillow knows, such as ``"#ffffff"``, or red, green and
         blue from 0 to 255.
 
+    pooling : {"mean", "max"}, default="mean"
+        How the descriptions of the images in a list become one row, where a cell of the column is a list of images:
+        their mean, or the largest value of each feature.
+
     root : str or path-like, default=None
         Folder below which relative paths are looked up, as for :class:`ImageEncoder`.
 
@@ -94,7 +98,8 @@ class ImageDescriptor(ItemEncoder):
     -----
     Items may be paths, bytes of image files, dicts with "bytes" or "path", PIL images, or arrays that are grey or have
     1, 3 or 4 channels on the last or the first axis. Arrays are bool, uint8, uint16, or floats from 0 to 1; other
-    integers must lie in 0 to 255. A missing item (None, NaN) yields a row of NaN. A file that declares more pixels than
+    integers must lie in 0 to 255. A list of these is one row. A missing item (None, NaN, an empty list) yields a row of
+    NaN. A file that declares more pixels than
     ``PIL.Image.MAX_IMAGE_PIXELS`` is an item that cannot be decoded. Resized images alone are in memory, at most 256 at
     a time.
 
@@ -124,6 +129,7 @@ class ImageDescriptor(ItemEncoder):
 
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
+        "pooling": [StrOptions({"mean", "max"})],
         "root": [str, os.PathLike, None],
         "features": [StrOptions(set(_FEATURES)), list, tuple],
         "size": [Interval(Integral, 1, None, closed="left"), tuple, list],
@@ -135,6 +141,9 @@ class ImageDescriptor(ItemEncoder):
     }
 
     _items_are_files = True
+    _pools_lists = True
+    # An empty list is a missing item for the step after this one.
+    _may_lose_items = True
 
     def __init__(
         self,
@@ -146,6 +155,7 @@ class ImageDescriptor(ItemEncoder):
         cells_per_block: int = 2,
         color_bins: int = 8,
         background: str | Sequence[int] = "white",
+        pooling: str = "mean",
         root: PathType | None = None,
         on_error: str = "raise",
         verbose: bool = False,
@@ -157,6 +167,7 @@ class ImageDescriptor(ItemEncoder):
         self.cells_per_block = cells_per_block
         self.color_bins = color_bins
         self.background = background
+        self.pooling = pooling
         self.root = root
         self.on_error = on_error
         self.verbose = verbose

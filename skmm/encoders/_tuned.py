@@ -360,6 +360,11 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         run = encoder._start(X, StatesRun)
         # Layers are trained in torch, whatever runs the encoder.
         run.model = run.torch_model
+        if run.rows is not None:
+            raise ValueError(
+                "TunedEncoder cannot learn from a column with lists of images; pass one image per row, with the target "
+                "of its list, and groups that keep the images of a list together."
+            )
         check_consistent_length(run.items, y)
         groups = check_groups(groups, len(y))
         probe = encoder._probe_inputs(run.model)[:1]

@@ -196,6 +196,11 @@ class VideoEncoder(ImageEncoder):
         "pooling": [StrOptions(set(_POOLINGS))],
     }
 
+    _not_in_rows = ImageEncoder._not_in_rows - {"pooling"}
+    # A list is a video.
+    _pools_lists = False
+    _may_lose_items = False
+
     def __init__(
         self,
         model: Any = "timm/tf_efficientnet_lite0.in1k",
