@@ -49,7 +49,7 @@ def from_arrow(X):
     if pa is None:
         return X
     if isinstance(X, (pa.Array, pa.ChunkedArray)):
-        return from_arrow(pa.table([X], names=["items"])).iloc[:, 0]
+        return from_arrow(pa.table([X], names=["items"])).iloc[:, 0].rename(None)
     if isinstance(X, pa.RecordBatch):
         X = pa.Table.from_batches([X])
     if not isinstance(X, pa.Table):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .._optional import import_optional_dependency
 from .._sklearn import Interval, StrOptions
@@ -100,7 +99,8 @@ class AudioDescriptor(ItemEncoder):
     -----
     Items are those of :class:`AudioEncoder`. A missing item (None, NaN) yields a row of NaN. Silence and recordings of
     a single sample are ordinary items. Columns are on very different scales: let a
-    :class:`~sklearn.preprocessing.StandardScaler` follow.
+    :class:`~sklearn.preprocessing.StandardScaler` follow. They are named after the feature and the statistic:
+    "mfcc_mean0", "mfcc_mean1", ..., "mfcc_std0", ...
 
     References
     ----------
@@ -170,28 +170,13 @@ class AudioDescriptor(ItemEncoder):
         self.on_error = on_error
         self.verbose = verbose
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
-        """Get the names of the output columns: "mfcc_mean0", "mfcc_mean1", ..., "mfcc_std0", ...
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for API consistency.
-
-        Returns
-        -------
-        feature_names_out : ndarray of shape (n_features_out_,), dtype object
-            Each feature's name, the statistic and a number.
-        """
-        # Checks that the descriptor is fitted.
-        super().get_feature_names_out(input_features)
-        names = [
+    def _feature_names(self):
+        return [
             f"{feature}_{statistic}{i}"
             for feature in _as_list(self.features)
             for statistic in _as_list(self.statistics)
             for i in range(self._width(feature))
         ]
-        return np.array(names, dtype=object)
 
     def _check_parameters(self):
         for parameter, allowed in (("features", _FEATURES), ("statistics", tuple(_STATISTICS))):

@@ -3,11 +3,12 @@
 from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import column_items, describe_item, from_arrow, is_data_frame, is_missing_item, present_rows
+from .._columns import column_items, describe_item, from_arrow, is_data_frame, is_missing_item, is_series, present_rows
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
 from ..exceptions import ItemError, RejectedItem
@@ -93,6 +94,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _items_are_files = False
     # Whether a cell may be a list of items, whose rows are pooled as the parameter ``pooling`` says.
     _pools_lists = False
+    # For skrub, which then fits a clone to each of several columns.
+    __single_column_transformer__ = True
+    _column_name = None
     # object for an output that is one column of objects.
     _output_dtype = np.float32
 
@@ -194,21 +198,24 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                     errors.append(self._error(row, item, rejected, place))
         return errors
 
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Get the names of the output columns: "0", "1", ...
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
+        """Get the names of the output columns: "caption_0", "caption_1", ... if ``fit`` saw the column "caption".
 
         Parameters
         ----------
-        input_features : ignored
-            Present for API consistency.
+        input_features : array-like of str or None, default=None
+            If it is passed, the column's name is left out: "0", "1", ... So do composites, which put the modality's
+            name before these.
 
         Returns
         -------
         feature_names_out : ndarray of shape (n_features_out_,), dtype object
-            Names; a composite puts the modality's name before them.
+            Names.
         """
         check_is_fitted(self)
-        return np.array([str(i) for i in range(self.n_features_out_)], dtype=object)
+        has_prefix = input_features is None and self._column_name is not None
+        prefix = f"{self._column_name}_" if has_prefix else ""
+        return np.array([f"{prefix}{name}" for name in self._feature_names()], dtype=object)
 
     def _start(self, X, kind_of_run=EncodingRun):
         """Check the column and the parameters, learn the width, and return the run that encodes the column."""
@@ -228,6 +235,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _fit_width(self):
         """Set ``n_features_out_``."""
         raise NotImplementedError(f"{type(self).__name__} has no method _fit_width; write it, see ItemEncoder.")
+
+    def _feature_names(self):
+        """Return the names of the output columns, without that of the input."""
+        return range(self.n_features_out_)
 
     def _prepare_item(self, item):
         """Turn one item that is not missing into what ``_encode_batch`` takes, or raise RejectedItem."""
@@ -286,6 +297,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         name = X.columns[0] if is_data_frame(X) else None
         if reset:
             self.n_features_in_ = 1
+            label = X.name if is_series(X) else name
+            self._column_name = label if isinstance(label, str) and label else None
             if isinstance(name, str):
                 self.feature_names_in_ = np.array([name], dtype=object)
             elif hasattr(self, "feature_names_in_"):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image
 from skimage.feature import hog, local_binary_pattern
 
@@ -99,9 +98,9 @@ class ImageDescriptor(ItemEncoder):
     Items may be paths, bytes of image files, dicts with "bytes" or "path", PIL images, or arrays that are grey or have
     1, 3 or 4 channels on the last or the first axis. Arrays are bool, uint8, uint16, or floats from 0 to 1; other
     integers must lie in 0 to 255. A list of these is one row. A missing item (None, NaN, an empty list) yields a row of
-    NaN. A file that declares more pixels than
-    ``PIL.Image.MAX_IMAGE_PIXELS`` is an item that cannot be decoded. Resized images alone are in memory, at most 256 at
-    a time.
+    NaN. A file that declares more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` is an item that cannot be decoded. Resized
+    images alone are in memory, at most 256 at a time. Columns are named after the descriptor: "hog0", "hog1", ...,
+    "color_r0", ...
 
     References
     ----------
@@ -172,28 +171,14 @@ class ImageDescriptor(ItemEncoder):
         self.on_error = on_error
         self.verbose = verbose
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
-        """Get the names of the output columns: "hog0", "hog1", ..., "color_r0", ...
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for API consistency.
-
-        Returns
-        -------
-        feature_names_out : ndarray of shape (n_features_out_,), dtype object
-            Each descriptor's name and a number; colours with "_r", "_g" or "_b" between them.
-        """
-        # Checks that the descriptor is fitted.
-        super().get_feature_names_out(input_features)
+    def _feature_names(self):
         names = []
         for feature in self._feature_list():
             if feature == "color":
                 names += [f"color_{channel}{i}" for channel in "rgb" for i in range(self.color_bins)]
             else:
                 names += [f"{feature}{i}" for i in range(self._width(feature))]
-        return np.array(names, dtype=object)
+        return names
 
     def _check_parameters(self):
         features = self._feature_list()

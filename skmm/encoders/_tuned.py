@@ -157,6 +157,8 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
     """
 
     __metadata_request__fit = {"groups": True}
+    # For skrub, which then fits a clone to each of several columns.
+    __single_column_transformer__ = True
 
     _parameter_constraints: dict = {
         "encoder": [ModelEncoder],
@@ -269,13 +271,13 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.encoder_.transform(X)
 
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Get the names of the output columns: "0", "1", ...
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
+        """Get the names of the output columns, as those of the encoder.
 
         Parameters
         ----------
-        input_features : ignored
-            Present for API consistency.
+        input_features : array-like of str or None, default=None
+            If it is passed, the column's name is left out.
 
         Returns
         -------
