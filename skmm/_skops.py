@@ -9,6 +9,9 @@ _ROOMS = ("encoders", "ensemble", "fusion", "neural_network")
 # Not an estimator; its module imports torch.
 _NOT_STORED = {"FusionLayer"}
 
+# Other types of skmm in fitted attributes.
+_HELPERS = ["skmm._composition.NumberColumns"]
+
 # Types of other packages in fitted attributes that skops does not trust by itself.
 _FOREIGN_TYPES = ["numpy.dtype", "scipy.sparse._csr.csr_array"]
 
@@ -35,7 +38,7 @@ def get_trusted_types() -> list[str]:
     >>> loaded.transform(X).shape
     (150, 4)
     """
-    types = set(_FOREIGN_TYPES)
+    types = {*_FOREIGN_TYPES, *_HELPERS}
     for room in _ROOMS:
         package = importlib.import_module(f"{__package__}.{room}")
         for name in set(package.__all__) - _NOT_STORED:
