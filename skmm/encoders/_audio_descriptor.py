@@ -10,6 +10,7 @@ from .._optional import import_optional_dependency
 from .._sklearn import Interval, StrOptions
 from .._typing import PathType
 from ..media import LOWEST_CONTRAST, SpectralFeatures, contrast_octaves, load_audio
+from ..store import EmbeddingStore
 from ._base import ItemEncoder
 
 _N_CHROMA = 12
@@ -69,6 +70,9 @@ class AudioDescriptor(ItemEncoder):
     root : str or path-like, default=None
         Folder below which relative paths are looked up, as for :class:`AudioEncoder`.
 
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where descriptions are kept, so that no item is described twice, as for :class:`AudioEncoder`.
+
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no sound or cannot be decoded: raise an error that names its row, or return a
         row of NaN and warn once.
@@ -127,6 +131,7 @@ class AudioDescriptor(ItemEncoder):
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
         "root": [str, os.PathLike, None],
+        "store": [str, os.PathLike, EmbeddingStore, None],
         "features": [StrOptions(set(_FEATURES)), list, tuple],
         "statistics": [StrOptions(set(_STATISTICS)), list, tuple],
         "n_mfcc": [Interval(Integral, 1, None, closed="left")],
@@ -142,6 +147,8 @@ class AudioDescriptor(ItemEncoder):
     _window = 64
 
     _items_are_files = True
+    _stores_rows = True
+    _not_in_rows = {"root"}
 
     def __init__(
         self,
@@ -155,6 +162,7 @@ class AudioDescriptor(ItemEncoder):
         target_rate: float = 16000,
         sampling_rate: float | None = None,
         root: PathType | None = None,
+        store: PathType | EmbeddingStore | None = "auto",
         on_error: str = "raise",
         verbose: bool = False,
     ) -> None:
@@ -167,6 +175,7 @@ class AudioDescriptor(ItemEncoder):
         self.target_rate = target_rate
         self.sampling_rate = sampling_rate
         self.root = root
+        self.store = store
         self.on_error = on_error
         self.verbose = verbose
 
@@ -193,6 +202,9 @@ class AudioDescriptor(ItemEncoder):
             raise ValueError(
                 f"'contrast' needs a target_rate of more than {4 * LOWEST_CONTRAST:g} Hz, got {self.target_rate}."
             )
+
+    def _libraries(self):
+        return "av", "librosa", "soundfile", "soxr"
 
     def _fit_width(self):
         n_values = sum(self._width(feature) for feature in _as_list(self.features))

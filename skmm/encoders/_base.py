@@ -1,5 +1,8 @@
 """What all encoders share: from a column of items to one float32 row per item."""
 
+import os
+from contextlib import suppress
+from numbers import Number
 from typing import Self
 
 import numpy as np
@@ -11,9 +14,20 @@ from sklearn.utils.validation import check_is_fitted
 from .._columns import column_items, describe_item, from_arrow, is_data_frame, is_missing_item, is_series, present_rows
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
+from .._warnings import warn
 from ..exceptions import ItemError, RejectedItem
 from ..media import locate_file
+from ..store import Unidentifiable, adopt_folder, digest_of, minor_versions, private_folder, public_name
 from ._run import N_STEPS, EncodingRun, is_list
+
+
+def _is_plain(value):
+    """Return whether the ``repr`` of a value tells all of it, in this process and in any other."""
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, (str, bytes, bool, Number, os.PathLike))
 
 
 class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -55,6 +69,11 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     ``_items_are_files`` (False) that a dict with "bytes" or "path" stands for that file, and that relative paths are
     below the encoder's parameter ``root``.
 
+    An encoder with ``_stores_rows`` (False) keeps its rows in the store that its parameter ``store`` names, as
+    :class:`ImageDescriptor` does. They are known by the name of the class, its parameters, which then are plain data,
+    the versions of the packages that ``_libraries()`` returns, and the class attribute ``_version``: raise it when a
+    change of the code changes the rows.
+
     Examples
     --------
     >>> import numpy as np
@@ -94,6 +113,13 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _items_are_files = False
     # Whether a cell may be a list of items, whose rows are pooled as the parameter ``pooling`` says.
     _pools_lists = False
+    # Whether rows are kept in the store that the parameter ``store`` names.
+    _stores_rows = False
+    # Parameters that have no part in the rows, or a part of their own in the identity; and those of a class.
+    _housekeeping = {"on_error", "store", "verbose"}
+    _not_in_rows: set = set()
+    # Part of the identity: to be raised when the code changes what it makes of an item.
+    _version = 0
     # For skrub, which then fits a clone to each of several columns.
     __single_column_transformer__ = True
     _column_name = None
@@ -264,6 +290,30 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Return the maximum number of prepared items in memory on a kind of device."""
         return self._window
 
+    def _settings(self, source):
+        """Return the parameters that have a part in the rows, as plain data."""
+        params = self.get_params(deep=False)
+        names = sorted(params.keys() - self._housekeeping - self._not_in_rows)
+        for name in names:
+            if not _is_plain(params[name]):
+                raise Unidentifiable(f"its parameter {name} is no plain data, but a {type(params[name]).__name__}")
+        return [(name, params[name]) for name in names]
+
+    def _libraries(self):
+        """Return the packages whose versions have a part in the rows."""
+        return ()
+
+    def _find_identity(self, run):
+        """Return a digest of everything that decides the rows of this encoder; None, with a warning, if unknown."""
+        try:
+            settings = self._settings(None)
+        except Unidentifiable as problem:
+            warn(
+                f"{type(self).__name__}: nothing is kept in the store, since nothing tells what decides it ({problem})."
+            )
+            return None
+        return digest_of(public_name(type(self)), self._version, minor_versions(self._libraries()), settings)
+
     def _place(self):
         """Return the device and the precision that the encoder computes on and in, as users name them."""
         return getattr(self, "device", "cpu"), getattr(self, "precision", "float32")
@@ -314,6 +364,22 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Return the error of an item; ``place`` is its position in a list, where the cell is one."""
         reason = str(reason) if place is None else f"item {place} of a list: {reason}"
         return ItemError(row, describe_item(item), reason, type(self).__name__)
+
+    def __reduce_ex__(self, protocol):
+        make, arguments, state, *rest = super().__reduce_ex__(protocol)
+        # Workers find the private store by its path. joblib.hash, whose result must not depend on the session,
+        # pickles with protocol 3; processes communicate in a later one.
+        if self._stores_rows and self.store == "auto" and protocol > 3:
+            with suppress(OSError):
+                state = {**state, "_private_folder": os.fspath(private_folder())}
+        return make, arguments, state, *rest
+
+    def __setstate__(self, state):
+        state = dict(state)
+        folder = state.pop("_private_folder", None)
+        if folder is not None:
+            adopt_folder(folder)
+        super().__setstate__(state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -11,6 +11,7 @@ from skimage.feature import hog, local_binary_pattern
 from .._sklearn import Interval, StrOptions
 from .._typing import PathType
 from ..media import check_background, load_image
+from ..store import EmbeddingStore
 from ._base import ItemEncoder
 
 _FEATURES = ("color", "hog", "lbp", "pixels")
@@ -66,6 +67,9 @@ class ImageDescriptor(ItemEncoder):
 
     root : str or path-like, default=None
         Folder below which relative paths are looked up, as for :class:`ImageEncoder`.
+
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where descriptions are kept, so that no item is described twice, as for :class:`ImageEncoder`.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that cannot be decoded: raise an error that names its row, or return a row of NaN and
@@ -130,6 +134,7 @@ class ImageDescriptor(ItemEncoder):
         **ItemEncoder._parameter_constraints,
         "pooling": [StrOptions({"mean", "max"})],
         "root": [str, os.PathLike, None],
+        "store": [str, os.PathLike, EmbeddingStore, None],
         "features": [StrOptions(set(_FEATURES)), list, tuple],
         "size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "orientations": [Interval(Integral, 1, None, closed="left")],
@@ -140,6 +145,9 @@ class ImageDescriptor(ItemEncoder):
     }
 
     _items_are_files = True
+    _stores_rows = True
+    # Each image of a list is stored by itself.
+    _not_in_rows = {"root", "pooling"}
     _pools_lists = True
     # An empty list is a missing item for the step after this one.
     _may_lose_items = True
@@ -156,6 +164,7 @@ class ImageDescriptor(ItemEncoder):
         background: str | Sequence[int] = "white",
         pooling: str = "mean",
         root: PathType | None = None,
+        store: PathType | EmbeddingStore | None = "auto",
         on_error: str = "raise",
         verbose: bool = False,
     ) -> None:
@@ -168,6 +177,7 @@ class ImageDescriptor(ItemEncoder):
         self.background = background
         self.pooling = pooling
         self.root = root
+        self.store = store
         self.on_error = on_error
         self.verbose = verbose
 
@@ -202,6 +212,9 @@ class ImageDescriptor(ItemEncoder):
                 f"{self.cells_per_block * self.pixels_per_cell} pixels, which do not fit into images of "
                 f"size={self.size!r}; make the cells or blocks smaller or the size larger."
             )
+
+    def _libraries(self):
+        return "pillow", "scikit-image"
 
     def _fit_width(self):
         self.n_features_out_ = sum(self._width(feature) for feature in self._feature_list())

@@ -135,7 +135,7 @@ class EncodingRun:
         self.errors = []
         place = encoder._place()
         self.source = encoder._find_source()
-        self.store = find_store(encoder.store) if hasattr(encoder, "_find_identity") else None
+        self.store = find_store(encoder.store) if encoder._stores_rows else None
         self.kind, self.dtype = expected_place(*place)
         # Number under which this call claims entries of the store, its upper bits those of the process; its claims; and
         # groups that others have claimed.
