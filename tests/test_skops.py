@@ -40,6 +40,7 @@ from skmm import (
     TextEncoder,
     TunedEncoder,
     VideoAudio,
+    VideoDescriptor,
     VideoEncoder,
     get_trusted_types,
 )
@@ -100,6 +101,7 @@ OF_ITEMS = [
     (SequenceBranch(), "series"),
     (ImageDescriptor(), "image"),
     (AudioDescriptor(), "sound"),
+    (VideoDescriptor(), "video"),
 ]
 
 

@@ -96,6 +96,7 @@ class ImageDescriptor(ItemEncoder):
     See Also
     --------
     ImageEncoder : Pretrained networks.
+    VideoDescriptor : The frames of videos.
 
     Notes
     -----
