@@ -309,11 +309,19 @@ class NumberColumns(TransformerMixin, BaseEstimator):
 
     What "passthrough" stands for. A cell without a vector becomes a row of NaN.
 
+    Parameters
+    ----------
+    modality : str, default="passthrough"
+        Name of the modality, for messages.
+
     Attributes
     ----------
     vectors_ : dict of int to (int, str)
         Length and dtype of the vectors, by the position of their column.
     """
+
+    def __init__(self, modality="passthrough"):
+        self.modality = modality
 
     def fit(self, X, y=None):
         """Learn which columns hold vectors, and how long these are."""
@@ -332,7 +340,7 @@ class NumberColumns(TransformerMixin, BaseEstimator):
             [
                 _stack_vectors(column, *self.vectors_[position], names[position])
                 if position in self.vectors_
-                else dense_block(_as_table(column), "passthrough")
+                else dense_block(_as_table(column), self.modality)
                 for position, column in enumerate(columns)
             ]
         )
@@ -410,9 +418,9 @@ def _stack_vectors(column, length, dtype, name):
     return matrix
 
 
-def as_transformer(member):
-    """Return the transformer that a member stands for; "passthrough" is one that changes no number."""
-    return NumberColumns() if isinstance(member, str) else member
+def as_transformer(member, name):
+    """Return the transformer that the member of a modality stands for; "passthrough" is one that changes no number."""
+    return NumberColumns(name) if isinstance(member, str) else member
 
 
 def fit_transform(transformer, X, y, routed):
@@ -539,7 +547,7 @@ def fit_transform_modalities(composite, X, y, routed, progress):
         delayed(fit_transform_modality)(
             composite,
             name,
-            as_transformer(member),
+            as_transformer(member, name),
             composite._select(X, name, reset=True),
             y,
             routed[name],

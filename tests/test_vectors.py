@@ -142,6 +142,12 @@ def test_a_wrong_vector_is_named_by_its_row(cell, message):
         fuser.fit(X)
 
 
+def test_a_column_without_numbers_beside_vectors_is_named():
+    X = FRAMES["pandas lists"].assign(place="farm")
+    with pytest.raises(ValueError, match=r"Modality 'block': column 'place' holds 'farm', which is not a number"):
+        ModalityFuser([("block", "passthrough", ["vector", "place"])]).fit(X)
+
+
 def test_other_lists_are_no_numbers():
     for cells in ([["a"], ["b"]], [[[1.0]], [[2.0]]], [[], ["b"]]):
         X = pd.DataFrame({"tags": cells})

@@ -63,7 +63,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
     modalities : list of (str, transformer, columns)
         - name: unique, without ``__``;
         - transformer: an estimator with ``fit`` and ``transform``, ``"passthrough"`` for columns that
-          are numbers already, or ``"drop"``;
+          are numbers already, or vectors of one length, or ``"drop"``;
         - columns: name, position, list of these, slice, mask or callable, as in
           :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
@@ -390,7 +390,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             Routing information.
         """
         router = MetadataRouter(owner=self)
-        steps = {name: as_transformer(member) for name, member, _ in self.modalities if name in self._active()}
+        steps = {name: as_transformer(member, name) for name, member, _ in self.modalities if name in self._active()}
         for name, step in {**steps, "fusion": self._make_fusion()}.items():
             mapping = MethodMapping().add(caller="transform", callee="transform")
             for caller in ("fit", "fit_transform"):

@@ -322,5 +322,10 @@ def _member(name, transformer, estimator):
     # Vectorizers return sparse matrices.
     dense = FunctionTransformer(dense_block, kw_args={"name": name})
     return Pipeline(
-        [("encode", as_transformer(transformer)), ("dense", dense), ("scale", ConcatFusion()), ("estimator", estimator)]
+        [
+            ("encode", as_transformer(transformer, name)),
+            ("dense", dense),
+            ("scale", ConcatFusion()),
+            ("estimator", estimator),
+        ]
     )

@@ -11,10 +11,26 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from skmm import EmbeddingStore, ModalityFuser
-from skmm.encoders import AudioDescriptor, AudioEncoder, ImageDescriptor, ImageEncoder, VideoAudio, VideoEncoder
+from skmm import (
+    EmbeddingStore,
+    ModalityFuser,
+    ModalityStackingClassifier,
+    ModalityVotingClassifier,
+    MultimodalNetClassifier,
+)
+from skmm.encoders import (
+    AudioDescriptor,
+    AudioEncoder,
+    ImageDescriptor,
+    ImageEncoder,
+    VideoAudio,
+    VideoDescriptor,
+    VideoEncoder,
+)
 from skmm.media import locate_file
 
 RATE = 16_000
@@ -34,6 +50,7 @@ ENCODERS = {
     "image descriptor": lambda **options: ImageDescriptor("pixels", **options),
     "audio": lambda **options: AudioEncoder(audio_network(), **options),
     "audio descriptor": lambda **options: AudioDescriptor("rms", **options),
+    "video descriptor": lambda **options: VideoDescriptor("pixels", n_frames=2, **options),
     "video": lambda **options: VideoEncoder(network(), preprocess=PLAIN, n_frames=2, **options),
     "sound of a video": lambda **options: VideoAudio(**options),
 }
@@ -97,7 +114,7 @@ def test_dicts_of_files_are_read_from_any_container(kind, container, files, tmp_
     same(encoder.fit_transform(COLUMNS[container](dicts)), expected)
 
 
-@pytest.mark.parametrize("kind", ["image", "audio", "video"])
+@pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind != "sound of a video"])
 def test_equal_bytes_share_a_row_of_the_store(kind, files, tmp_path):
     first, second = files[kind]
     store = EmbeddingStore(tmp_path / "store")
@@ -126,8 +143,6 @@ def test_relative_paths_are_below_the_root(kind, files, tmp_path, monkeypatch):
         for name, content in zip("ab", files[kind], strict=True):
             (tmp_path / place / "sub" / name).write_bytes(content)
     store = {} if kind == "sound of a video" else {"store": EmbeddingStore(tmp_path / "store")}
-    if "descriptor" in kind:
-        store = {}
     encoder = ENCODERS[kind](root=tmp_path / "here", **store)
     items = ["sub/a", {"path": "sub/b"}, None, "", str(tmp_path / "here" / "sub" / "a")]
     rows = encoder.fit_transform(items)
@@ -165,13 +180,30 @@ def test_a_root_leaves_other_items_as_they_are():
     assert locate_file(os.path.abspath("a"), "top") == os.path.abspath("a")
 
 
-def test_a_member_of_a_composite_is_given_another_root(files, tmp_path):
+COMPOSITES = {
+    "fuser": lambda encoder: ModalityFuser([("photo", encoder, [0])]),
+    "network": lambda encoder: MultimodalNetClassifier([("photo", encoder, [0])], max_epochs=1, random_state=0),
+    "voter": lambda encoder: ModalityVotingClassifier([("photo", make_pipeline(encoder, LogisticRegression()), [0])]),
+    "stacker": lambda encoder: ModalityStackingClassifier(
+        [("photo", make_pipeline(encoder, LogisticRegression()), [0])], cv=2
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COMPOSITES)
+def test_a_member_of_a_fitted_composite_is_given_another_root(kind, files, tmp_path):
     for place in ("here", "elsewhere"):
         (tmp_path / place).mkdir()
-        (tmp_path / place / "a").write_bytes(files["image"][0])
-    fuser = ModalityFuser([("photo", ENCODERS["image descriptor"](root=tmp_path / "here"), [0])])
-    X = np.array([["a"], ["a"]], dtype=object)
-    rows = fuser.fit_transform(X)
+        for name, content in zip("ab", files["image"], strict=True):
+            (tmp_path / place / name).write_bytes(content)
+    fitted = COMPOSITES[kind](ENCODERS["image descriptor"](root=tmp_path / "here"))
+    X = np.array([["a"], ["b"]] * 4, dtype=object)
+    answers = fitted.fit(X, [0, 1] * 4).transform(X)
     (tmp_path / "here" / "a").unlink()
-    fuser.named_modalities_.photo.set_params(root=tmp_path / "elsewhere")
-    assert_array_equal(fuser.transform(X), rows)
+    with pytest.raises(
+        ValueError, match=r"modality 'photo', ImageDescriptor: row 0: .*here.a.: the file does not exist"
+    ):
+        fitted.transform(X)
+    member = fitted.named_modalities_.photo
+    (member[0] if kind in ("voter", "stacker") else member).set_params(root=tmp_path / "elsewhere")
+    assert_array_equal(fitted.transform(X), answers)
