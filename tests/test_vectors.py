@@ -142,6 +142,18 @@ def test_a_wrong_vector_is_named_by_its_row(cell, message):
         fuser.fit(X)
 
 
+@per_kind
+def test_an_estimator_that_takes_no_vectors_says_what_does(kind):
+    X, y = FRAMES[kind], np.arange(N) % 2
+    with pytest.raises(ValueError, match="array element with a sequence") as caught:
+        ModalityVotingClassifier([("block", LogisticRegression(), ["vector"])]).fit(X, y)
+    assert any("(name, 'passthrough', columns)" in note for note in caught.value.__notes__)
+    member = make_pipeline(ModalityFuser([("vector", "passthrough", ["vector"])]), LogisticRegression())
+    voter = ModalityVotingClassifier([("block", member, ["vector"])]).fit(X, y)
+    with pytest.warns(UserWarning, match="2 of 30 rows have no modality"):
+        assert_allclose(voter.predict_proba(X)[MISSING], [[0.5, 0.5]] * 2)
+
+
 def test_a_column_without_numbers_beside_vectors_is_named():
     X = FRAMES["pandas lists"].assign(place="farm")
     with pytest.raises(ValueError, match=r"Modality 'block': column 'place' holds 'farm', which is not a number"):

@@ -140,6 +140,15 @@ def test_steps_behind_the_encoder_never_see_an_empty_list(member):
         assert_allclose(vote.predict_proba(X)[[1, 4]], [[4 / 7, 3 / 7]] * 2)
 
 
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("store", ["auto", None])
+def test_a_column_of_nothing_but_empty_lists(kind, store):
+    ours = ENCODERS[kind](store=store)
+    assert np.isnan(ours.fit_transform([[], [None]])).all()
+    assert ours.transform([[], []]).shape == (2, ours.n_features_out_)
+    assert ours.errors_ == ours.find_errors([[], [None]]) == []
+
+
 def test_tuning_refuses_lists():
     tuned = TunedEncoder(encoder(), n_layers="all")
     with pytest.raises(ValueError, match="cannot learn from a column with lists of images"):
