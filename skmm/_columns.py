@@ -528,12 +528,27 @@ def _series_items(series):
         if isinstance(series.dtype, nw.Array):
             values = series.drop_nulls().to_numpy() if len(present) else ()
         else:
-            dtype = _number_type(series.dtype)
-            values = (_nested_array(value, dtype) for value in series.drop_nulls().to_list())
+            values = _lists_as_arrays(series.drop_nulls())
         for row, value in zip(present, values, strict=True):
             items[row] = value
         return items
     return series.to_list()
+
+
+def _lists_as_arrays(series):
+    """Return the lists of numbers of a series without nulls as arrays."""
+    dtype = _number_type(series.dtype)
+    if dtype is not None and not isinstance(series.dtype.inner, (nw.Array, nw.List)):
+        # polars works without pyarrow.
+        with suppress(ImportError):
+            lists = series.to_arrow()
+            chunks = [chunk for chunk in getattr(lists, "chunks", [lists]) if len(chunk)]
+            elements = [chunk.flatten() for chunk in chunks]
+            if not any(numbers.null_count for numbers in elements):
+                ends = [np.cumsum(chunk.value_lengths().to_numpy(zero_copy_only=False)) for chunk in chunks]
+                pairs = zip(elements, ends, strict=True)
+                return [row for x, end in pairs for row in np.split(x.to_numpy(zero_copy_only=False), end[:-1])]
+    return [_nested_array(value, dtype) for value in series.to_list()]
 
 
 def _inner_type(dtype):

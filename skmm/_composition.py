@@ -303,8 +303,8 @@ class PresentRows:
                 error.add_note("A single name selects a 1-D column; in a list, as in ['name'], it selects a 2-D one.")
             if "array element with a sequence" in str(error):
                 error.add_note(
-                    "A column of vectors becomes a matrix in ModalityFuser([(name, 'passthrough', columns)]), which may be "
-                    "the first step of a pipeline."
+                    "A column of vectors becomes a matrix in ModalityFuser([(name, 'passthrough', columns)]), "
+                    "which may be the first step of a pipeline."
                 )
             raise
 

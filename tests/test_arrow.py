@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -159,3 +160,36 @@ def test_strings_of_all_kinds(kind):
     column = from_arrow(pa.array(["x", None], kind))
     assert [None if is_missing_item(item) else item for item in column_items(column, "Encoder")] == ["x", None]
     assert_array_equal(missing_rows(column), [False, True])
+
+
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
+@pytest.mark.parametrize("container", ["Arrow", "chunks", "pandas", "polars"])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [[1, 2, 3], None, [4], [], [5, 6]],
+        [[1, None], [2, 3]],
+        [None, None],
+        [[], []],
+        [[2]],
+    ],
+    ids=str,
+)
+def test_lists_of_numbers_are_arrays(cells, container, kind):
+    """Whatever the container, also where it is a slice of a longer one, or in chunks."""
+    whole = pa.array([[9], *cells, [8]], kind(pa.int32()))
+    column = whole[1:-1]
+    column = {
+        "Arrow": column,
+        "chunks": pa.chunked_array([column[:1], column[1:]]),
+        "pandas": pd.Series(whole, dtype=pd.ArrowDtype(whole.type))[1:-1],
+        "polars": pl.from_arrow(whole)[1:-1],
+    }[container]
+    items = column_items(column, "Encoder")
+    assert len(items) == len(cells)
+    for item, cell in zip(items, cells, strict=True):
+        if cell is None:
+            assert is_missing_item(item)
+        else:
+            assert item.tolist() == cell
+            assert item.dtype == (object if None in cell else np.int32)
