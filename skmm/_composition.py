@@ -423,7 +423,7 @@ def _stack_vectors(column, length, dtype, name):
     return matrix
 
 
-def as_transformer(member, name):
+def as_transformer(member, name="passthrough"):
     """Return the transformer that the member of a modality stands for; "passthrough" is one that changes no number."""
     return NumberColumns(name) if isinstance(member, str) else member
 
