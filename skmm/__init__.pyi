@@ -18,6 +18,7 @@ from .encoders import (
     TextEncoder as TextEncoder,
     TunedEncoder as TunedEncoder,
     VideoAudio as VideoAudio,
+    VideoDescriptor as VideoDescriptor,
     VideoEncoder as VideoEncoder,
     infer_modalities as infer_modalities,
 )

@@ -1,6 +1,7 @@
 """Columns: those of the one X and of its modalities, what is missing in them, and the items that they hold."""
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -38,13 +39,42 @@ def is_series(X):
     )
 
 
+def from_arrow(X):
+    """Return a pyarrow Table as a pandas DataFrame, an array of pyarrow as a Series, and all else as it is.
+
+    Numbers, strings, dates and dictionaries become what pandas has for them, with NaN where a cell is null. Nested and
+    binary columns stay in Arrow's memory.
+    """
+    pa = sys.modules.get("pyarrow")
+    if pa is None:
+        return X
+    if isinstance(X, (pa.Array, pa.ChunkedArray)):
+        return from_arrow(pa.table([X], names=["items"])).iloc[:, 0].rename(None)
+    if isinstance(X, pa.RecordBatch):
+        X = pa.Table.from_batches([X])
+    if not isinstance(X, pa.Table):
+        return X
+    import pandas as pd
+
+    def dtype_of(kind):
+        stays = pa.types.is_nested(kind) or "binary" in str(kind)
+        return pd.ArrowDtype(kind) if stays else None
+
+    # The metadata of pandas would turn a column into the index.
+    return X.to_pandas(types_mapper=dtype_of, ignore_metadata=True)
+
+
 def check_table(estimator, X):
-    """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array."""
+    """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array.
+
+    A pyarrow Table is returned as a pandas DataFrame.
+    """
+    X = from_arrow(X)
     if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
         if is_data_frame(X) or nw.dependencies.is_polars_lazyframe(X):
             raise TypeError(
-                f"X must be a pandas or polars DataFrame, or a 2-D array, got {type(X).__module__}.{type(X).__name__}; "
-                "collect or convert it first."
+                "X must be a pandas or polars DataFrame, a pyarrow Table or a 2-D array, got "
+                f"{type(X).__module__}.{type(X).__name__}; collect or convert it first."
             )
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
         if not isinstance(X, np.ndarray):
@@ -224,7 +254,7 @@ def column_positions(X, names, positions, modality):
 
 
 def is_missing_item(item):
-    """Return whether one item is missing: None, NaN, ``pd.NA``, or an empty string or path.
+    """Return whether one item is missing: None, NaN, ``pd.NA``, an empty string or path, or a dict of a file with none.
 
     Parameters
     ----------
@@ -247,6 +277,9 @@ def is_missing_item(item):
         return bool(np.isnan(item))
     if isinstance(item, (np.datetime64, np.timedelta64)):
         return bool(np.isnat(item))
+    if isinstance(item, dict):
+        # As data sets write a file that they do not have.
+        return bool(item) and item.keys() <= {"bytes", "path"} and all(map(is_missing_item, item.values()))
     # By name, so that pandas need not be installed.
     return type(item).__name__ in ("NAType", "NaTType")
 
@@ -427,7 +460,7 @@ def column_items(X, owner, rows_are_items=False):
 
     Parameters
     ----------
-    X : Series, DataFrame with one column, array-like or sequence
+    X : Series, DataFrame or Table with one column, Arrow array, array-like or sequence
         The column. An array with more than two dimensions holds one item per entry of its first.
 
     owner : str
@@ -446,6 +479,7 @@ def column_items(X, owner, rows_are_items=False):
     ValueError
         If there is more than one column, or no row.
     """
+    X = from_arrow(X)
     if is_data_frame(X):
         if X.shape[1] != 1:
             raise ValueError(
@@ -482,30 +516,56 @@ def present_rows(items):
 
 
 def _series_items(series):
-    """Return the items of a series: nested numbers as arrays, nulls as None."""
+    """Return the items of a series: nested numbers as arrays, other lists as they are, nulls as missing items."""
     if nw.dependencies.is_pandas_series(series):
         dtype = series.dtype
         if isinstance(dtype, np.dtype) or dtype.name in _STRINGS:
             return series.tolist()
     series = nw.from_native(series, series_only=True)
-    if isinstance(series.dtype, (nw.Array, nw.List)):
+    if isinstance(series.dtype, (nw.Array, nw.List)) and _holds_numbers(series.dtype):
         items = np.full(len(series), None, dtype=object)
         present = np.flatnonzero(~series.is_null().to_numpy())
         if isinstance(series.dtype, nw.Array):
             values = series.drop_nulls().to_numpy() if len(present) else ()
         else:
-            dtype = _number_type(series.dtype)
-            values = (_nested_array(value, dtype) for value in series.drop_nulls().to_list())
+            values = _lists_as_arrays(series.drop_nulls())
         for row, value in zip(present, values, strict=True):
             items[row] = value
         return items
     return series.to_list()
 
 
-def _number_type(dtype):
-    """Return NumPy's type for the numbers in a nested column; None if NumPy has no such type."""
+def _lists_as_arrays(series):
+    """Return the lists of numbers of a series without nulls as arrays."""
+    dtype = _number_type(series.dtype)
+    if dtype is not None and not isinstance(series.dtype.inner, (nw.Array, nw.List)):
+        # polars works without pyarrow.
+        with suppress(ImportError):
+            lists = series.to_arrow()
+            chunks = [chunk for chunk in getattr(lists, "chunks", [lists]) if len(chunk)]
+            elements = [chunk.flatten() for chunk in chunks]
+            if not any(numbers.null_count for numbers in elements):
+                ends = [np.cumsum(chunk.value_lengths().to_numpy(zero_copy_only=False)) for chunk in chunks]
+                pairs = zip(elements, ends, strict=True)
+                return [row for x, end in pairs for row in np.split(x.to_numpy(zero_copy_only=False), end[:-1])]
+    return [_nested_array(value, dtype) for value in series.to_list()]
+
+
+def _inner_type(dtype):
+    """Return the type of the innermost elements of a nested column."""
     while isinstance(dtype, (nw.Array, nw.List)):
         dtype = dtype.inner
+    return dtype
+
+
+def _holds_numbers(dtype):
+    """Return whether a nested column holds numbers or booleans, rather than paths, bytes or dicts."""
+    return _inner_type(dtype).is_numeric() or _inner_type(dtype) == nw.Boolean
+
+
+def _number_type(dtype):
+    """Return NumPy's type for the numbers in a nested column; None if NumPy has no such type."""
+    dtype = _inner_type(dtype)
     try:
         return np.dtype(str(dtype).lower()) if dtype.is_integer() or dtype.is_float() else None
     except TypeError:

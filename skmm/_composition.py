@@ -3,6 +3,7 @@
 Fusers, voters, stackers and networks all fit and apply their members here. Think twice before adding anything.
 """
 
+import re
 import reprlib
 from contextlib import contextmanager, nullcontext
 from copy import copy
@@ -12,16 +13,33 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from joblib import Parallel, delayed
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted
 
-from ._columns import check_X, column_positions, is_data_frame, is_missing_item, missing_rows, resolve_columns
-from ._sklearn import BaseComposition, VisualBlock, check_method_params, log_elapsed_time, safe_indexing
-from .exceptions import ItemError
+from ._columns import (
+    check_columns,
+    check_X,
+    column_items,
+    column_positions,
+    describe_item,
+    is_data_frame,
+    is_missing_item,
+    is_series,
+    missing_rows,
+    resolve_columns,
+)
+from ._sklearn import (
+    BaseComposition,
+    VisualBlock,
+    check_feature_names_in,
+    check_method_params,
+    log_elapsed_time,
+    safe_indexing,
+)
+from .exceptions import BranchItemError, ItemError
 
 
 def check_block_name(name):
@@ -304,14 +322,131 @@ class PresentRows:
             error.add_note(f"This happened in modality {self.name!r}.")
             if "2D array" in str(error) or "2-dimensional" in str(error):
                 error.add_note("A single name selects a 1-D column; in a list, as in ['name'], it selects a 2-D one.")
+            if "array element with a sequence" in str(error):
+                error.add_note(
+                    "A column of vectors becomes a matrix in ModalityFuser([(name, 'passthrough', columns)]), "
+                    "which may be the first step of a pipeline."
+                )
             raise
 
 
-def as_transformer(member):
-    """Return the transformer that a member stands for; "passthrough" is one that changes nothing."""
-    if isinstance(member, str):
-        return FunctionTransformer(feature_names_out="one-to-one", accept_sparse=True)
-    return member
+class NumberColumns(TransformerMixin, BaseEstimator):
+    """Pass columns on; each column of vectors, such as embeddings, becomes one column for each of their elements.
+
+    What "passthrough" stands for. A cell without a vector becomes a row of NaN.
+
+    Parameters
+    ----------
+    modality : str, default="passthrough"
+        Name of the modality, for messages.
+
+    Attributes
+    ----------
+    vectors_ : dict of int to (int, str)
+        Length and dtype of the vectors, by the position of their column.
+    """
+
+    def __init__(self, modality="passthrough"):
+        self.modality = modality
+
+    def fit(self, X, y=None):
+        """Learn which columns hold vectors, and how long these are."""
+        check_columns(self, X, reset=True)
+        shapes = {position: _vector_shape(_column_of(X, position)) for position in _object_columns(X)}
+        self.vectors_ = {position: shape for position, shape in shapes.items() if shape is not None}
+        return self
+
+    def transform(self, X):
+        """Return X as a table, or as a matrix where it has columns of vectors."""
+        if not self.vectors_:
+            return _as_table(X)
+        names = self._names()
+        columns = [_column_of(X, position) for position in range(self.n_features_in_)]
+        return np.hstack(
+            [
+                _stack_vectors(column, *self.vectors_[position], names[position])
+                if position in self.vectors_
+                else dense_block(_as_table(column), self.modality)
+                for position, column in enumerate(columns)
+            ]
+        )
+
+    def get_feature_names_out(self, input_features=None):
+        """Get the names of the columns; "vector_0", "vector_1", ... for those of a column of vectors."""
+        names = []
+        for position, name in enumerate(self._names(input_features)):
+            length, _ = self.vectors_.get(position, (None, None))
+            names += [name] if length is None else [f"{name}_{i}" for i in range(length)]
+        return np.array(names, dtype=object)
+
+    def _names(self, input_features=None):
+        return check_feature_names_in(self, input_features)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.no_validation = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _column_of(X, position):
+    """Return one column of a data frame or an array; X itself if it is a column."""
+    if len(X.shape) == 1:
+        return X
+    return X.iloc[:, position] if hasattr(X, "iloc") else X[:, position]
+
+
+def _as_table(X):
+    """Return a column as a table with one column; a table as it is."""
+    if len(X.shape) == 2:
+        return X
+    return X.to_frame() if is_series(X) else X[:, np.newaxis]
+
+
+def _object_columns(X):
+    """Return the positions of the columns whose type allows cells that are vectors."""
+    dtypes = X.dtypes if is_data_frame(X) else [X.dtype] * (1 if len(X.shape) == 1 else X.shape[1])
+    # By name: "object", "list<item: float>[pyarrow]", "fixed_size_list<...", "List(Float64)", "Array(Float64, ...".
+    return [
+        i for i, dtype in enumerate(map(str, dtypes)) if re.match("object|(fixed_size_|large_)?list|array", dtype, re.I)
+    ]
+
+
+def _vector_shape(column):
+    """Return the length and the dtype of the vectors in a column by the first of them; None if it holds no vectors."""
+    items = column_items(column, "passthrough")
+    first = next((item for item in items if not is_missing_item(item)), None)
+    if not isinstance(first, (list, tuple, np.ndarray)):
+        return None
+    first = np.asarray(first)
+    if first.ndim != 1 or first.dtype.kind not in "biuf":
+        return None
+    return len(first), "float32" if first.dtype == np.float32 else "float64"
+
+
+def _stack_vectors(column, length, dtype, name):
+    """Return the vectors of a column as the rows of a matrix, NaN where there is none."""
+    items = column_items(column, "passthrough")
+    matrix = np.full((len(items), length), np.nan, dtype=dtype)
+    for row, item in enumerate(items):
+        if is_missing_item(item):
+            continue
+        try:
+            vector = np.asarray(item, dtype=dtype)
+        except (TypeError, ValueError) as error:
+            raise BranchItemError(
+                row, describe_item(item), f"no vector of numbers ({error})", f"column {name!r}"
+            ) from error
+        if vector.shape != (length,):
+            reason = f"its shape is {vector.shape}, while fit saw vectors of {length} numbers"
+            raise BranchItemError(row, describe_item(item), reason, f"column {name!r}")
+        matrix[row] = vector
+    return matrix
+
+
+def as_transformer(member, name="passthrough"):
+    """Return the transformer that the member of a modality stands for; "passthrough" is one that changes no number."""
+    return NumberColumns(name) if isinstance(member, str) else member
 
 
 def fit_transform(transformer, X, y, routed):
@@ -438,7 +573,7 @@ def fit_transform_modalities(composite, X, y, routed, progress):
         delayed(fit_transform_modality)(
             composite,
             name,
-            as_transformer(member),
+            as_transformer(member, name),
             composite._select(X, name, reset=True),
             y,
             routed[name],

@@ -9,6 +9,9 @@ _ROOMS = ("encoders", "ensemble", "fusion", "model_selection", "neural_network")
 # Not an estimator; its module imports torch.
 _NOT_STORED = {"FusionLayer"}
 
+# Other types of skmm in fitted attributes.
+_HELPERS = ["skmm._composition.NumberColumns"]
+
 # Types of other packages in fitted attributes that skops does not trust by itself.
 _FOREIGN_TYPES = [
     "numpy.dtype",
@@ -51,7 +54,7 @@ def get_trusted_types() -> list[str]:
     (150, 4)
     """
     importlib.import_module("skrub")
-    types = {*_FOREIGN_TYPES, *_classes_below("skrub")}
+    types = {*_FOREIGN_TYPES, *_HELPERS, *_classes_below("skrub")}
     for room in _ROOMS:
         package = importlib.import_module(f"{__package__}.{room}")
         for name in set(package.__all__) - _NOT_STORED:

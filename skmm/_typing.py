@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
-# One eager pandas or polars DataFrame, or a 2-D array of shape (n_samples, n_features).
+# One eager pandas or polars DataFrame, a pyarrow Table, or a 2-D array of shape (n_samples, n_features).
 Table: TypeAlias = Any
 
-# A column of items: a series, a data frame with one column, an array or a sequence.
+# A column of items: a series or another column of Arrow, a data frame with one column, an array or a sequence.
 Items: TypeAlias = Any
 
 # A matrix of shape (n_samples, n_features): an array or a data frame of numbers.

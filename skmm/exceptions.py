@@ -40,7 +40,7 @@ class ItemError(ValueError):
 
 
 class BranchItemError(ItemError):
-    """An item that a branch of a network could not read; branches take no ``on_error``."""
+    """An item that was read by something without ``on_error``: a branch of a network, or "passthrough"."""
 
     def __str__(self):
         return (

@@ -97,7 +97,7 @@ def member(encoder, *steps):
 
 @pytest.fixture
 def members(tiny_text_model):
-    # One of them is fitted in two parts, since its encoder may leave rows out.
+    # Both are fitted in two parts, since their encoders may leave rows out.
     text = ("text", member(TextEncoder(tiny_text_model, on_error="missing"), StandardScaler(), PCA(3)), "text")
     return [text, ("image", member(ImageDescriptor("pixels", size=8)), "image")]
 
@@ -122,7 +122,8 @@ def test_encoding_inside_a_voter_is_heard(scripts, members, n_jobs):
     # Each member once on all rows, and once in each fold.
     assert listener.begun.count(("TextEncoder", "encode")) == 300
     assert listener.begun.count(("ImageDescriptor", "encode")) == 300
-    assert ("ModalityVotingClassifier", "modality image, fold 2") in listener.begun_for
+    assert ("ModalityVotingClassifier", "modality image, fold 2") in listener.begun
+    assert ("ModalityVotingClassifier", "imagedescriptor") in listener.begun_for
     assert sorted(listener.begun) == sorted(listener.ended)
     assert not {name for part in [vote, *vote.named_modalities_.values()] for name in vars(part) if "callback" in name}
 

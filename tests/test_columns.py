@@ -3,13 +3,16 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils import Bunch
 
 from skmm import ModalityFuser, ModalityStackingClassifier, ModalityVotingClassifier, MultimodalNetClassifier
+from skmm._columns import check_table
 from skmm._composition import dense_block
 
 COLUMNS = {
@@ -20,6 +23,8 @@ COLUMNS = {
     "Int64": pd.array([1, None, 0], dtype="Int64"),
     "int64[pyarrow]": pd.array([1, None, 0], dtype="int64[pyarrow]"),
     "Float32": pd.array([1, None, 0], dtype="Float32"),
+    "Float64": pd.array([1, None, 0], dtype="Float64"),
+    "double[pyarrow]": pd.array([1, None, 0], dtype="double[pyarrow]"),
     "float": np.array([1, np.nan, 0]),
     "text of numbers": pd.Series(["1", "", "0"], dtype=object),
 }
@@ -32,6 +37,15 @@ def test_missing_cells_of_any_kind_pass_through_as_nan(kind, beside):
     assert_array_equal(dense_block(X, "table"), np.column_stack([[1, np.nan, 0]] * X.shape[1]))
     fuser = ModalityFuser([("table", "passthrough", slice(0, None))])
     assert_allclose(fuser.fit_transform(X), fuser.fit_transform(X.astype(object).to_numpy()))
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "float", "double", "bool", pa.decimal128(22, 2)], ids=str)
+@pytest.mark.parametrize("convert", [lambda table: table, pl.from_arrow], ids=["Arrow", "polars"])
+def test_null_cells_of_arrow_and_polars_pass_through_as_nan(kind, convert):
+    X = convert(pa.table({"x": pa.array([1, None, 0]).cast(kind), "y": [1.0, None, 3.0]}))
+    fuser = ModalityFuser([("x", "passthrough", ["x"]), ("y", "passthrough", ["y"])]).fit(X)
+    blocks = fuser._transform_modalities(check_table(fuser, X), {"x": Bunch(transform={}), "y": Bunch(transform={})})
+    assert_array_equal(blocks, [[1, 1], [np.nan, np.nan], [0, 3]])
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "array"])

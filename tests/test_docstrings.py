@@ -45,6 +45,7 @@ from skmm import (
     TextEncoder,
     TunedEncoder,
     VideoAudio,
+    VideoDescriptor,
     VideoEncoder,
 )
 from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch, VideoBranch
@@ -124,6 +125,7 @@ def fitted():
     yield SequenceBranch().fit(X)
     yield VideoBranch(torch.nn.Flatten()).fit(rng.random((3, 2, 16, 16)))
     yield ImageDescriptor().fit(rng.random((3, 64, 64)))
+    yield VideoDescriptor().fit(rng.random((3, 2, 16, 16)))
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
     yield AudioDescriptor().fit(["a.wav"])
     yield AudioEncoder(torch.nn.Identity()).fit(["a.wav"])

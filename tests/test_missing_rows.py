@@ -15,7 +15,10 @@ from skmm._columns import column_means, fill_missing, is_missing_item, missing_r
 
 @pytest.mark.parametrize(
     "item",
-    [None, np.nan, float("nan"), np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), "", Path("")],
+    [
+        *(None, np.nan, float("nan"), np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), "", Path("")),
+        *({"bytes": None, "path": None}, {"path": ""}),
+    ],
     ids=repr,
 )
 def test_missing_items(item):
@@ -24,7 +27,21 @@ def test_missing_items(item):
 
 @pytest.mark.parametrize(
     "item",
-    ["a", " ", 0, 0.0, False, b"", Path("a"), np.zeros(2), np.full(2, np.nan), [], (8000, np.zeros(3))],
+    [
+        "a",
+        " ",
+        0,
+        0.0,
+        False,
+        b"",
+        Path("a"),
+        np.zeros(2),
+        np.full(2, np.nan),
+        [],
+        {},
+        (8000, np.zeros(3)),
+        {"bytes": b"x"},
+    ],
     ids=repr,
 )
 def test_present_items(item):

@@ -43,6 +43,7 @@ from skmm import (
     TextEncoder,
     TunedEncoder,
     VideoAudio,
+    VideoDescriptor,
     VideoEncoder,
     get_trusted_types,
 )
@@ -106,6 +107,7 @@ OF_ITEMS = [
     (SequenceBranch(), "series"),
     (ImageDescriptor(), "image"),
     (AudioDescriptor(), "sound"),
+    (VideoDescriptor(), "video"),
 ]
 
 

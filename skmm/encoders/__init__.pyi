@@ -13,3 +13,4 @@ from ._tuned import TunedEncoder as TunedEncoder
 from ._tuning import add_adapters as add_adapters
 from ._video import VideoEncoder as VideoEncoder
 from ._video_audio import VideoAudio as VideoAudio
+from ._video_descriptor import VideoDescriptor as VideoDescriptor

@@ -81,6 +81,9 @@ class AudioEncoder(ModelEncoder):
     normalize : bool, default=False
         Whether to scale each row to unit length.
 
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up, as for :class:`ImageEncoder`.
+
     store, cache_key : default="auto" and None
         Where embeddings are kept, and how a module in memory is known there, as for :class:`ImageEncoder`.
 
@@ -180,11 +183,13 @@ class AudioEncoder(ModelEncoder):
         "sampling_rate": [Interval(Real, 0, None, closed="neither"), None],
         "pooling": [StrOptions({"mean", "max", "first"})],
         "window": [Interval(Real, 0, None, closed="neither"), None],
+        "root": [str, os.PathLike, None],
         "cache_key": [str, None],
     }
 
     _prepare_in_threads = True
-    _not_in_rows = {"preprocess", "cache_key"}
+    _not_in_rows = {"preprocess", "cache_key", "root"}
+    _items_are_files = True
     _rows_are_items = True
     _window = 64
 
@@ -202,6 +207,7 @@ class AudioEncoder(ModelEncoder):
         batch_size: int | str = "auto",
         compile: bool = False,
         normalize: bool = False,
+        root: PathType | None = None,
         store: PathType | EmbeddingStore | None = "auto",
         cache_key: str | None = None,
         on_error: str = "raise",
@@ -219,6 +225,7 @@ class AudioEncoder(ModelEncoder):
         self.batch_size = batch_size
         self.compile = compile
         self.normalize = normalize
+        self.root = root
         self.store = store
         self.cache_key = cache_key
         self.on_error = on_error

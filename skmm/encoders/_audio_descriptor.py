@@ -1,14 +1,16 @@
 """Descriptors of sound: classical features, computed by formula and without weights."""
 
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .._optional import import_optional_dependency
 from .._sklearn import Interval, StrOptions
+from .._typing import PathType
 from ..media import LOWEST_CONTRAST, SpectralFeatures, contrast_octaves, load_audio
+from ..store import EmbeddingStore
 from ._base import ItemEncoder
 
 _N_CHROMA = 12
@@ -65,6 +67,12 @@ class AudioDescriptor(ItemEncoder):
     sampling_rate : float, default=None
         Rate in Hz of items that are bare arrays, which do not state it. None refuses such items.
 
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up, as for :class:`AudioEncoder`.
+
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where descriptions are kept, so that no item is described twice, as for :class:`AudioEncoder`.
+
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no sound or cannot be decoded: raise an error that names its row, or return a
         row of NaN and warn once.
@@ -95,7 +103,8 @@ class AudioDescriptor(ItemEncoder):
     -----
     Items are those of :class:`AudioEncoder`. A missing item (None, NaN) yields a row of NaN. Silence and recordings of
     a single sample are ordinary items. Columns are on very different scales: let a
-    :class:`~sklearn.preprocessing.StandardScaler` follow.
+    :class:`~sklearn.preprocessing.StandardScaler` follow. They are named after the feature and the statistic:
+    "mfcc_mean0", "mfcc_mean1", ..., "mfcc_std0", ...
 
     References
     ----------
@@ -121,6 +130,8 @@ class AudioDescriptor(ItemEncoder):
 
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
+        "root": [str, os.PathLike, None],
+        "store": [str, os.PathLike, EmbeddingStore, None],
         "features": [StrOptions(set(_FEATURES)), list, tuple],
         "statistics": [StrOptions(set(_STATISTICS)), list, tuple],
         "n_mfcc": [Interval(Integral, 1, None, closed="left")],
@@ -135,6 +146,10 @@ class AudioDescriptor(ItemEncoder):
     _rows_are_items = True
     _window = 64
 
+    _items_are_files = True
+    _stores_rows = True
+    _not_in_rows = {"root"}
+
     def __init__(
         self,
         features: str | Sequence[str] = ("mfcc", "mfcc_delta", "mfcc_delta2"),
@@ -146,6 +161,8 @@ class AudioDescriptor(ItemEncoder):
         hop_length: int = 256,
         target_rate: float = 16000,
         sampling_rate: float | None = None,
+        root: PathType | None = None,
+        store: PathType | EmbeddingStore | None = "auto",
         on_error: str = "raise",
         verbose: bool = False,
     ) -> None:
@@ -157,31 +174,18 @@ class AudioDescriptor(ItemEncoder):
         self.hop_length = hop_length
         self.target_rate = target_rate
         self.sampling_rate = sampling_rate
+        self.root = root
+        self.store = store
         self.on_error = on_error
         self.verbose = verbose
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
-        """Get the names of the output columns: "mfcc_mean0", "mfcc_mean1", ..., "mfcc_std0", ...
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for API consistency.
-
-        Returns
-        -------
-        feature_names_out : ndarray of shape (n_features_out_,), dtype object
-            Each feature's name, the statistic and a number.
-        """
-        # Checks that the descriptor is fitted.
-        super().get_feature_names_out(input_features)
-        names = [
+    def _feature_names(self):
+        return [
             f"{feature}_{statistic}{i}"
             for feature in _as_list(self.features)
             for statistic in _as_list(self.statistics)
             for i in range(self._width(feature))
         ]
-        return np.array(names, dtype=object)
 
     def _check_parameters(self):
         for parameter, allowed in (("features", _FEATURES), ("statistics", tuple(_STATISTICS))):
@@ -198,6 +202,9 @@ class AudioDescriptor(ItemEncoder):
             raise ValueError(
                 f"'contrast' needs a target_rate of more than {4 * LOWEST_CONTRAST:g} Hz, got {self.target_rate}."
             )
+
+    def _libraries(self):
+        return "av", "librosa", "soundfile", "soxr"
 
     def _fit_width(self):
         n_values = sum(self._width(feature) for feature in _as_list(self.features))

@@ -1,17 +1,33 @@
 """What all encoders share: from a column of items to one float32 row per item."""
 
+import os
+from contextlib import suppress
+from numbers import Number
 from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import column_items, describe_item, is_data_frame, present_rows
+from .._columns import column_items, describe_item, from_arrow, is_data_frame, is_missing_item, is_series, present_rows
 from .._sklearn import StrOptions, fit_context
 from .._typing import Items
+from .._warnings import warn
 from ..exceptions import ItemError, RejectedItem
-from ._run import N_STEPS, EncodingRun
+from ..media import locate_file
+from ..store import Unidentifiable, adopt_folder, digest_of, minor_versions, private_folder, public_name
+from ._run import N_STEPS, EncodingRun, is_list
+
+
+def _is_plain(value):
+    """Return whether the ``repr`` of a value tells all of it, in this process and in any other."""
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, (str, bytes, bool, Number, os.PathLike))
 
 
 class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -49,7 +65,14 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     parameters validated, it sets ``_parameter_constraints = {**ItemEncoder._parameter_constraints, ...}`` in the manner
     of scikit-learn. Empty lists and dicts are not missing. Class attributes that it may set: ``_prepare_in_threads``
     (False) prepares items in threads, ``_rows_are_items`` (False) says that a row of a 2-D array of numbers is an item,
-    as a waveform is, and ``_strings_are_paths`` (True) that a string names a file rather than being a text.
+    as a waveform is, ``_strings_are_paths`` (True) that a string names a file rather than being a text, and
+    ``_items_are_files`` (False) that a dict with "bytes" or "path" stands for that file, and that relative paths are
+    below the encoder's parameter ``root``.
+
+    An encoder with ``_stores_rows`` (False) keeps its rows in the store that its parameter ``store`` names, as
+    :class:`ImageDescriptor` does. They are known by the name of the class, its parameters, which then are plain data,
+    the versions of the packages that ``_libraries()`` returns, and the class attribute ``_version``: raise it when a
+    change of the code changes the rows.
 
     Examples
     --------
@@ -86,6 +109,20 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     _prepare_in_threads = False
     _rows_are_items = False
     _strings_are_paths = True
+    # Whether an item is a file, or holds one: relative paths are then below the parameter ``root``.
+    _items_are_files = False
+    # Whether a cell may be a list of items, whose rows are pooled as the parameter ``pooling`` says.
+    _pools_lists = False
+    # Whether rows are kept in the store that the parameter ``store`` names.
+    _stores_rows = False
+    # Parameters that have no part in the rows, or a part of their own in the identity; and those of a class.
+    _housekeeping = {"on_error", "store", "verbose"}
+    _not_in_rows: set = set()
+    # Part of the identity: to be raised when the code changes what it makes of an item.
+    _version = 0
+    # For skrub, which then fits a clone to each of several columns.
+    __single_column_transformer__ = True
+    _column_name = None
     # object for an output that is one column of objects.
     _output_dtype = np.float32
 
@@ -95,7 +132,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Series, one-column DataFrame, array-like or list of n_samples items
+        X : Series, one-column DataFrame or Table, array-like or list of n_samples items
             Column of items.
 
         y : ignored
@@ -118,7 +155,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Series, one-column DataFrame, array-like or list of n_samples items
+        X : Series, one-column DataFrame or Table, array-like or list of n_samples items
             Column of items.
 
         y : ignored
@@ -142,7 +179,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Series, one-column DataFrame, array-like or list of n_samples items
+        X : Series, one-column DataFrame or Table, array-like or list of n_samples items
             Column of items.
 
         Returns
@@ -165,7 +202,7 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Series, one-column DataFrame, array-like or list of n_samples items
+        X : Series, one-column DataFrame or Table, array-like or list of n_samples items
             Column of items. Missing items are no errors.
 
         Returns
@@ -175,30 +212,36 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         self._validate_params()
         self._check_parameters()
-        items = column_items(X, type(self).__name__, self._rows_are_items)
+        items = self._items(X)
         errors = []
         for row in present_rows(items):
-            try:
-                self._prepare_item(items[row])
-            except RejectedItem as rejected:
-                errors.append(self._error(row, items[row], rejected))
+            cell = items[row]
+            elements = enumerate(cell) if self._pools_lists and is_list(cell) else [(None, cell)]
+            for place, item in elements:
+                try:
+                    _ = is_missing_item(item) or self._prepare_item(item)
+                except RejectedItem as rejected:
+                    errors.append(self._error(row, item, rejected, place))
         return errors
 
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Get the names of the output columns: "0", "1", ...
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
+        """Get the names of the output columns: "caption_0", "caption_1", ... if ``fit`` saw the column "caption".
 
         Parameters
         ----------
-        input_features : ignored
-            Present for API consistency.
+        input_features : array-like of str or None, default=None
+            If it is passed, the column's name is left out: "0", "1", ... So do composites, which put the modality's
+            name before these.
 
         Returns
         -------
         feature_names_out : ndarray of shape (n_features_out_,), dtype object
-            Names; a composite puts the modality's name before them.
+            Names.
         """
         check_is_fitted(self)
-        return np.array([str(i) for i in range(self.n_features_out_)], dtype=object)
+        has_prefix = input_features is None and self._column_name is not None
+        prefix = f"{self._column_name}_" if has_prefix else ""
+        return np.array([f"{prefix}{name}" for name in self._feature_names()], dtype=object)
 
     def _start(self, X, kind_of_run=EncodingRun):
         """Check the column and the parameters, learn the width, and return the run that encodes the column."""
@@ -218,6 +261,10 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _fit_width(self):
         """Set ``n_features_out_``."""
         raise NotImplementedError(f"{type(self).__name__} has no method _fit_width; write it, see ItemEncoder.")
+
+    def _feature_names(self):
+        """Return the names of the output columns, without that of the input."""
+        return range(self.n_features_out_)
 
     def _prepare_item(self, item):
         """Turn one item that is not missing into what ``_encode_batch`` takes, or raise RejectedItem."""
@@ -243,6 +290,30 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Return the maximum number of prepared items in memory on a kind of device."""
         return self._window
 
+    def _settings(self, source):
+        """Return the parameters that have a part in the rows, as plain data."""
+        params = self.get_params(deep=False)
+        names = sorted(params.keys() - self._housekeeping - self._not_in_rows)
+        for name in names:
+            if not _is_plain(params[name]):
+                raise Unidentifiable(f"its parameter {name} is no plain data, but a {type(params[name]).__name__}")
+        return [(name, params[name]) for name in names]
+
+    def _libraries(self):
+        """Return the packages whose versions have a part in the rows."""
+        return ()
+
+    def _find_identity(self, run):
+        """Return a digest of everything that decides the rows of this encoder; None, with a warning, if unknown."""
+        try:
+            settings = self._settings(None)
+        except Unidentifiable as problem:
+            warn(
+                f"{type(self).__name__}: nothing is kept in the store, since nothing tells what decides it ({problem})."
+            )
+            return None
+        return digest_of(public_name(type(self)), self._version, minor_versions(self._libraries()), settings)
+
     def _place(self):
         """Return the device and the precision that the encoder computes on and in, as users name them."""
         return getattr(self, "device", "cpu"), getattr(self, "precision", "float32")
@@ -261,13 +332,23 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Turn rows as ``_encode_batch`` returns them, and as a store keeps them, into rows of the output."""
         return rows
 
+    def _items(self, X):
+        """Return the items of a column, each as ``_prepare_item`` takes it."""
+        items = column_items(X, type(self).__name__, self._rows_are_items)
+        if not self._items_are_files or (isinstance(items, np.ndarray) and items.dtype != object):
+            return items
+        return [locate_file(item, self.root) for item in items]
+
     def _check_column(self, X, reset):
         """Return the items of a column and the rows that have one; compare its name with that in ``fit``, or set it."""
-        items = column_items(X, type(self).__name__, self._rows_are_items)
+        X = from_arrow(X)
+        items = self._items(X)
         present = present_rows(items)
         name = X.columns[0] if is_data_frame(X) else None
         if reset:
             self.n_features_in_ = 1
+            label = X.name if is_series(X) else name
+            self._column_name = label if isinstance(label, str) and label else None
             if isinstance(name, str):
                 self.feature_names_in_ = np.array([name], dtype=object)
             elif hasattr(self, "feature_names_in_"):
@@ -279,8 +360,26 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             )
         return items, present
 
-    def _error(self, row, item, reason):
-        return ItemError(row, describe_item(item), str(reason), type(self).__name__)
+    def _error(self, row, item, reason, place=None):
+        """Return the error of an item; ``place`` is its position in a list, where the cell is one."""
+        reason = str(reason) if place is None else f"item {place} of a list: {reason}"
+        return ItemError(row, describe_item(item), reason, type(self).__name__)
+
+    def __reduce_ex__(self, protocol):
+        make, arguments, state, *rest = super().__reduce_ex__(protocol)
+        # Workers find the private store by its path. joblib.hash, whose result must not depend on the session,
+        # pickles with protocol 3; processes communicate in a later one.
+        if self._stores_rows and self.store == "auto" and protocol > 3:
+            with suppress(OSError):
+                state = {**state, "_private_folder": os.fspath(private_folder())}
+        return make, arguments, state, *rest
+
+    def __setstate__(self, state):
+        state = dict(state)
+        folder = state.pop("_private_folder", None)
+        if folder is not None:
+            adopt_folder(folder)
+        super().__setstate__(state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -103,6 +103,14 @@ class ImageEncoder(ModelEncoder):
         Colour behind transparent pixels: a name, a code such as "#ffffff", or red, green and blue
         from 0 to 255.
 
+    pooling : {"mean", "max"}, default="mean"
+        How the vectors of the images in a list become one row, where a cell of the column is a list of images: their
+        mean, or the largest value of each feature.
+
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up; None is the current one. It has no part in the store's keys,
+        so that a fitted encoder goes on elsewhere with ``set_params(root=...)``.
+
     store : str, path-like, EmbeddingStore or None, default="auto"
         Where embeddings are kept, so that no item is encoded twice. "auto" is a private folder of this
         process and its workers, removed in the end; a path, or an :class:`skmm.EmbeddingStore`, stays and
@@ -160,7 +168,9 @@ class ImageEncoder(ModelEncoder):
 
     Notes
     -----
-    Missing images (None, NaN, ``pd.NA``, an empty path) give rows of NaN. Equal images are encoded once.
+    Missing images (None, NaN, ``pd.NA``, an empty path) and empty lists give rows of NaN. Equal images are encoded
+    once. A list of images, in any form that an image may have, is one row: each of them is encoded and stored by
+    itself, and missing ones are left out, as are those that cannot be decoded with ``on_error="missing"``.
     JPEG files much larger than the network's input are decoded at a reduced scale.
 
     Images are resized and cropped by timm, as its evaluation does, and normalised per batch on the device; those for
@@ -206,6 +216,8 @@ class ImageEncoder(ModelEncoder):
         "preprocess": [callable, dict, None],
         "backend": [StrOptions({"torch", "openvino"})],
         "background": [str, list, tuple],
+        "pooling": [StrOptions({"mean", "max"})],
+        "root": [str, os.PathLike, None],
         "cache_key": [str, None],
     }
 
@@ -215,7 +227,12 @@ class ImageEncoder(ModelEncoder):
     )
 
     _prepare_in_threads = True
-    _not_in_rows = {"preprocess", "cache_key"}
+    # Each image of a list is stored by itself.
+    _not_in_rows = {"preprocess", "cache_key", "root", "pooling"}
+    _pools_lists = True
+    # An empty list is a missing item for the step after this one.
+    _may_lose_items = True
+    _items_are_files = True
     _top_reads_inputs = False
     _window = 32
 
@@ -231,6 +248,8 @@ class ImageEncoder(ModelEncoder):
         compile: bool = False,
         normalize: bool = False,
         background: str | Sequence[int] = "white",
+        pooling: str = "mean",
+        root: PathType | None = None,
         store: PathType | EmbeddingStore | None = "auto",
         cache_key: str | None = None,
         on_error: str = "raise",
@@ -246,6 +265,8 @@ class ImageEncoder(ModelEncoder):
         self.compile = compile
         self.normalize = normalize
         self.background = background
+        self.pooling = pooling
+        self.root = root
         self.store = store
         self.cache_key = cache_key
         self.on_error = on_error

@@ -1,15 +1,17 @@
 """Descriptors of images: classical features, computed by formula and without weights."""
 
+import os
 from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image
 from skimage.feature import hog, local_binary_pattern
 
 from .._sklearn import Interval, StrOptions
+from .._typing import PathType
 from ..media import check_background, load_image
+from ..store import EmbeddingStore
 from ._base import ItemEncoder
 
 _FEATURES = ("color", "hog", "lbp", "pixels")
@@ -59,6 +61,16 @@ class ImageDescriptor(ItemEncoder):
         Colour behind transparent pixels: a name or code that Pillow knows, such as ``"#ffffff"``, or red, green and
         blue from 0 to 255.
 
+    pooling : {"mean", "max"}, default="mean"
+        How the descriptions of the images in a list become one row, where a cell of the column is a list of images:
+        their mean, or the largest value of each feature.
+
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up, as for :class:`ImageEncoder`.
+
+    store : str, path-like, EmbeddingStore or None, default="auto"
+        Where descriptions are kept, so that no item is described twice, as for :class:`ImageEncoder`.
+
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that cannot be decoded: raise an error that names its row, or return a row of NaN and
         warn once.
@@ -84,14 +96,16 @@ class ImageDescriptor(ItemEncoder):
     See Also
     --------
     ImageEncoder : Pretrained networks.
+    VideoDescriptor : The frames of videos.
 
     Notes
     -----
     Items may be paths, bytes of image files, dicts with "bytes" or "path", PIL images, or arrays that are grey or have
     1, 3 or 4 channels on the last or the first axis. Arrays are bool, uint8, uint16, or floats from 0 to 1; other
-    integers must lie in 0 to 255. A missing item (None, NaN) yields a row of NaN. A file that declares more pixels than
-    ``PIL.Image.MAX_IMAGE_PIXELS`` is an item that cannot be decoded. Resized images alone are in memory, at most 256 at
-    a time.
+    integers must lie in 0 to 255. A list of these is one row. A missing item (None, NaN, an empty list) yields a row of
+    NaN. A file that declares more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` is an item that cannot be decoded. Resized
+    images alone are in memory, at most 256 at a time. Columns are named after the descriptor: "hog0", "hog1", ...,
+    "color_r0", ...
 
     References
     ----------
@@ -119,6 +133,9 @@ class ImageDescriptor(ItemEncoder):
 
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
+        "pooling": [StrOptions({"mean", "max"})],
+        "root": [str, os.PathLike, None],
+        "store": [str, os.PathLike, EmbeddingStore, None],
         "features": [StrOptions(set(_FEATURES)), list, tuple],
         "size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "orientations": [Interval(Integral, 1, None, closed="left")],
@@ -127,6 +144,14 @@ class ImageDescriptor(ItemEncoder):
         "color_bins": [Interval(Integral, 2, 256, closed="both")],
         "background": [str, tuple, list],
     }
+
+    _items_are_files = True
+    _stores_rows = True
+    # Each image of a list is stored by itself.
+    _not_in_rows = {"root", "pooling"}
+    _pools_lists = True
+    # An empty list is a missing item for the step after this one.
+    _may_lose_items = True
 
     def __init__(
         self,
@@ -138,6 +163,9 @@ class ImageDescriptor(ItemEncoder):
         cells_per_block: int = 2,
         color_bins: int = 8,
         background: str | Sequence[int] = "white",
+        pooling: str = "mean",
+        root: PathType | None = None,
+        store: PathType | EmbeddingStore | None = "auto",
         on_error: str = "raise",
         verbose: bool = False,
     ) -> None:
@@ -148,31 +176,20 @@ class ImageDescriptor(ItemEncoder):
         self.cells_per_block = cells_per_block
         self.color_bins = color_bins
         self.background = background
+        self.pooling = pooling
+        self.root = root
+        self.store = store
         self.on_error = on_error
         self.verbose = verbose
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
-        """Get the names of the output columns: "hog0", "hog1", ..., "color_r0", ...
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for API consistency.
-
-        Returns
-        -------
-        feature_names_out : ndarray of shape (n_features_out_,), dtype object
-            Each descriptor's name and a number; colours with "_r", "_g" or "_b" between them.
-        """
-        # Checks that the descriptor is fitted.
-        super().get_feature_names_out(input_features)
+    def _feature_names(self):
         names = []
         for feature in self._feature_list():
             if feature == "color":
                 names += [f"color_{channel}{i}" for channel in "rgb" for i in range(self.color_bins)]
             else:
                 names += [f"{feature}{i}" for i in range(self._width(feature))]
-        return np.array(names, dtype=object)
+        return names
 
     def _check_parameters(self):
         features = self._feature_list()
@@ -196,6 +213,9 @@ class ImageDescriptor(ItemEncoder):
                 f"{self.cells_per_block * self.pixels_per_cell} pixels, which do not fit into images of "
                 f"size={self.size!r}; make the cells or blocks smaller or the size larger."
             )
+
+    def _libraries(self):
+        return "pillow", "scikit-image"
 
     def _fit_width(self):
         self.n_features_out_ = sum(self._width(feature) for feature in self._feature_list())

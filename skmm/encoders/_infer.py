@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import check_array
 
-from .._columns import column_items, is_data_frame, is_missing_item, shorten
+from .._columns import column_items, from_arrow, is_data_frame, is_missing_item, shorten
 from .._typing import PathType, Table
 from .._warnings import warn
 from ._audio_descriptor import AudioDescriptor
@@ -221,6 +221,7 @@ def infer_modalities(X: Table, y: ArrayLike | None = None, *, root: PathType | N
     2    legs     table                    numbers
     3   batch  left out         one value in all rows
     """
+    X = from_arrow(X)
     if not is_data_frame(X):
         X = check_array(X, dtype=None, ensure_all_finite=False)
     if not is_data_frame(X) and X.dtype.kind in "biuf":
@@ -238,7 +239,7 @@ def infer_modalities(X: Table, y: ArrayLike | None = None, *, root: PathType | N
             several = sum(other.kind == verdict.kind for other in verdicts) > 1
             name = _unique(f"{verdict.kind}_{labels[position]}" if several else verdict.kind, triples)
             transformer = _TRANSFORMERS[verdict.kind]()
-            if root is not None and "root" in getattr(transformer, "_get_param_names", list)():
+            if root is not None and verdict.kind in ("image", "audio", "video"):
                 transformer.set_params(root=os.fspath(root))
             triples.append((name, transformer, selectors[position]))
             modality_of[position] = name
@@ -282,7 +283,7 @@ _ALTERNATIVES = {
     "audio": "AudioEncoder() for a network, which is downloaded once",
     "video": "VideoAudio() for the sound of videos",
     "tags": "join the words into one text, for TextEncoder()",
-    "vector": "StandardScaler()",
+    "vector": 'leave it out with "drop", if it repeats what another column holds',
     "table": "TextEncoder(), if its values are texts",
 }
 
@@ -467,8 +468,8 @@ def kind_of_item(item):
         return "image"
     if isinstance(item, tuple) and len(item) == 2 and np.ndim(item[0]) == 0 and np.ndim(item[1]) > 0:
         return "audio"
-    if isinstance(item, (list, tuple)):
-        return _kind_of_list(item)
+    if isinstance(item, (list, tuple)) or (isinstance(item, np.ndarray) and item.dtype.kind in "OUS"):
+        return _kind_of_list(list(item))
     if isinstance(item, np.ndarray) or hasattr(item, "__array__"):
         return _kind_of_array(np.shape(item))
     return "table" if np.isscalar(item) or hasattr(item, "isoformat") or type(item).__name__ == "Decimal" else None

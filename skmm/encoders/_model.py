@@ -5,8 +5,8 @@ import json
 import os
 import threading
 import weakref
-from contextlib import nullcontext, suppress
-from numbers import Integral, Number
+from contextlib import nullcontext
+from numbers import Integral
 
 import numpy as np
 
@@ -29,23 +29,14 @@ from ..exceptions import first_line
 from ..store import (
     EmbeddingStore,
     Unidentifiable,
-    adopt_folder,
     digest_of,
     minor_versions,
     module_digest,
-    private_folder,
     public_name,
 )
 from ._base import ItemEncoder
 from ._run import EncodingRun
 from .networks import ModelSource, cached_snapshot, find_local_folder, import_openvino, openvino_model
-
-# Parameters that have no part in the rows, or a part of their own in the identity.
-_HOUSEKEEPING = {
-    *("backend", "batch_size", "compile", "device", "model", "normalize", "on_error", "precision", "revision"),
-    *("store", "verbose"),
-}
-
 
 # Names, and modules in memory, for which a warning has said that the store cannot be used.
 _unidentified_names, _unidentified_modules = set(), weakref.WeakSet()
@@ -62,15 +53,6 @@ def _autocast_off(kind):
     import torch
 
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
-
-
-def _is_plain(value):
-    """Return whether the ``repr`` of a value tells all of it, in this process and in any other."""
-    if isinstance(value, (tuple, list, set, frozenset)):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
-    return value is None or isinstance(value, (str, bytes, bool, Number, os.PathLike))
 
 
 class ModelEncoder(ItemEncoder):
@@ -159,10 +141,11 @@ class ModelEncoder(ItemEncoder):
         "store": [str, os.PathLike, EmbeddingStore, None],
     }
 
-    # Names of parameters of its own that have no part in the rows, or a part of their own in the identity.
-    _not_in_rows: set = set()
-    # Part of the identity: to be raised when the code changes what it makes of an item.
-    _version = 0
+    _stores_rows = True
+    _housekeeping = {
+        *ItemEncoder._housekeeping,
+        *("backend", "batch_size", "compile", "device", "model", "normalize", "precision", "revision"),
+    }
     # What runs the network, where this is no parameter.
     backend = "torch"
     # Weights that were tuned to a target, see TunedEncoder.
@@ -181,22 +164,6 @@ class ModelEncoder(ItemEncoder):
         if hasattr(self, "_skl_callbacks"):
             twin._skl_callbacks = self._skl_callbacks
         return twin
-
-    def __reduce_ex__(self, protocol):
-        make, arguments, state, *rest = super().__reduce_ex__(protocol)
-        # Workers find the private store by its path. joblib.hash, whose result must not depend on the session,
-        # pickles with protocol 3; processes communicate in a later one.
-        if self.store == "auto" and protocol > 3:
-            with suppress(OSError):
-                state = {**state, "_private_folder": os.fspath(private_folder())}
-        return make, arguments, state, *rest
-
-    def __setstate__(self, state):
-        state = dict(state)
-        folder = state.pop("_private_folder", None)
-        if folder is not None:
-            adopt_folder(folder)
-        super().__setstate__(state)
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -243,17 +210,7 @@ class ModelEncoder(ItemEncoder):
     def _use_facts(self, facts):
         """Set the fitted attributes that follow from the facts, besides ``n_features_out_``."""
 
-    def _settings(self, source):
-        """Return the parameters that have a part in the rows, as plain data."""
-        params = self.get_params(deep=False)
-        names = sorted(params.keys() - _HOUSEKEEPING - self._not_in_rows)
-        for name in names:
-            if not _is_plain(params[name]):
-                raise Unidentifiable(f"its parameter {name} is no plain data, but a {type(params[name]).__name__}")
-        return [(name, params[name]) for name in names]
-
     def _libraries(self):
-        """Return the packages whose versions have a part in the rows."""
         return ("torch",)
 
     def _find_loader(self, name, folder):

@@ -12,6 +12,7 @@ from multiprocessing import current_process
 import numpy as np
 from tqdm.auto import tqdm
 
+from .._columns import present_rows
 from .._threads import MAX_BYTES_AHEAD, in_order
 from .._torch import available_cpus, divided_threads, expected_place
 from .._warnings import warn
@@ -50,6 +51,26 @@ class ProgressBar:
             step.call_on_fit_task_end(estimator=self._encoder)
         if self._bar is not None:
             self._bar.update(n)
+
+
+def is_list(item):
+    """Return whether a cell is a list of items: a list, a tuple, or an array of pictures."""
+    return isinstance(item, (list, tuple)) or (isinstance(item, np.ndarray) and item.ndim == 4)
+
+
+def unnest(items, present):
+    """Return the items in the cells of some rows one after the other, the row of each, and its place in a list.
+
+    The place is None where the cell is no list.
+    """
+    flat, rows, places = [], [], []
+    for row in present:
+        cell = items[row]
+        elements = cell if is_list(cell) else [cell]
+        flat.extend(elements)
+        rows += [row] * len(elements)
+        places.extend(range(len(elements)) if is_list(cell) else [None])
+    return flat, np.array(rows, dtype=np.intp), places
 
 
 class EncodingRun:
@@ -96,16 +117,25 @@ class EncodingRun:
 
     errors : list of ItemError
         Items that could not be encoded.
+
+    rows : ndarray of shape (n_items,) or None
+        Rows of the output to which the items belong, where a cell of the column is a list of items; each of these is
+        encoded, and stored, by itself, and what else is said of rows here is said of their numbers.
     """
 
     def __init__(self, encoder, items=(), present=()):
         self.encoder = encoder
         self.items = items
         self.present = present
+        self.rows = None
+        if encoder._pools_lists and any(is_list(items[row]) for row in present):
+            self._n_rows = len(items)
+            self.items, self.rows, self._places = unnest(items, present)
+            self.present = present_rows(self.items)
         self.errors = []
         place = encoder._place()
         self.source = encoder._find_source()
-        self.store = find_store(encoder.store) if hasattr(encoder, "_find_identity") else None
+        self.store = find_store(encoder.store) if encoder._stores_rows else None
         self.kind, self.dtype = expected_place(*place)
         # Number under which this call claims entries of the store, its upper bits those of the process; its claims; and
         # groups that others have claimed.
@@ -161,7 +191,21 @@ class EncodingRun:
             if missing:
                 self._encode_missing(missing)
         self.warn_of_errors()
-        return self.X_out, self.errors
+        return self.X_out if self.rows is None else self._pool(), self.errors
+
+    def _pool(self):
+        """Return one row for each cell, pooled from those of its items that were encoded; NaN if there are none."""
+        is_encoded = ~np.isnan(self.X_out[:, 0])
+        rows, starts, counts = np.unique(self.rows[is_encoded], return_index=True, return_counts=True)
+        pooled = np.full((self._n_rows, self.X_out.shape[1]), np.nan, dtype=np.float32)
+        if len(rows):
+            values = self.X_out[is_encoded]
+            if self.encoder.pooling == "max":
+                values = np.maximum.reduceat(values, starts)
+            else:
+                values = np.add.reduceat(values, starts, dtype=np.float64) / counts[:, np.newaxis]
+            pooled[rows] = self.encoder._finish_rows(values.astype(np.float32))
+        return pooled
 
     def warn_of_errors(self):
         """Sort the errors by row, and warn if there are any."""
@@ -357,7 +401,10 @@ class EncodingRun:
         width = self.X_out.shape[1:]
         if rows.shape == (len(groups), *width):
             return
-        numbers = sorted(row for _, rows_of_item in groups for row in rows_of_item)
+        numbers = {
+            row if self.rows is None else int(self.rows[row]) for _, rows_of_item in groups for row in rows_of_item
+        }
+        numbers = sorted(numbers)
         named = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
         rows_named = f"row {named}" if len(numbers) == 1 else f"rows {named}"
         if self.source is None and not hasattr(self.encoder, "model"):
@@ -390,10 +437,14 @@ class EncodingRun:
 
     def _reject(self, group, reason):
         """Return the errors of a bad item, one for each row; raise the first with ``on_error="raise"``."""
-        errors = [self.encoder._error(row, self.items[row], reason) for row in group[1]]
+        errors = [self._error(number, reason) for number in group[1]]
         if self.encoder.on_error == "raise":
             raise errors[0] from (reason if isinstance(reason, Exception) else None)
         return errors
+
+    def _error(self, number, reason):
+        row, place = (number, None) if self.rows is None else (int(self.rows[number]), self._places[number])
+        return self.encoder._error(row, self.items[number], reason, place)
 
 
 def _start_of_worker():

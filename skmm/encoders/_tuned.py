@@ -157,6 +157,8 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
     """
 
     __metadata_request__fit = {"groups": True}
+    # For skrub, which then fits a clone to each of several columns.
+    __single_column_transformer__ = True
 
     _parameter_constraints: dict = {
         "encoder": [ModelEncoder],
@@ -269,13 +271,13 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.encoder_.transform(X)
 
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Get the names of the output columns: "0", "1", ...
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
+        """Get the names of the output columns, as those of the encoder.
 
         Parameters
         ----------
-        input_features : ignored
-            Present for API consistency.
+        input_features : array-like of str or None, default=None
+            If it is passed, the column's name is left out.
 
         Returns
         -------
@@ -360,6 +362,11 @@ class TunedEncoder(TransformerMixin, BaseEstimator):
         run = encoder._start(X, StatesRun)
         # Layers are trained in torch, whatever runs the encoder.
         run.model = run.torch_model
+        if run.rows is not None:
+            raise ValueError(
+                "TunedEncoder cannot learn from a column with lists of images; pass one image per row, with the target "
+                "of its list, and groups that keep the images of a list together."
+            )
         check_consistent_length(run.items, y)
         groups = check_groups(groups, len(y))
         probe = encoder._probe_inputs(run.model)[:1]

@@ -11,37 +11,13 @@ from .._torch import available_cpus
 from .._typing import PathType
 from ..media import sample_frames
 from ..store import EmbeddingStore
+from ._frames import MOST_FRAMES, POOLINGS, UNIFORM_FRAMES
 from ._image import ImageEncoder
 from .networks import ProcessorRecipe, VideoModel, is_timm, is_video_model, load_video_model, save_video_model
 
 # Prepared frames held at a time: the network's input size, or full size where the network resizes on its own.
 _FRAMES_HELD = 128
 _FULL_FRAMES_HELD = 32
-
-_UNIFORM_FRAMES = 8
-_MOST_FRAMES = 64
-
-# Into how many equal parts each level of the pyramid cuts the time.
-_PYRAMID = (1, 2, 4)
-
-
-def _mean_std(vectors):
-    return np.concatenate([vectors.mean(axis=0), vectors.std(axis=0)])
-
-
-def _pyramid(vectors):
-    n = len(vectors)
-    # Bounds are rounded outwards, so that no stretch is empty.
-    stretches = [vectors[j * n // k : -(-(j + 1) * n // k)] for k in _PYRAMID for j in range(k)]
-    return np.concatenate([stretch.mean(axis=0) for stretch in stretches])
-
-
-_POOLINGS = {
-    "mean": lambda vectors: vectors.mean(axis=0),
-    "max": lambda vectors: vectors.max(axis=0),
-    "mean_std": _mean_std,
-    "pyramid": _pyramid,
-}
 
 
 class VideoEncoder(ImageEncoder):
@@ -104,6 +80,9 @@ class VideoEncoder(ImageEncoder):
 
     background : str or sequence of 3 int, default="white"
         Colour behind transparent pixels, as for :class:`ImageEncoder`.
+
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up, as for :class:`ImageEncoder`.
 
     store, cache_key : default="auto" and None
         Where embeddings are kept, and how a module in memory is known there, as for :class:`ImageEncoder`.
@@ -190,8 +169,13 @@ class VideoEncoder(ImageEncoder):
         "sampling": [StrOptions({"uniform", "keyframes", "fps"})],
         "n_frames": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "fps": [Interval(Real, 0, None, closed="neither")],
-        "pooling": [StrOptions(set(_POOLINGS))],
+        "pooling": [StrOptions(set(POOLINGS))],
     }
+
+    _not_in_rows = ImageEncoder._not_in_rows - {"pooling"}
+    # A list is a video.
+    _pools_lists = False
+    _may_lose_items = False
 
     def __init__(
         self,
@@ -209,6 +193,7 @@ class VideoEncoder(ImageEncoder):
         compile: bool = False,
         normalize: bool = False,
         background: str | Sequence[int] = "white",
+        root: PathType | None = None,
         store: PathType | EmbeddingStore | None = "auto",
         cache_key: str | None = None,
         on_error: str = "raise",
@@ -225,6 +210,7 @@ class VideoEncoder(ImageEncoder):
             compile=compile,
             normalize=normalize,
             background=background,
+            root=root,
             store=store,
             cache_key=cache_key,
             on_error=on_error,
@@ -246,7 +232,7 @@ class VideoEncoder(ImageEncoder):
     def _n_frames(self):
         if self.n_frames != "auto":
             return self.n_frames
-        return (self._clip_length or _UNIFORM_FRAMES) if self.sampling == "uniform" else _MOST_FRAMES
+        return (self._clip_length or UNIFORM_FRAMES) if self.sampling == "uniform" else MOST_FRAMES
 
     def _window_on(self, kind):
         recipe = getattr(self, "_recipe", None)
@@ -318,7 +304,7 @@ class VideoEncoder(ImageEncoder):
         vectors = []
         for start in range(0, len(inputs), n_inputs):
             vectors.extend(super()._encode_prepared(inputs[start : start + n_inputs], model))
-        vectors, pool = iter(vectors), _POOLINGS[self.pooling]
+        vectors, pool = iter(vectors), POOLINGS[self.pooling]
         return np.stack([pool(np.stack([next(vectors) for _ in video.inputs])[video.samples]) for video in batch])
 
 

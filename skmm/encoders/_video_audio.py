@@ -1,5 +1,6 @@
 """The sound tracks of a column of videos, so that one column can feed two modalities."""
 
+import os
 from numbers import Real
 from typing import Self
 
@@ -8,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval
-from .._typing import Items
+from .._typing import Items, PathType
 from ..media import load_sound_track
 from ._base import ItemEncoder
 
@@ -27,6 +28,9 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
 
     mono : bool, default=True
         Whether to return the mean of the channels, rather than all of them.
+
+    root : str or path-like, default=None
+        Folder below which relative paths are looked up, as for :class:`VideoEncoder`.
 
     on_error : {"raise", "missing"}, default="raise"
         What to do with an item that is no video or whose sound cannot be decoded: raise an error that names its row, or
@@ -84,6 +88,7 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
 
     _parameter_constraints: dict = {
         **ItemEncoder._parameter_constraints,
+        "root": [str, os.PathLike, None],
         "target_rate": [Interval(Real, 0, None, closed="neither"), None],
         "mono": ["boolean"],
     }
@@ -94,16 +99,20 @@ class VideoAudio(ItemEncoder, auto_wrap_output_keys=None):
     # A video without sound is a missing item for the step after this one.
     _may_lose_items = True
 
+    _items_are_files = True
+
     def __init__(
         self,
         *,
         target_rate: float | None = None,
         mono: bool = True,
+        root: PathType | None = None,
         on_error: str = "raise",
         verbose: bool = False,
     ) -> None:
         self.target_rate = target_rate
         self.mono = mono
+        self.root = root
         self.on_error = on_error
         self.verbose = verbose
 

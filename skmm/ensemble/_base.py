@@ -498,7 +498,7 @@ def make_linear_member(name, transformer, classifier):
         model = LogisticRegression(C=0.1 if isinstance(transformer, Pipeline) else 0.01, max_iter=1000)
     else:
         model = RidgeCV(alphas=np.logspace(-2, 6, 17))
-    return make_pipeline(as_transformer(transformer), dense, ConcatFusion(), model)
+    return make_pipeline(as_transformer(transformer, name), dense, ConcatFusion(), model)
 
 
 def _fit_and_respond(fit, X, present, train, test, method, target, step):

@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import check_can_be_sent, check_X, is_data_frame
+from .._columns import check_can_be_sent, check_X, from_arrow, is_data_frame
 from .._composition import (
     ModalityComposition,
     as_transformer,
@@ -67,7 +67,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
 
         - name: unique, without ``__``;
         - transformer: an estimator with ``fit`` and ``transform``, ``"passthrough"`` for columns that
-          are numbers already, or ``"drop"``;
+          are numbers already, or vectors of one length, or ``"drop"``;
         - columns: name, position, list of these, slice, mask or callable, as in
           :class:`~sklearn.compose.ColumnTransformer`. A single name or position hands the
           transformer a 1-D column (what encoders and vectorizers want), a list a 2-D one.
@@ -394,7 +394,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
             Routing information.
         """
         router = MetadataRouter(owner=self)
-        steps = {name: as_transformer(member) for name, member, _ in self._entries if name in self._active()}
+        steps = {name: as_transformer(member, name) for name, member, _ in self._entries if name in self._active()}
         for name, step in {**steps, "fusion": self._make_fusion()}.items():
             mapping = MethodMapping().add(caller="transform", callee="transform")
             for caller in ("fit", "fit_transform"):
@@ -424,6 +424,7 @@ class ModalityFuser(CallbackSupportMixin, TransformerMixin, ModalityComposition)
         if name not in self.blocks_:
             raise ValueError(f"ModalityFuser: there is no modality {name!r}; the modalities are {list(self.blocks_)}.")
         _, single = self._columns[name]
+        X = from_arrow(X)
         if is_data_frame(X) and hasattr(self, "feature_names_in_"):
             X = self._select(X, name, reset=False)
         elif isinstance(X, str):

@@ -5,8 +5,11 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from numbers import Real
 
-from .._columns import shorten
+import numpy as np
+
+from .._columns import is_missing_item, shorten
 from ..exceptions import RejectedItem, first_line
 
 # Longest name of one file in most file systems; a longer string is rather the content of a file.
@@ -31,6 +34,30 @@ def unwrap_file(item):
         if isinstance(content, os.PathLike) or (is_file(content) and len(content)):
             return content
     return None
+
+
+def locate_file(item, root=None):
+    """Return an item as its decoder reads it, whatever stands beside the file or sound that it holds.
+
+    A dict with "bytes" or "path" becomes these bytes, or else this path; one with "array" becomes that and its rate. A
+    relative path becomes one below ``root``, also in a list of images and in a pair of a frame rate and such a list.
+    """
+    if isinstance(item, Mapping):
+        if item.get("array") is not None and "sampling_rate" in item:
+            return {name: item[name] for name in ("sampling_rate", "array")}
+        file = unwrap_file(item)
+        return item if file is None else locate_file(file, root)
+    if isinstance(item, (str, os.PathLike)):
+        path = os.fsdecode(item)
+        if root is None or is_missing_item(item) or _URL.match(path) or path[:5].lower() == "data:":
+            return item
+        return os.path.join(os.fspath(root), path)
+    if isinstance(item, np.ndarray) and item.ndim == 1 and item.dtype.kind in "OU":
+        item = item.tolist()
+    # A list of numbers is a waveform.
+    if isinstance(item, (list, tuple)) and (len(item) == 2 or not any(isinstance(x, Real) for x in item[:1])):
+        return type(item)(locate_file(element, root) for element in item) if type(item) in (list, tuple) else item
+    return item
 
 
 def describe_keys(item):

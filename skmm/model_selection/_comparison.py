@@ -192,9 +192,9 @@ def compare_fusions(
     stackers, voters that learn their weights, networks that stop early. Pipelines and searches pass them on by
     metadata routing, to scikit-learn's splitters by group as well.
 
-    **Encoding.** Encoders that run a network compute no embedding twice, whatever the strategy, fold or process. Other
-    transformers are fitted in each fold; one that learns nothing from the rows, such as
-    :class:`~skmm.ImageDescriptor`, is better applied once beforehand, with ``"passthrough"`` in its place.
+    **Encoding.** Encoders and descriptors compute no row twice, whatever the strategy, fold or process. Other
+    transformers are fitted in each fold; one that learns nothing from the rows is better applied once beforehand, with
+    ``"passthrough"`` in its place.
 
     References
     ----------

@@ -99,7 +99,7 @@ class Recipes:
             if contains_encoder(transformer):
                 member = make_pipeline(transformer, dense, ConcatFusion(), self._quick_linear_model())
             else:
-                member = make_pipeline(as_transformer(for_trees(transformer)), dense, self._boosting_model())
+                member = make_pipeline(as_transformer(for_trees(transformer), name), dense, self._boosting_model())
             members.append((name, member, columns))
         cls = ModalityStackingClassifier if self.classifier else ModalityStackingRegressor
         yield Strategy("stack", "decision", cls(members, cv=3))

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from .._composition import check_modalities, dense_block
+from .._composition import as_transformer, check_modalities, dense_block
 from .._plot import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from .._typing import Modalities, RandomState
 from ..encoders import ModelEncoder, TunedEncoder
@@ -322,8 +322,13 @@ def _with_tuning(member, options):
 
 def _member(name, transformer, estimator):
     """Return the estimator of one modality, with the same scaling as on the other levels."""
-    encode = []
-    if not isinstance(transformer, str):
-        # Vectorizers return sparse matrices.
-        encode = [("encode", transformer), ("dense", FunctionTransformer(dense_block, kw_args={"name": name}))]
-    return Pipeline([*encode, ("scale", ConcatFusion()), ("estimator", estimator)])
+    # Vectorizers return sparse matrices.
+    dense = FunctionTransformer(dense_block, kw_args={"name": name})
+    return Pipeline(
+        [
+            ("encode", as_transformer(transformer, name)),
+            ("dense", dense),
+            ("scale", ConcatFusion()),
+            ("estimator", estimator),
+        ]
+    )

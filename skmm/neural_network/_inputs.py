@@ -52,7 +52,7 @@ class FrozenInput:
         zero where the modality is missing. ``owner`` is the network, and ``step`` this step of its fit, for callbacks.
         """
         self.member, block = fit_transform_modality(
-            owner, self.name, as_transformer(self.member), X, y, _NO_PARAMS, step
+            owner, self.name, as_transformer(self.member, self.name), X, y, _NO_PARAMS, step
         )
         self._shape = block.shape[1], block.dtype.name
         block = self._check(block)

@@ -96,6 +96,7 @@ COLUMNS = {
     "bytes_of_sound": ([b"RIFF\0\0\0\0WAVEfmt " + bytes([i]) for i in range(N)], "audio"),
     "frames": ([np.full((2, 4, 4, 3), i, dtype=np.uint8) for i in range(N)], "video"),
     "vectors": ([np.full(5, i / 7) for i in range(N)], "vector"),
+    "lists_of_paths": ([np.array([f"{i}.png", f"{i}b.png"], dtype=object) for i in range(N)], "image"),
     "lists_of_numbers": ([[i / 7, 1.0, 2.0] for i in range(N)], "vector"),
     "ragged": ([np.full(5 + i % 2, 0.1) for i in range(N)], "left out"),
     "objects": ([object() for _ in range(N)], "left out"),
@@ -129,10 +130,11 @@ def test_one_row():
     assert kinds(X) == {"caption": "text", "price": "table", "day": "table"}
 
 
-def test_polars_agrees_with_pandas():
+def test_polars_and_arrow_agree_with_pandas():
     columns = ("zip", "json", "urls", "phone", "colours", "dates_as_text", "titles", "prices", "amounts", "row_number")
     X = pd.DataFrame({name: list(COLUMNS[name][0]) for name in columns})
     assert kinds(pl.from_pandas(X)) == kinds(X)
+    assert kinds(pl.from_pandas(X).to_arrow()) == kinds(X)
 
 
 def test_copies_of_the_target_are_left_out_with_a_warning():

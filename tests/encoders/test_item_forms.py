@@ -174,6 +174,11 @@ FORMS = {
         "array of bool": (lambda *_: GREY > 99, GREYS // 1 * 0 + np.uint8(255) * (GREYS > 99), EXACT),
         "array of uint16": (lambda *_: RGB.astype(np.uint16) * 257, RGB, EXACT),
         "array of other integers": (lambda *_: RGB.astype(np.int64), RGB, EXACT),
+        "list or tuple of images, or an array (images, height, width, channels)": [
+            (lambda *_: [RGB, photo(), None], RGB, EXACT),
+            (lambda folder, _: (str(stored(photo(), folder)), {"bytes": photo()}), RGB, EXACT),
+            (lambda *_: np.stack([RGB, RGB]), RGB, EXACT),
+        ],
         "JPEG, also CMYK or with more pictures behind the first": [
             (lambda *_: photo("JPEG", Image.fromarray(RGB).convert("CMYK"), quality=99), RGB, CLOSE),
             (lambda *_: two_pictures(), RGB, CLOSE),

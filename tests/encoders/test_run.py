@@ -25,7 +25,7 @@ from sklearn.base import clone
 import skmm
 from skmm import EmbeddingStore, _torch
 from skmm._columns import present_rows
-from skmm.encoders import ImageDescriptor, ImageEncoder, ItemEncoder, ModelEncoder, TextEncoder, _run
+from skmm.encoders import ImageEncoder, ItemEncoder, ModelEncoder, TextEncoder, _run
 from skmm.encoders._run import EncodingRun
 from skmm.exceptions import RejectedItem
 from skmm.store import ItemDigests, _content, _engine, _private_folder, digest_of, file_digests, file_signature
@@ -148,9 +148,6 @@ class TestRows:
         with pytest.warns(UserWarning, match="cannot be used") as caught:
             assert_allclose(encoder.fit_transform(TEXTS), expected, atol=1e-6)
         assert len(caught) == 1
-
-    def test_descriptors_have_none(self):
-        assert "store" not in ImageDescriptor().get_params()
 
     def test_bad_stores_are_refused(self, encoder):
         with pytest.raises(ValueError, match="'store' parameter"):

@@ -625,7 +625,7 @@ class TestScikitLearn:
         encoder.fit(pd.DataFrame({"caption": TEXTS}))
         assert encoder.feature_names_in_.tolist() == ["caption"]
         assert encoder.n_features_in_ == 1
-        assert encoder.get_feature_names_out().tolist() == [str(i) for i in range(16)]
+        assert encoder.get_feature_names_out().tolist() == [f"caption_{i}" for i in range(16)]
 
     @pytest.mark.parametrize("library", [pd, pl], ids=["pandas", "polars"])
     def test_set_output(self, encoder, library):

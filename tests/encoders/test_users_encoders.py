@@ -75,23 +75,47 @@ def test_parameters_that_are_no_plain_data_leave_out_the_store(tiny_text_model, 
     assert_allclose(third, first - 3 + np.arange(2000).sum(), rtol=1e-4)
 
 
+class Lengths(ItemEncoder):
+    """Counts what it prepares."""
+
+    _strings_are_paths = False
+    n_prepared = 0
+
+    def __init__(self, unit=1, *, store=None, on_error="raise", verbose=False):
+        self.unit, self.store, self.on_error, self.verbose = unit, store, on_error, verbose
+
+    def _fit_width(self):
+        self.n_features_out_ = 1
+
+    def _prepare_item(self, item):
+        type(self).n_prepared += 1
+        return len(item)
+
+    def _encode_batch(self, batch, model):
+        return np.array(batch, dtype=np.float32)[:, None] * np.sum(self.unit)
+
+
 def test_an_encoder_of_items_may_have_a_parameter_called_store():
-    class Lengths(ItemEncoder):
-        _strings_are_paths = False
-
-        def __init__(self, *, store=None, on_error="raise", verbose=False):
-            self.store, self.on_error, self.verbose = store, on_error, verbose
-
-        def _fit_width(self):
-            self.n_features_out_ = 1
-
-        def _prepare_item(self, item):
-            return len(item)
-
-        def _encode_batch(self, batch, model):
-            return np.array(batch, dtype=np.float32)[:, None]
-
     assert_array_equal(Lengths(store="somewhere").fit_transform(["ab", "c"]), [[2], [1]])
+
+
+def test_an_encoder_of_items_may_keep_its_rows(store):
+    class Stored(Lengths):
+        _stores_rows = True
+        n_prepared = 0
+
+    for _ in range(2):
+        assert_array_equal(Stored(store=store).fit_transform(["ab", "c", "ab"]), [[2], [1], [2]])
+    assert (Stored.n_prepared, store.hits, store.misses) == (2, 2, 2)
+    # Parameters and the version have a part in the rows, what to do with errors has none.
+    assert_array_equal(Stored(3, store=store, on_error="missing").fit_transform(["ab"]), [[6]])
+    Stored(store=store, on_error="missing", verbose=True).fit_transform(["c"])
+    assert Stored.n_prepared == 3
+    Stored._version = 1
+    Stored(store=store).fit_transform(["c"])
+    assert Stored.n_prepared == 4
+    with pytest.warns(UserWarning, match="nothing is kept in the store.*parameter unit is no plain data"):
+        assert_array_equal(Stored(np.ones(2), store=store).fit_transform(["c"]), [[2]])
 
 
 def test_a_module_that_keeps_something_between_its_layers():

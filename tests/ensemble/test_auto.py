@@ -64,6 +64,17 @@ def test_regressors(estimator, frame):
     assert clone(estimator).fit(X, y + 0.5 * np.arange(90) / 90, sample_weight=np.ones(90)).score(X, y) > 0.4
 
 
+def test_vectors():
+    random = np.random.RandomState(0)
+    y = np.tile([0, 1], 30)
+    vectors = list(y[:, None] + random.normal(size=(60, 4)))
+    X = pd.DataFrame({"vector": pd.Series(vectors, dtype=object), "noise": random.normal(size=60)})
+    for estimator in CLASSIFIERS:
+        fitted = clone(estimator).fit(X, y)
+        assert [name for name, _, _ in fitted.modalities_] == ["vector", "table"]
+        assert fitted.score(X, y) > 0.7
+
+
 def test_several_tasks(frame):
     X, y = frame
     tasks = pd.DataFrame({"kind": y.astype(str), "number": X["size"]})
