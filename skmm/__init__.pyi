@@ -9,6 +9,7 @@ from . import (
     neural_network as neural_network,
     store as store,
 )
+from ._bundle import load_bundle as load_bundle, save_bundle as save_bundle
 from ._skops import get_trusted_types as get_trusted_types
 from .encoders import (
     AudioDescriptor as AudioDescriptor,
