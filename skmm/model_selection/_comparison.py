@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
@@ -17,6 +18,7 @@ from .._columns import check_can_be_sent
 from .._plot import VERMILION, make_axes
 from .._sklearn import HasMethods, Interval, StrOptions, safe_indexing, validate_params
 from .._typing import Items, Modalities, PathType, RandomState, Table
+from .._warnings import warn
 from ..encoders import infer_modalities
 from ._html import comparison_page
 from ._runs import Folds, Row, Run, collect_rows, fit_strategy, score_fold, with_searches
@@ -31,6 +33,9 @@ _ADVICE = {
     "{single!r} costs less. More rows, or repeated folds, would tell.",
     "worse": "So fusion does harm here: use {single!r}, and look at the items of the other modalities for errors.",
 }
+# Parameters of a penalty, and by what they are multiplied to see whether another one is better.
+_PENALTIES = ("__C", "__alpha")
+_FACTORS = (0.1, 0.01, 10, 100)
 # Letters per line of a strategy's name; longer lines leave too little of a figure 600 pixels wide.
 _NAME_WIDTH = 20
 
@@ -188,6 +193,10 @@ def compare_fusions(
     **What it does not correct.** The best row of many is also partly best by luck: its score is too optimistic for
     ``best_estimator_``. If you need that number, score on data that was not used here.
 
+    **Penalties.** The gain over a modality whose penalty is wrong says little. Without ``param_grids``, the best single
+    modality is therefore tried with its ``C`` or ``alpha`` multiplied by 0.1, 0.01, 10 and 100; a warning tells if one
+    of these is better (p < 0.1 on the same folds).
+
     **Groups** decide the folds, those of the searches, and those within every estimator whose ``fit`` takes ``groups``:
     stackers, voters that learn their weights, networks that stop early. Pipelines and searches pass them on by
     metadata routing, to scikit-learn's splitters by group as well.
@@ -256,7 +265,10 @@ def compare_fusions(
             UserWarning,
             stacklevel=3,
         )
-    elif refit is not False and comparison.best_strategy_ is not None:
+        return comparison
+    if param_grids is None:
+        _warn_of_penalty(comparison, strategies, X, y, groups, splits, scorer, best_metric or "score")
+    if refit is not False and comparison.best_strategy_ is not None:
         best = next(strategy for strategy in strategies if strategy.label == comparison.best_strategy_)
         try:
             comparison.best_estimator_ = fit_strategy(best, X, y, groups)
@@ -272,6 +284,38 @@ def compare_fusions(
                 stacklevel=3,
             )
     return comparison
+
+
+def _warn_of_penalty(comparison, strategies, X, y, groups, splits, scorer, name):
+    """Warn if the best single modality would be better with another penalty, which makes gains look too large."""
+    frame = comparison.to_frame() if comparison.metrics else None
+    singles = [] if frame is None else frame.index[frame["verdict"] == "best single"]
+    if len(singles) == 0:
+        return
+    single = next(strategy for strategy in strategies if strategy.label == singles[0])
+    keys = [key for key in single.estimator.get_params() if key.startswith("estimator__") and key.endswith(_PENALTIES)]
+    values = [single.estimator.get_params()[key] for key in keys]
+    if len(keys) != 1 or not isinstance(values[0], Real) or values[0] <= 0:
+        return
+    metric = comparison.best_metric or comparison.metrics[0]
+    scores, trials = comparison.fold_scores()[single.label].to_numpy(), {}
+    for factor in _FACTORS:
+        value = values[0] * factor
+        trial = replace(single, estimator=clone(single.estimator).set_params(**{keys[0]: value}))
+        runs = [score_fold(trial, X, y, groups, train, test, scorer, name, "row") for train, test in splits]
+        if not any(run.error for run in runs):
+            trials[value] = np.array([run.scores[metric] for run in runs]) - scores
+    best = max(trials, key=lambda value: trials[value].mean(), default=None)
+    if best is None or trials[best].mean() <= 0:
+        return
+    if corrected_t_test(trials[best], comparison.test_share).pvalue < 0.1:
+        parameter = keys[0].removeprefix("estimator__")
+        warn(
+            f"compare_fusions: {single.label!r} has a mean {metric} of {scores.mean() + trials[best].mean():.3f} with "
+            f"{parameter}={best:g}, and {scores.mean():.3f} with {values[0]:g}: gains over a modality that is tuned "
+            "badly say little. Pass an estimator that finds its penalty, such as LogisticRegressionCV or RidgeCV, or "
+            "param_grids."
+        )
 
 
 def _scorer_names(estimator, scoring):

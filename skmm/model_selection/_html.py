@@ -52,7 +52,7 @@ def _scores(comparison, metric):
     return _fill(
         "scores.html",
         heading="" if comparison.metrics == ["score"] else f"<h2>{escape(metric)}</h2>\n",
-        summary=_summary(frame),
+        summary=f"{_summary(frame)} {escape(comparison.summary(metric))}",
         score_axis=score_scale.axis(".3f"),
         gain_axis=gain_scale.axis("+.3f") if len(joined) else "",
         verdict="verdict" if best_single else "",

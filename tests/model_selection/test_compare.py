@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -625,3 +626,36 @@ def test_without_single_modalities_there_are_no_gains():
 def test_bad_input(options, error, message):
     with pytest.raises(error, match=message):
         compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **options)
+
+
+def test_a_single_modality_with_the_wrong_penalty_is_told():
+    random = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    X = np.column_stack([y[:, None] / 4 + random.normal(size=(120, 60)), random.normal(size=(120, 60))])
+    modalities = [("wide", "passthrough", slice(0, 60)), ("noise", "passthrough", slice(60, 120))]
+    options = {"modalities": modalities, "levels": ("single",), "refit": False, "scoring": "neg_log_loss"}
+    message = (
+        r"'wide alone' has a mean neg_log_loss of -\d\.\d+ with C=10, and -\d\.\d+ with 1000: .*LogisticRegressionCV"
+    )
+    with pytest.warns(UserWarning, match=message):
+        compare_fusions(LogisticRegression(C=1000, max_iter=2000), X, y, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        compare_fusions(LogisticRegression(C=0.03), X, y, **options)
+
+
+def test_summary_says_what_follows():
+    random = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    X = np.column_stack([y + random.normal(size=200), y + random.normal(size=200)])
+    modalities = [("a", "passthrough", [0]), ("b", "passthrough", [1])]
+    options = {"modalities": modalities, "levels": ("single", "feature"), "refit": False, "cv": 10}
+    comparison = compare_fusions(LogisticRegression(), X, y, **options)
+    text = comparison.summary()
+    frame = comparison.to_frame()
+    assert text.startswith("Mean score over 10 folds: ")
+    best = frame[frame["level"] != "single"].iloc[0]
+    assert f"The best fusion, {best.name!r}, has {best['mean']:.3f}, a gain of {best['gain']:+.3f} over" in text
+    assert ("is worth it here: use" in text) == (best["verdict"] == "better")
+    assert "Fusion, 'concat', has" in comparison.summary(strategy="concat")
+    assert text.partition(".")[0] in comparison.to_html()
