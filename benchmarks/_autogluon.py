@@ -11,12 +11,13 @@ import torch
 
 def define_missing_operators():
     """Define torchvision's operators by name, where its build does not fit torch's, since the import wants them."""
-    for name in (
-        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        "qnms(Tensor a, Tensor b, float c) -> Tensor",
-    ):
+    schemas = {
+        "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+        "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    }
+    for name, schema in schemas.items():
         try:
-            torch.library.define(f"torchvision::{name}")
+            torch.library.define(f"torchvision::{name}", schema)
         except RuntimeError:
             continue
 
