@@ -36,6 +36,10 @@ class Branch(ModuleHolder, BaseEstimator):
 
     # Whether a row of numbers is an item, as a waveform or a series can be.
     _rows_are_items = False
+    # Whether items are files or texts, which are read in each epoch where the arrays of all take much memory.
+    _reads_items = False
+    # Whether it starts from the vectors of an encoder, which ``_encode(X, device)`` returns.
+    _has_encoder = False
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Items, y: object = None) -> Self:

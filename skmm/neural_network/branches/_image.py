@@ -188,7 +188,12 @@ class ImageBranch(PretrainedBranch):
         self.augment = augment
 
     def _encoder(self):
-        return ImageEncoder(self.model, revision=self.revision, device="cpu", precision="float32", store=None)
+        options = {"background": self.background, "revision": self.revision}
+        return ImageEncoder(self.model, **options, device="cpu", precision="float32", store=None)
+
+    def _adapt(self, encoder):
+        if self.size is not None:
+            encoder._recipe, encoder._version = self._recipe, ("size", self.size)
 
     def _make_module(self):
         import torch

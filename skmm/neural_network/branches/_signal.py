@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 
 import narwhals.stable.v2 as nw
@@ -286,6 +287,11 @@ class AudioBranch(_SignalBranch, PretrainedBranch):
     def _encoder(self):
         options = {"sampling_rate": self.sampling_rate, "pooling": self.pooling, "revision": self.revision}
         return AudioEncoder(self.model, **options, device="cpu", precision="float32", store=None)
+
+    def _adapt(self, encoder):
+        # Longer recordings are cut.
+        encoder._prepare_item = partial(self._prepare_item, encoder)
+        encoder._version = ("max_seconds", self.max_seconds)
 
     def _prepare_item(self, encoder, item):
         rate = encoder._recipe.rate

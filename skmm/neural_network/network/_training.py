@@ -16,7 +16,7 @@ import numpy as np
 
 from ..._torch import free_cached_memory, is_out_of_memory
 from .._state import to_arrays, to_tensors
-from ._rows import in_batches, precise
+from ._rows import in_batches, precise, read_ahead
 
 # Number of steps that max_epochs="auto" aims at, and its bounds.
 _N_STEPS = 600
@@ -108,7 +108,10 @@ class Trainer:
         self._trainable = [
             [[p for p in layer if p.requires_grad] for layer in layers_of(branch)] for branch in network.branches
         ]
-        self.history = SimpleNamespace(losses=[], scores=[])
+        # Of all epochs, and the number of those that count for frozen branches.
+        self.history = SimpleNamespace(losses=[], scores=[], n_counted=0)
+        # The best score on validation rows so far, and the weights that had it.
+        self._best, self._checkpoint = -math.inf, None
 
     def _make_optimizer(self):
         """Return AdamW with weight decay on matrices only and the learning rates of the branches."""
@@ -140,7 +143,8 @@ class Trainer:
     def fit(self, train, validation, n_epochs, patience=None, schedule="constant", on_epoch=None, n_before=0):
         """Train for some epochs; then, or after an error, the network has its best weights and is in evaluation mode.
 
-        Returns ``history``, with the lists ``losses`` and ``scores``.
+        Returns ``history``, with the lists ``losses`` and ``scores``. A further call goes on from there; the best
+        weights are those of all calls.
 
         Parameters
         ----------
@@ -163,7 +167,8 @@ class Trainer:
             Called after each epoch with its number from 0, the mean training loss and the validation score or None.
 
         n_before : int, default=0
-            Epochs that the network was trained before, which count for frozen branches.
+            Epochs that the network was trained before, which count for frozen branches; ``-math.inf`` leaves them
+            frozen.
         """
         import torch
 
@@ -171,7 +176,7 @@ class Trainer:
 
         train, validation = self._to_device(train), None if validation is None else self._to_device(validation)
         n_batches = math.ceil(len(train) / resolve_batch_size(self.settings.batch_size, len(train)))
-        best, n_waited, checkpoint = -math.inf, 0, None
+        n_waited = 0
         use_generator(self.network, self.device_generator)
         try:
             for epoch in range(n_epochs):
@@ -182,11 +187,12 @@ class Trainer:
                     loss = self._epoch(train, n_batches, rates)
                 score = None if validation is None else -self._loss(validation)
                 self.history.losses.append(loss)
+                self.history.n_counted += math.isfinite(n_before)
                 if score is not None:
                     self.history.scores.append(score)
-                    if score > best:
-                        best, n_waited = score, 0
-                        checkpoint = self.save(checkpoint)
+                    if score > self._best:
+                        self._best, n_waited = score, 0
+                        self._checkpoint = self.save(self._checkpoint)
                     else:
                         n_waited += 1
                 if on_epoch is not None:
@@ -194,15 +200,17 @@ class Trainer:
                 if n_waited == patience:
                     break
         finally:
-            if checkpoint is not None:
-                self.restore(checkpoint)
+            if self._checkpoint is not None:
+                self.restore(self._checkpoint)
             self._freeze(math.inf)
             use_generator(self.network, None)
             self.network.eval()
         return self.history
 
     def _to_device(self, rows):
-        """Move rows to the device; if they do not fit there, return them as they are, to be moved batch by batch."""
+        """Move rows to the device, unless they are to be moved batch by batch: they do not fit, or are read so."""
+        if rows.readers is not None:
+            return rows
         try:
             return rows.map(lambda tensor: tensor.to(self.device))
         except (RuntimeError, MemoryError) as error:
@@ -239,11 +247,12 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         # Batch sizes differ by one row at most: a last batch of a few rows would give a noisy step.
         ends = [len(train) * (i + 1) // n_batches for i in range(n_batches)]
-        for start, end, rate in zip([0, *ends], ends, rates, strict=False):
+        spans = zip([0, *ends], ends, strict=False)
+        batches = (train if order is None else train.take(order[start:end]) for start, end in spans)
+        for batch, rate in zip(read_ahead(train, batches), rates, strict=True):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate
-            batch = train if order is None else train.take(order[start:end])
-            total += self._step(batch) * (end - start)
+            total += self._step(batch) * len(batch)
         loss = float(total) / len(train)
         if not math.isfinite(loss):
             raise ValueError(
@@ -268,11 +277,11 @@ class Trainer:
         return loss
 
     def _add_gradients(self, batch):
-        """Set the gradients to those of a batch, in slices where memory runs out, and return its loss."""
+        """Set the gradients to those of a batch, in slices if asked for or where memory runs out; return its loss."""
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             self._scores = []
-            size = self._n_rows_fitting or len(batch)
+            size = min(self._n_rows_fitting or len(batch), math.ceil(len(batch) / self.settings.accumulate))
             try:
                 return sum(
                     self._backward(batch.slice(start, start + size), len(batch)) for start in range(0, len(batch), size)
@@ -301,8 +310,10 @@ class Trainer:
         if rows.inputs[0][0].device != self.device:
             rows = rows.map(lambda tensor: tensor.to(self.device))
         inputs = [
-            tensors if training.augment is None else training.augment(tensors, self.generator)
-            for tensors, training in zip(rows.inputs, self.branches, strict=True)
+            tensors
+            if training.augment is None or getattr(branch, "reads_vectors", False)
+            else training.augment(tensors, self.generator)
+            for tensors, training, branch in zip(rows.inputs, self.branches, self.network.branches, strict=True)
         ]
         mask = self._drop_modalities(rows)
         with self._seeded_for_users_modules():
