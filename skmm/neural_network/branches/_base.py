@@ -1,5 +1,6 @@
 """Branches: how a network reads the raw items of one modality."""
 
+from functools import partial
 from numbers import Integral, Real
 from typing import Self
 
@@ -38,6 +39,8 @@ class Branch(ModuleHolder, BaseEstimator):
     _rows_are_items = False
     # Whether items are files or texts, which are read in each epoch where the arrays of all take much memory.
     _reads_items = False
+    # Names of the changes that ``augment=True`` makes.
+    _changes: tuple = ()
     # Whether it starts from the vectors of an encoder, which ``_encode(X, device)`` returns.
     _has_encoder = False
 
@@ -59,6 +62,11 @@ class Branch(ModuleHolder, BaseEstimator):
             The fitted branch.
         """
         check_columns(self, X, reset=True)
+        if isinstance(self.augment, (list, tuple)) and not set(self.augment) <= set(self._changes):
+            raise ValueError(
+                f"{type(self).__name__}: augment is a callable, True, or some of {list(self._changes)}, got "
+                f"{list(self.augment)}."
+            )
         self._learn(X)
         return self
 
@@ -98,7 +106,7 @@ class Branch(ModuleHolder, BaseEstimator):
 
     @property
     def _training(self):
-        return BranchTraining(self.learning_rate, self.n_frozen_epochs, self.augment)
+        return BranchTraining(self.learning_rate, self.n_frozen_epochs, self._augment())
 
     def __getstate__(self):
         return on_cpu(super().__getstate__())
@@ -112,6 +120,16 @@ class Branch(ModuleHolder, BaseEstimator):
 
     def _make_module(self):
         """Return the module of the fitted branch."""
+        raise NotImplementedError
+
+    def _augment(self):
+        """Return what is called on each batch in training, or None."""
+        if callable(self.augment) or not self.augment:
+            return self.augment or None
+        return partial(self._change(), names=self._changes if self.augment is True else tuple(self.augment))
+
+    def _change(self):
+        """Return the function that makes the changes of some names."""
         raise NotImplementedError
 
     def _items(self, X):

@@ -284,6 +284,9 @@ class PretrainedModule(nn.Module):
         if settings.gradient_checkpointing:
             for name in self.layers:
                 network.set_submodule(name, _Checkpointed(network.get_submodule(name)))
+        if settings.compile:
+            # In place, so that the names of weights stay. Batches have many shapes.
+            network.compile(dynamic=True)
 
     def forward(self, *tensors):
         """Return one vector per row."""

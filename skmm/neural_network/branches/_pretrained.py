@@ -31,6 +31,7 @@ class PretrainedBranch(Branch):
         "adapter": [StrOptions({"lora"}), None],
         "rank": [Interval(Integral, 1, None, closed="left")],
         "gradient_checkpointing": ["boolean"],
+        "compile": ["boolean"],
         "revision": [str, None],
     }
 
@@ -43,6 +44,7 @@ class PretrainedBranch(Branch):
         "freeze": False,
         "adapter": None,
         "gradient_checkpointing": False,
+        "compile": False,
         "revision": None,
     }
 
@@ -122,4 +124,4 @@ class PretrainedBranch(Branch):
         rate = self.learning_rate
         if rate is None and self._is_named():
             rate = _LEARNING_RATE if self.adapter is None else _ADAPTER_RATE
-        return BranchTraining(rate, self.n_frozen_epochs, self.augment, self.layer_decay, self.gradual_unfreezing)
+        return BranchTraining(rate, self.n_frozen_epochs, self._augment(), self.layer_decay, self.gradual_unfreezing)

@@ -81,6 +81,11 @@ class VideoBranch(PretrainedBranch):
         Whether layers of ``model`` run once more in the backward pass, instead of keeping their inner states: memory
         for longer items and larger batches, at about a third more time.
 
+    compile : bool, default=False
+        Whether to run ``model`` through ``torch.compile``. The first batches wait for the compiler, up to minutes, so
+        that it can only pay for long training; on a CPU it needs a C++ compiler. Predictions are the same within
+        rounding.
+
     revision : str, default=None
         Branch, tag or commit of a ``model`` on the hub; None is its main branch.
 
@@ -166,6 +171,7 @@ class VideoBranch(PretrainedBranch):
         adapter: str | None = None,
         rank: int = 8,
         gradient_checkpointing: bool = False,
+        compile: bool = False,
         revision: str | None = None,
         augment: Callable | None = None,
     ):
@@ -185,6 +191,7 @@ class VideoBranch(PretrainedBranch):
         self.adapter = adapter
         self.rank = rank
         self.gradient_checkpointing = gradient_checkpointing
+        self.compile = compile
         self.revision = revision
         self.augment = augment
 
