@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_sample_images
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from skmm import AudioEncoder, ImageEncoder, MultimodalNetClassifier, TextEncoder, VideoEncoder
 from skmm.exceptions import BranchItemError
@@ -535,3 +536,42 @@ class TestWarmUp:
         X, y = frame("text", TEXTS)
         with pytest.raises(ValueError, match="warm_up_head=True needs a branch with the name"):
             net_of(TextBranch(), "text", warm_up_head=True).fit(X, y)
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    """A compiler that counts what torch traced, and runs it as it is; C++ would take minutes."""
+    torch.compiler.reset()
+    counter, compile_module = CompileCounter(), nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **options: compile_module(self, **{**options, "backend": counter})
+    )
+    yield counter
+    torch.compiler.reset()
+
+
+class TestCompiled:
+    @pytest.mark.parametrize(
+        ("kind", "options"),
+        [
+            ("text", {}),
+            pytest.param("text", {"adapter": "lora"}, marks=pytest.mark.slow),
+            pytest.param("image", {}, marks=pytest.mark.slow),
+        ],
+    )
+    def test_changes_no_result(self, make, kind, options, counter):
+        branch, _, items = make(kind, gradient_checkpointing=kind == "image", **options)
+        X, y = frame(kind, items)
+        plain = net_of(branch, kind).fit(X, y)
+        assert counter.frame_count == 0
+        net = net_of(branch.set_params(compile=True), kind).fit(X, y)
+        assert counter.frame_count > 0
+        np.testing.assert_allclose(net.loss_curve_, plain.loss_curve_, rtol=1e-5)
+        np.testing.assert_allclose(net.predict_proba(X), plain.predict_proba(X), rtol=1e-4)
+        names = [list(fitted.network_.state_dict()) for fitted in (net, plain)]
+        assert names[0] == names[1]
+        np.testing.assert_allclose(pickle.loads(pickle.dumps(net)).predict_proba(X), net.predict_proba(X), rtol=1e-5)
+        # The copy that the process holds is as it was.
+        n_frames = counter.frame_count
+        branch._encoder().fit_transform(items[:1])
+        assert counter.frame_count == n_frames
