@@ -3,8 +3,9 @@
 Text: MiniLM with a small head in skmm, in a bare loop over ready tensors, and in transformers' ``Trainer``, all of them
 without dropout, in float32, with AdamW, and with batches cut to their longest text. Photos: EfficientNet-Lite0, and the
 small network of ``ImageBranch``, with all photos in memory, and read from JPEG files in each epoch; beside the decoding
-alone. An epoch is the time that a fit with more epochs takes longer, for texts that of the processor. Memory: the largest resident set of a process that
-trains a tiny network on paths, 20,000 beside 1,000. Weights: the share that LoRA trains.
+alone. An epoch is the time that a fit with more epochs takes longer, for texts that of the processor. Memory: the
+largest resident set of a process that trains a tiny network on paths, 20,000 beside 1,000. Weights: the share that LoRA
+trains.
 
     OMP_NUM_THREADS=1 python benchmarks/finetune.py [--runs 3] [--only text photos memory weights]
 """
