@@ -65,6 +65,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         "modulation": [GradientModulation, None],
         "modality_dropout": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
+        "distributed": ["boolean"],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "random_state": ["random_state"],
@@ -158,7 +159,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if not continues:
             self._random_state = check_random_state(self.random_state)
             self._outputs = self._make_outputs(y, weights, classes)
-        seed = self._random_state.randint(2**31 - 1)
+        from .network import Processes
+
+        processes = Processes(self.distributed)
+        seed = processes.agree(self._random_state.randint(2**31 - 1))
         X, y, weights, groups = _drop_rows_without_weight(X, y, weights, groups, owner)
         n_epochs = 1 if partial else resolve_epochs(self.max_epochs, self.batch_size, len(y))
         warms_up = self.warm_up_head and not continues and not partial
@@ -180,7 +184,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             groups = None if groups is None else groups[present.any(axis=1)]
             train, validation = self._split(train, groups, np.random.RandomState(seed))
         schedule = "constant" if partial else self.schedule
-        self._train(train, validation, (n_warm, n_epochs), schedule, seed, progress, continues, partial)
+        self._train(train, validation, (n_warm, n_epochs), schedule, seed, progress, continues, partial, processes)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -201,6 +205,11 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             )
         if self.modulation is not None:
             self.modulation._validate_params()
+            if self.distributed:
+                raise ValueError(
+                    f"{type(self).__name__}: modulation needs whole batches in one process; set modulation=None, or "
+                    "distributed=False."
+                )
             if callable(getattr(self, "loss", None)):
                 raise ValueError(
                     f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}; set "
@@ -307,7 +316,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         )
         return [rows.take(torch.from_numpy(rows_of_split)) for rows_of_split in indices]
 
-    def _train(self, train, validation, n_epochs_of, schedule, seed, progress, continues, partial):
+    def _train(self, train, validation, n_epochs_of, schedule, seed, progress, continues, partial, processes):
         """Make the network, or take the one of an earlier fit, and train it.
 
         ``n_epochs_of`` are the numbers of epochs on vectors of the encoder and on items.
@@ -332,11 +341,17 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
                 self.network_.standardize(train, self._device)
             self._optimizer_state, self._n_epochs_in_all, self.loss_curve_ = {}, 0, []
         branches = [modality.training for modality in self._inputs]
-        trainer = Trainer(self.network_, criterion, self._device, branches, self, generator, self._autocast())
+        if processes.rank > 0:
+            # The weights are the same, and what layers draw for the rows of each process is not.
+            generator.manual_seed(seed + processes.rank)
+        trainer = Trainer(
+            self.network_, criterion, self._device, branches, self, generator, self._autocast(), processes
+        )
         if partial:
             trainer.load_optimizer_state(self._optimizer_state)
         checkpoint = trainer.save() if continues else None
-        with tqdm(total=n_warm + n_epochs, desc=type(self).__name__, unit="epoch", disable=not self.verbose) as bar:
+        is_silent = not self.verbose or processes.rank > 0
+        with tqdm(total=n_warm + n_epochs, desc=type(self).__name__, unit="epoch", disable=is_silent) as bar:
 
             def on_epoch(epoch, loss, score):
                 step = progress.subcontext(task_name="epoch")

@@ -118,6 +118,11 @@ class MultimodalNetMultiTask(MultimodalNet):
     warm_start : bool, default=False
         Whether ``fit`` continues with the weights of the previous fit, its tasks, transformers and layers.
 
+    distributed : bool, default=False
+        Whether ``fit`` divides each batch among the processes that torch's launcher started, one for each device.
+        Every process calls ``fit`` with the same data, and has the same network in the end, that of one process up to
+        rounding; transformers are fitted in each (see the guide). Not with ``modulation``.
+
     device : str, default="auto"
         Device to train on: "auto" for the first of "cuda", "mps" and "cpu" that this machine has, or its name.
 
@@ -238,6 +243,7 @@ class MultimodalNetMultiTask(MultimodalNet):
         modulation: GradientModulation | None = None,
         modality_dropout: float = 0.0,
         warm_start: bool = False,
+        distributed: bool = False,
         device: str = "auto",
         precision: str = "auto",
         random_state: RandomState = None,
@@ -269,6 +275,7 @@ class MultimodalNetMultiTask(MultimodalNet):
         self.modulation = modulation
         self.modality_dropout = modality_dropout
         self.warm_start = warm_start
+        self.distributed = distributed
         self.device = device
         self.precision = precision
         self.random_state = random_state

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..._torch import free_cached_memory, is_out_of_memory
 from .._state import to_arrays, to_tensors
+from ._processes import Processes
 from ._rows import in_batches, precise, read_ahead
 
 # Number of steps that max_epochs="auto" aims at, and its bounds.
@@ -81,9 +82,12 @@ class Trainer:
 
     autocast : torch.dtype or None, default=None
         Half precision to compute in, or None.
+
+    processes : Processes or None, default=None
+        The processes that train together; None is this one alone.
     """
 
-    def __init__(self, network, criterion, device, branches, settings, generator, autocast=None):
+    def __init__(self, network, criterion, device, branches, settings, generator, autocast=None, processes=None):
         import torch
 
         self.network = network
@@ -93,6 +97,7 @@ class Trainer:
         self.settings = settings
         self.generator = generator
         self.autocast = autocast
+        self.processes = Processes(False) if processes is None else processes
         # For the layers, which draw on the device.
         self.device_generator = generator
         if device.type != "cpu":
@@ -177,6 +182,8 @@ class Trainer:
         train, validation = self._to_device(train), None if validation is None else self._to_device(validation)
         n_batches = math.ceil(len(train) / resolve_batch_size(self.settings.batch_size, len(train)))
         n_waited = 0
+        # Modules of users may start from other weights in each process.
+        self.processes.copy_first(self._state())
         use_generator(self.network, self.device_generator)
         try:
             for epoch in range(n_epochs):
@@ -244,16 +251,21 @@ class Trainer:
         order = None
         if n_batches > 1:
             order = torch.randperm(len(train), generator=self.generator).to(train.inputs[0][0].device)
+            self.processes.copy_first([order])
         total = torch.zeros((), device=self.device)
         # Batch sizes differ by one row at most: a last batch of a few rows would give a noisy step.
         ends = [len(train) * (i + 1) // n_batches for i in range(n_batches)]
-        spans = zip([0, *ends], ends, strict=False)
+        starts = [0, *ends[:-1]]
+        spans = zip(starts, ends, strict=True)
         batches = (train if order is None else train.take(order[start:end]) for start, end in spans)
-        for batch, rate in zip(read_ahead(train, batches), rates, strict=True):
+        shares = read_ahead(train, map(self.processes.share, batches))
+        for share, start, end, rate in zip(shares, starts, ends, rates, strict=True):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate
-            total += self._step(batch) * len(batch)
-        loss = float(total) / len(train)
+            total += self._step(share, end - start) * (end - start)
+        loss = float(self.processes.add(total)) / len(train)
+        # Running statistics are those of each process's rows.
+        self.processes.copy_first(buffer for module in self._modules() for buffer in module.buffers())
         if not math.isfinite(loss):
             raise ValueError(
                 f"The training loss became {loss}: lower learning_rate={self.settings.learning_rate}, or look for "
@@ -261,11 +273,12 @@ class Trainer:
             )
         return loss
 
-    def _step(self, batch):
-        """Update the weights once and return the loss."""
+    def _step(self, share, n_batch):
+        """Update the weights once, and return what a share of a batch of ``n_batch`` rows contributes to the loss."""
         import torch
 
-        loss = self._add_gradients(batch)
+        loss = self._add_gradients(share, n_batch)
+        self.processes.add_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
         self.scaler.unscale_(self.optimizer)
         if self._scores:
             self._modulate()
@@ -276,15 +289,18 @@ class Trainer:
         self.scaler.update()
         return loss
 
-    def _add_gradients(self, batch):
-        """Set the gradients to those of a batch, in slices if asked for or where memory runs out; return its loss."""
+    def _add_gradients(self, batch, n_batch):
+        """Set the gradients to those of a share of a batch, in slices if asked for or where memory runs out.
+
+        Returns what the share contributes to the loss.
+        """
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             self._scores = []
-            size = min(self._n_rows_fitting or len(batch), math.ceil(len(batch) / self.settings.accumulate))
+            size = min(self._n_rows_fitting or n_batch, max(1, math.ceil(len(batch) / self.settings.accumulate)))
             try:
                 return sum(
-                    self._backward(batch.slice(start, start + size), len(batch)) for start in range(0, len(batch), size)
+                    self._backward(batch.slice(start, start + size), n_batch) for start in range(0, len(batch), size)
                 )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or size == 1:
@@ -371,8 +387,10 @@ class Trainer:
                 outputs = self.network(batch.inputs, batch.mask)
             return np.array([float(self._criterion(outputs, batch)) * len(batch)])
 
+        share = self.processes.share(rows)
         with torch.no_grad():
-            total = in_batches(self.network, rows, costs, self.device).sum()
+            total = in_batches(self.network, share, costs, self.device).sum() if len(share) else 0.0
+        total = self.processes.add_number(total, self.device)
         return float(total / (len(rows) if rows.weights is None else rows.weights.sum().item()))
 
     def save(self, checkpoint=None):

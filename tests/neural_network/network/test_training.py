@@ -186,7 +186,7 @@ def test_it_is_adamw_with_the_schedule():
 def test_gradients_are_clipped():
     net = network()
     made = trainer(net, max_grad_norm=1e-3)
-    made._step(rows())
+    made._step(rows(), 40)
     assert_allclose(torch.linalg.vector_norm(torch.cat([p.grad.ravel() for p in net.parameters()])), 1e-3, rtol=1e-3)
 
 
@@ -204,7 +204,7 @@ class Scaled(torch.nn.Module):
 def test_gradients_of_a_loss_are_clipped_with_the_others():
     net, loss = network(), Scaled()
     settings = SimpleNamespace(**{**SETTINGS, "max_grad_norm": 1e-3})
-    Trainer(net, loss, CPU, [BranchTraining()] * 2, settings, torch.Generator())._step(rows())
+    Trainer(net, loss, CPU, [BranchTraining()] * 2, settings, torch.Generator())._step(rows(), 40)
     gradients = [p.grad.ravel() for p in [*net.parameters(), loss.scale]]
     assert_allclose(torch.linalg.vector_norm(torch.cat(gradients)), 1e-3, rtol=1e-3)
 
