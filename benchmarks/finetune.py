@@ -199,7 +199,7 @@ def compare_photos(runs):
         paths = write_photos(folder, N_PHOTOS, (1024, 768))
         kinds = {
             "EfficientNet-Lite0": (ImageBranch("timm/tf_efficientnet_lite0.in1k"), 1, (1, 2)),
-            "small network": (ImageBranch(), 4, (1, 4)),
+            "small network": (ImageBranch(), 8, (1, 4)),
         }
         for kind, (branch, times, n_epochs) in kinds.items():
             X = pd.DataFrame({"item": paths * times})

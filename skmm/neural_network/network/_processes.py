@@ -70,8 +70,6 @@ class Processes:
 
     def add_gradients(self, weights):
         """Set the gradients of weights to their sums; a weight without one in all processes stays without."""
-        if self.n == 1:
-            return
         import torch
 
         weights = [w for w in weights if w.requires_grad]

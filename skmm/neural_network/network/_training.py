@@ -278,7 +278,8 @@ class Trainer:
         import torch
 
         loss = self._add_gradients(share, n_batch)
-        self.processes.add_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
+        if self.processes.n > 1:
+            self.processes.add_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
         self.scaler.unscale_(self.optimizer)
         if self._scores:
             self._modulate()
