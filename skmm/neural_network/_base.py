@@ -25,7 +25,7 @@ from .._typing import Items, Table
 from .._warnings import warn
 from ._inputs import ItemReader, is_trained, make_input
 from ._state import ModuleHolder, is_module, on_cpu, to_arrays, to_tensors
-from .network import FUSIONS, GradientModulation, resolve_epochs, split_validation, weighs_modalities
+from .network import FUSIONS, GradientModulation, Processes, resolve_epochs, split_validation, weighs_modalities
 
 _ARCHITECTURE = ("fusion", "n_layers", "n_joint_layers", "width", "activation", "dropout", "rank", "n_heads")
 
@@ -159,8 +159,6 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if not continues:
             self._random_state = check_random_state(self.random_state)
             self._outputs = self._make_outputs(y, weights, classes)
-        from .network import Processes
-
         processes = Processes(self.distributed)
         seed = processes.agree(self._random_state.randint(2**31 - 1))
         X, y, weights, groups = _drop_rows_without_weight(X, y, weights, groups, owner)

@@ -212,6 +212,9 @@ class MultimodalNetClassifier(ClassifierMixin, MultimodalNet):
     in expectation. Rows of weight 0 are left out. Transformers, and branches when they learn a vocabulary or a scale,
     ignore the weights of the other rows.
 
+    **Memory.** The arrays of a branch's items are held up to 256 MB for each modality. Beyond that, items are read
+    again in each epoch, by threads that are a batch or two ahead of the network.
+
     **Types.** With ``precision="auto"`` the network computes in float64 if the features of all modalities are float64,
     else in float32.
 

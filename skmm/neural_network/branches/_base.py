@@ -24,9 +24,10 @@ PADDING, UNKNOWN = 0, 1
 class Branch(ModuleHolder, BaseEstimator):
     """Base of the branches of a network, which take the place of a transformer.
 
-    ``fit`` learns from the column (a vocabulary, a scale), ``prepare`` turns items to arrays once and without torch,
-    and ``make_module`` makes the module that maps batches of these arrays to one vector per row and is trained with the
-    network. Subclasses implement ``_learn``, ``_prepare`` and ``_make_module``.
+    ``fit`` learns from the column (a vocabulary, a scale), ``prepare`` turns items to arrays without torch, those of
+    all rows once or those of each batch in each epoch, and ``make_module`` makes the module that maps batches of these
+    arrays to one vector per row and is trained with the network. Subclasses implement ``_learn``, ``_prepare`` and
+    ``_make_module``.
     """
 
     _parameter_constraints: dict = {
