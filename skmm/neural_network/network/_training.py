@@ -250,8 +250,9 @@ class Trainer:
         self.network.train()
         order = None
         if n_batches > 1:
-            order = torch.randperm(len(train), generator=self.generator).to(train.inputs[0][0].device)
+            order = torch.randperm(len(train), generator=self.generator).to(self.device)
             self.processes.copy_first([order])
+            order = order.to(train.inputs[0][0].device)
         total = torch.zeros((), device=self.device)
         # Batch sizes differ by one row at most: a last batch of a few rows would give a noisy step.
         ends = [len(train) * (i + 1) // n_batches for i in range(n_batches)]
