@@ -17,7 +17,7 @@ _NO_PARAMS = Bunch(fit={}, fit_transform={}, transform={})
 MAX_BYTES_HELD = 256 * 1024**2
 
 # Rows whose arrays tell how many bytes those of all will have, and the number of rows from which this is asked.
-_N_PROBED, _MIN_ROWS_TO_READ = 16, 64
+_N_PROBED, _MIN_ROWS_TO_READ = 16, 256
 
 
 def is_trained(member):

@@ -118,7 +118,7 @@ class VideoBranch(PretrainedBranch):
     Notes
     -----
     Items are those of :class:`~skmm.encoders.VideoEncoder`. ``prepare`` returns the frames, or clips, and their
-    positions, as described for ``augment``. 8 frames of 224 x 224 take 1.2 MB: from some 200 videos on they are decoded
+    positions, as described for ``augment``. 8 frames of 224 x 224 take 1.2 MB: from 256 videos on they are decoded
     again in each epoch, while the network trains on others.
 
     A named model runs as in its evaluation, without dropout inside and with the statistics of its pretraining in batch
