@@ -13,8 +13,9 @@ from torch._dynamo.testing import CompileCounter
 
 from skmm import AudioEncoder, ImageEncoder, MultimodalNetClassifier, TextEncoder, VideoEncoder
 from skmm.exceptions import BranchItemError
-from skmm.neural_network import AudioBranch, ImageBranch, TextBranch, VideoBranch
+from skmm.neural_network import AudioBranch, ImageBranch, MultimodalNetMultiTask, TextBranch, VideoBranch
 from skmm.neural_network.branches import _modules
+from skmm.neural_network.network import Trainer
 
 RNG = np.random.default_rng(0)
 N = 45
@@ -531,6 +532,37 @@ class TestWarmUp:
         # They go on from where the warm-up left them.
         n_before = len(net.loss_curve_)
         assert len(net.partial_fit(X, y).loss_curve_) == n_before + 1
+
+    def test_several_tasks(self, make):
+        branch, _, items = make("text")
+        X, y = frame("text", items)
+        targets = pd.DataFrame({"kind": np.where(y, "odd", "even"), "length": X["text"].str.len().astype(float)})
+        net = MultimodalNetMultiTask(
+            [("text", branch, "text")], width=8, max_epochs=1, warm_up_head=True, random_state=0, device="cpu"
+        ).fit(X, targets)
+        assert len(net.loss_curve_) == 5
+        assert list(net.predict(X).columns) == ["kind", "length"]
+
+    def test_an_interrupt_leaves_a_network_on_items(self, make, monkeypatch):
+        branch, _, items = make("text")
+        X, y = frame("text", items)
+        run, n_runs = Trainer._epoch, []
+
+        def interrupted(self, *args):
+            n_runs.append(1)
+            if len(n_runs) == 3:
+                raise KeyboardInterrupt
+            return run(self, *args)
+
+        monkeypatch.setattr(Trainer, "_epoch", interrupted)
+        net = net_of(branch, "text", warm_up_head=True)
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(X, y)
+        assert len(net.loss_curve_) == 2
+        assert max(moved(net)) == 0
+        assert np.isfinite(net.predict_proba(X)).all()
+        # The epochs before the release do not count as some after it.
+        assert net._n_epochs_in_all == 0
 
     def test_needs_a_pretrained_branch(self):
         X, y = frame("text", TEXTS)
