@@ -12,8 +12,8 @@ trains.
 
 import argparse
 import json
+import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
-from _accuracy import write
+from _accuracy import ROOT, write
 from PIL import Image
 from torch import nn
 
@@ -128,23 +128,29 @@ def trainer_text(texts, y, n_epochs):
         ).train()
 
 
-def per_epoch(fit, n_epochs, *data, clock=time.perf_counter):
-    """Give the seconds that one epoch more takes."""
+def clocks():
+    """Give the seconds of the wall clock, and of the processor in this process."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def per_epoch(fit, n_epochs, *data):
+    """Give the seconds that one epoch more takes, by both clocks."""
     seconds = []
     for n in n_epochs:
-        start = clock()
+        start = clocks()
         fit(*data, n)
-        seconds.append(clock() - start)
+        seconds.append(clocks() - start)
     return (seconds[1] - seconds[0]) / (n_epochs[1] - n_epochs[0])
 
 
 def median_of_runs(runs, calls):
-    """Give the median of each call, which take turns."""
+    """Give the medians of the calls, which take turns: by the wall clock, and of the processor."""
     results = {name: [] for name in calls}
     for _ in range(runs):
         for name, call in calls.items():
             results[name].append(call())
-    return {name: statistics.median(values) for name, values in results.items()}
+    medians = {name: np.median(values, axis=0) for name, values in results.items()}
+    return tuple({name: values[clock] for name, values in medians.items()} for clock in (0, 1))
 
 
 def compare_texts(runs):
@@ -152,8 +158,8 @@ def compare_texts(runs):
     data = make_texts()
     fits = {"skmm": skmm_text, "bare": bare_text, "Trainer": trainer_text}
     # Nothing runs beside the network, so that the time of the processor counts: other processes do not lengthen it.
-    calls = {name: lambda fit=fit: per_epoch(fit, (1, 3), *data, clock=time.process_time) for name, fit in fits.items()}
-    seconds = median_of_runs(runs, calls)
+    calls = {name: lambda fit=fit: per_epoch(fit, (1, 3), *data) for name, fit in fits.items()}
+    _, seconds = median_of_runs(runs, calls)
     over = {f"skmm_over_{name}": seconds["skmm"] / seconds[name] for name in ("bare", "Trainer")}
     print("text    " + "  ".join(f"{name} {value:.2f} s/epoch" for name, value in seconds.items()))
     print(f"        skmm / bare {over['skmm_over_bare']:.3f} (1.10), / Trainer {over['skmm_over_Trainer']:.3f} (1.00)")
@@ -197,20 +203,24 @@ def compare_photos(runs):
             fitted = ImageBranch(**branch.get_params()).fit(X["item"])
 
             def decode(fitted=fitted, X=X):
-                start = time.perf_counter()
+                start = clocks()
                 for first in range(0, len(X), BATCH):
                     fitted.prepare(X["item"][first : first + BATCH])
-                return time.perf_counter() - start
+                return clocks() - start
 
             calls = {"decoding": decode}
             for name, is_held in (("from memory", True), ("from files", False)):
                 fit = photo_fit(branch, is_held)
                 calls[name] = lambda fit=fit, n=n_epochs, X=X, y=y: per_epoch(fit, n, X, y)
-            seconds = median_of_runs(runs, calls)
+            seconds, processor = median_of_runs(runs, calls)
             over = seconds["from files"] / max(seconds["decoding"], seconds["from memory"])
+            work = processor["from files"] / (processor["decoding"] + processor["from memory"])
             print(f"{kind}: " + "  ".join(f"{name} {value:.2f} s/epoch" for name, value in seconds.items()))
-            print(f"        from files / the longer of the others {over:.3f} (1.05)")
-            results.append({"network": kind, "n_photos": len(X), "seconds": seconds, "files_over_longer": over})
+            print(
+                f"        from files / the longer of the others {over:.3f} (1.05); of the processor, / both {work:.3f}"
+            )
+            row = {"network": kind, "n_photos": len(X), "seconds": seconds, "files_over_longer": over}
+            results.append({**row, "processor_seconds": processor, "files_over_both": work})
     return results
 
 
@@ -269,8 +279,12 @@ def main():
         "weights": count_weights,
     }
     parts = {name: calls[name]() for name in arguments.only}
-    if set(parts) == set(calls):
-        write("finetune", {"threads": torch.get_num_threads(), **parts}, time.perf_counter() - begin)
+    # Parts that were left out stay as they were measured last.
+    path = ROOT / "benchmarks" / "results" / "finetune.json"
+    previous = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    parts = {name: parts.get(name, previous.get(name)) for name in calls}
+    load = f"{os.getloadavg()[2]:.1f} on {os.cpu_count()} processors"
+    write("finetune", {"threads": torch.get_num_threads(), "load": load, **parts}, time.perf_counter() - begin)
 
 
 if __name__ == "__main__":
