@@ -42,6 +42,7 @@ TORCH_AT_TOP = {
     Path(f"{name}.py")
     for name in (
         "encoders/networks/_split",
+        "neural_network/branches/_augment",
         "neural_network/branches/_modules",
         "neural_network/network/_fusion_layers",
         "neural_network/network/_network",

@@ -4,6 +4,8 @@ A subclass implements ``_check_y``, ``_make_outputs`` and ``_make_criterion``: t
 network's outputs and its loss.
 """
 
+import math
+from functools import partial
 from numbers import Integral, Real
 from typing import Self
 
@@ -22,9 +24,9 @@ from .._torch import resolve_device, resolve_precision
 from .._typing import Items, Table
 from .._warnings import warn
 from ..encoders import infer_modalities
-from ._inputs import is_trained, make_input
+from ._inputs import ItemReader, is_trained, make_input
 from ._state import ModuleHolder, is_module, on_cpu, to_arrays, to_tensors
-from .network import FUSIONS, GradientModulation, resolve_epochs, split_validation, weighs_modalities
+from .network import FUSIONS, GradientModulation, Processes, resolve_epochs, split_validation, weighs_modalities
 
 _ARCHITECTURE = ("fusion", "n_layers", "n_joint_layers", "width", "activation", "dropout", "rank", "n_heads")
 
@@ -55,6 +57,8 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "accumulate": [Interval(Integral, 1, None, closed="left")],
+        "warm_up_head": ["boolean"],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "early_stopping": [StrOptions({"auto"}), "boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -62,6 +66,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         "modulation": [GradientModulation, None],
         "modality_dropout": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
+        "distributed": ["boolean"],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "random_state": ["random_state"],
@@ -155,10 +160,14 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if not continues:
             self._random_state = check_random_state(self.random_state)
             self._outputs = self._make_outputs(y, weights, classes)
-        seed = self._random_state.randint(2**31 - 1)
+        processes = Processes(self.distributed)
+        seed = processes.agree(self._random_state.randint(2**31 - 1))
         X, y, weights, groups = _drop_rows_without_weight(X, y, weights, groups, owner)
         n_epochs = 1 if partial else resolve_epochs(self.max_epochs, self.batch_size, len(y))
-        progress = self._init_callback_context(max_subtasks=len(self._active()) * (not continues) + n_epochs)
+        warms_up = self.warm_up_head and not continues and not partial
+        n_warm = resolve_epochs("auto", self.batch_size, len(y)) if warms_up else 0
+        n_tasks = len(self._active()) * (not continues) + n_warm + n_epochs
+        progress = self._init_callback_context(max_subtasks=n_tasks)
         progress.call_on_fit_task_begin(estimator=self, X=X, y=y)
         arrays, present = self._prepare(X) if continues else self._fit_inputs(X, y, weights, progress)
         if not continues:
@@ -166,15 +175,15 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         targets = self._outputs.encode(y, owner, self._dtype)
         if not continues:
             self._prior = self._outputs.prior(targets, weights)
-        train = self._make_rows(arrays, present, targets, weights)
+        train = self._make_rows(arrays, present, targets, weights, self._encode(X) if warms_up else None)
         validation = None
         if X_val is not None:
-            validation = self._make_validation_rows(X_val, y_val)
+            validation = self._make_validation_rows(X_val, y_val, warms_up)
         elif not partial and self._splits(len(y)):
             groups = None if groups is None else groups[present.any(axis=1)]
             train, validation = self._split(train, groups, np.random.RandomState(seed))
         schedule = "constant" if partial else self.schedule
-        self._train(train, validation, n_epochs, schedule, seed, progress, continues, partial)
+        self._train(train, validation, (n_warm, n_epochs), schedule, seed, progress, continues, partial, processes)
         progress.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -195,6 +204,11 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             )
         if self.modulation is not None:
             self.modulation._validate_params()
+            if self.distributed:
+                raise ValueError(
+                    f"{type(self).__name__}: modulation needs whole batches in one process; set modulation=None, or "
+                    "distributed=False."
+                )
             if callable(getattr(self, "loss", None)):
                 raise ValueError(
                     f"{type(self).__name__}: modulation needs one of the named losses, got {self.loss!r}; set "
@@ -231,13 +245,26 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         prepared = [modality.prepare(self._select(X, modality.name, reset=False)) for modality in self._inputs]
         return [arrays for arrays, _ in prepared], np.column_stack([mask for _, mask in prepared])
 
+    def _encode(self, X):
+        """Return the vectors of the encoder for each pretrained branch, None for each other modality."""
+        device = str(self._device)
+        vectors = [modality.encode(self._select(X, modality.name, reset=False), device) for modality in self._inputs]
+        if all(rows is None for rows in vectors):
+            raise ValueError(
+                f"{type(self).__name__}: warm_up_head=True needs a branch with the name or the folder of a pretrained "
+                "model; pass one, or leave warm_up_head=False."
+            )
+        return vectors
+
     def _choose_device_and_dtype(self, arrays):
         """Return the device, and float64 only if all modalities have it and nothing else is asked for."""
         device = resolve_device(self.device)
-        is_double = all(array.dtype == np.float64 for tensors in arrays for array in tensors)
+        is_double = not any(isinstance(tensors, ItemReader) for tensors in arrays) and all(
+            array.dtype == np.float64 for tensors in arrays for array in tensors
+        )
         return device, "float64" if is_double and self.precision == "auto" and device.type != "mps" else "float32"
 
-    def _make_rows(self, arrays, present, targets=None, weights=None):
+    def _make_rows(self, arrays, present, targets=None, weights=None, vectors=None):
         """Return tensors on the CPU; with targets, without the rows that have no modality and teach nothing."""
         import torch
 
@@ -252,7 +279,14 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             weights = tensor(weights)
         if targets is not None:
             targets = tensor(targets) if isinstance(targets, np.ndarray) else tuple(map(tensor, targets))
-        rows = Rows([tuple(map(tensor, tensors)) for tensors in arrays], mask, targets, weights)
+        if vectors is not None:
+            vectors = [None if rows is None else tensor(rows) for rows in vectors]
+        inputs, readers = [], []
+        for source in arrays:
+            is_read = isinstance(source, ItemReader)
+            inputs.append((torch.arange(len(present)),) if is_read else tuple(map(tensor, source)))
+            readers.append(partial(_read, source, tensor) if is_read else None)
+        rows = Rows(inputs, mask, targets, weights, vectors, readers if any(readers) else None)
         if targets is None or mask is None or present.any(axis=1).all():
             return rows
         if not present.any():
@@ -262,10 +296,10 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
             )
         return rows.take(torch.from_numpy(np.flatnonzero(present.any(axis=1))))
 
-    def _make_validation_rows(self, X, y):
+    def _make_validation_rows(self, X, y, warms_up):
         X = check_X(self, X, reset=False)
         y = self._outputs.encode(self._check_y(X, y), type(self).__name__, self._dtype)
-        return self._make_rows(*self._prepare(X), y)
+        return self._make_rows(*self._prepare(X), y, vectors=self._encode(X) if warms_up else None)
 
     def _splits(self, n_samples):
         """Tell whether some of the rows are for validation."""
@@ -281,12 +315,16 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         )
         return [rows.take(torch.from_numpy(rows_of_split)) for rows_of_split in indices]
 
-    def _train(self, train, validation, n_epochs, schedule, seed, progress, continues, partial):
-        """Make the network, or take the one of an earlier fit, and train it."""
+    def _train(self, train, validation, n_epochs_of, schedule, seed, progress, continues, partial, processes):
+        """Make the network, or take the one of an earlier fit, and train it.
+
+        ``n_epochs_of`` are the numbers of epochs on vectors of the encoder and on items.
+        """
         import torch
 
         from .network import Trainer
 
+        n_warm, n_epochs = n_epochs_of
         if train.weights is not None:
             # Of mean 1, so that a weight of 2 is the same as the row twice, whatever the batches are.
             train.weights = train.weights / train.weights.mean()
@@ -295,14 +333,24 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         if not continues:
             self._architecture = {name: getattr(self, name) for name in _ARCHITECTURE}
             self.network_ = self._make_network(generator).to(self._device)
-            self.network_.standardize(train, self._device)
+            if n_warm:
+                with self.network_.reading_vectors():
+                    self.network_.standardize(train.with_vectors(), self._device)
+            else:
+                self.network_.standardize(train, self._device)
             self._optimizer_state, self._n_epochs_in_all, self.loss_curve_ = {}, 0, []
         branches = [modality.training for modality in self._inputs]
-        trainer = Trainer(self.network_, criterion, self._device, branches, self, generator, self._autocast())
+        if processes.rank > 0:
+            # The weights are the same, and what layers draw for the rows of each process is not.
+            generator.manual_seed(seed + processes.rank)
+        trainer = Trainer(
+            self.network_, criterion, self._device, branches, self, generator, self._autocast(), processes
+        )
         if partial:
             trainer.load_optimizer_state(self._optimizer_state)
         checkpoint = trainer.save() if continues else None
-        with tqdm(total=n_epochs, desc=type(self).__name__, unit="epoch", disable=not self.verbose) as bar:
+        is_silent = not self.verbose or processes.rank > 0
+        with tqdm(total=n_warm + n_epochs, desc=type(self).__name__, unit="epoch", disable=is_silent) as bar:
 
             def on_epoch(epoch, loss, score):
                 step = progress.subcontext(task_name="epoch")
@@ -313,6 +361,12 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
                 bar.update()
 
             try:
+                if n_warm:
+                    with self.network_.reading_vectors():
+                        held_out = None if validation is None else validation.with_vectors()
+                        course = n_warm, self.patience, schedule, on_epoch, -math.inf
+                        trainer.fit(train.with_vectors(), held_out, *course)
+                    train.vectors = None
                 trainer.fit(train, validation, n_epochs, self.patience, schedule, on_epoch, self._n_epochs_in_all)
             except BaseException as error:
                 # An interrupt keeps what was learned, any other error the state before the call.
@@ -353,7 +407,7 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         self.loss_curve_ = [*self.loss_curve_, *losses] if partial else losses
         self.validation_scores_ = None if validation is None else scores
         self.n_epochs_ = len(self.loss_curve_)
-        self._n_epochs_in_all += len(losses)
+        self._n_epochs_in_all += trainer.history.n_counted
         self._optimizer_state = trainer.optimizer_state() if partial else {}
         self._note_criterion(trainer.criterion)
 
@@ -514,6 +568,11 @@ class MultimodalNet(ModuleHolder, CallbackSupportMixin, TransformerMixin, Modali
         tags.input_tags.allow_nan = all(member is None or member.allow_nan for member in inputs)
         tags.input_tags.string = self._is_auto or any(member is None or member.string for member in inputs)
         return tags
+
+
+def _read(reader, tensor, positions):
+    """Return the input of the network that a reader returns for the rows at some positions."""
+    return tuple(map(tensor, reader(positions.numpy())))
 
 
 def _drop_rows_without_weight(X, y, weights, groups, owner):

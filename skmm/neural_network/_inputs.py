@@ -13,6 +13,12 @@ from .network import BranchTraining
 
 _NO_PARAMS = Bunch(fit={}, fit_transform={}, transform={})
 
+# Bytes of a modality's arrays up to which they are held in memory; the items of others are read batch by batch.
+MAX_BYTES_HELD = 256 * 1024**2
+
+# Rows whose arrays tell how many bytes those of all will have, and the number of rows from which this is asked.
+_N_PROBED, _MIN_ROWS_TO_READ = 16, 256
+
 
 def is_trained(member):
     """Tell whether a member is trained with the network, as branches and modules are."""
@@ -68,6 +74,9 @@ class FrozenInput:
         """Return the arrays and the mask of present rows of other data."""
         return self._arrays(self._check(transform_modality(self.name, self.member, X, self._shape, {})))
 
+    def encode(self, X, device):
+        """Return None: the arrays are the vectors of the encoder, if there is one."""
+
     def make_module(self):
         """Return None, since there is nothing to train, and the number of features."""
         return None, self._shape[0]
@@ -114,18 +123,72 @@ class BranchInput:
         self.member = clone(self.member)
         present.call(self.member.fit, present.take(X), present.take(y))
         arrays, mask = self.prepare(X)
-        self._formats = [(array.shape[1:], array.dtype.name) for array in arrays]
+        examples = arrays.examples if isinstance(arrays, ItemReader) else arrays
+        self._formats = [(array.shape[1:], array.dtype.name) for array in examples]
         return arrays, mask
 
     def prepare(self, X):
-        """Return the arrays and the mask of present rows of other data."""
+        """Return the arrays and the mask of present rows of other data; in place of large arrays, their reader."""
         present = PresentRows(X, self.name)
         if len(present) == 0:
             return tuple(np.zeros((present.n_samples, *shape), dtype) for shape, dtype in self._formats), present.mask
+        if self.member._reads_items and len(present) >= _MIN_ROWS_TO_READ:
+            reader = ItemReader(self.member, present, X)
+            if reader.nbytes > MAX_BYTES_HELD:
+                return reader, present.mask
         arrays = present.call(self.member.prepare, present.take(X))
         return tuple(present.scatter(array, fill=0) for array in arrays), present.mask
+
+    def encode(self, X, device):
+        """Return the vectors of the encoder of a pretrained branch, zero in missing rows; None for other branches."""
+        if not self.member._has_encoder:
+            return None
+        present = PresentRows(X, self.name)
+        if len(present) == 0:
+            return np.zeros((present.n_samples, 0), dtype=np.float32)
+        return present.scatter(present.call(self.member._encode, present.take(X), device), fill=0)
 
     def make_module(self):
         """Return the module to train, and the number of its features."""
         module = self.member.make_module()
         return module, module.out_features
+
+
+class ItemReader:
+    """Reads the items of a modality batch by batch, so that the arrays of all are never in memory.
+
+    Parameters
+    ----------
+    branch : Branch
+        Prepares the items.
+
+    present : PresentRows
+        Rows that have the modality.
+
+    X : Series, DataFrame or ndarray
+        The columns of the modality.
+    """
+
+    def __init__(self, branch, present, X):
+        self.branch = branch
+        self.present = present
+        self.X = X
+        rows = np.flatnonzero(present.mask)
+        self.examples = self._read(present.within(rows[np.linspace(0, len(rows) - 1, _N_PROBED).astype(int)]))
+
+    @property
+    def nbytes(self):
+        """Bytes that the arrays of all rows would have."""
+        return sum(array.nbytes for array in self.examples) / _N_PROBED * len(self.present)
+
+    def __call__(self, rows):
+        """Return the arrays of the rows at some positions, zero where the modality is missing."""
+        subset, is_present = self.present.within(rows), self.present.mask[rows]
+        arrays = self._read(subset) if len(subset) else [array[:0] for array in self.examples]
+        results = tuple(np.zeros((len(rows), *array.shape[1:]), array.dtype) for array in arrays)
+        for result, array in zip(results, arrays, strict=True):
+            result[is_present] = array
+        return results
+
+    def _read(self, subset):
+        return subset.call(self.branch.prepare, subset.take(self.X))

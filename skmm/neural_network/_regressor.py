@@ -81,9 +81,22 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         Rows of a step; "auto" is a fortieth of the rows, but at least 64 and at most 200. A batch that does not fit
         into memory is divided, and the gradients are added.
 
+    accumulate : int, default=1
+        Number of slices in which a batch goes through the network, whose gradients are added: memory for smaller
+        batches, and the gradient of the whole one.
+
     max_epochs : int or "auto", default="auto"
         Maximum number of epochs of ``fit``. "auto" gives 600 steps, but at least 30 and at most 100 epochs: with some
         thousand rows, more epochs took time without better scores.
+
+    warm_up_head : bool, default=False
+        Whether ``fit`` first trains the layers behind pretrained branches, those whose ``model`` is a name or a folder,
+        on the vectors of their encoders. These are computed once and kept in the store, as by the encoder with
+        ``store="auto"``. As many epochs as ``max_epochs="auto"`` has come before the others, at most ``patience`` after
+        the best one where there is validation; the course of the learning rate then begins again. Other branches are
+        trained with the head. ``n_frozen_epochs`` and ``gradual_unfreezing`` of branches count from the end of these
+        epochs, for which branches that have them stay frozen, and ``augment`` does not change the vectors. Not in
+        ``partial_fit``, nor where ``warm_start`` continues.
 
     early_stopping : bool or "auto", default="auto"
         Whether ``fit`` validates on held-out rows after each epoch, stops when the score does not improve, and restores
@@ -104,6 +117,11 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
 
     warm_start : bool, default=False
         Whether ``fit`` continues with the weights of the previous fit, its transformers and its layers.
+
+    distributed : bool, default=False
+        Whether ``fit`` divides each batch among the processes that torch's launcher started, one for each device.
+        Every process calls ``fit`` with the same data, and has the same network in the end, that of one process up to
+        rounding; transformers are fitted in each (see the guide). Not with ``modulation``.
 
     device : str, default="auto"
         Device to train on: "auto" for the first of "cuda", "mps" and "cpu" that this machine has, or its name.
@@ -132,7 +150,7 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         The fitted transformers by name.
 
     loss_curve_ : list of float
-        Mean training loss of each epoch.
+        Mean training loss of each epoch, with those of ``warm_up_head``.
 
     validation_scores_ : list of float or None
         Negative mean loss on the validation rows after each epoch; None without validation.
@@ -194,13 +212,16 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         weight_decay: float = 0.01,
         max_grad_norm: float | None = None,
         batch_size: int | str = "auto",
+        accumulate: int = 1,
         max_epochs: int | str = "auto",
+        warm_up_head: bool = False,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         patience: int = 10,
         modulation: GradientModulation | None = None,
         modality_dropout: float = 0.0,
         warm_start: bool = False,
+        distributed: bool = False,
         device: str = "auto",
         precision: str = "auto",
         random_state: RandomState = None,
@@ -223,13 +244,16 @@ class MultimodalNetRegressor(RegressorMixin, MultimodalNet):
         self.weight_decay = weight_decay
         self.max_grad_norm = max_grad_norm
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.max_epochs = max_epochs
+        self.warm_up_head = warm_up_head
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.modulation = modulation
         self.modality_dropout = modality_dropout
         self.warm_start = warm_start
+        self.distributed = distributed
         self.device = device
         self.precision = precision
         self.random_state = random_state

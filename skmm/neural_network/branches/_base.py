@@ -1,5 +1,6 @@
 """Branches: how a network reads the raw items of one modality."""
 
+from functools import partial
 from numbers import Integral, Real
 from typing import Self
 
@@ -23,9 +24,10 @@ PADDING, UNKNOWN = 0, 1
 class Branch(ModuleHolder, BaseEstimator):
     """Base of the branches of a network, which take the place of a transformer.
 
-    ``fit`` learns from the column (a vocabulary, a scale), ``prepare`` turns items to arrays once and without torch,
-    and ``make_module`` makes the module that maps batches of these arrays to one vector per row and is trained with the
-    network. Subclasses implement ``_learn``, ``_prepare`` and ``_make_module``.
+    ``fit`` learns from the column (a vocabulary, a scale), ``prepare`` turns items to arrays without torch, those of
+    all rows once or those of each batch in each epoch, and ``make_module`` makes the module that maps batches of these
+    arrays to one vector per row and is trained with the network. Subclasses implement ``_learn``, ``_prepare`` and
+    ``_make_module``.
     """
 
     _parameter_constraints: dict = {
@@ -36,6 +38,12 @@ class Branch(ModuleHolder, BaseEstimator):
 
     # Whether a row of numbers is an item, as a waveform or a series can be.
     _rows_are_items = False
+    # Whether items are files or texts, which are read in each epoch where the arrays of all take much memory.
+    _reads_items = False
+    # Names of the changes that ``augment=True`` makes.
+    _changes: tuple = ()
+    # Whether it starts from the vectors of an encoder, which ``_encode(X, device)`` returns.
+    _has_encoder = False
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Items, y: object = None) -> Self:
@@ -55,6 +63,11 @@ class Branch(ModuleHolder, BaseEstimator):
             The fitted branch.
         """
         check_columns(self, X, reset=True)
+        if isinstance(self.augment, (list, tuple)) and not set(self.augment) <= set(self._changes):
+            raise ValueError(
+                f"{type(self).__name__}: augment is a callable, True, or some of {list(self._changes)}, got "
+                f"{list(self.augment)}."
+            )
         self._learn(X)
         return self
 
@@ -94,7 +107,7 @@ class Branch(ModuleHolder, BaseEstimator):
 
     @property
     def _training(self):
-        return BranchTraining(self.learning_rate, self.n_frozen_epochs, self.augment)
+        return BranchTraining(self.learning_rate, self.n_frozen_epochs, self._augment())
 
     def __getstate__(self):
         return on_cpu(super().__getstate__())
@@ -108,6 +121,16 @@ class Branch(ModuleHolder, BaseEstimator):
 
     def _make_module(self):
         """Return the module of the fitted branch."""
+        raise NotImplementedError
+
+    def _augment(self):
+        """Return what is called on each batch in training, or None."""
+        if callable(self.augment) or not self.augment:
+            return self.augment or None
+        return partial(self._change(), names=self._changes if self.augment is True else tuple(self.augment))
+
+    def _change(self):
+        """Return the function that makes the changes of some names."""
         raise NotImplementedError
 
     def _items(self, X):

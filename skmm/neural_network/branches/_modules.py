@@ -264,6 +264,8 @@ class PretrainedModule(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
         self.is_named = is_named
+        # Whether the input is vectors of the encoder, see Network.reading_vectors.
+        self.reads_vectors = False
         self.out_features = probe(self, *inputs)
         self.mean = self.mean.repeat(self.out_features)
         self.layers = []
@@ -282,9 +284,14 @@ class PretrainedModule(nn.Module):
         if settings.gradient_checkpointing:
             for name in self.layers:
                 network.set_submodule(name, _Checkpointed(network.get_submodule(name)))
+        if settings.compile:
+            # In place, so that the names of weights stay. Batches have many shapes.
+            network.compile(dynamic=True)
 
     def forward(self, *tensors):
         """Return one vector per row."""
+        if self.reads_vectors:
+            return self._finish(tensors[0])
         n_rows = self.reader.rows_at_once
         is_trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.network.parameters())
         if is_trained or self.network.training or len(tensors[0]) <= n_rows:
@@ -299,8 +306,10 @@ class PretrainedModule(nn.Module):
     def _finish(self, vectors):
         return self.dropout((vectors - self.mean) / self.scale if self.is_named else vectors)
 
-    def standardize(self, tensors, weights):
+    def standardize(self, batches, weights):
         """Set the mean and scale, by which vectors are standardised, to those of the present vectors of some rows.
+
+        ``batches`` yields the tensors of the rows, in the order of their ``weights``.
 
         The scale is one for all features: divided by its own, a feature that hardly varies would react to the smallest
         step of the layers before it.
@@ -309,7 +318,7 @@ class PretrainedModule(nn.Module):
             return
         self.eval()
         with torch.no_grad():
-            vectors = self(*tensors).cpu().double()
+            vectors = torch.cat([self(*tensors).cpu() for tensors in batches]).double()
         shares = (weights / weights.sum()).to(vectors)[:, None]
         mean = (shares * vectors).sum(dim=0)
         scale = (shares * (vectors - mean).square()).sum(dim=0).mean().sqrt()

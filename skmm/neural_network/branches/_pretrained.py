@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 from ..._sklearn import Interval, StrOptions
 from ...encoders import start_encoder
+from ...exceptions import BranchItemError, ItemError
 from ..network import BranchTraining
 from ._base import Branch
 
@@ -30,8 +31,11 @@ class PretrainedBranch(Branch):
         "adapter": [StrOptions({"lora"}), None],
         "rank": [Interval(Integral, 1, None, closed="left")],
         "gradient_checkpointing": ["boolean"],
+        "compile": ["boolean"],
         "revision": [str, None],
     }
+
+    _reads_items = True
 
     # Parameters that need a model, and their values where there is none.
     _of_model: dict = {
@@ -40,6 +44,7 @@ class PretrainedBranch(Branch):
         "freeze": False,
         "adapter": None,
         "gradient_checkpointing": False,
+        "compile": False,
         "revision": None,
     }
 
@@ -58,6 +63,22 @@ class PretrainedBranch(Branch):
     def _reader(self, prepared, model):
         """Return what maps the network and tensors of such arrays to vectors, see PretrainedModule."""
         raise NotImplementedError
+
+    def _adapt(self, encoder):
+        """Let a fitted encoder prepare items as the branch does, and its identity say so."""
+
+    @property
+    def _has_encoder(self):
+        return self._is_named()
+
+    def _encode(self, X, device):
+        """Return the vectors of the encoder, from the store where it holds them."""
+        encoder = self._encoder().set_params(store="auto", device=device).fit(X)
+        self._adapt(encoder)
+        try:
+            return encoder.transform(X)
+        except ItemError as error:
+            raise BranchItemError(error.row, error.item, error.reason, type(self).__name__) from error
 
     def _is_named(self):
         return isinstance(self.model, (str, os.PathLike))
@@ -103,4 +124,4 @@ class PretrainedBranch(Branch):
         rate = self.learning_rate
         if rate is None and self._is_named():
             rate = _LEARNING_RATE if self.adapter is None else _ADAPTER_RATE
-        return BranchTraining(rate, self.n_frozen_epochs, self.augment, self.layer_decay, self.gradual_unfreezing)
+        return BranchTraining(rate, self.n_frozen_epochs, self._augment(), self.layer_decay, self.gradual_unfreezing)

@@ -1,7 +1,8 @@
 """Signals over time: sound, by a small network on log-mel frames or a pretrained one, and series of numbers."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral, Real
 
 import narwhals.stable.v2 as nw
@@ -144,13 +145,21 @@ class AudioBranch(_SignalBranch, PretrainedBranch):
         Whether layers of ``model`` run once more in the backward pass, instead of keeping their inner states: memory
         for longer items and larger batches, at about a third more time.
 
+    compile : bool, default=False
+        Whether to run ``model`` through ``torch.compile``. The first batches wait for the compiler, up to minutes, so
+        that it can only pay for long training; on a CPU it needs a C++ compiler. Predictions are the same within
+        rounding.
+
     revision : str, default=None
         Branch, tag or commit of a ``model`` on the hub; None is its main branch.
 
-    augment : callable, default=None
-        Called in training with the tuple of a batch's tensors and a torch generator; returns such a tuple. The tensors
-        are frames (n, n_frames, n_mels) and their numbers (n,); with ``model`` lengths (n, n_windows, ...), then the
-        inputs of the network for windows of at most 30 seconds, such as waveforms (n, n_windows, n_times).
+    augment : bool, sequence of str, or callable, default=None
+        Random changes of recordings in training: some of "noise" (up to a fifth of the deviation of the recording),
+        "shift" (by up to a tenth of its length; what leaves it at one end comes in at the other) and "mask" (silence in
+        up to a tenth of its length, and in up to a fifth of the bands of a spectrogram [5]_), or True for all. A
+        callable is called with the tuple of a batch's tensors and a torch generator; it returns such a tuple. The
+        tensors are frames (n, n_frames, n_mels) and their numbers (n,); with ``model`` lengths (n, n_windows, ...),
+        then the inputs of the network for windows of at most 30 seconds, such as waveforms (n, n_windows, n_times).
 
     Attributes
     ----------
@@ -193,6 +202,8 @@ class AudioBranch(_SignalBranch, PretrainedBranch):
     .. [3] Howard, J. and Ruder, S. (2018). "Universal Language Model Fine-tuning for Text Classification." ACL,
        328-339.
     .. [4] Hu, E. et al. (2022). "LoRA: Low-Rank Adaptation of Large Language Models." ICLR.
+    .. [5] Park, D. et al. (2019). "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition."
+       Interspeech, 2613-2617.
 
     Examples
     --------
@@ -207,6 +218,7 @@ class AudioBranch(_SignalBranch, PretrainedBranch):
     _parameter_constraints: dict = {
         **PretrainedBranch._parameter_constraints,
         **_SignalBranch._parameter_constraints,
+        "augment": [callable, "boolean", list, tuple, None],
         "model": [str, os.PathLike, None],
         "pooling": [StrOptions({"max", "mean", "first"})],
         "n_mels": [Interval(Integral, 1, None, closed="left")],
@@ -216,6 +228,8 @@ class AudioBranch(_SignalBranch, PretrainedBranch):
         "max_seconds": [Interval(Real, 0, None, closed="neither")],
         "sampling_rate": [Interval(Real, 0, None, closed="neither"), None],
     }
+
+    _changes = ("noise", "shift", "mask")
 
     def __init__(
         self,
@@ -241,8 +255,9 @@ class AudioBranch(_SignalBranch, PretrainedBranch):
         adapter: str | None = None,
         rank: int = 8,
         gradient_checkpointing: bool = False,
+        compile: bool = False,
         revision: str | None = None,
-        augment: Callable | None = None,
+        augment: bool | Sequence[str] | Callable | None = None,
     ):
         self.architecture = architecture
         self.n_hidden = n_hidden
@@ -265,6 +280,7 @@ class AudioBranch(_SignalBranch, PretrainedBranch):
         self.adapter = adapter
         self.rank = rank
         self.gradient_checkpointing = gradient_checkpointing
+        self.compile = compile
         self.revision = revision
         self.augment = augment
 
@@ -286,6 +302,16 @@ class AudioBranch(_SignalBranch, PretrainedBranch):
     def _encoder(self):
         options = {"sampling_rate": self.sampling_rate, "pooling": self.pooling, "revision": self.revision}
         return AudioEncoder(self.model, **options, device="cpu", precision="float32", store=None)
+
+    def _change(self):
+        from ._augment import change_frames, change_windows
+
+        return change_frames if self.model is None else change_windows
+
+    def _adapt(self, encoder):
+        # Longer recordings are cut.
+        encoder._prepare_item = partial(self._prepare_item, encoder)
+        encoder._version = ("max_seconds", self.max_seconds)
 
     def _prepare_item(self, encoder, item):
         rate = encoder._recipe.rate

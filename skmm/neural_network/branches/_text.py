@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -76,7 +77,8 @@ class TextBranch(PretrainedBranch):
     model : str or path-like, default=None
         A checkpoint of sentence-transformers or transformers by its name on the Hugging Face hub, or its local folder,
         as :class:`~skmm.encoders.TextEncoder` takes it. Its tokenizer and pooling take the place of all parameters
-        above but ``max_length`` and ``dropout``. None trains a small network from scratch.
+        above but ``max_length``, ``dropout`` and, with ``augment=True``, ``token_dropout``. None trains a small network
+        from scratch.
 
     prompt : str, default=None
         For ``model``, and only there: name of a prompt that it declares, else the text to put before each text.
@@ -111,13 +113,19 @@ class TextBranch(PretrainedBranch):
         Whether layers of ``model`` run once more in the backward pass, instead of keeping their inner states: memory
         for longer items and larger batches, at about a third more time.
 
+    compile : bool, default=False
+        Whether to run ``model`` through ``torch.compile``. The first batches wait for the compiler, up to minutes, so
+        that it can only pay for long training; on a CPU it needs a C++ compiler. Predictions are the same within
+        rounding.
+
     revision : str, default=None
         Branch, tag or commit of a ``model`` on the hub; None is its main branch.
 
-    augment : callable, default=None
-        Called in training with the tuple of a batch's tensors and a torch generator; returns such a tuple. The tensors
-        are one of token numbers (n, n_tokens), or with ``model`` the mask of tokens (n, n_tokens), their numbers, and
-        their types if it has any.
+    augment : bool or callable, default=None
+        True, for ``model`` alone, replaces a share ``token_dropout`` of the tokens in training by the token that stands
+        for a masked or unknown one. A callable is called in training with the tuple of a batch's tensors and a torch
+        generator; it returns such a tuple. The tensors are one of token numbers (n, n_tokens), or with ``model`` the
+        mask of tokens (n, n_tokens), their numbers, and their types if it has any.
 
     Attributes
     ----------
@@ -178,6 +186,7 @@ class TextBranch(PretrainedBranch):
     _parameter_constraints: dict = {
         **PretrainedBranch._parameter_constraints,
         "model": [str, os.PathLike, None],
+        "augment": [callable, "boolean", None],
         "prompt": [str, None],
         "architecture": [StrOptions({"lstm", "transformer"})],
         "analyzer": [StrOptions({"word", "char"}), callable],
@@ -222,8 +231,9 @@ class TextBranch(PretrainedBranch):
         adapter: str | None = None,
         rank: int = 8,
         gradient_checkpointing: bool = False,
+        compile: bool = False,
         revision: str | None = None,
-        augment: Callable | None = None,
+        augment: bool | Callable | None = None,
     ):
         self.architecture = architecture
         self.analyzer = analyzer
@@ -248,12 +258,25 @@ class TextBranch(PretrainedBranch):
         self.adapter = adapter
         self.rank = rank
         self.gradient_checkpointing = gradient_checkpointing
+        self.compile = compile
         self.revision = revision
         self.augment = augment
 
     def _encoder(self):
         options = {"prompt": self.prompt, "max_length": self.max_length, "revision": self.revision}
         return TextEncoder(self.model, **options, device="cpu", precision="float32", store=None)
+
+    def _change(self):
+        from ._augment import drop_tokens
+
+        tokenizer = self._start()[1].model.tokenizer
+        number = next((n for n in (tokenizer.mask_token_id, tokenizer.unk_token_id) if n is not None), None)
+        if number is None:
+            raise ValueError(
+                f"TextBranch: augment=True needs a token for what is masked or unknown, and the tokenizer of "
+                f"{os.fspath(self.model)!r} has none; pass a callable, or None."
+            )
+        return partial(drop_tokens, share=self.token_dropout, number=number, special=tokenizer.all_special_ids)
 
     def _pack(self, prepared, run):
         model = run.model
@@ -276,6 +299,11 @@ class TextBranch(PretrainedBranch):
 
     def _learn(self, X):
         self._check_options()
+        if self.model is None and self.augment is True:
+            raise ValueError(
+                "TextBranch: augment=True is for a pretrained model, the small network always has token_dropout; leave "
+                "augment=None."
+            )
         if self.model is not None:
             super()._learn(X)
             if not self._start()[1].model.takes_tokens:

@@ -1,12 +1,14 @@
 """The network: a branch and a tower for each modality, a layer that joins them, joint layers and a linear head."""
 
 import math
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from ._fusions import make_fusion, needs_same_width
 from ._randomness import Dropout
+from ._rows import slices
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -113,7 +115,20 @@ class Network(nn.Module):
                 present = torch.arange(len(rows)) if rows.mask is None else rows.mask[:, m].nonzero()[:, 0]
                 present = present[:: math.ceil(len(present) / _ROWS_TO_STANDARDIZE)]
                 weights = torch.ones(len(rows)) if rows.weights is None else rows.weights
-                branch.standardize([tensor[present].to(device) for tensor in rows.inputs[m]], weights[present])
+                batches = (batch.inputs[0] for batch in slices(rows.modality(m).take(present)))
+                branch.standardize(([x.to(device) for x in tensors] for tensors in batches), weights[present])
+
+    @contextmanager
+    def reading_vectors(self):
+        """Context in which pretrained branches take vectors of the encoder, which they only standardise."""
+        branches = [branch for branch in self.branches if hasattr(branch, "reads_vectors")]
+        for branch in branches:
+            branch.reads_vectors = branch.is_named
+        try:
+            yield
+        finally:
+            for branch in branches:
+                branch.reads_vectors = False
 
     def outputs_of(self, hiddens, mask):
         """Return the outputs for hidden vectors of the modalities."""

@@ -1,13 +1,17 @@
 """Rows as tensors, rows to validate on, and passes through a network without gradients."""
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import numpy as np
 
+from ..._threads import in_order
 from ..._torch import batch_limit, run_with_backoff
 
-# Rows per forward pass where no gradient is needed.
-_ROWS_AT_ONCE = 1024
+# Rows per forward pass where no gradient is needed, and where their items are read for it.
+_ROWS_AT_ONCE, _ROWS_READ_AT_ONCE = 1024, 128
+
+# Batches whose items are read while the network works on another one, at most.
+_BATCHES_AHEAD = 2
 
 
 class Rows:
@@ -16,7 +20,7 @@ class Rows:
     Parameters
     ----------
     inputs : list of tuple of Tensor
-        Input of the network for each modality.
+        Input of the network for each modality; for one with a reader, the positions of the rows.
 
     mask : Tensor of shape (n_samples, n_modalities) or None
         True where a modality is present; None if nothing is missing.
@@ -26,20 +30,30 @@ class Rows:
 
     weights : Tensor of shape (n_samples,) or None, default=None
         Weights of the rows, of mean 1; None for equal weights.
+
+    vectors : list of (Tensor or None) or None, default=None
+        For pretrained branches, the vectors of the encoder.
+
+    readers : list of (callable or None) or None, default=None
+        For modalities whose items are read batch by batch, the function from positions to the input of the network;
+        None if all inputs are in memory.
     """
 
-    def __init__(self, inputs, mask, targets=None, weights=None):
+    def __init__(self, inputs, mask, targets=None, weights=None, vectors=None, readers=None):
         self.inputs = inputs
         self.mask = mask
         self.targets = targets
         self.weights = weights
+        self.vectors = vectors
+        self.readers = readers
 
     def __len__(self):
         return len(self.inputs[0][0])
 
     def map(self, function):
         """Return the rows with a function applied to every tensor."""
-        return Rows(*(_map(function, field) for field in (self.inputs, self.mask, self.targets, self.weights)))
+        fields = self.inputs, self.mask, self.targets, self.weights, self.vectors
+        return Rows(*(_map(function, field) for field in fields), self.readers)
 
     def take(self, indices):
         """Return the rows at some positions."""
@@ -48,6 +62,51 @@ class Rows:
     def slice(self, start, stop):
         """Return neighbouring rows, without a copy."""
         return self.map(lambda tensor: tensor[start:stop])
+
+    def modality(self, m):
+        """Return the rows with the input of one modality alone."""
+        readers = None if self.readers is None or self.readers[m] is None else [self.readers[m]]
+        return Rows([self.inputs[m]], None, readers=readers)
+
+    def with_vectors(self):
+        """Return the rows with the vectors of the encoder in place of the input of pretrained branches."""
+        inputs, readers = list(self.inputs), None if self.readers is None else list(self.readers)
+        for m, vectors in enumerate(self.vectors):
+            if vectors is not None:
+                inputs[m] = (vectors,)
+                if readers is not None:
+                    readers[m] = None
+        return Rows(inputs, self.mask, self.targets, self.weights, readers=readers)
+
+    def read(self):
+        """Return the rows with all inputs in memory."""
+        if self.readers is None:
+            return self
+        inputs = [
+            tensors if reader is None else reader(tensors[0])
+            for tensors, reader in zip(self.inputs, self.readers, strict=True)
+        ]
+        return Rows(inputs, self.mask, self.targets, self.weights, self.vectors)
+
+    @property
+    def nbytes(self):
+        """Bytes of the inputs."""
+        return sum(tensor.nbytes for tensors in self.inputs for tensor in tensors)
+
+
+def read_ahead(rows, batches):
+    """Yield batches of rows with their inputs in memory, read by a thread while the caller works on those before."""
+    # One thread for the batches; the branches that decode files do so in several.
+    n_threads = 0 if rows.readers is None or not any(rows.readers) else 1
+    with closing(in_order(Rows.read, batches, n_threads, _BATCHES_AHEAD, lambda batch: batch.nbytes)) as results:
+        for _, batch in results:
+            yield batch
+
+
+def slices(rows):
+    """Yield the rows in batches for passes without gradients, with their inputs in memory."""
+    size = _ROWS_AT_ONCE if rows.readers is None else _ROWS_READ_AT_ONCE
+    return read_ahead(rows, (rows.slice(start, start + size) for start in range(0, len(rows), size)))
 
 
 def _map(function, tensors):
@@ -138,13 +197,14 @@ def apply(network, rows, function, device, autocast=None):
 def in_batches(network, rows, function, device):
     """Apply a function that needs no gradients to batches of rows, smaller ones where memory runs out."""
     limit = batch_limit(network, device)
+    results = []
+    for batch in slices(rows):
 
-    def compute(indices):
-        return function(rows.slice(indices[0], indices[-1] + 1).map(lambda tensor: tensor.to(device)))
+        def compute(indices, batch=batch):
+            return function(batch.slice(indices[0], indices[-1] + 1).map(lambda tensor: tensor.to(device)))
 
-    starts = range(0, len(rows), _ROWS_AT_ONCE)
-    batches = [range(start, min(start + _ROWS_AT_ONCE, len(rows))) for start in starts]
-    return np.concatenate([run_with_backoff(compute, batch, limit) for batch in batches])
+        results.append(run_with_backoff(compute, range(len(batch)), limit))
+    return np.concatenate(results)
 
 
 def precise(device, autocast):

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..._torch import free_cached_memory, is_out_of_memory
 from .._state import to_arrays, to_tensors
-from ._rows import in_batches, precise
+from ._processes import Processes
+from ._rows import in_batches, precise, read_ahead
 
 # Number of steps that max_epochs="auto" aims at, and its bounds.
 _N_STEPS = 600
@@ -81,9 +82,12 @@ class Trainer:
 
     autocast : torch.dtype or None, default=None
         Half precision to compute in, or None.
+
+    processes : Processes or None, default=None
+        The processes that train together; None is this one alone.
     """
 
-    def __init__(self, network, criterion, device, branches, settings, generator, autocast=None):
+    def __init__(self, network, criterion, device, branches, settings, generator, autocast=None, processes=None):
         import torch
 
         self.network = network
@@ -93,6 +97,7 @@ class Trainer:
         self.settings = settings
         self.generator = generator
         self.autocast = autocast
+        self.processes = Processes(False) if processes is None else processes
         # For the layers, which draw on the device.
         self.device_generator = generator
         if device.type != "cpu":
@@ -108,7 +113,10 @@ class Trainer:
         self._trainable = [
             [[p for p in layer if p.requires_grad] for layer in layers_of(branch)] for branch in network.branches
         ]
-        self.history = SimpleNamespace(losses=[], scores=[])
+        # Of all epochs, and the number of those that count for frozen branches.
+        self.history = SimpleNamespace(losses=[], scores=[], n_counted=0)
+        # The best score on validation rows so far, and the weights that had it.
+        self._best, self._checkpoint = -math.inf, None
 
     def _make_optimizer(self):
         """Return AdamW with weight decay on matrices only and the learning rates of the branches."""
@@ -140,7 +148,8 @@ class Trainer:
     def fit(self, train, validation, n_epochs, patience=None, schedule="constant", on_epoch=None, n_before=0):
         """Train for some epochs; then, or after an error, the network has its best weights and is in evaluation mode.
 
-        Returns ``history``, with the lists ``losses`` and ``scores``.
+        Returns ``history``, with the lists ``losses`` and ``scores``. A further call goes on from there; the best
+        weights are those of all calls.
 
         Parameters
         ----------
@@ -163,7 +172,8 @@ class Trainer:
             Called after each epoch with its number from 0, the mean training loss and the validation score or None.
 
         n_before : int, default=0
-            Epochs that the network was trained before, which count for frozen branches.
+            Epochs that the network was trained before, which count for frozen branches; ``-math.inf`` leaves them
+            frozen.
         """
         import torch
 
@@ -171,7 +181,9 @@ class Trainer:
 
         train, validation = self._to_device(train), None if validation is None else self._to_device(validation)
         n_batches = math.ceil(len(train) / resolve_batch_size(self.settings.batch_size, len(train)))
-        best, n_waited, checkpoint = -math.inf, 0, None
+        n_waited = 0
+        # Modules of users may start from other weights in each process.
+        self.processes.copy_first(self._state())
         use_generator(self.network, self.device_generator)
         try:
             for epoch in range(n_epochs):
@@ -182,11 +194,12 @@ class Trainer:
                     loss = self._epoch(train, n_batches, rates)
                 score = None if validation is None else -self._loss(validation)
                 self.history.losses.append(loss)
+                self.history.n_counted += math.isfinite(n_before)
                 if score is not None:
                     self.history.scores.append(score)
-                    if score > best:
-                        best, n_waited = score, 0
-                        checkpoint = self.save(checkpoint)
+                    if score > self._best:
+                        self._best, n_waited = score, 0
+                        self._checkpoint = self.save(self._checkpoint)
                     else:
                         n_waited += 1
                 if on_epoch is not None:
@@ -194,15 +207,17 @@ class Trainer:
                 if n_waited == patience:
                     break
         finally:
-            if checkpoint is not None:
-                self.restore(checkpoint)
+            if self._checkpoint is not None:
+                self.restore(self._checkpoint)
             self._freeze(math.inf)
             use_generator(self.network, None)
             self.network.eval()
         return self.history
 
     def _to_device(self, rows):
-        """Move rows to the device; if they do not fit there, return them as they are, to be moved batch by batch."""
+        """Move rows to the device, unless they are to be moved batch by batch: they do not fit, or are read so."""
+        if rows.readers is not None:
+            return rows
         try:
             return rows.map(lambda tensor: tensor.to(self.device))
         except (RuntimeError, MemoryError) as error:
@@ -235,16 +250,23 @@ class Trainer:
         self.network.train()
         order = None
         if n_batches > 1:
-            order = torch.randperm(len(train), generator=self.generator).to(train.inputs[0][0].device)
+            order = torch.randperm(len(train), generator=self.generator).to(self.device)
+            self.processes.copy_first([order])
+            order = order.to(train.inputs[0][0].device)
         total = torch.zeros((), device=self.device)
         # Batch sizes differ by one row at most: a last batch of a few rows would give a noisy step.
         ends = [len(train) * (i + 1) // n_batches for i in range(n_batches)]
-        for start, end, rate in zip([0, *ends], ends, rates, strict=False):
+        starts = [0, *ends[:-1]]
+        spans = zip(starts, ends, strict=True)
+        batches = (train if order is None else train.take(order[start:end]) for start, end in spans)
+        shares = read_ahead(train, map(self.processes.share, batches))
+        for share, start, end, rate in zip(shares, starts, ends, rates, strict=True):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate
-            batch = train if order is None else train.take(order[start:end])
-            total += self._step(batch) * (end - start)
-        loss = float(total) / len(train)
+            total += self._step(share, end - start) * (end - start)
+        loss = float(self.processes.add(total)) / len(train)
+        # Running statistics are those of each process's rows.
+        self.processes.copy_first(buffer for module in self._modules() for buffer in module.buffers())
         if not math.isfinite(loss):
             raise ValueError(
                 f"The training loss became {loss}: lower learning_rate={self.settings.learning_rate}, or look for "
@@ -252,11 +274,13 @@ class Trainer:
             )
         return loss
 
-    def _step(self, batch):
-        """Update the weights once and return the loss."""
+    def _step(self, share, n_batch):
+        """Update the weights once, and return what a share of a batch of ``n_batch`` rows contributes to the loss."""
         import torch
 
-        loss = self._add_gradients(batch)
+        loss = self._add_gradients(share, n_batch)
+        if self.processes.n > 1:
+            self.processes.add_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
         self.scaler.unscale_(self.optimizer)
         if self._scores:
             self._modulate()
@@ -267,15 +291,18 @@ class Trainer:
         self.scaler.update()
         return loss
 
-    def _add_gradients(self, batch):
-        """Set the gradients to those of a batch, in slices where memory runs out, and return its loss."""
+    def _add_gradients(self, batch, n_batch):
+        """Set the gradients to those of a share of a batch, in slices if asked for or where memory runs out.
+
+        Returns what the share contributes to the loss.
+        """
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             self._scores = []
-            size = self._n_rows_fitting or len(batch)
+            size = min(self._n_rows_fitting or n_batch, max(1, math.ceil(len(batch) / self.settings.accumulate)))
             try:
                 return sum(
-                    self._backward(batch.slice(start, start + size), len(batch)) for start in range(0, len(batch), size)
+                    self._backward(batch.slice(start, start + size), n_batch) for start in range(0, len(batch), size)
                 )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or size == 1:
@@ -301,8 +328,10 @@ class Trainer:
         if rows.inputs[0][0].device != self.device:
             rows = rows.map(lambda tensor: tensor.to(self.device))
         inputs = [
-            tensors if training.augment is None else training.augment(tensors, self.generator)
-            for tensors, training in zip(rows.inputs, self.branches, strict=True)
+            tensors
+            if training.augment is None or getattr(branch, "reads_vectors", False)
+            else training.augment(tensors, self.generator)
+            for tensors, training, branch in zip(rows.inputs, self.branches, self.network.branches, strict=True)
         ]
         mask = self._drop_modalities(rows)
         with self._seeded_for_users_modules():
@@ -360,8 +389,10 @@ class Trainer:
                 outputs = self.network(batch.inputs, batch.mask)
             return np.array([float(self._criterion(outputs, batch)) * len(batch)])
 
+        share = self.processes.share(rows)
         with torch.no_grad():
-            total = in_batches(self.network, rows, costs, self.device).sum()
+            total = in_batches(self.network, share, costs, self.device).sum() if len(share) else 0.0
+        total = self.processes.add_number(total, self.device)
         return float(total / (len(rows) if rows.weights is None else rows.weights.sum().item()))
 
     def save(self, checkpoint=None):

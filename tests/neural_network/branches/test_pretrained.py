@@ -9,10 +9,13 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_sample_images
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from skmm import AudioEncoder, ImageEncoder, MultimodalNetClassifier, TextEncoder, VideoEncoder
 from skmm.exceptions import BranchItemError
-from skmm.neural_network import AudioBranch, ImageBranch, TextBranch, VideoBranch
+from skmm.neural_network import AudioBranch, ImageBranch, MultimodalNetMultiTask, TextBranch, VideoBranch
+from skmm.neural_network.branches import _modules
+from skmm.neural_network.network import Trainer
 
 RNG = np.random.default_rng(0)
 N = 45
@@ -418,3 +421,189 @@ class TestErrors:
         SentenceTransformer(modules=[static], device="cpu").save_pretrained(str(tmp_path / "static"))
         with pytest.raises(ValueError, match=r"TextBranch: the model .* does not read tokens, and cannot be trained"):
             TextBranch(model=tmp_path / "static").fit(["a"])
+
+
+@pytest.fixture
+def few_epochs(monkeypatch):
+    """Let ``max_epochs="auto"`` be 4 epochs."""
+    for name, value in (("_N_STEPS", 1), ("_MIN_EPOCHS", 4)):
+        monkeypatch.setattr(f"skmm.neural_network.network._training.{name}", value)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Give the numbers of items in each pass of the text encoder, and of the network of a branch with gradients."""
+    counts = {"encoder": [], "branch": []}
+    encode, read = TextEncoder._encode_batch, _modules.TextReader.__call__
+
+    def counting_encode(self, batch, model):
+        counts["encoder"].append(len(batch))
+        return encode(self, batch, model)
+
+    def counting_read(self, network, *columns):
+        if network is not None and torch.is_grad_enabled():
+            counts["branch"].append(len(columns[0]))
+        return read(self, network, *columns)
+
+    monkeypatch.setattr(TextEncoder, "_encode_batch", counting_encode)
+    monkeypatch.setattr(_modules.TextReader, "__call__", counting_read)
+    return counts
+
+
+@pytest.mark.usefixtures("few_epochs")
+class TestWarmUp:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_equals_the_training_of_a_frozen_branch(self, make, kind):
+        branch, _, items = make(kind, freeze=True)
+        X, y = frame(kind, items)
+        frozen = net_of(branch, kind, max_epochs=4).fit(X, y)
+        warm = net_of(branch, kind, max_epochs=1, warm_up_head=True).fit(X, y)
+        np.testing.assert_allclose(warm.loss_curve_[:4], frozen.loss_curve_, rtol=1e-4)
+        assert warm.n_epochs_ == 5
+        again = clone(warm).fit(X, y)
+        assert again.loss_curve_ == warm.loss_curve_
+        np.testing.assert_array_equal(again.predict_proba(X), warm.predict_proba(X))
+        np.testing.assert_allclose(pickle.loads(pickle.dumps(warm)).predict_proba(X), warm.predict_proba(X), atol=1e-6)
+
+    def test_each_item_is_encoded_once(self, make, passes):
+        branch, _, items = make("text")
+        X, y = frame("text", items)
+        X.loc[:4, "text"] = [f"a text of this test, number {i}" for i in range(5)]
+        net = net_of(branch, "text", max_epochs=3, warm_up_head=True).fit(X, y)
+        # The network of the branch runs in the last epochs alone, and on two items to see which of its weights have a
+        # part in the vectors.
+        assert sum(passes["branch"]) == 3 * N + 2
+        assert min(moved(net)) > 0
+        # Equal texts once, with a few of the encoder's own, and none in a further fit.
+        n_encoded = sum(passes["encoder"])
+        assert 5 <= n_encoded <= 10 + 3
+        clone(net).fit(X, y)
+        assert sum(passes["encoder"]) == n_encoded
+
+    def test_branches_are_released_afterwards(self, make):
+        branch, _, items = make("text", n_frozen_epochs=1, gradual_unfreezing=True)
+        X, y = frame("text", items)
+        moves = [moved(net_of(branch, "text", max_epochs=n, warm_up_head=True).fit(X, y)) for n in (1, 2, 3)]
+        assert [[move > 0 for move in row] for row in moves] == [
+            [False, False, False],
+            [True, False, False],
+            [True, True, False],
+        ]
+
+    def test_weights_from_before_the_release_stay_if_they_were_best(self, make):
+        branch, _, items = make("text", learning_rate=1.0)
+        X, _ = frame("text", items)
+        y = (X["text"].str.len() > 10).to_numpy().astype(int)
+        net = net_of(branch, "text", max_epochs=3, warm_up_head=True, learning_rate=0.02)
+        net.fit(X, y, X_val=X[:10], y_val=y[:10])
+        assert len(net.validation_scores_) == 7
+        assert np.argmax(net.validation_scores_) < 4
+        assert max(moved(net)) == 0
+        loss = -np.log(net.predict_proba(X[:10])[np.arange(10), y[:10]]).mean()
+        assert loss == pytest.approx(-max(net.validation_scores_), rel=1e-5)
+        # Rows that are held out have vectors as well.
+        split = clone(net).set_params(early_stopping=True, validation_fraction=0.3).fit(X, y)
+        assert np.isfinite(split.validation_scores_).all()
+
+    @pytest.mark.parametrize(("kind", "options"), [("image", {"size": 24}), ("audio", {"max_seconds": 0.4})])
+    def test_vectors_of_items_as_the_branch_reads_them(self, make, kind, options):
+        branch, encoder, X = make(kind, dropout=0, **options)
+        tensors, module = tensors_and_module(branch, X)
+        vectors = branch._encode(X, "cpu")
+        assert_same_rows(module, tensors, vectors)
+        assert not np.allclose(vectors, encoder.fit_transform(X), rtol=1e-3)
+
+    def test_colours_behind_images(self, make):
+        X = [np.dstack([image, image[:, :, 0]]) for image in IMAGES[:5]]
+        branch, _, _ = make("image", dropout=0, background="red")
+        tensors, module = tensors_and_module(branch, X)
+        assert_same_rows(module, tensors, branch._encode(X, "cpu"))
+
+    def test_missing_items_and_other_branches(self, make):
+        branch, _, items = make("text")
+        X, y = frame("text", items)
+        X["word"] = X["text"].str[:3]
+        X["number"] = np.arange(float(len(X)))
+        X.loc[3, "text"] = None
+        members = [("text", branch, "text"), ("word", TextBranch(), "word"), ("number", "passthrough", ["number"])]
+        net = net_of(branch, "text", warm_up_head=True).set_params(modalities=members)
+        proba = net.fit(X, y, X_val=X[3:4], y_val=y[3:4]).predict_proba(X)
+        np.testing.assert_allclose(net.predict_proba(X.iloc[[3]])[0], proba[3], rtol=1e-4, atol=1e-6)
+        # They go on from where the warm-up left them.
+        n_before = len(net.loss_curve_)
+        assert len(net.partial_fit(X, y).loss_curve_) == n_before + 1
+
+    def test_several_tasks(self, make):
+        branch, _, items = make("text")
+        X, y = frame("text", items)
+        targets = pd.DataFrame({"kind": np.where(y, "odd", "even"), "length": X["text"].str.len().astype(float)})
+        net = MultimodalNetMultiTask(
+            [("text", branch, "text")], width=8, max_epochs=1, warm_up_head=True, random_state=0, device="cpu"
+        ).fit(X, targets)
+        assert len(net.loss_curve_) == 5
+        assert list(net.predict(X).columns) == ["kind", "length"]
+
+    def test_an_interrupt_leaves_a_network_on_items(self, make, monkeypatch):
+        branch, _, items = make("text")
+        X, y = frame("text", items)
+        run, n_runs = Trainer._epoch, []
+
+        def interrupted(self, *args):
+            n_runs.append(1)
+            if len(n_runs) == 3:
+                raise KeyboardInterrupt
+            return run(self, *args)
+
+        monkeypatch.setattr(Trainer, "_epoch", interrupted)
+        net = net_of(branch, "text", warm_up_head=True)
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(X, y)
+        assert len(net.loss_curve_) == 2
+        assert max(moved(net)) == 0
+        assert np.isfinite(net.predict_proba(X)).all()
+        # The epochs before the release do not count as some after it.
+        assert net._n_epochs_in_all == 0
+
+    def test_needs_a_pretrained_branch(self):
+        X, y = frame("text", TEXTS)
+        with pytest.raises(ValueError, match="warm_up_head=True needs a branch with the name"):
+            net_of(TextBranch(), "text", warm_up_head=True).fit(X, y)
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    """A compiler that counts what torch traced, and runs it as it is; C++ would take minutes."""
+    torch.compiler.reset()
+    counter, compile_module = CompileCounter(), nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **options: compile_module(self, **{**options, "backend": counter})
+    )
+    yield counter
+    torch.compiler.reset()
+
+
+class TestCompiled:
+    @pytest.mark.parametrize(
+        ("kind", "options"),
+        [
+            ("text", {}),
+            pytest.param("text", {"adapter": "lora"}, marks=pytest.mark.slow),
+            pytest.param("image", {}, marks=pytest.mark.slow),
+        ],
+    )
+    def test_changes_no_result(self, make, kind, options, counter):
+        branch, _, items = make(kind, gradient_checkpointing=kind == "image", **options)
+        X, y = frame(kind, items)
+        plain = net_of(branch, kind).fit(X, y)
+        assert counter.frame_count == 0
+        net = net_of(branch.set_params(compile=True), kind).fit(X, y)
+        assert counter.frame_count > 0
+        np.testing.assert_allclose(net.loss_curve_, plain.loss_curve_, rtol=1e-5)
+        np.testing.assert_allclose(net.predict_proba(X), plain.predict_proba(X), rtol=1e-4)
+        names = [list(fitted.network_.state_dict()) for fitted in (net, plain)]
+        assert names[0] == names[1]
+        np.testing.assert_allclose(pickle.loads(pickle.dumps(net)).predict_proba(X), net.predict_proba(X), rtol=1e-5)
+        # The copy that the process holds is as it was.
+        n_frames = counter.frame_count
+        branch._encoder().fit_transform(items[:1])
+        assert counter.frame_count == n_frames

@@ -17,6 +17,7 @@ SETTINGS = {
     "weight_decay": 0.01,
     "warmup": 0.25,
     "batch_size": "auto",
+    "accumulate": 1,
     "max_grad_norm": None,
     "modality_dropout": 0.0,
     "modulation": None,
@@ -86,6 +87,25 @@ def test_a_batch_that_does_not_fit_goes_in_pieces_of_the_same_gradient():
     assert_allclose(flat(roomy), flat(narrow), rtol=1e-8)
     # Tried in full once, and from then on in pieces that fit.
     assert narrow.branches[0].seen[:7] == [40, 20, 10, 10, 10, 10, 10]
+
+
+def test_slices_of_a_batch_add_up_to_its_gradient():
+    weights = torch.rand(40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    data = rows(weights=weights / weights.mean(), missing=True)
+    nets = [network(Narrow(1000)) for _ in range(2)]
+    losses = [
+        trainer(net, batch_size=20, accumulate=n).fit(data, None, 3).losses for net, n in zip(nets, (1, 3), strict=True)
+    ]
+    assert_allclose(losses[0], losses[1], rtol=1e-10)
+    assert_allclose(flat(nets[0]), flat(nets[1]), rtol=1e-8)
+    # Of the rows of a slice those that have the modality; a batch holds 20, its slices 7, 7 and 6.
+    assert max(nets[1].branches[0].seen) <= 7 < max(nets[0].branches[0].seen)
+
+
+def test_slices_become_smaller_where_memory_runs_out():
+    narrow = network(Narrow(11))
+    trainer(narrow, batch_size=40, accumulate=2).fit(rows(), None, 1)
+    assert narrow.branches[0].seen == [20, 10, 10, 10, 10]
 
 
 def test_a_row_that_does_not_fit_raises():
@@ -166,7 +186,7 @@ def test_it_is_adamw_with_the_schedule():
 def test_gradients_are_clipped():
     net = network()
     made = trainer(net, max_grad_norm=1e-3)
-    made._step(rows())
+    made._step(rows(), 40)
     assert_allclose(torch.linalg.vector_norm(torch.cat([p.grad.ravel() for p in net.parameters()])), 1e-3, rtol=1e-3)
 
 
@@ -184,7 +204,7 @@ class Scaled(torch.nn.Module):
 def test_gradients_of_a_loss_are_clipped_with_the_others():
     net, loss = network(), Scaled()
     settings = SimpleNamespace(**{**SETTINGS, "max_grad_norm": 1e-3})
-    Trainer(net, loss, CPU, [BranchTraining()] * 2, settings, torch.Generator())._step(rows())
+    Trainer(net, loss, CPU, [BranchTraining()] * 2, settings, torch.Generator())._step(rows(), 40)
     gradients = [p.grad.ravel() for p in [*net.parameters(), loss.scale]]
     assert_allclose(torch.linalg.vector_norm(torch.cat(gradients)), 1e-3, rtol=1e-3)
 
