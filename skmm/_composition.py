@@ -177,11 +177,12 @@ class ModalityComposition(BaseComposition):
 
     def _fit_columns(self, X, y=None):
         """Check X, resolve the columns of each modality in it, and return X as it will be used."""
+        is_auto, entries = self._is_auto, self._entries
         X = check_X(self, X, reset=True)
-        if self._is_auto:
-            self._inferred = self._infer(X, y)
+        if is_auto:
+            self._inferred = entries = self._infer(X, y)
         self._columns = {}
-        for name, member, columns in self._entries:
+        for name, member, columns in entries:
             positions, single = resolve_columns(X, columns, name)
             # Only an estimator may want a 1-D column; what passes through is a matrix.
             self._columns[name] = positions, single and not isinstance(member, str)

@@ -341,9 +341,9 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _check_column(self, X, reset):
         """Return the items of a column and the rows that have one; compare its name with that in ``fit``, or set it."""
-        X = from_arrow(X)
         items = self._items(X)
         present = present_rows(items)
+        X = from_arrow(X)
         name = X.columns[0] if is_data_frame(X) else None
         if reset:
             self.n_features_in_ = 1
