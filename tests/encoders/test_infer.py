@@ -4,6 +4,7 @@ import io
 import pickle
 import warnings
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -227,3 +228,41 @@ def test_fuser_is_cloned_without_what_it_inferred():
     assert pickle.loads(pickle.dumps(fuser)).transform(X).shape == (3, 2)
     assert "auto" in ModalityFuser()._repr_html_()
     assert "simpleimputer" in fuser._repr_html_().lower()
+
+
+def test_odd_items_among_strings():
+    cells = {
+        "colours": [("red" if i % 20 else 5) for i in range(N)],
+        "notes": [(f"a red fox jumps over {i} dogs" if i % 20 else b"ab") for i in range(N)],
+        "paths": [Path(f"folder{i % 3}/a.xyz") for i in range(N)],
+        "ragged": [tuple(range(i % 3 + 1)) for i in range(N)],
+        "no_words": [[] for _ in range(N)],
+    }
+    X = pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in cells.items()})
+    assert kinds(X, np.arange(N) % 2) == {
+        "colours": "table",
+        "notes": "text",
+        "paths": "table",
+        "ragged": "left out",
+        "no_words": "left out",
+    }
+    # What cannot be read as a text counts as missing, rather than failing.
+    assert [transformer.on_error for name, transformer, _ in infer_modalities(X) if name == "text"] == ["missing"]
+    assert infer_modalities(pd.DataFrame({"t": ["a red fox runs", "two hens lay"]}))[0][1].on_error == "raise"
+
+
+def test_languages_without_spaces():
+    X = pd.DataFrame(
+        {
+            "chinese": [f"这是一个非常好的产品我很喜欢它{i}" for i in range(N)],
+            "japanese": [f"とても良い商品でした。また買います{i}" for i in range(N)],
+            "thai": [f"สินค้าดีมากจะซื้ออีก{i}" for i in range(N)],
+            "city": ["東京", "大阪", "京都"] * (N // 3),
+        }
+    )
+    assert kinds(X) == {"chinese": "text", "japanese": "text", "thai": "text", "city": "table"}
+
+
+def test_target_of_another_length():
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        infer_modalities(pd.DataFrame({"a": [1.0, 2, 3]}), [0, 1])
