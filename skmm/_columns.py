@@ -105,10 +105,21 @@ def check_target(X, y, owner, *, numeric):
     if y is None:
         raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, input_name="y")
+    if numeric and y.dtype.kind in "mM":
+        raise ValueError(
+            f"{owner} takes numbers as y, got dates or times of the type {y.dtype}; pass, for example, days since a date."
+        )
     if y.ndim != 2 or y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
     if not numeric:
+        if y.dtype == object and y.ndim == 1:
+            missing = [row for row, label in enumerate(y) if is_missing_item(label) and not isinstance(label, str)]
+            if missing:
+                raise ValueError(
+                    f"{owner}: y has no class in {len(missing)} rows, the first of them row {missing[0]}; leave them "
+                    "out."
+                )
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y")
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
@@ -134,6 +145,20 @@ def check_groups(groups, n_samples):
     if groups.shape != (n_samples,):
         raise ValueError(f"groups must have one entry for each of the {n_samples} rows, got shape {groups.shape}.")
     return groups
+
+
+def check_splits(splits, n_samples, owner):
+    """Return splits with positions in place of masks; raise unless every row is left out exactly once."""
+    splits = [tuple(map(np.asarray, split)) for split in splits]
+    splits = [tuple(np.flatnonzero(rows) if rows.dtype == bool else rows for rows in split) for split in splits]
+    left_out = np.sort(np.concatenate([test for _, test in splits]))
+    if not np.array_equal(left_out, np.arange(n_samples)):
+        raise ValueError(
+            f"{owner}: cv must leave out every row exactly once, as KFold does, but its {len(splits)} splits leave "
+            f"out {len(np.unique(left_out))} of {n_samples} rows, {len(left_out)} times in all; pass a number of "
+            "folds."
+        )
+    return splits
 
 
 def check_columns(estimator, X, *, reset):
