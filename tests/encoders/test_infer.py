@@ -12,10 +12,12 @@ import polars as pl
 import pytest
 from PIL import Image
 from sklearn.base import clone
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from skmm import ModalityFuser, infer_modalities
 from skmm.encoders import AudioDescriptor, ImageEncoder, TextEncoder, VideoEncoder
+from skmm.encoders._infer import Column
 
 N = 60
 RANDOM = np.random.RandomState(0)
@@ -261,6 +263,19 @@ def test_languages_without_spaces():
         }
     )
     assert kinds(X) == {"chinese": "text", "japanese": "text", "thai": "text", "city": "table"}
+
+
+def test_sample_covers_all_rows():
+    # 500 of 998 items are looked at, of all rows.
+    X = pd.DataFrame({"a": ["red", "blue"] * 250 + [f"a red fox jumps over {i} dogs" for i in range(498)]})
+    assert 200 < sum(len(item) > 4 for item in Column("a", X["a"]).sample) < 300
+
+
+@pytest.mark.parametrize("n_splits", [2, 5])
+def test_numbers_of_rows_are_left_out_in_folds_as_well(n_splits):
+    X = pd.DataFrame({"number": np.arange(200), "x": np.linspace(0, 1, 200)})
+    for train, test in KFold(n_splits, shuffle=True, random_state=0).split(X):
+        assert kinds(X.iloc[train]) == kinds(X.iloc[test][:20].assign(number=range(20))) == kinds(X)
 
 
 def test_target_of_another_length():
