@@ -64,12 +64,24 @@ def from_arrow(X):
     return X.to_pandas(types_mapper=dtype_of, ignore_metadata=True)
 
 
+def _with_plain_times(X):
+    """Return a pandas frame with the dates and durations of Arrow as those of pandas, and all else as it is."""
+    if not nw.dependencies.is_pandas_dataframe(X):
+        return X
+    times = {
+        label: dtype.pyarrow_dtype.to_pandas_dtype()
+        for label, dtype in X.dtypes.items()
+        if dtype.kind in "mM" and hasattr(dtype, "pyarrow_dtype")
+    }
+    return X.astype(times) if times and X.columns.is_unique else X
+
+
 def check_table(estimator, X):
     """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array.
 
-    A pyarrow Table is returned as a pandas DataFrame.
+    A pyarrow Table is returned as a pandas DataFrame; skrub and scikit-learn expect dates in the types of pandas.
     """
-    X = from_arrow(X)
+    X = _with_plain_times(from_arrow(X))
     if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
         if is_data_frame(X) or nw.dependencies.is_polars_lazyframe(X):
             raise TypeError(
@@ -107,7 +119,7 @@ def check_target(X, y, owner, *, numeric):
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, input_name="y")
     if numeric and y.dtype.kind in "mM":
         raise ValueError(
-            f"{owner} takes numbers as y, got dates or times of the type {y.dtype}; pass, for example, days since a date."
+            f"{owner} takes numbers as y, got dates or times of the type {y.dtype}; pass, for example, days since one."
         )
     if y.ndim != 2 or y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
