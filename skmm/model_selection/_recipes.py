@@ -104,7 +104,9 @@ class Recipes:
             if contains_encoder(transformer):
                 member = make_pipeline(transformer, dense, ConcatFusion(), self._quick_linear_model())
             else:
-                member = make_pipeline(as_transformer(for_trees(transformer), name), dense, self._boosting_model())
+                member = make_pipeline(
+                    as_transformer(for_trees(transformer, self.random_state), name), dense, self._boosting_model()
+                )
             members.append((name, member, columns))
         cls = ModalityStackingClassifier if self.classifier else ModalityStackingRegressor
         yield Strategy("stack", "decision", cls(members, cv=3))
@@ -129,7 +131,9 @@ class Recipes:
         return Pipeline([("fuse", ModalityFuser(modalities)), ("estimator", model)])
 
     def _by_trees(self, model):
-        modalities = [(name, for_trees(member), columns) for name, member, columns in self.modalities]
+        modalities = [
+            (name, for_trees(member, self.random_state), columns) for name, member, columns in self.modalities
+        ]
         # Trees take the blocks as they are, with NaN where a modality is missing.
         unchanged = FunctionTransformer(feature_names_out="one-to-one")
         return Pipeline([("fuse", ModalityFuser(modalities, unchanged)), ("estimator", model)])
@@ -182,14 +186,14 @@ def contains_encoder(member):
     return any(isinstance(step, ItemEncoder) for step in steps)
 
 
-def for_trees(member):
+def for_trees(member, random_state=None):
     """Return a transformer as trees want it.
 
     An encoder is followed by principal components. A pipeline that begins with skrub's TableVectorizer makes ordinal
     numbers of categories. Imputation and scaling at the end are left out.
     """
     if contains_encoder(member):
-        return make_pipeline(member, PCAFusion(_N_COMPONENTS))
+        return make_pipeline(member, PCAFusion(_N_COMPONENTS, random_state=random_state))
     if not isinstance(member, Pipeline):
         return member
     steps = [step for _, step in member.steps]

@@ -18,11 +18,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skmm import AutoMultimodalClassifier, AutoMultimodalRegressor
+from skmm import AutoMultimodalClassifier, AutoMultimodalRegressor, PCAFusion, TextEncoder
 from skmm.datasets import make_multimodal_classification
 from skmm.model_selection import _auto
 from skmm.model_selection._auto import select_greedily
-from skmm.model_selection._recipes import for_trees
+from skmm.model_selection._recipes import KINDS, Recipes, for_trees
 
 CHEAP = ["single", "linear"]
 needs_text_model = pytest.mark.skipif(
@@ -337,6 +337,16 @@ def test_trees_keep_the_order_of_steps():
     assert [type(step) for _, step in for_trees(pipe).steps] == [SimpleImputer, StandardScaler, PCA]
     assert for_trees(make_pipeline(SimpleImputer(), StandardScaler())) == "passthrough"
     assert isinstance(for_trees(make_pipeline(PCA(2), StandardScaler())), PCA)
+
+
+def test_every_random_choice_has_the_seed():
+    # From 500 features or rows on, principal components are found by a randomised solver.
+    modalities = [("text", TextEncoder(), 0), ("table", make_pipeline(SimpleImputer(), StandardScaler()), [1])]
+    strategies = Recipes(modalities, np.tile([0, 1], 300), True, random_state=3).make(KINDS)
+    params = [value for strategy in strategies for value in strategy.estimator.get_params().values()]
+    seeds = [value.random_state for value in params if isinstance(value, PCAFusion)]
+    assert seeds == [3] * len(seeds)
+    assert len(seeds) >= 2
 
 
 class FailsOnAllRows(LogisticRegression):
