@@ -67,7 +67,11 @@ _NUMBER = re.compile(r"[-+(]?\s*[$€£¥]?\s*[-+]?\d[\d\s.,']*(e[-+]?\d+)?\s*[%
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\d)|.*\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)", re.I)
 # Thai and its neighbours, Khmer, and the scripts of Japanese and Chinese.
 _WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]{2}")
-_NAME_OF_IDENTIFIER = re.compile(r"(^|[_\s.-])(id|ids|uuid|guid|sku|isbn|ean|upc|index)$|[a-z]I[dD]$", re.IGNORECASE)
+# Not "paid", "bid" or "humid".
+_NAME_OF_IDENTIFIER = re.compile(
+    r"(?i:(^|[_\s.-])(id|ids|uuid|guid|sku|isbn|ean|upc|index)$)|[a-z]I[dD]$"
+    r"|(?i:^(user|customer|client|product|order|item|row|record|session|patient)id$)"
+)
 
 
 @dataclass
@@ -414,7 +418,7 @@ def _judge_type(column):
     dtype = column.dtype
     if dtype is None:
         return None
-    if dtype.is_integer() and _counts_rows(column):
+    if (dtype.is_integer() or dtype.is_float()) and _counts_rows(column):
         return Verdict("identifier", "numbers that identify the rows", "the table, if their order means something")
     if dtype.is_numeric():
         return Verdict("table", "numbers")
@@ -428,10 +432,14 @@ def _judge_type(column):
 
 
 def _counts_rows(column):
-    """Tell whether integers are the numbers of the rows, or differ in all rows and are called an identifier."""
+    """Tell whether whole numbers are those of the rows, or differ in all rows and are called an identifier."""
     if not column.all_differ:
         return False
-    steps = np.diff(np.asarray(column.present, dtype=float))
+    numbers = np.asarray(column.present, dtype=float)
+    # pandas makes floats of integers among which some are missing.
+    if not (np.isfinite(numbers) & (numbers % 1 == 0)).all():
+        return False
+    steps = np.diff(numbers)
     # Folds leave rows out: of the numbers of all rows at least a third is there.
     counts = (steps > 0).all() and steps.mean() <= 3
     return bool(counts or _NAME_OF_IDENTIFIER.search(str(column.label)))
