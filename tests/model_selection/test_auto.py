@@ -232,6 +232,8 @@ def test_failures_are_told(data):
         auto = AutoMultimodalClassifier(strategies=strategies, cv=2).fit(data.X, data.y)
     assert "no such luck" in auto.leaderboard_.loc["failing", "error"]
     assert "Failed: failing" in auto.summary()
+    single = AutoMultimodalClassifier(triples(data), strategies=["single"], cv=2).fit(data.X, data.y)
+    assert "1 strategies" not in single.summary()
     with (
         pytest.warns(UserWarning, match="failed"),
         pytest.raises(ValueError, match="every strategy failed; 'failing': 2 of 2 folds: RuntimeError: no such luck"),
