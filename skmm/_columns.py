@@ -64,12 +64,24 @@ def from_arrow(X):
     return X.to_pandas(types_mapper=dtype_of, ignore_metadata=True)
 
 
+def _with_plain_times(X):
+    """Return a pandas frame with the dates and durations of Arrow as those of pandas, and all else as it is."""
+    if not nw.dependencies.is_pandas_dataframe(X):
+        return X
+    times = {
+        label: dtype.pyarrow_dtype.to_pandas_dtype()
+        for label, dtype in X.dtypes.items()
+        if dtype.kind in "mM" and hasattr(dtype, "pyarrow_dtype")
+    }
+    return X.astype(times) if times and X.columns.is_unique else X
+
+
 def check_table(estimator, X):
     """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array.
 
-    A pyarrow Table is returned as a pandas DataFrame.
+    A pyarrow Table is returned as a pandas DataFrame; skrub and scikit-learn expect dates in the types of pandas.
     """
-    X = from_arrow(X)
+    X = _with_plain_times(from_arrow(X))
     if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
         if is_data_frame(X) or nw.dependencies.is_polars_lazyframe(X):
             raise TypeError(
@@ -105,10 +117,21 @@ def check_target(X, y, owner, *, numeric):
     if y is None:
         raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
     y = check_array(y, ensure_2d=False, dtype="numeric" if numeric else None, input_name="y")
+    if numeric and y.dtype.kind in "mM":
+        raise ValueError(
+            f"{owner} takes numbers as y, got dates or times of the type {y.dtype}; pass, for example, days since one."
+        )
     if y.ndim != 2 or y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
     if not numeric:
+        if y.dtype == object and y.ndim == 1:
+            missing = [row for row, label in enumerate(y) if is_missing_item(label) and not isinstance(label, str)]
+            if missing:
+                raise ValueError(
+                    f"{owner}: y has no class in {len(missing)} rows, the first of them row {missing[0]}; leave them "
+                    "out."
+                )
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y")
         if kind not in ("binary", "multiclass", "multilabel-indicator"):
@@ -134,6 +157,20 @@ def check_groups(groups, n_samples):
     if groups.shape != (n_samples,):
         raise ValueError(f"groups must have one entry for each of the {n_samples} rows, got shape {groups.shape}.")
     return groups
+
+
+def check_splits(splits, n_samples, owner):
+    """Return splits with positions in place of masks; raise unless every row is left out exactly once."""
+    splits = [tuple(map(np.asarray, split)) for split in splits]
+    splits = [tuple(np.flatnonzero(rows) if rows.dtype == bool else rows for rows in split) for split in splits]
+    left_out = np.sort(np.concatenate([test for _, test in splits]))
+    if not np.array_equal(left_out, np.arange(n_samples)):
+        raise ValueError(
+            f"{owner}: cv must leave out every row exactly once, as KFold does, but its {len(splits)} splits leave "
+            f"out {len(np.unique(left_out))} of {n_samples} rows, {len(left_out)} times in all; pass a number of "
+            "folds."
+        )
+    return splits
 
 
 def check_columns(estimator, X, *, reset):

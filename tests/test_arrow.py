@@ -193,3 +193,14 @@ def test_lists_of_numbers_are_arrays(cells, container, kind):
         else:
             assert item.tolist() == cell
             assert item.dtype == (object if None in cell else np.int32)
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("ns", "Europe/Rome"), pa.date32(), pa.duration("s")])
+def test_times_of_arrow_in_a_pandas_frame(kind):
+    times = pd.Series(pa.array([None, *range(86_400, 86_430)], pa.int32()).cast(pa.int64()).to_pandas())
+    column = pa.array(times, from_pandas=True).cast(pa.int64())
+    column = column.cast(pa.int32()).cast(kind) if kind == pa.date32() else column.cast(kind)
+    X = pd.DataFrame({"size": np.linspace(0, 1, 31), "time": pd.Series(pd.arrays.ArrowExtensionArray(column))})
+    fuser = ModalityFuser().fit(X)
+    assert np.isfinite(fuser.transform(X)).all()
+    assert X.dtypes["time"] == pd.ArrowDtype(kind)

@@ -4,11 +4,11 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_consistent_length
 
 from .._columns import column_items, from_arrow, is_data_frame, is_missing_item, shorten
 from .._typing import PathType, Table
@@ -26,9 +26,6 @@ from ._audio_descriptor import AudioDescriptor
 from ._image import ImageEncoder
 from ._text import TextEncoder
 from ._video import VideoEncoder
-
-if TYPE_CHECKING:
-    pass
 
 # Items of a column that are looked at one by one.
 _N_SAMPLE = 500
@@ -68,7 +65,13 @@ _KIND_OF_BRAND = {b"heic": "image", b"heix": "image", b"mif1": "image", b"avif":
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://\S+", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+(]?\s*[$€£¥]?\s*[-+]?\d[\d\s.,']*(e[-+]?\d+)?\s*[%$€£¥]?\s*\)?", re.IGNORECASE)
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\d)|.*\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)", re.I)
-_NAME_OF_IDENTIFIER = re.compile(r"(^|[_\s.-])(id|ids|uuid|guid|sku|isbn|ean|upc|index)$|[a-z]I[dD]$", re.IGNORECASE)
+# Thai and its neighbours, Khmer, and the scripts of Japanese and Chinese.
+_WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]{2}")
+# Not "paid", "bid" or "humid".
+_NAME_OF_IDENTIFIER = re.compile(
+    r"(?i:(^|[_\s.-])(id|ids|uuid|guid|sku|isbn|ean|upc|index)$)|[a-z]I[dD]$"
+    r"|(?i:^(user|customer|client|product|order|item|row|record|session|patient)id$)"
+)
 
 
 @dataclass
@@ -230,17 +233,23 @@ def infer_modalities(X: Table, y: ArrayLike | None = None, *, root: PathType | N
     labels = list(X.columns) if is_data_frame(X) else list(range(X.shape[1]))
     named = is_data_frame(X) and all(isinstance(label, str) for label in labels) and len(set(labels)) == len(labels)
     selectors = labels if named else list(range(len(labels)))
+    if y is not None:
+        check_consistent_length(X, y)
     columns = [Column(label, _column(X, position), y, root) for position, label in enumerate(labels)]
     verdicts = [judge(column) for column in columns]
 
     triples, modality_of = [], dict.fromkeys(range(len(labels)), "left out")
+    counts, names = Counter(verdict.kind for verdict in verdicts), set()
     for position, verdict in enumerate(verdicts):
         if verdict.kind in _TRANSFORMERS:
-            several = sum(other.kind == verdict.kind for other in verdicts) > 1
-            name = _unique(f"{verdict.kind}_{labels[position]}" if several else verdict.kind, triples)
+            several = counts[verdict.kind] > 1
+            name = _unique(f"{verdict.kind}_{labels[position]}" if several else verdict.kind, names)
+            names.add(name)
             transformer = _TRANSFORMERS[verdict.kind]()
             if root is not None and verdict.kind in ("image", "audio", "video"):
                 transformer.set_params(root=os.fspath(root))
+            if verdict.kind == "text" and not all(isinstance(item, str) for item in columns[position].present):
+                transformer.set_params(on_error="missing")
             triples.append((name, transformer, selectors[position]))
             modality_of[position] = name
     table = [position for position, verdict in enumerate(verdicts) if verdict.kind == "table"]
@@ -336,8 +345,8 @@ class Column:
     @cached_property
     def sample(self):
         """Some of the present items, evenly spread."""
-        step = max(1, len(self.present) // _N_SAMPLE)
-        return self.present[::step][:_N_SAMPLE]
+        n_items = min(_N_SAMPLE, len(self.present))
+        return [self.present[position * len(self.present) // n_items] for position in range(n_items)]
 
     @cached_property
     def n_distinct(self):
@@ -357,15 +366,19 @@ class Column:
         """Tell whether a condition holds for nearly all items of the sample."""
         return sum(map(bool, map(condition, self.sample))) >= _MOST * len(self.sample)
 
+    def with_strings(self):
+        """Return a copy whose items are strings: the odd numbers, paths or bytes among them as they are printed."""
+        column = Column(self.label, self.values, self.y, self.root)
+        column.present = [item if isinstance(item, str) else str(item) for item in self.present]
+        return column
+
 
 def judge(column):
     """Return the verdict on one column: that of the first rule that has one."""
-    for rule in (_judge_values, _judge_type, _judge_objects, _judge_paths, _judge_codes):
+    for rule in (_judge_values, _judge_type, _judge_objects, _judge_paths, _judge_strings):
         verdict = rule(column)
         if verdict is not None:
             break
-    else:
-        verdict = _judge_words(column)
     if not verdict.alternative:
         verdict.alternative = _ALTERNATIVES.get(verdict.kind, "")
     return verdict
@@ -390,9 +403,9 @@ def _copies(column):
     targets = np.asarray(column.y)
     if len(column.present) < len(targets) or len(targets) < _MIN_ROWS:
         return False
-    values = np.asarray(column_items(column.values, "infer_modalities"))
+    numbers = np.asarray(column.present) if column.is_numeric else None
     for target in targets.T.reshape(-1, len(targets)):
-        if values.dtype.kind in "iuf" and target.dtype.kind in "iuf" and np.array_equal(values, target):
+        if numbers is not None and target.dtype.kind in "iuf" and np.array_equal(numbers, target):
             return True
         codes, classes = pd.factorize(target)
         if len(classes) <= len(target) / 2 and len(classes) == column.n_distinct:
@@ -405,7 +418,7 @@ def _judge_type(column):
     dtype = column.dtype
     if dtype is None:
         return None
-    if dtype.is_integer() and _counts_rows(column):
+    if (dtype.is_integer() or dtype.is_float()) and _counts_rows(column):
         return Verdict("identifier", "numbers that identify the rows", "the table, if their order means something")
     if dtype.is_numeric():
         return Verdict("table", "numbers")
@@ -419,11 +432,17 @@ def _judge_type(column):
 
 
 def _counts_rows(column):
-    """Tell whether integers are the numbers of the rows, or differ in all rows and are called an identifier."""
+    """Tell whether whole numbers are those of the rows, or differ in all rows and are called an identifier."""
     if not column.all_differ:
         return False
-    steps = np.diff(np.asarray(column.present, dtype=float))
-    return bool((steps == 1).all() or _NAME_OF_IDENTIFIER.search(str(column.label)))
+    numbers = np.asarray(column.present, dtype=float)
+    # pandas makes floats of integers among which some are missing.
+    if not (np.isfinite(numbers) & (numbers % 1 == 0)).all():
+        return False
+    steps = np.diff(numbers)
+    # Folds leave rows out: of the numbers of all rows at least a third is there.
+    counts = (steps > 0).all() and steps.mean() <= 3
+    return bool(counts or _NAME_OF_IDENTIFIER.search(str(column.label)))
 
 
 def _judge_objects(column):
@@ -434,6 +453,8 @@ def _judge_objects(column):
     kind = max(set(kinds), key=kinds.count)
     if kinds.count(kind) < _MOST * len(kinds):
         return Verdict("table", "values of several types")
+    if kind == "tags" and not any(map(len, column.present)):
+        return Verdict("empty", "no word in any row")
     if kind == "vector" and len({len(item) for item in column.sample}) > 1:
         return Verdict(
             "ragged", "sequences of numbers of different lengths", "AudioEncoder(sampling_rate=...), if they are sound"
@@ -505,7 +526,7 @@ def kind_of_bytes(start):
 
 def suffix_of(path):
     """Return the suffix of a path in lower case, without its dot."""
-    return Path(os.fsdecode(path)).suffix[1:].lower()
+    return os.path.splitext(os.fsdecode(path))[1][1:].lower()
 
 
 def _judge_paths(column):
@@ -532,9 +553,15 @@ def _may_be_path(item):
     return isinstance(item, os.PathLike) or (isinstance(item, str) and len(item) < 1000 and "\n" not in item)
 
 
+def _judge_strings(column):
+    """Judge strings: codes, or words."""
+    column = column.with_strings()
+    return _judge_codes(column) or _judge_words(column)
+
+
 def _judge_codes(column):
     """Judge strings that are no words: dates, numbers, codes that identify the rows."""
-    if column.most(lambda item: isinstance(item, str) and _DATE.match(item)) and _are_dates(column.sample):
+    if column.most(_DATE.match) and _are_dates(column.sample):
         return Verdict("table", "dates or times as text")
     digits = column.most(lambda item: sum(map(str.isdigit, item)) >= 0.5 * len(item.strip()))
     if column.all_differ and _are_codes(column):
@@ -557,18 +584,18 @@ def _are_codes(column):
         return column.most(lambda item: item.strip().isdigit() and len(item.strip()) >= 8) or bool(
             _NAME_OF_IDENTIFIER.search(str(column.label))
         )
-    single = column.most(lambda item: len(item.split()) == 1)
+    single = column.most(lambda item: len(_words(item)) == 1)
     if single and (_NAME_OF_IDENTIFIER.search(str(column.label)) or column.most(lambda item: "@" in item)):
         return True
     if column.most(lambda item: not any(map(str.isalpha, item))):
         return True
-    tokens = [token for item in column.sample for token in item.split()]
+    tokens = [token for item in column.sample for token in _words(item)]
     return sum(any(map(str.isdigit, token)) for token in tokens) >= _MOST * len(tokens)
 
 
 def _judge_words(column):
     """Judge strings that are words: free texts, or categories."""
-    n_words = float(np.mean([len(item.split()) for item in column.sample]))
+    n_words = float(np.mean([len(_words(item)) for item in column.sample]))
     share = 0 if column.n_distinct is None else column.n_distinct / len(column.present)
     if column.most(_is_json):
         return Verdict("text", "JSON", "expand its fields into columns")
@@ -577,6 +604,11 @@ def _judge_words(column):
     if column.all_differ:
         return Verdict("text", "words that all differ")
     return Verdict("table", f"categories: {column.n_distinct} different strings")
+
+
+def _words(item):
+    """Return the words of a string; of languages that put no space between words, pairs of letters."""
+    return _WITHOUT_SPACES.sub(r"\g<0> ", item).split()
 
 
 def _is_json(item):
@@ -596,11 +628,11 @@ def _column(X, position):
     return nw.from_native(X, eager_only=True)[:, position].to_native() if is_data_frame(X) else X[:, position]
 
 
-def _unique(name, triples):
+def _unique(name, names):
     """Return a name for a modality that is none of those in use, made of letters, digits and single underscores."""
     name = re.sub(r"\W+", "_", name)
     name = base = re.sub(r"_+", "_", name).strip("_")
-    names, number = {triple[0] for triple in triples}, 2
+    number = 2
     while name in names:
         name, number = f"{base}_{number}", number + 1
     return name

@@ -18,7 +18,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._columns import check_groups, check_target, check_X
+from .._columns import check_groups, check_splits, check_target, check_X
 from .._composition import (
     ModalityComposition,
     PresentRows,
@@ -296,10 +296,7 @@ class DecisionComposition(CallbackSupportMixin, TransformerMixin, ModalityCompos
             if get_config()["enable_metadata_routing"] and hasattr(self.cv, "split"):
                 metadata = routed["cv"].split
             splits = list(cv.split(data.X, y, **metadata))
-        splits = [tuple(map(np.asarray, split)) for split in splits]
-        splits = [tuple(np.flatnonzero(rows) if rows.dtype == bool else rows for rows in split) for split in splits]
-        check_partition(splits, len(y), owner)
-        return splits
+        return check_splits(splits, len(y), owner)
 
     def _begin_progress(self, data, splits, n_other_steps=0):
         """Tell callbacks that a fit begins, with a step for each fit of a member and others; return its context."""
@@ -523,14 +520,3 @@ def grouped_splits(n_splits, y, groups, stratified, owner):
         )
     splitter = StratifiedGroupKFold(n_splits) if stratified else GroupKFold(n_splits)
     return list(splitter.split(np.zeros(len(y)), y, groups))
-
-
-def check_partition(splits, n_samples, owner):
-    """Raise unless every row is left out exactly once."""
-    left_out = np.sort(np.concatenate([test for _, test in splits]))
-    if not np.array_equal(left_out, np.arange(n_samples)):
-        raise ValueError(
-            f"{owner}: cv must leave out every row exactly once, as KFold does, but its {len(splits)} splits leave "
-            f"out {len(np.unique(left_out))} of {n_samples} rows, {len(left_out)} times in all; pass a number of "
-            "folds."
-        )

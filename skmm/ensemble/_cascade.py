@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,7 +51,8 @@ class ModalityCascadeClassifier(ClassifierMixin, DecisionComposition):
         How much lower than that of all modalities the score may be, out of fold.
 
     scoring : str, callable or None, default=None
-        Score that the tolerance is of, as in :class:`~sklearn.model_selection.GridSearchCV`; None means accuracy.
+        Score that the tolerance is of, as in :class:`~sklearn.model_selection.GridSearchCV`; None means accuracy. A
+        callable ``scoring(estimator, X, y)`` gets an estimator that returns predictions made before, and zeros as X.
 
     cv : int, splitter, iterable or None, default=None
         Splits for the out-of-fold predictions, as for :class:`ModalityStackingClassifier`.
@@ -251,6 +252,11 @@ class ModalityCascadeClassifier(ClassifierMixin, DecisionComposition):
         stages = [self._stage(P[:n], present[:n]) for n in range(1, len(order) + 1)]
         search = _Thresholds(stages, present, [self.costs_[name] for name in self.order_], self._scorer(data.y))
         everything = search.cost(search.none), search.score(search.none)
+        if not np.isfinite(everything[1]):
+            raise ValueError(
+                f"{type(self).__name__}: the score of the out-of-fold predictions, scoring={self.scoring!r}, is "
+                f"{everything[1]}, so there is nothing that a tolerance could be of."
+            )
         self._curve = [(np.nan, everything[0], 1.0, everything[1])]
         for tolerance in _TOLERANCES:
             cost, score = search.judge(search.choose(tolerance))
@@ -281,7 +287,7 @@ class ModalityCascadeClassifier(ClassifierMixin, DecisionComposition):
             raise ValueError(
                 f"{type(self).__name__}: costs need one entry for each of the modalities {active}, got {self.costs!r}."
             )
-        wrong = {name: cost for name, cost in self.costs.items() if not (isinstance(cost, Real) and cost > 0)}
+        wrong = {name: cost for name, cost in self.costs.items() if not (isinstance(cost, Real) and 0 < cost < np.inf)}
         if wrong:
             raise ValueError(f"{type(self).__name__}: costs must be positive numbers, got {wrong!r}.")
         return {name: float(self.costs[name]) for name in active}
@@ -296,11 +302,14 @@ class ModalityCascadeClassifier(ClassifierMixin, DecisionComposition):
             if len(rows) == 0:
                 costs[member.name] = 0.0
                 continue
-            estimator = _without_store(member.estimator)
+            timed = copy(member)
+            timed.estimator = _without_store(member.estimator)
+            sample = safe_indexing(items, rows)
+            present = PresentRows(sample, member.name)
             # The first call may load a model.
             for _ in range(2):
                 begin = time.perf_counter()
-                estimator.predict(safe_indexing(items, rows))
+                timed.respond(sample, present, "predict_proba", self._target)
                 costs[member.name] = (time.perf_counter() - begin) / len(rows)
         return costs
 

@@ -1,6 +1,7 @@
 """Estimators that choose the transformers, the fusion and the learners by themselves."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, Self
@@ -13,7 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import check_can_be_sent, check_groups, check_target, check_X
+from .._columns import check_can_be_sent, check_groups, check_splits, check_target, check_X
 from .._composition import check_modalities
 from .._fixed import FixedClasses, FixedNumbers
 from .._sklearn import Interval, StrOptions, fit_context, safe_indexing
@@ -96,6 +97,8 @@ class _AutoMultimodal(BaseEstimator):
             The fitted estimator.
         """
         clock = _Clock(self.time_limit)
+        # After a fit that fails, the estimator is not fitted.
+        self.__dict__.pop("weights_", None)
         X = check_X(self, X, reset=True)
         check_can_be_sent(X, self.n_jobs)
         y = self._check_y(X, y)
@@ -105,7 +108,8 @@ class _AutoMultimodal(BaseEstimator):
         check_modalities(ModalityFuser(self.modalities_))
         strategies = self._make_strategies(y, random_state.randint(2**31 - 1))
         folds = Folds(y, self._classifies, groups, random_state)
-        splits = folds.splits(X, self._n_folds(y), n_repeats=1)
+        splits = check_splits(folds.splits(X, self._n_folds(y), n_repeats=1), len(y), type(self).__name__)
+        self._check_scoring(y, splits)
 
         finished, outputs, self.interrupted_ = self._try(strategies, X, y, groups, splits, clock)
         if not outputs:
@@ -172,6 +176,9 @@ class _AutoMultimodal(BaseEstimator):
         check_is_fitted(self)
         return self.comparison_.summary(strategy="selected")
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "weights_")
+
     @property
     def _metric(self):
         """Name of the score."""
@@ -191,6 +198,8 @@ class _AutoMultimodal(BaseEstimator):
         unknown = [name for name in names if name not in KINDS]
         if unknown:
             raise ValueError(f"{type(self).__name__}: strategies are names of {list(KINDS)}, got {unknown}.")
+        if "selected" in added:
+            raise ValueError(f"{type(self).__name__}: 'selected' names the procedure as a whole; rename that strategy.")
         strategies = [*recipes.make(names), *(Strategy(name, EXTRA, model) for name, model in added.items())]
         if not strategies:
             raise ValueError(
@@ -253,7 +262,10 @@ class _AutoMultimodal(BaseEstimator):
             if run.error:
                 continue
             output[test] = values
-            run.scores[self._metric] = self._score(values, y[test])
+            try:
+                run.scores[self._metric] = self._score(values, y[test])
+            except Exception as error:
+                run.error = f"{type(error).__name__}: {error}"
             if clock.is_over and len(runs) < len(splits):
                 results.close()
                 return None, None
@@ -276,12 +288,39 @@ class _AutoMultimodal(BaseEstimator):
     def _score(self, output, y):
         """Return the score of an output."""
         predicted = self._predicted(output)
-        return float(check_scoring(predicted, scoring=self.scoring)(predicted, np.zeros((len(y), 1)), y))
+        score = float(check_scoring(predicted, scoring=self.scoring)(predicted, np.zeros((len(y), 1)), y))
+        if not np.isfinite(score):
+            raise ValueError(f"{self._metric} is {score}, so there is nothing to choose by")
+        return score
+
+    def _check_scoring(self, y, splits):
+        """Raise, before anything is fitted, if the score cannot be computed on a fold whatever is predicted."""
+        if self._classifies:
+            perfect = (y[:, None] == self.classes_).astype(float)
+            constant = np.full_like(perfect, 1 / len(self.classes_))
+        else:
+            perfect, constant = y, np.full(len(y), y.mean())
+        scorer = check_scoring(self._predicted(perfect), scoring=self.scoring)
+        for number, (_, test) in enumerate(splits, start=1):
+            begin = f"{type(self).__name__}: scoring={self._metric!r} cannot be computed on fold {number}"
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    # Some scores are undefined for one of these, others for the other.
+                    outputs = [self._predicted(output[test]) for output in (perfect, constant)]
+                    scores = [scorer(output, np.zeros((len(test), 1)), y[test]) for output in outputs]
+            except Exception as error:
+                raise ValueError(f"{begin} of {len(splits)}: {error}") from error
+            if np.isnan(scores).all():
+                raise ValueError(
+                    f"{begin} of {len(splits)}, whose {len(test)} rows make it NaN whatever is predicted; use fewer "
+                    "folds, or another score."
+                )
 
     def _refit(self, strategies, weights, X, y, groups):
         """Fit the strategies of positive weight on all rows, the one of the largest weight first."""
         by_label = {strategy.label: strategy for strategy in strategies}
-        self.estimators_, self.weights_ = {}, {}
+        self.estimators_, last = {}, None
         chosen = sorted((label for label in weights if weights[label] > 0), key=lambda label: -weights[label])
         for label in chosen:
             try:
@@ -292,6 +331,14 @@ class _AutoMultimodal(BaseEstimator):
                 warn(f"{type(self).__name__} was interrupted before {label!r} was fitted on all rows.")
                 self.interrupted_ = True
                 break
+            except Exception as error:
+                last = error
+                warn(
+                    f"{type(self).__name__} goes without the strategy {label!r}, which failed on all rows: "
+                    f"{type(error).__name__}: {error}"
+                )
+        if not self.estimators_:
+            raise last
         total = sum(weights[label] for label in self.estimators_)
         self.weights_ = {label: float(weights[label] / total) for label in self.estimators_}
 
@@ -330,7 +377,8 @@ class AutoMultimodalClassifier(ClassifierMixin, _AutoMultimodal):
 
     scoring : str, callable or None, default=None
         Score to choose by, as in :class:`~sklearn.model_selection.GridSearchCV`; None means accuracy. With
-        "balanced_accuracy" or a mean over the classes ("f1_macro", ...), models weigh classes alike.
+        "balanced_accuracy" or a mean over the classes ("f1_macro", ...), models weigh classes alike. A callable
+        ``scoring(estimator, X, y)`` gets an estimator that returns predictions made before, and zeros as X.
 
     cv : int, splitter or iterable, default=5
         Folds; each row is left out exactly once. A number means that many folds of shuffled rows, stratified, of whole
@@ -499,7 +547,7 @@ class AutoMultimodalRegressor(RegressorMixin, _AutoMultimodal):
         As in :class:`~skmm.ModalityFuser`; "auto" finds them out (:func:`~skmm.infer_modalities`).
 
     scoring : str, callable or None, default=None
-        Score to choose by, as in :class:`~sklearn.model_selection.GridSearchCV`; None means R2.
+        Score to choose by, as for :class:`AutoMultimodalClassifier`; None means R2.
 
     cv : int, splitter or iterable, default=5
         Folds; each row is left out exactly once. A number means that many folds of shuffled rows, of whole groups if

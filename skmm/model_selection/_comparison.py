@@ -29,7 +29,7 @@ from ._strategies import EXTRA, LEVEL_STYLES, LEVELS, make_strategies
 _ADVICE = {
     "better": "So fusion is worth it here: use {fusion!r}. Tuning its parameters, or the encoders to the target, may "
     "give more.",
-    "unclear": "That is not enough to show that fusion is worth it, with {n} strategies tried on these folds: "
+    "unclear": "That is not enough to show that fusion is worth it, with {tried} tried on these folds: "
     "{single!r} costs less. More rows, or repeated folds, would tell.",
     "worse": "So fusion does harm here: use {single!r}, and look at the items of the other modalities for errors.",
 }
@@ -599,8 +599,9 @@ class FusionComparison:
                 interval = f"{100 * self.confidence:g} % interval {best['gain_low']:+.3f} to {best['gain_high']:+.3f}"
                 sentences[-1] += f", a gain of {best['gain']:+.3f} over {singles.index[0]} ({interval})."
                 clear = best["p" if strategy else "p_holm"] < 1 - self.confidence
+                tried = "1 strategy" if len(joined) == 1 else f"{len(joined)} strategies"
                 advice = ("better" if best["gain"] > 0 else "worse") if clear else "unclear"
-                sentences.append(_ADVICE[advice].format(single=singles.index[0], fusion=label, n=len(joined)))
+                sentences.append(_ADVICE[advice].format(single=singles.index[0], fusion=label, tried=tried))
             else:
                 sentences[-1] += "."
         failed = frame.index[frame["error"] != ""].tolist()

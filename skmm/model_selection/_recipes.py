@@ -64,6 +64,11 @@ class Recipes:
         self.n_samples = len(y)
         self.counts = np.unique(y, return_counts=True)[1] if classifier else np.array([len(y)])
 
+    @property
+    def _n_inner_folds(self):
+        """Number of folds, at most three, that the smallest class has rows for when half of these are left out."""
+        return int(min(3, self.counts.min() // 2)) if self.classifier else 3
+
     def make(self, kinds):
         """Return the strategies of some kinds, in the order of ``KINDS``, without those that are not feasible."""
         makers = {kind: getattr(self, f"_{kind}") for kind in KINDS if kind in kinds}
@@ -78,7 +83,7 @@ class Recipes:
         yield Strategy("linear", "feature", self._fused(self.modalities, self._linear_model()))
 
     def _svm(self):
-        if self.n_samples <= _MOST_ROWS_OF_SVM and self.counts.min() > 1:
+        if self.n_samples <= _MOST_ROWS_OF_SVM and self._n_inner_folds > 1:
             yield Strategy("svm", "feature", self._fused(self.modalities, self._svm_model()))
 
     def _trees(self):
@@ -99,7 +104,9 @@ class Recipes:
             if contains_encoder(transformer):
                 member = make_pipeline(transformer, dense, ConcatFusion(), self._quick_linear_model())
             else:
-                member = make_pipeline(as_transformer(for_trees(transformer), name), dense, self._boosting_model())
+                member = make_pipeline(
+                    as_transformer(for_trees(transformer, self.random_state), name), dense, self._boosting_model()
+                )
             members.append((name, member, columns))
         cls = ModalityStackingClassifier if self.classifier else ModalityStackingRegressor
         yield Strategy("stack", "decision", cls(members, cv=3))
@@ -114,7 +121,7 @@ class Recipes:
 
     def _tuned(self):
         tuned = tuned_modalities(self.modalities, self.classifier, self.random_state)
-        if tuned is not None and self.n_samples <= _MOST_ROWS_OF_SVM and self.counts.min() > 1:
+        if tuned is not None and self.n_samples <= _MOST_ROWS_OF_SVM and self._n_inner_folds > 1:
             # The tuned features serve two learners, as the tuning takes nearly all the time.
             learners = [("linear", self._linear_model()), ("svm", self._svm_model())]
             model = VotingClassifier(learners, voting="soft") if self.classifier else VotingRegressor(learners)
@@ -124,15 +131,16 @@ class Recipes:
         return Pipeline([("fuse", ModalityFuser(modalities)), ("estimator", model)])
 
     def _by_trees(self, model):
-        modalities = [(name, for_trees(member), columns) for name, member, columns in self.modalities]
+        modalities = [
+            (name, for_trees(member, self.random_state), columns) for name, member, columns in self.modalities
+        ]
         # Trees take the blocks as they are, with NaN where a modality is missing.
         unchanged = FunctionTransformer(feature_names_out="one-to-one")
         return Pipeline([("fuse", ModalityFuser(modalities, unchanged)), ("estimator", model)])
 
     def _linear_model(self):
         """Return a linear model that finds its penalty, for blocks that :class:`ConcatFusion` has scaled."""
-        if not self.classifier or self.counts.min() < 6:
-            # Of the rows of a class half may be left out, and three folds need three.
+        if not self.classifier or self._n_inner_folds < 3:
             return self._quick_linear_model()
         return LogisticRegressionCV(
             Cs=np.logspace(-4, 0, 5),
@@ -154,7 +162,7 @@ class Recipes:
         if not self.classifier:
             return TransformedTargetRegressor(SVR(C=10), transformer=StandardScaler())
         svm = SVC(C=3, class_weight=self.class_weight)
-        return CalibratedClassifierCV(svm, ensemble=False, cv=int(min(3, self.counts.min())))
+        return CalibratedClassifierCV(svm, ensemble=False, cv=self._n_inner_folds)
 
     def _trees_model(self):
         options = {"n_estimators": 100, "max_features": 0.3, "random_state": self.random_state}
@@ -164,7 +172,11 @@ class Recipes:
 
     def _boosting_model(self):
         if self.classifier:
-            return HistGradientBoostingClassifier(class_weight=self.class_weight, random_state=self.random_state)
+            # From 10,000 rows on it sets rows aside to know when to stop, of each class, which takes two of each.
+            early_stopping = "auto" if self.counts.min() >= 12 else False
+            return HistGradientBoostingClassifier(
+                class_weight=self.class_weight, early_stopping=early_stopping, random_state=self.random_state
+            )
         return HistGradientBoostingRegressor(random_state=self.random_state)
 
 
@@ -174,17 +186,20 @@ def contains_encoder(member):
     return any(isinstance(step, ItemEncoder) for step in steps)
 
 
-def for_trees(member):
+def for_trees(member, random_state=None):
     """Return a transformer as trees want it.
 
     An encoder is followed by principal components. A pipeline that begins with skrub's TableVectorizer makes ordinal
-    numbers of categories, and what only imputes and scales passes the numbers as they are.
+    numbers of categories. Imputation and scaling at the end are left out.
     """
     if contains_encoder(member):
-        return make_pipeline(member, PCAFusion(_N_COMPONENTS))
+        return make_pipeline(member, PCAFusion(_N_COMPONENTS, random_state=random_state))
     if not isinstance(member, Pipeline):
         return member
-    steps = [step for _, step in member.steps if not isinstance(step, (SimpleImputer, StandardScaler))]
+    steps = [step for _, step in member.steps]
+    # Only those at the end: what stands before another step may be what this one needs.
+    while steps and isinstance(steps[-1], (SimpleImputer, StandardScaler)):
+        steps.pop()
     if not steps:
         return "passthrough"
     if type(steps[0]).__name__ == "TableVectorizer":

@@ -4,6 +4,7 @@ import io
 import pickle
 import warnings
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ import polars as pl
 import pytest
 from PIL import Image
 from sklearn.base import clone
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from skmm import ModalityFuser, infer_modalities
 from skmm.encoders import AudioDescriptor, ImageEncoder, TextEncoder, VideoEncoder
+from skmm.encoders._infer import Column
 
 N = 60
 RANDOM = np.random.RandomState(0)
@@ -79,6 +82,12 @@ COLUMNS = {
     "row_number": (np.arange(N), "left out"),
     "row_number_from_7": (np.arange(7, N + 7), "left out"),
     "customer_id": (RANDOM.permutation(10**6)[:N], "left out"),
+    "customerid": (RANDOM.permutation(10**6)[:N], "left out"),
+    "orderId": (RANDOM.permutation(10**6)[:N], "left out"),
+    "patient_id": (np.r_[np.nan, RANDOM.permutation(10**6)[1:N]], "left out"),
+    "paid": (RANDOM.permutation(10**6)[:N], "table"),
+    "bid": (RANDOM.permutation(10**6)[:N], "table"),
+    "infinite": (np.r_[np.inf, np.arange(1, N)], "table"),
     "rank": (RANDOM.permutation(N), "table"),
     "years": ([1990 + i % 30 for i in range(N)], "table"),
     "amounts": (RANDOM.permutation(10**6)[:N], "table"),
@@ -227,3 +236,54 @@ def test_fuser_is_cloned_without_what_it_inferred():
     assert pickle.loads(pickle.dumps(fuser)).transform(X).shape == (3, 2)
     assert "auto" in ModalityFuser()._repr_html_()
     assert "simpleimputer" in fuser._repr_html_().lower()
+
+
+def test_odd_items_among_strings():
+    cells = {
+        "colours": [("red" if i % 20 else 5) for i in range(N)],
+        "notes": [(f"a red fox jumps over {i} dogs" if i % 20 else b"ab") for i in range(N)],
+        "paths": [Path(f"folder{i % 3}/a.xyz") for i in range(N)],
+        "ragged": [tuple(range(i % 3 + 1)) for i in range(N)],
+        "no_words": [[] for _ in range(N)],
+    }
+    X = pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in cells.items()})
+    assert kinds(X, np.arange(N) % 2) == {
+        "colours": "table",
+        "notes": "text",
+        "paths": "table",
+        "ragged": "left out",
+        "no_words": "left out",
+    }
+    # What cannot be read as a text counts as missing, rather than failing.
+    assert [transformer.on_error for name, transformer, _ in infer_modalities(X) if name == "text"] == ["missing"]
+    assert infer_modalities(pd.DataFrame({"t": ["a red fox runs", "two hens lay"]}))[0][1].on_error == "raise"
+
+
+def test_languages_without_spaces():
+    X = pd.DataFrame(
+        {
+            "chinese": [f"这是一个非常好的产品我很喜欢它{i}" for i in range(N)],
+            "japanese": [f"とても良い商品でした。また買います{i}" for i in range(N)],
+            "thai": [f"สินค้าดีมากจะซื้ออีก{i}" for i in range(N)],
+            "city": ["東京", "大阪", "京都"] * (N // 3),
+        }
+    )
+    assert kinds(X) == {"chinese": "text", "japanese": "text", "thai": "text", "city": "table"}
+
+
+def test_sample_covers_all_rows():
+    # 500 of 998 items are looked at, of all rows.
+    X = pd.DataFrame({"a": ["red", "blue"] * 250 + [f"a red fox jumps over {i} dogs" for i in range(498)]})
+    assert 200 < sum(len(item) > 4 for item in Column("a", X["a"]).sample) < 300
+
+
+@pytest.mark.parametrize("n_splits", [2, 5])
+def test_numbers_of_rows_are_left_out_in_folds_as_well(n_splits):
+    X = pd.DataFrame({"number": np.arange(200), "x": np.linspace(0, 1, 200)})
+    for train, test in KFold(n_splits, shuffle=True, random_state=0).split(X):
+        assert kinds(X.iloc[train]) == kinds(X.iloc[test][:20].assign(number=range(20))) == kinds(X)
+
+
+def test_target_of_another_length():
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        infer_modalities(pd.DataFrame({"a": [1.0, 2, 3]}), [0, 1])

@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 
-from skmm import ModalityCascadeClassifier, ModalityVotingClassifier
+from skmm import ImageDescriptor, ModalityCascadeClassifier, ModalityVotingClassifier
 from skmm.ensemble._cascade import _Thresholds
 
 COSTS = {"cheap": 1, "middle": 5, "dear": 100}
@@ -157,7 +158,28 @@ def test_bad_input(data):
         ModalityCascadeClassifier(members(), costs={"dear": 1}).fit(X, y)
     with pytest.raises(ValueError, match=r"costs must be positive numbers, got \{'cheap': 0\}"):
         ModalityCascadeClassifier(members(), costs={**COSTS, "cheap": 0}).fit(X, y)
+    with pytest.raises(ValueError, match=r"costs must be positive numbers, got \{'dear': inf\}"):
+        ModalityCascadeClassifier(members(), costs={**COSTS, "dear": np.inf}).fit(X, y)
+    with pytest.raises(ValueError, match=r"the score of the out-of-fold predictions, .* is nan"):
+        ModalityCascadeClassifier(members(), costs=COSTS, scoring=lambda estimator, X, y: np.nan).fit(X, y)
     with pytest.raises(TypeError, match="modality 'dear' needs a classifier with predict_proba, got LinearRegression"):
         ModalityCascadeClassifier([("dear", LinearRegression(), ["dear"])]).fit(X, y)
     with pytest.raises(ValueError, match="takes one class per row, got y with 2 labels"):
         ModalityCascadeClassifier(members()).fit(X, np.column_stack([y > 0, y > 1]).astype(int))
+
+
+def test_costs_are_measured_where_items_cannot_be_read(tmp_path):
+    for i in range(40):
+        Image.new("RGB", (8, 8), (6 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "3.png").write_bytes(b"damaged")
+    X = pd.DataFrame({"photo": [str(tmp_path / f"{i}.png") for i in range(40)], "size": np.linspace(0, 1, 40)})
+    cascade = ModalityCascadeClassifier(
+        [
+            ("image", make_pipeline(ImageDescriptor(on_error="missing"), LogisticRegression()), "photo"),
+            ("size", LogisticRegression(), ["size"]),
+        ],
+    )
+    with pytest.warns(UserWarning, match="could not be encoded"):
+        cascade.fit(X, np.arange(40) >= 20)
+    assert cascade.order_ == ["size", "image"]
+    assert all(cost > 0 for cost in cascade.costs_.values())

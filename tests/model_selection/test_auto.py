@@ -7,16 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.dummy import DummyClassifier
+from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.model_selection import GroupKFold, LeaveOneOut, ShuffleSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skmm import AutoMultimodalClassifier, AutoMultimodalRegressor
+from skmm import AutoMultimodalClassifier, AutoMultimodalRegressor, PCAFusion, TextEncoder
 from skmm.datasets import make_multimodal_classification
 from skmm.model_selection import _auto
 from skmm.model_selection._auto import select_greedily
+from skmm.model_selection._recipes import KINDS, Recipes, for_trees
 
 CHEAP = ["single", "linear"]
 needs_text_model = pytest.mark.skipif(
@@ -226,6 +232,8 @@ def test_failures_are_told(data):
         auto = AutoMultimodalClassifier(strategies=strategies, cv=2).fit(data.X, data.y)
     assert "no such luck" in auto.leaderboard_.loc["failing", "error"]
     assert "Failed: failing" in auto.summary()
+    single = AutoMultimodalClassifier(triples(data), strategies=["single"], cv=2).fit(data.X, data.y)
+    assert "1 strategies" not in single.summary()
     with (
         pytest.warns(UserWarning, match="failed"),
         pytest.raises(ValueError, match="every strategy failed; 'failing': 2 of 2 folds: RuntimeError: no such luck"),
@@ -272,3 +280,104 @@ def test_regressor_takes_added_models(data):
     auto = AutoMultimodalRegressor(strategies={"ridge": Ridge(alpha=1e-6)}, cv=3).fit(data.X, y)
     assert auto.score_ > 0.999
     assert np.allclose(auto.predict(data.X), y, atol=1e-3)
+
+
+def test_folds_leave_out_each_row_once(data):
+    with pytest.raises(ValueError, match="AutoMultimodalClassifier: cv must leave out every row exactly once"):
+        AutoMultimodalClassifier(strategies=CHEAP, cv=ShuffleSplit(3, random_state=0)).fit(data.X, data.y)
+    even = np.arange(150) % 2 == 0
+    auto = AutoMultimodalClassifier(triples(data), strategies=["linear"], cv=[(even, ~even), (~even, even)])
+    assert 0 < auto.fit(data.X, data.y).score_ <= 1
+
+
+def test_score_that_cannot_be_computed(data):
+    class Untouched(LogisticRegression):
+        def fit(self, X, y):
+            raise AssertionError("nothing may be fitted")
+
+    options = {"strategies": {"untouched": Untouched()}, "cv": 3}
+    rare = np.r_[["rare"], np.tile(["a", "b"], 75)[1:]]
+    for scoring, y, match in (
+        ("neg_log_loss", rare, "scoring='neg_log_loss' cannot be computed on fold .* different number of classes"),
+        ("f1", np.array(["a", "b"])[data.y], "scoring='f1' cannot be computed on fold 1 of 3: pos_label=1"),
+        (lambda estimator, X, y: np.nan, data.y, "whose 50 rows make it NaN whatever is predicted"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            AutoMultimodalClassifier(scoring=scoring, **options).fit(data.X, y)
+    with pytest.raises(ValueError, match="fold 1 of 150, whose 1 rows make it NaN"):
+        AutoMultimodalRegressor(strategies={"untouched": Untouched()}, cv=LeaveOneOut()).fit(data.X, data.y)
+
+
+def test_score_that_only_one_strategy_allows(data):
+    # The logarithm of a negative prediction.
+    strategies = {"negative": DummyRegressor(strategy="constant", constant=-2.0), "mean": DummyRegressor()}
+    auto = AutoMultimodalRegressor(strategies=strategies, scoring="neg_mean_squared_log_error", cv=2)
+    with pytest.warns(UserWarning, match="'negative' failed, 2 of 2 folds"):
+        auto.fit(data.X, data.y)
+    assert auto.weights_ == {"mean": 1.0}
+
+
+def test_small_classes():
+    X, y = np.random.RandomState(0).normal(size=(60, 2)), np.tile(["a", "b"], 30)
+    for n_rare in (1, 2, 3, 5):
+        y[:n_rare] = "rare"
+        auto = AutoMultimodalClassifier(strategies=["linear", "svm"], cv=5).fit(X, y)
+        assert (auto.leaderboard_["error"] == "").all()
+        assert ("svm" in auto.leaderboard_.index) == (n_rare > 3)
+
+
+@pytest.mark.slow
+def test_boosting_of_many_rows_and_a_small_class():
+    X = np.random.RandomState(0).normal(size=(15_100, 1))
+    y = np.r_[["rare"], np.where(X[1:, 0] > 0, "a", "b")]
+    auto = AutoMultimodalClassifier(strategies=["boosting"], cv=3).fit(X, y)
+    assert (auto.leaderboard_["error"] == "").all()
+
+
+def test_trees_keep_the_order_of_steps():
+    pipe = make_pipeline(SimpleImputer(), StandardScaler(), PCA(2))
+    assert [type(step) for _, step in for_trees(pipe).steps] == [SimpleImputer, StandardScaler, PCA]
+    assert for_trees(make_pipeline(SimpleImputer(), StandardScaler())) == "passthrough"
+    assert isinstance(for_trees(make_pipeline(PCA(2), StandardScaler())), PCA)
+
+
+def test_every_random_choice_has_the_seed():
+    # From 500 features or rows on, principal components are found by a randomised solver.
+    modalities = [("text", TextEncoder(), 0), ("table", make_pipeline(SimpleImputer(), StandardScaler()), [1])]
+    strategies = Recipes(modalities, np.tile([0, 1], 300), True, random_state=3).make(KINDS)
+    params = [value for strategy in strategies for value in strategy.estimator.get_params().values()]
+    seeds = [value.random_state for value in params if isinstance(value, PCAFusion)]
+    assert seeds == [3] * len(seeds)
+    assert len(seeds) >= 2
+
+
+class FailsOnAllRows(LogisticRegression):
+    def fit(self, X, y):
+        if len(X) == 150:
+            raise RuntimeError("no such luck")
+        return super().fit(X, y)
+
+
+def test_failure_on_all_rows(data, monkeypatch):
+    strategies = {"fails": FailsOnAllRows(), "good": LogisticRegression(C=0.001)}
+    auto = AutoMultimodalClassifier(strategies=strategies, scoring="neg_log_loss", cv=2)
+    monkeypatch.setattr(auto, "_select", lambda outputs, y, rows: np.array([0.75, 0.25]))
+    with pytest.warns(UserWarning, match="goes without the strategy 'fails'"):
+        auto.fit(data.X, data.y)
+    monkeypatch.undo()
+    assert auto.weights_ == {"good": 1.0}
+    # After a fit that fails, nothing is fitted.
+    auto.set_params(strategies={"fails": FailsOnAllRows()})
+    with pytest.warns(UserWarning, match="goes without"), pytest.raises(RuntimeError, match="no such luck"):
+        auto.fit(data.X, data.y)
+    with pytest.raises(NotFittedError):
+        auto.predict(data.X)
+
+
+def test_bad_targets_and_names(data):
+    with pytest.raises(ValueError, match="takes numbers as y, got dates or times of the type datetime64"):
+        AutoMultimodalRegressor(strategies=CHEAP).fit(data.X, pd.date_range("2020", periods=150))
+    with pytest.raises(ValueError, match="y has no class in 1 rows, the first of them row 3"):
+        AutoMultimodalClassifier(strategies=CHEAP).fit(data.X, [None if i == 3 else "ab"[i % 2] for i in range(150)])
+    with pytest.raises(ValueError, match="'selected' names the procedure as a whole"):
+        AutoMultimodalClassifier(strategies={"selected": LogisticRegression()}).fit(data.X, data.y)
