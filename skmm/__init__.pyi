@@ -32,6 +32,7 @@ from .fusion import (
     CCAFusion as CCAFusion,
     ConcatFusion as ConcatFusion,
     ContrastiveFusion as ContrastiveFusion,
+    DomainScaler as DomainScaler,
     KernelCCAFusion as KernelCCAFusion,
     KernelFusion as KernelFusion,
     LDAFusion as LDAFusion,
