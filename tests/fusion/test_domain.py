@@ -50,38 +50,65 @@ def test_without_smoothing_each_domain_has_a_standard_scaler(dtype):
             )
 
 
-def test_smoothing_leads_to_one_standard_scaler():
-    X, _, _ = recordings()
-    features = X[FEATURES].to_numpy()
-    np.testing.assert_allclose(
-        DomainScaler("speaker", smooth=1e12).fit_transform(X), StandardScaler().fit_transform(features), atol=1e-6
+def within(features, speakers):
+    """Return the mean variance in domains."""
+    return sum((speakers == name).sum() * features[speakers == name].var(axis=0) for name in set(speakers)) / len(
+        speakers
     )
+
+
+def test_smoothing_by_a_number_of_rows():
+    X, _, _ = recordings()
+    features, speakers = X[FEATURES].to_numpy(), X["speaker"].to_numpy()
     scaler = DomainScaler("speaker", smooth=20).fit(X)
-    cy = features[X["speaker"] == "cy"]
+    cy = features[speakers == "cy"]
     weight = len(cy) / (len(cy) + 20)
-    mean = weight * cy.mean(axis=0) + (1 - weight) * features.mean(axis=0)
-    variance = weight * cy.var(axis=0) + (1 - weight) * features.var(axis=0)
-    np.testing.assert_allclose(scaler.means_[2], mean)
+    np.testing.assert_allclose(scaler.means_[2], weight * cy.mean(axis=0) + (1 - weight) * features.mean(axis=0))
+    variance = weight * cy.var(axis=0) + (1 - weight) * within(features, speakers)
     np.testing.assert_allclose(scaler.scales_[2], np.sqrt(variance))
+
+
+def test_smoothing_is_estimated_from_the_spread_of_domains():
+    rng = np.random.default_rng(0)
+    n_domains, deviations = 4000, np.array([0.0, 2.0, 20.0])
+    domains = np.repeat(np.arange(n_domains), 10)
+    X = rng.normal(size=(n_domains, 3))[domains] * deviations + 2 * rng.normal(size=(len(domains), 3))
+    scaler = DomainScaler(0).fit(np.column_stack([domains, X]))
+    # Variance in domains over that of their means, 4 / 0, 4 / 4 and 4 / 400, and no more than 5.
+    np.testing.assert_allclose(scaler.smooth_, [5, 1, 0.01], rtol=0.1)
+    # It is the best estimate of the mean of a domain, better than either extreme.
+    truth = np.random.default_rng(0).normal(size=(n_domains, 3)) * deviations
+    errors = [
+        ((DomainScaler(0, smooth=smooth).fit(np.column_stack([domains, X])).means_ - truth) ** 2).mean(axis=0)
+        for smooth in ("auto", 0, 1e9)
+    ]
+    assert errors[0][1] < 0.95 * min(errors[1][1], errors[2][1])
+    assert errors[0][2] < 1.01 * min(errors[1][2], errors[2][2])
+    one = DomainScaler("speaker").fit(recordings()[0].assign(speaker="ann"))
+    assert one.smooth_.tolist() == [5, 5, 5]
+    constant = DomainScaler(0).fit(np.column_stack([domains, np.full(len(domains), 3.1)]))
+    assert not constant.transform(np.array([[0, 3.1], [-1, 3.1]])).any()
 
 
 def test_what_a_domain_does_not_tell_comes_from_all_rows():
     X, _, _ = recordings()
     X.loc[X["speaker"] == "bob", "a__0"] = np.nan
-    everyone = StandardScaler().fit(X[FEATURES].to_numpy())
-    for smooth in (0, 5):
+    features, speakers = X[FEATURES].to_numpy(), X["speaker"].to_numpy()
+    mean = np.nanmean(features, axis=0)
+    scale = np.sqrt(within(features, speakers))
+    scale[0] = np.sqrt(within(features[speakers != "bob", 0], speakers[speakers != "bob"]))
+    for smooth in (0, 5, "auto"):
         scaler = DomainScaler("speaker", smooth=smooth).fit(X)
-        assert scaler.means_[1, 0] == pytest.approx(everyone.mean_[0])
-        assert scaler.scales_[1, 0] == pytest.approx(everyone.scale_[0])
+        assert scaler.means_[1, 0] == pytest.approx(mean[0])
+        assert scaler.scales_[1, 0] == pytest.approx(scale[0])
         for missing in (None, np.nan, ""):
             new = X[:4].assign(speaker=missing)
-            expected = everyone.transform(new[FEATURES].to_numpy())
-            np.testing.assert_allclose(scaler.transform(new), expected, rtol=1e-9)
+            np.testing.assert_allclose(scaler.transform(new), (new[FEATURES].to_numpy() - mean) / scale, rtol=1e-9)
     # A single row of a new domain.
     new = X[:1].assign(speaker="eve")
-    assert not scaler.set_params(smooth=0).transform(new).any()
-    difference = new[FEATURES].to_numpy() - everyone.mean_
-    assert np.sign(scaler.set_params(smooth=5).transform(new)).tolist() == np.sign(difference).tolist()
+    assert not DomainScaler("speaker", smooth=0).fit(X).transform(new).any()
+    difference = new[FEATURES].to_numpy() - mean
+    assert np.sign(DomainScaler("speaker").fit(X).transform(new)).tolist() == np.sign(difference).tolist()
 
 
 def test_rows_without_any_domain_are_scaled_together():
@@ -123,7 +150,7 @@ def test_behind_a_fuser_in_a_stock_search_a_new_speaker_is_understood():
         accuracies[type(scaler).__name__] = scores.mean()
     assert accuracies["DomainScaler"] > 0.8 > 0.65 > accuracies["FunctionTransformer"]
     model = make_pipeline(fused(), DomainScaler("speaker"), LogisticRegression())
-    grid = {"domainscaler__smooth": [0, 5], "columntransformer__fused__fusion": ["concat", "pca"]}
+    grid = {"domainscaler__smooth": [0, "auto"], "columntransformer__fused__fusion": ["concat", "pca"]}
     search = GridSearchCV(model, grid, cv=LeaveOneGroupOut(), error_score="raise").fit(X, y, groups=speakers)
     assert search.best_score_ > 0.8
 
