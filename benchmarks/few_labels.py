@@ -26,7 +26,6 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from skmm import (
     AnchorFusion,
     CCAFusion,
-    ContrastiveFusion,
     ImageEncoder,
     ModalityFuser,
     ModalityVotingClassifier,
@@ -59,7 +58,6 @@ def make_models(width):
     pca, anchors = PCAFusion(64), AnchorFusion(64, output="mean")
     cca = CCAFusion(64, weighting="correlation")
     cca_of_labels = CCAFusion(64, weighting="correlation", target="block")
-    supcon = ContrastiveFusion(64, objective="supcon", random_state=0, device="cpu")
     # Weighted variates are small.
     of_variates = LogisticRegression(C=1000, max_iter=1000)
     return {
@@ -70,12 +68,10 @@ def make_models(width):
         "pca": (fused(pca, linear), False),
         "pca, self-training": (fused(pca, again), False),
         "pca, label spreading": (fused(pca, spreading), False),
-        "anchor": (fused(anchors, linear), False),
         "anchor, self-training": (fused(anchors, again), False),
         "cca": (fused(cca, of_variates), False),
         "cca, self-training": (fused(cca, SelfTrainingClassifier(of_variates)), False),
         "cca with labels": (fused(cca_of_labels, of_variates), False),
-        "supcon": (fused(supcon, linear), False),
         "vote": (vote, True),
         "self-training of vote": (SelfTrainingClassifier(vote), False),
     }
