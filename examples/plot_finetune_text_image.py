@@ -7,8 +7,6 @@ The data: emoji with their names, in eight groups, if a copy of them is at ``../
 folder ``emoji_noto`` with ``emoji.csv`` and the pictures), and no subgroup on both sides of a split. Else the
 characters of ``load_glyphs``, of which the script is to tell. Both networks come with ``pip install "skmm[offline]"``.
 
-RESULT_SENTENCE
-
     python examples/plot_finetune_text_image.py [--n-samples 600] [--n-seeds 5]
 """
 
