@@ -122,10 +122,11 @@ class DomainScaler(TransformerMixin, BaseEstimator):
         statistics = [_statistics(X[rows]) for rows in rows_of.values()]
         counts, means, variances = np.array(statistics).reshape(-1, 3, X.shape[1]).swapaxes(0, 1)
         self._mean, total = column_means(X), counts.sum(axis=0)
-        # A column without a value in any domain has one variance, that of the rows without a domain.
+        # Where no domain has two values, nothing is known of the variance in domains.
+        can_tell = total > (counts > 0).sum(axis=0)
         self._variance = column_variances(X, self._mean)
-        np.divide((counts * variances).sum(axis=0), total, out=self._variance, where=total > 0)
-        self.smooth_ = self._estimate_smooth(counts, means)
+        np.divide((counts * variances).sum(axis=0), total, out=self._variance, where=can_tell)
+        self.smooth_ = self._estimate_smooth(counts, means, can_tell)
         self.means_, self.scales_ = self._mix(counts, means, variances)
         return self
 
@@ -216,7 +217,7 @@ class DomainScaler(TransformerMixin, BaseEstimator):
             )
         return position
 
-    def _estimate_smooth(self, counts, means):
+    def _estimate_smooth(self, counts, means, can_tell):
         """Return the rows that the mean of all counts for: variance in domains over the variance of their means."""
         if self.smooth != "auto":
             return np.full(counts.shape[1], float(self.smooth))
@@ -229,7 +230,7 @@ class DomainScaler(TransformerMixin, BaseEstimator):
         noise = within * (has_values / np.maximum(counts, 1)).sum(axis=0) / np.maximum(n_domains, 1)
         between = np.maximum(squares - noise, 0)
         smooth = np.full(len(within), float(_SMOOTH))
-        np.divide(within, between, out=smooth, where=between > 0)
+        np.divide(within, between, out=smooth, where=can_tell & (between > 0))
         return np.minimum(smooth, _SMOOTH)
 
     def _mix(self, counts, means, variances):

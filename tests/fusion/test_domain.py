@@ -84,6 +84,10 @@ def test_smoothing_is_estimated_from_the_spread_of_domains():
     ]
     assert errors[0][1] < 0.95 * min(errors[1][1], errors[2][1])
     assert errors[0][2] < 1.01 * min(errors[1][2], errors[2][2])
+    lonely = DomainScaler(0).fit(np.column_stack([np.arange(9), X[:9]]))
+    assert lonely.smooth_.tolist() == [5, 5, 5]
+    np.testing.assert_allclose(lonely.means_, (X[:9] + 5 * X[:9].mean(axis=0)) / 6)
+    np.testing.assert_allclose(lonely.scales_, np.tile(X[:9].std(axis=0) * np.sqrt(5 / 6), (9, 1)))
     one = DomainScaler("speaker").fit(recordings()[0].assign(speaker="ann"))
     assert one.smooth_.tolist() == [5, 5, 5]
     constant = DomainScaler(0).fit(np.column_stack([domains, np.full(len(domains), 3.1)]))
