@@ -7,7 +7,13 @@ The data: emoji with their names, in eight groups, if a copy of them is at ``../
 folder ``emoji_noto`` with ``emoji.csv`` and the pictures), and no subgroup on both sides of a split. Else the
 characters of ``load_glyphs``, of which the script is to tell. Both networks come with ``pip install "skmm[offline]"``.
 
-    python examples/plot_finetune_text_image.py [--n-samples 600] [--n-seeds 5]
+Training end to end wins on all 1,601 emoji (``--n-samples 0 --n-seeds 5``): balanced accuracy .759 in the mean of five
+splits, .716 on frozen features, and better on each of the five, although it sees pictures of 64 pixels and the frozen
+networks those of 224. It takes two minutes of one CPU core for each, the head alone seconds. On the 400 that are drawn
+by default, in a minute and a half of one core for all, it has too little to learn from: .625 and .603, better on two
+of three.
+
+    python examples/plot_finetune_text_image.py [--n-samples 400] [--n-seeds 3]
 """
 
 import argparse
@@ -76,7 +82,7 @@ def plot(scores, path):
     ax.plot(list(scores), np.array(list(scores.values())), color="0.7", zorder=1)
     for name, values in scores.items():
         ax.scatter([name] * len(values), values, s=25, zorder=2)
-    ax.set(ylabel="balanced accuracy", xmargin=0.4, title=f"{len(values)} splits")
+    ax.set(ylabel="balanced accuracy, a line for each split", ylim=(0, 1), xmargin=0.4)
     path.parent.mkdir(exist_ok=True)
     fig.savefig(path, dpi=150)
     print(f"\nPicture: {path}")
