@@ -4,7 +4,7 @@ For each set: pretrained and tuned encoder (:class:`skmm.TunedEncoder` at its de
 boosting and a support vector machine behind each, on the same folds. Printed are means and standard deviations over
 folds, the difference with its corrected resampled t-test, the processor time of a fit of the encoder with what lies
 below the trained layers computed before, and how often the encoder stayed as it was since tuning showed no gain on
-rows that were held out.
+rows that were held out. Results are written after each set, so that a run that is cut off keeps those it has.
 
 - babies: price of 5,085 baby products by title and table (R2)
 - drama: whether 800 films are dramas, by description (AUC)
@@ -16,17 +16,18 @@ rows that were held out.
 ``TunedEncoder.fit_transform`` does, by encoders of five folds that did not see them, and by these with each fold's
 space rotated onto that of the encoder fitted on all rows (orthogonal Procrustes).
 
-    OMP_NUM_THREADS=1 python benchmarks/tuned.py [--sets babies drama ...] [--folds 5] [--cross-fit]
+    OMP_NUM_THREADS=1 python benchmarks/tuned.py [--sets babies drama ...] [--folds 2] [--resume] [--cross-fit]
 """
 
 import argparse
+import json
 import time
 import warnings
 from itertools import islice
 
 import numpy as np
 import pandas as pd
-from _accuracy import data_folder, write
+from _accuracy import ROOT, data_folder, write
 from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -95,14 +96,15 @@ def fsdd():
     return encoder, list(recordings["sound"]), y, splits, accuracy_score, None
 
 
+# From cheap to dear.
 SETS = {
-    "babies": babies,
     "drama": drama,
-    "emoji text": lambda: emoji("text"),
     "monsters text": lambda: monsters("text"),
+    "emoji text": lambda: emoji("text"),
     "emoji image": lambda: emoji("image"),
     "monsters image": lambda: monsters("image"),
     "fsdd": fsdd,
+    "babies": babies,
 }
 
 
@@ -218,7 +220,8 @@ def main():
     """Score, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, help="folds of each set, at most (default: all, 5, or one per speaker)")
+    parser.add_argument("--resume", action="store_true", help="keep the results of the sets that are not run now")
     parser.add_argument("--cross-fit", action="store_true", help="compare ways to encode training rows, and end")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -228,10 +231,16 @@ def main():
         return
     header = f"{'frozen':>6} {'sd':>6} {'tuned':>6} {'sd':>6} {'gain':>7} {'p':>7} {'CPU s':>8} tuned"
     print(f"{'set':15} {'learner':9} {header}")
-    rows = [row for name in arguments.sets for row in run(name, arguments.folds)]
+    path = ROOT / "benchmarks" / "results" / "tuned.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if arguments.resume and path.exists() else []
+    rows = [row for row in rows if row["set"] not in arguments.sets]
+    for name in arguments.sets:
+        rows += run(name, arguments.folds)
+        done = list(dict.fromkeys(row["set"] for row in rows))
+        left = [name for name in SETS if name not in done]
+        write("tuned", {"sets_done": done, "sets_left": left, "rows": rows}, time.perf_counter() - start)
     worse = [row for row in rows if row["gain"] < -row["standard_error"]]
     print(f"\nworse than frozen by more than a standard error: {[(row['set'], row['learner']) for row in worse]}")
-    write("tuned", {**vars(arguments), "rows": rows}, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from .fusion import (
     CCAFusion as CCAFusion,
     ConcatFusion as ConcatFusion,
     ContrastiveFusion as ContrastiveFusion,
+    DomainScaler as DomainScaler,
     KernelCCAFusion as KernelCCAFusion,
     KernelFusion as KernelFusion,
     LDAFusion as LDAFusion,

@@ -13,6 +13,7 @@ from skmm import (
     CCAFusion,
     ConcatFusion,
     ContrastiveFusion,
+    DomainScaler,
     KernelCCAFusion,
     KernelFusion,
     LDAFusion,
@@ -75,6 +76,7 @@ STRATEGIES = [
     ContrastiveFusion(max_epochs=2, hidden_features=8, device="cpu", blocks=BLOCKS),
     ContrastiveFusion(objective="supcon", head="linear", max_epochs=2, device="cpu", blocks=BLOCKS),
 ]
+SCALERS = [DomainScaler(-1), DomainScaler(-1, smooth=0)]
 IMPUTERS = [
     ModalityImputer(),
     ModalityImputer("zero", add_indicator=True, blocks=BLOCKS),
@@ -134,7 +136,7 @@ VARIANTS = [
 ]
 
 
-@parametrize_with_checks([*STRATEGIES, *IMPUTERS, *FUSERS, *VOTERS, *CASCADES, *STACKERS, *NETWORKS])
+@parametrize_with_checks([*STRATEGIES, *SCALERS, *IMPUTERS, *FUSERS, *VOTERS, *CASCADES, *STACKERS, *NETWORKS])
 def test_sklearn_checks(estimator, check):
     check(estimator)
 

@@ -24,6 +24,7 @@ from skmm import (
     CCAFusion,
     ConcatFusion,
     ContrastiveFusion,
+    DomainScaler,
     ImageDescriptor,
     ImageEncoder,
     KernelCCAFusion,
@@ -98,6 +99,7 @@ def fitted():
     yield AverageFusion(blocks=blocks).fit(X)
     yield ConcatFusion(blocks=blocks).fit(X)
     yield ContrastiveFusion(max_epochs=1, blocks=blocks).fit(X)
+    yield DomainScaler(0).fit(X)
     yield PCAFusion(blocks=blocks).fit(X)
     yield ProductFusion(blocks=blocks).fit(X)
     yield KernelFusion(blocks=blocks).fit(X)

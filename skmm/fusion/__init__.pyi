@@ -1,6 +1,7 @@
 from ._average import AverageFusion as AverageFusion
 from ._base import BlockTransformer as BlockTransformer
 from ._concat import ConcatFusion as ConcatFusion
+from ._domain import DomainScaler as DomainScaler
 from ._fuser import ModalityFuser as ModalityFuser
 from ._imputer import ModalityImputer as ModalityImputer
 from ._kernel import KernelFusion as KernelFusion

@@ -53,14 +53,15 @@ def distill(
     Parameters
     ----------
     teacher : estimator
-        Fitted classifier with ``predict_proba``, or regressor: a network or any other estimator. For several labels,
-        ``predict_proba`` must return a list with one array per label, for the classes 0 and 1.
+        Fitted classifier with ``predict_proba``, or regressor: a network, a pipeline or any other estimator. For
+        several labels, ``predict_proba`` must return a list with one array per label, for the classes 0 and 1.
 
     X : DataFrame or array-like of shape (n_samples, n_features)
         Rows to teach with, with all columns of the teacher. They need not be the rows it was fitted on.
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Targets, if they are known.
+        Targets, if they are known. Transformers of the student that learn from y get these, or else the classes that
+        the teacher predicts.
 
     modalities : list of str, default=None
         Names of the teacher's modalities that the student has; None if ``student`` is passed.
@@ -172,6 +173,10 @@ class Student(MultimodalNetClassifier):
 
     def _weigh(self, y, sample_weight):
         return super()._weigh(self._soft.classes_of(y), sample_weight)
+
+    def _fit_inputs(self, X, y, weights, progress):
+        # Transformers that learn from y, such as a TunedEncoder, are for classes.
+        return super()._fit_inputs(X, self._soft.classes_of(y), weights, progress)
 
     def _make_outputs(self, y, weights, classes):
         self.classes_ = self._soft.outputs.public_classes

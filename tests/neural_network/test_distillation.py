@@ -10,10 +10,13 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch.nn import functional
 
+from skmm import ModalityFuser, TextEncoder, TunedEncoder
 from skmm.neural_network import MultimodalNetClassifier, MultimodalNetMultiTask, MultimodalNetRegressor, distill
 from skmm.neural_network._distillation import StudentLoss
 from skmm.neural_network.network import Loss
@@ -77,6 +80,51 @@ def test_any_classifier_teaches_and_weights_count():
     np.testing.assert_allclose(
         half.predict_proba(X), distill(teacher, X[:150], student=student).predict_proba(X), rtol=1e-3, atol=1e-5
     )
+
+
+class Noted(FunctionTransformer):
+    """A transformer that notes the y that it was fitted on."""
+
+    def fit(self, X, y=None):
+        self.y_ = y
+        return super().fit(X, y)
+
+
+def test_transformers_of_a_student_learn_from_classes():
+    X, y = make(4, 200)
+    teacher = MultimodalNetClassifier(PARTS, max_epochs=20, **PARAMS).fit(X, y)
+    student = MultimodalNetClassifier([("weak", Noted(), WEAK)], max_epochs=1, **PARAMS)
+    assert distill(teacher, X, student=student).named_modalities_["weak"].y_.tolist() == teacher.predict(X).tolist()
+    assert distill(teacher, X, y, student=student).named_modalities_["weak"].y_.tolist() == y.tolist()
+    labels = np.column_stack([y == "a", y == "b"]).astype(int)
+    np.testing.assert_array_equal(
+        distill(clone(teacher).fit(X, labels), X, labels, student=student).named_modalities_["weak"].y_, labels
+    )
+
+
+def test_a_pipeline_with_a_tuned_encoder_teaches(tiny_text_model):
+    n = 150
+    rng, y = np.random.default_rng(0), np.arange(n) % 3
+    texts = [f"{('cat', 'dog', 'bird')[k]} {letter}" for k, letter in zip(y, rng.choice([*"abcdefgh"], n), strict=True)]
+    X = pd.DataFrame({"text": texts, "size": y + rng.normal(size=n), "age": rng.normal(size=n)})
+    names = np.array(["x", "y", "z"])[y]
+    tuned = TunedEncoder(
+        TextEncoder(str(tiny_text_model), device="cpu"), n_layers=1, max_epochs=3, fallback=False, random_state=0
+    )
+    fuser = ModalityFuser([("text", tuned, "text"), ("table", StandardScaler(), ["size", "age"])])
+    teacher = make_pipeline(fuser, LogisticRegression()).fit(X, names)
+    table = MultimodalNetClassifier([("table", StandardScaler(), ["size", "age"])], max_epochs=30, **PARAMS)
+    student = distill(teacher, X, student=table)
+    np.testing.assert_array_equal(student.classes_, teacher.classes_)
+    # The table is all it needs, and tells it half.
+    assert 0.4 < student.score(X[["size", "age"]], names) < teacher.score(X, names)
+    # A tuned encoder of its own learns what the teacher says.
+    text = distill(teacher, X, student=table.set_params(modalities=[("text", tuned, "text")]))
+    expected = clone(tuned).fit(texts, teacher.predict(X)).transform(texts)
+    np.testing.assert_array_equal(text.named_modalities_["text"].transform(texts), expected)
+    assert (text.predict(X[["text"]]) == teacher.predict(X)).mean() > 0.9
+    network = MultimodalNetClassifier(fuser.modalities, max_epochs=30, **PARAMS).fit(X, names)
+    assert distill(network, X, modalities=["text"]).score(X[["text"]], names) > 0.9
 
 
 def test_several_labels():
