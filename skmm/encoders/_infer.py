@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import check_array, check_consistent_length
 
-from .._columns import column_items, from_arrow, is_data_frame, is_missing_item, shorten
+from .._columns import column_items, from_arrow, is_data_frame, is_missing_item, missing_rows, shorten
 from .._typing import PathType, Table
 from .._warnings import warn
 from ._audio_descriptor import AudioDescriptor
@@ -392,7 +392,9 @@ def _judge_values(column):
     if column.n_distinct == 1 and len(column.present) == n_rows > 1:
         return Verdict("constant", "one value in all rows")
     if column.y is not None and column.n_distinct is not None and _copies(column):
-        return Verdict("target", "tells the target in every row", "name it in modalities, if it is known beforehand")
+        return Verdict(
+            "target", "tells the target in every row that has it", "name it in modalities, if it is known beforehand"
+        )
     return None
 
 
@@ -401,16 +403,26 @@ def _copies(column):
     import pandas as pd
 
     targets = np.asarray(column.y)
-    if len(column.present) < len(targets) or len(targets) < _MIN_ROWS:
+    present = ~missing_rows(column.values)
+    if present.sum() < max(_MIN_ROWS, len(targets) / 2):
         return False
-    numbers = np.asarray(column.present) if column.is_numeric else None
-    for target in targets.T.reshape(-1, len(targets)):
-        if numbers is not None and target.dtype.kind in "iuf" and np.array_equal(numbers, target):
+    numbers = np.asarray(column.present, dtype=float) if column.is_numeric else None
+    for target in targets.T.reshape(-1, len(targets))[:, present]:
+        if numbers is not None and target.dtype.kind in "iuf" and _differ_in_unit(numbers, target):
             return True
         codes, classes = pd.factorize(target)
         if len(classes) <= len(target) / 2 and len(classes) == column.n_distinct:
             return np.array_equal(codes, pd.factorize(pd.Series(column.present))[0])
     return False
+
+
+def _differ_in_unit(numbers, target):
+    """Tell whether numbers are those of the target, in another unit if need be; of few values, all may be by chance."""
+    if np.array_equal(numbers, target):
+        return True
+    if len(np.unique(target)) <= _MIN_ROWS or numbers.std() == 0:
+        return False
+    return bool(abs(np.corrcoef(numbers, target)[0, 1]) > 1 - 1e-12)
 
 
 def _judge_type(column):

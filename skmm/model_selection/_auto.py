@@ -277,7 +277,7 @@ class _AutoMultimodal(BaseEstimator):
         if not self.ensemble:
             scores = [self._score(output, y) for output in outputs]
             return np.eye(len(outputs))[int(np.argmax(scores))]
-        return select_greedily(outputs, lambda output: self._score(output, y))
+        return select(outputs, lambda output: self._score(output, y))
 
     def _score_unselected(self, outputs, y, test):
         """Return the score in the rows of a fold of what the other rows select."""
@@ -465,7 +465,8 @@ class AutoMultimodalClassifier(ClassifierMixin, _AutoMultimodal):
                   machine
     ============  ====================================================================================================
 
-    The ensemble is selected greedily, with replacement, by the score of the mean of the out-of-fold
+    Half of the weights of the ensemble go equally to the five best strategies (at most half of all). The other half is
+    selected greedily, with replacement, by the score of the mean of the out-of-fold
     predictions [1]_.
 
     A strategy that fails becomes a row with its error, and a warning. If ``fit`` is interrupted, what has
@@ -668,6 +669,17 @@ def _fit_fold(auto, strategy, X, y, groups, train, test):
     except Exception as error:
         return Run(error=f"{type(error).__name__}: {error}"), None
     return Run(fit_time=fitted - begin, predict_time=time.perf_counter() - fitted), values
+
+
+def select(outputs, score):
+    """Return weights of outputs: half of them by greedy selection, half equal ones for the best outputs.
+
+    A greedy selection alone follows the noise of few rows. The best are five, or half of all if these are fewer.
+    """
+    scores = np.array([score(output) for output in outputs])
+    best = np.argsort(-scores, kind="stable")[: min(5, (len(outputs) + 1) // 2)]
+    equal = np.isin(np.arange(len(outputs)), best) / len(best)
+    return (select_greedily(outputs, score) + equal) / 2
 
 
 def select_greedily(outputs, score, n_rounds=_N_ROUNDS):

@@ -27,11 +27,10 @@ from ._strategies import EXTRA, LEVEL_STYLES, LEVELS, make_strategies
 
 # What follows from the test of a fusion against the best single modality.
 _ADVICE = {
-    "better": "So fusion is worth it here: use {fusion!r}. Tuning its parameters, or the encoders to the target, may "
-    "give more.",
+    "better": "So fusion is worth it here; tuning its parameters, or the encoders to the target, may give more.",
     "unclear": "That is not enough to show that fusion is worth it, with {tried} tried on these folds: "
     "{single!r} costs less. More rows, or repeated folds, would tell.",
-    "worse": "So fusion does harm here: use {single!r}, and look at the items of the other modalities for errors.",
+    "worse": "So fusion does harm here: use {single!r} instead, and look at the other modalities' items for errors.",
 }
 # Parameters of a penalty, and by what they are multiplied to see whether another one is better.
 _PENALTIES = ("__C", "__alpha")

@@ -155,6 +155,9 @@ def test_copies_of_the_target_are_left_out_with_a_warning():
     prices = RANDOM.normal(size=N)
     with pytest.warns(UserWarning, match="'copy' tells the target"):
         infer_modalities(pd.DataFrame({"copy": prices, "x": RANDOM.normal(size=N)}), prices)
+    for copy in (2 * prices + 1, np.where(np.arange(N) == 7, np.nan, prices)):
+        with pytest.warns(UserWarning, match="'copy' tells the target"):
+            infer_modalities(pd.DataFrame({"copy": copy, "x": RANDOM.normal(size=N)}), prices)
     # Numbers that all differ, and so do those of the target, are no copy of it.
     assert kinds(X[["x"]], prices) == {"x": "table"}
 

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skmm import AutoMultimodalClassifier, AutoMultimodalRegressor, PCAFusion, TextEncoder
 from skmm.datasets import make_multimodal_classification
 from skmm.model_selection import _auto
-from skmm.model_selection._auto import select_greedily
+from skmm.model_selection._auto import select, select_greedily
 from skmm.model_selection._recipes import KINDS, Recipes, for_trees
 
 CHEAP = ["single", "linear"]
@@ -117,6 +117,8 @@ def test_greedy_selection():
     assert weights.tolist() == [0.5, 0.5, 0]
     # A perfect one alone: rounds that bring nothing are not counted.
     assert select_greedily(np.array([y + 1, y, y + 5]), score).tolist() == [0, 1, 0]
+    # Half of the weights are equal ones of the better half.
+    assert select(np.array([y + 1, y, y + 5]), score).tolist() == [0.25, 0.75, 0]
 
 
 def test_ensemble_predicts_the_weighted_mean(data):

@@ -656,6 +656,6 @@ def test_summary_says_what_follows():
     assert text.startswith("Mean score over 10 folds: ")
     best = frame[frame["level"] != "single"].iloc[0]
     assert f"The best fusion, {best.name!r}, has {best['mean']:.3f}, a gain of {best['gain']:+.3f} over" in text
-    assert ("is worth it here: use" in text) == (best["verdict"] == "better")
+    assert ("So fusion is worth it here" in text) == (best["verdict"] == "better")
     assert "Fusion, 'concat', has" in comparison.summary(strategy="concat")
     assert text.partition(".")[0] in comparison.to_html()
