@@ -44,6 +44,7 @@ def encoded(benchmark, folders, emoji):
     return benchmark.encode(emoji, "sentence-transformers/all-MiniLM-L6-v2", weights)
 
 
+@pytest.mark.slow
 def test_pictures_come_out_as_by_hand(benchmark, folders, emoji, encoded):
     X, columns = encoded
     batch = []
@@ -59,6 +60,7 @@ def test_pictures_come_out_as_by_hand(benchmark, folders, emoji, encoded):
     assert_allclose(X[:5, columns["image"]], expected, atol=0.02 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_best_fusion_beats_the_best_single_modality(benchmark, emoji, encoded):
     from _accuracy import score_folds, strategies
 

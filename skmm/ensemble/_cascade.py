@@ -394,6 +394,7 @@ class _Thresholds:
         self.costs = np.array(costs, dtype=float)
         self.score_of = score
         self.none = np.full(len(self.stages), np.inf)
+        self._scores = {}
 
     def needed(self, thresholds):
         """Return which rows are predicted with the modality of each stage, of shape (n_stages, n_samples)."""
@@ -406,10 +407,13 @@ class _Thresholds:
         return float(self.costs @ self.needed(thresholds).mean(axis=1))
 
     def score(self, thresholds):
-        """Return the score of the rows as they stop."""
-        stopped = self.certainty >= thresholds[:, None]
-        stopped[-1] = True
-        return self.score_of(self.stages[np.argmax(stopped, axis=0), np.arange(stopped.shape[1])])
+        """Return the score of the rows as they stop, which takes longest and is remembered."""
+        key = tuple(thresholds.tolist())
+        if key not in self._scores:
+            stopped = self.certainty >= thresholds[:, None]
+            stopped[-1] = True
+            self._scores[key] = self.score_of(self.stages[np.argmax(stopped, axis=0), np.arange(stopped.shape[1])])
+        return self._scores[key]
 
     def judge(self, thresholds):
         """Return the mean cost and the score."""
@@ -426,17 +430,17 @@ class _Thresholds:
             before = thresholds.copy()
             # After the last stage there is nothing to save.
             for stage in range(len(thresholds) - 1):
-                best = self.cost(thresholds)
                 certainty = self.certainty[stage][np.isfinite(self.certainty[stage])]
                 candidates = (
                     np.unique(np.quantile(certainty, np.linspace(0, 1, _N_CANDIDATES))) if len(certainty) else []
                 )
                 for candidate in candidates:
+                    # In ascending order: the first that will do costs least.
                     trial = thresholds.copy()
                     trial[stage] = candidate
-                    cost = self.cost(trial)
-                    if cost < best and self.score(trial) >= lowest:
-                        thresholds, best = trial, cost
+                    if self.cost(trial) < self.cost(thresholds) and self.score(trial) >= lowest:
+                        thresholds = trial
+                        break
             if (thresholds == before).all():
                 break
         return thresholds

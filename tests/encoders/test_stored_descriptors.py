@@ -86,6 +86,7 @@ def test_rows_are_known_by_the_parameters_that_decide_them(kind, n_described, tm
     assert n_described["encoded"] == n_encoded
 
 
+@pytest.mark.slow
 def test_a_comparison_describes_each_recording_once(n_described):
     """Whatever the strategies, folds and repeats."""
     pytest.importorskip("librosa")
@@ -126,6 +127,7 @@ def _describe(descriptor, items):
     return descriptor.transform(items), str(_private_folder.private_folder())
 
 
+@pytest.mark.slow
 def test_workers_find_the_private_store():
     stream = io.BytesIO()
     Image.fromarray(ITEMS["image"][0]).save(stream, "PNG")

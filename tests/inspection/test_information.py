@@ -63,7 +63,7 @@ class TestGaussian:
 
 
 class TestBounds:
-    @pytest.mark.parametrize("method", ["infonce", "smile"])
+    @pytest.mark.parametrize("method", ["infonce", pytest.param("smile", marks=pytest.mark.slow)])
     def test_sees_what_is_not_linear(self, method):
         A, _ = gaussian_pair(1, 400, 1)
         B = np.abs(A) + 0.05 * np.random.default_rng(1).normal(size=A.shape)

@@ -82,6 +82,7 @@ def test_threads(records, tiny_text_model):
     assert records() == []
 
 
+@pytest.mark.slow
 def test_two_workers_and_a_later_run(search_in_process, records, tmp_path):
     from search_script import N_ITEMS
 

@@ -586,7 +586,7 @@ class TestCompiled:
     @pytest.mark.parametrize(
         ("kind", "options"),
         [
-            ("text", {}),
+            pytest.param("text", {}, marks=pytest.mark.slow),
             pytest.param("text", {"adapter": "lora"}, marks=pytest.mark.slow),
             pytest.param("image", {}, marks=pytest.mark.slow),
         ],
