@@ -77,6 +77,7 @@ def test_composites_take_a_table_as_the_frame_of_the_same_cells(kind):
     )
 
 
+@pytest.mark.slow
 def test_inspection_takes_a_table():
     fitted = ESTIMATORS["voter"].fit(FRAME, Y)
     for X in (FRAME, TABLE):

@@ -61,7 +61,8 @@ def test_a_real_compilation():
     assert counters["stats"]["unique_graphs"] > 0
 
 
-@pytest.mark.parametrize("kind", ["text", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["text", *SLOW])
 def test_named_models(kind, counting, request, make_audio_model):
     if kind == "clap":
         encoder, X = AudioEncoder(make_audio_model(kind)), SOUNDS

@@ -83,7 +83,7 @@ class TestBounds:
         result = mutual_information(A, A, "infonce", n_subsamples=0, n_permutations=0, random_state=0)
         assert 2 < result.estimate < np.log(100)
 
-    @pytest.mark.parametrize("method", ["gaussian", "infonce"])
+    @pytest.mark.parametrize("method", ["gaussian", pytest.param("infonce", marks=pytest.mark.slow)])
     def test_repeats(self, method):
         A, B = gaussian_pair(1, 60, 2)
         options = {"n_subsamples": 1, "n_permutations": 1, "random_state": 3}

@@ -67,7 +67,9 @@ def read_in_batches(monkeypatch):
 KINDS = ["small text", "small image", "small sound", "text", "image", "sound", "video"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in ("image", "video") else kind for kind in KINDS]
+)
 def test_as_with_all_in_memory(files, branches, read_in_batches, kind):
     X, y = files
     X = X.copy()

@@ -172,7 +172,13 @@ def branches(tiny_text_model, tiny_image_model, make_audio_model):
     }
 
 
-@pytest.mark.parametrize("kind", ["small image", "small sound", "text", "image", "sound", "spectrum sound"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("small image", "small sound", "text", "sound"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("image", "spectrum sound")),
+    ],
+)
 def test_fits_repeat_whatever_reads_the_items(branches, kind, monkeypatch):
     column, n = kind.split()[-1], 24
     values = np.empty(n, dtype=object)
