@@ -1,6 +1,7 @@
 """What all encoders share: from a column of items to one float32 row per item."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from numbers import Number
 from typing import Self
@@ -337,6 +338,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         items = column_items(X, type(self).__name__, self._rows_are_items)
         if not self._items_are_files or (isinstance(items, np.ndarray) and items.dtype != object):
             return items
+        if self.root is None and not any(map(_holds_others, items)):
+            return items
         return [locate_file(item, self.root) for item in items]
 
     def _check_column(self, X, reset):
@@ -389,3 +392,8 @@ class ItemEncoder(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _holds_others(item):
+    """Tell whether an item is a dict or a sequence, which may hold files."""
+    return isinstance(item, (Mapping, list, tuple)) or (isinstance(item, np.ndarray) and item.dtype.kind in "OU")
