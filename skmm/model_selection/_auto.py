@@ -661,9 +661,12 @@ def _fit_fold(auto, strategy, X, y, groups, train, test):
     begin = time.perf_counter()
     try:
         train_groups = None if groups is None else groups[train]
-        estimator = fit_strategy(strategy, safe_indexing(X, train), y[train], train_groups)
-        fitted = time.perf_counter()
-        values = auto._output_of(estimator, safe_indexing(X, test))
+        with warnings.catch_warnings():
+            # The fits on all rows tell of these, once.
+            warnings.filterwarnings("ignore", message=".* items could not be encoded and count as missing")
+            estimator = fit_strategy(strategy, safe_indexing(X, train), y[train], train_groups)
+            fitted = time.perf_counter()
+            values = auto._output_of(estimator, safe_indexing(X, test))
         if not np.isfinite(values).all():
             raise ValueError("its predictions are not finite")
     except Exception as error:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skmm import AutoMultimodalClassifier, AutoMultimodalRegressor, PCAFusion, TextEncoder
+from skmm import AutoMultimodalClassifier, AutoMultimodalRegressor, ImageEncoder, PCAFusion, TextEncoder
 from skmm.datasets import make_multimodal_classification
 from skmm.model_selection import _auto
 from skmm.model_selection._auto import select, select_greedily
@@ -383,3 +384,19 @@ def test_bad_targets_and_names(data):
         AutoMultimodalClassifier(strategies=CHEAP).fit(data.X, [None if i == 3 else "ab"[i % 2] for i in range(150)])
     with pytest.raises(ValueError, match="'selected' names the procedure as a whole"):
         AutoMultimodalClassifier(strategies={"selected": LogisticRegression()}).fit(data.X, data.y)
+
+
+def test_unreadable_items_are_told_once(tiny_image_model):
+    pictures = list(np.random.RandomState(0).randint(256, size=(24, 8, 8, 3), dtype=np.uint8))
+    pictures[3], pictures[17] = b"no picture", b"nor this"
+    X = pd.DataFrame({"picture": pd.Series(pictures, dtype=object), "size": np.arange(24.0) % 7})
+    modalities = [
+        ("image", ImageEncoder(tiny_image_model, on_error="missing"), "picture"),
+        ("table", "passthrough", ["size"]),
+    ]
+    auto = AutoMultimodalClassifier(modalities, strategies=["single", "linear"], cv=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        auto.fit(X, np.arange(24) % 2)
+    messages = {str(warning.message).partition(" (")[0] for warning in caught}
+    assert messages == {"ImageEncoder: 2 of 24 items could not be encoded and count as missing"}
