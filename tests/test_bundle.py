@@ -145,3 +145,12 @@ def test_a_bundle_that_names_a_model_outside_is_refused(models):
     (models / "bundle" / "versions.json").write_text("{}")
     with pytest.raises(ValueError, match=r"names the model 'bundle:../words', which is outside of it"):
         load_bundle(models / "bundle")
+
+
+def test_types_of_other_packages_have_to_be_trusted(models):
+    sampling = pytest.importorskip("imblearn.over_sampling")
+    save_bundle(models / "bundle", sampling.RandomOverSampler(random_state=3))
+    kind = "imblearn.over_sampling._random_over_sampler.RandomOverSampler"
+    with pytest.raises(TypeError, match="RandomOverSampler"):
+        load_bundle(models / "bundle")
+    assert load_bundle(models / "bundle", trusted=[kind]).random_state == 3

@@ -184,9 +184,7 @@ def infer_modalities(X: Table, y: ArrayLike | None = None, *, root: PathType | N
     ==========================================  =============  =====================================================
 
     All columns of the table are one modality; any other column is one of its own. If there are several of a kind, each
-    is named by the kind and its column, such as ``"text_title"``. Texts stay apart, rather than joined into one:
-    with linear models, this is better on films (AUC .852, joined .844), on monsters (balanced accuracy .667,
-    joined .634).
+    is named by the kind and its column, such as ``"text_title"``. Texts stay apart, rather than joined into one.
 
     Left out are columns without any value or with a single one, copies of the target, identifiers (numbers that
     count the rows, and codes that differ in at least 95 % of them), addresses and documents, since nothing is
