@@ -80,7 +80,9 @@ def check_table(estimator, X):
     """Check that X is an eager data frame or a 2-D array, with cells of any type; return it, a list as an array.
 
     A pyarrow Table is returned as a pandas DataFrame; skrub and scikit-learn expect dates in the types of pandas.
+    Errors name the estimator, or the function if that is passed as a string.
     """
+    owner = estimator if isinstance(estimator, str) else type(estimator).__name__
     X = _with_plain_times(from_arrow(X))
     if not (nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)):
         if is_data_frame(X) or nw.dependencies.is_polars_lazyframe(X):
@@ -91,11 +93,11 @@ def check_table(estimator, X):
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
         if not isinstance(X, np.ndarray):
             raise TypeError(
-                f"{type(estimator).__name__} takes data frames and NumPy arrays, got {type(X).__module__}; convert X "
+                f"{owner} takes data frames and NumPy arrays, got {type(X).__module__}; convert X "
                 "first, or use a strategy of fusion alone, which takes arrays of other libraries."
             )
     elif len(X) == 0:
-        raise ValueError(f"Found 0 sample(s) in the data frame, while {type(estimator).__name__} needs at least 1.")
+        raise ValueError(f"Found 0 sample(s) in the data frame, while {owner} needs at least 1.")
     return X
 
 

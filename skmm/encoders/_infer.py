@@ -17,9 +17,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 
-from .._columns import column_items, from_arrow, is_data_frame, is_missing_item, missing_rows, shorten
+from .._columns import check_table, column_items, is_data_frame, is_missing_item, missing_rows, shorten
 from .._typing import PathType, Table
 from .._warnings import warn
 from ._audio_descriptor import AudioDescriptor
@@ -33,6 +33,10 @@ _N_SAMPLE = 500
 _MOST = 0.9
 # Rows from which on it means something that all values of a column differ.
 _MIN_ROWS = 20
+# Whole numbers in this range may be years.
+_YEARS = 1500, 2100
+# Most channels of a waveform, and its fewest samples for it to be no picture.
+_MOST_CHANNELS, _FEWEST_SAMPLES = 8, 1000
 
 _IMAGE_SUFFIXES = {"bmp", "gif", "heic", "heif", "jfif", "jpeg", "jpg", "png", "ppm", "tif", "tiff", "webp"}
 _AUDIO_SUFFIXES = {"aac", "aif", "aiff", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma"}
@@ -155,7 +159,10 @@ def infer_modalities(X: Table, y: ArrayLike | None = None, *, root: PathType | N
     Raises
     ------
     ValueError
-        If no column of X can be used.
+        If no column of X can be used, several have one name, or numbers are infinite.
+
+    TypeError
+        If X is no data frame or array of skmm's, such as one that is evaluated lazily.
 
     Warns
     -----
@@ -222,14 +229,15 @@ def infer_modalities(X: Table, y: ArrayLike | None = None, *, root: PathType | N
     2    legs     table                    numbers
     3   batch  left out         one value in all rows
     """
-    X = from_arrow(X)
-    if not is_data_frame(X):
-        X = check_array(X, dtype=None, ensure_all_finite=False)
+    X = check_table("infer_modalities", X)
     if not is_data_frame(X) and X.dtype.kind in "biuf":
         report = _report([("all", "table", Verdict("table", "numbers", _ALTERNATIVES["table"]))])
         return InferredModalities([("table", make_table_transformer(all_numbers=True), slice(0, None))], report)
     labels = list(X.columns) if is_data_frame(X) else list(range(X.shape[1]))
-    named = is_data_frame(X) and all(isinstance(label, str) for label in labels) and len(set(labels)) == len(labels)
+    duplicates = sorted({str(label) for label, count in Counter(labels).items() if count > 1})
+    if duplicates:
+        raise ValueError(f"X has several columns of one name: {shorten(', '.join(duplicates))}; rename or drop them.")
+    named = is_data_frame(X) and all(isinstance(label, str) for label in labels)
     selectors = labels if named else list(range(len(labels)))
     if y is not None:
         check_consistent_length(X, y)
@@ -431,6 +439,7 @@ def _judge_type(column):
     if (dtype.is_integer() or dtype.is_float()) and _counts_rows(column):
         return Verdict("identifier", "numbers that identify the rows", "the table, if their order means something")
     if dtype.is_numeric():
+        _check_finite(column)
         return Verdict("table", "numbers")
     if dtype == nw.Boolean:
         return Verdict("table", "true or false")
@@ -439,6 +448,17 @@ def _judge_type(column):
     if dtype.is_temporal():
         return Verdict("table", "dates or times")
     return None
+
+
+def _check_finite(column):
+    """Raise if numbers are infinite, which no imputation and no linear model takes."""
+    infinite = np.flatnonzero(np.isinf(np.asarray(column.present, dtype=float)))
+    if len(infinite):
+        rows = np.flatnonzero(~missing_rows(column.values))[infinite]
+        raise ValueError(
+            f"Column {column.label!r} of X has infinite numbers in {len(rows)} row{'s' * (len(rows) > 1)}, the first "
+            f"is row {rows[0]}; replace them, by NaN if they stand for missing values."
+        )
 
 
 def _counts_rows(column):
@@ -450,8 +470,9 @@ def _counts_rows(column):
     if not (np.isfinite(numbers) & (numbers % 1 == 0)).all():
         return False
     steps = np.diff(numbers)
-    # Folds leave rows out: of the numbers of all rows at least a third is there.
-    counts = (steps > 0).all() and steps.mean() <= 3
+    # Folds leave rows out: of the numbers of all rows at least a third is there. Years may count as well.
+    years = numbers.min() >= _YEARS[0] and numbers.max() <= _YEARS[1]
+    counts = (steps > 0).all() and steps.mean() <= 3 and not years
     return bool(counts or _NAME_OF_IDENTIFIER.search(str(column.label)))
 
 
@@ -469,6 +490,8 @@ def _judge_objects(column):
         return Verdict(
             "ragged", "sequences of numbers of different lengths", "AudioEncoder(sampling_rate=...), if they are sound"
         )
+    if kind == "waveform":
+        return Verdict("waveform", "waveforms without a sampling rate", "AudioDescriptor(sampling_rate=...)")
     reasons = {
         "image": "pictures",
         "audio": "sound",
@@ -520,6 +543,8 @@ def _kind_of_array(shape):
     """Return what an array of some shape is as an item."""
     if len(shape) == 1:
         return "vector"
+    if len(shape) == 2 and min(shape) <= _MOST_CHANNELS and max(shape) >= _FEWEST_SAMPLES:
+        return "waveform"
     if len(shape) == 2 or (len(shape) == 3 and (shape[-1] in (1, 3, 4))):
         return "image"
     return "video" if len(shape) == 4 else None

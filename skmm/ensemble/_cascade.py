@@ -53,6 +53,7 @@ class ModalityCascadeClassifier(ClassifierMixin, DecisionComposition):
     scoring : str, callable or None, default=None
         Score that the tolerance is of, as in :class:`~sklearn.model_selection.GridSearchCV`; None means accuracy. A
         callable ``scoring(estimator, X, y)`` gets an estimator that returns predictions made before, and zeros as X.
+        Accuracy and scores with a name count rows by the ``sample_weight`` of ``fit``, a callable does not get it.
 
     cv : int, splitter, iterable or None, default=None
         Splits for the out-of-fold predictions, as for :class:`ModalityStackingClassifier`.
@@ -250,7 +251,7 @@ class ModalityCascadeClassifier(ClassifierMixin, DecisionComposition):
         counts = np.ones(len(data.y)) if data.weights is None else data.weights
         self._learn_stages(P, present, self._target.encode(data.y), counts)
         stages = [self._stage(P[:n], present[:n]) for n in range(1, len(order) + 1)]
-        search = _Thresholds(stages, present, [self.costs_[name] for name in self.order_], self._scorer(data.y))
+        search = _Thresholds(stages, present, [self.costs_[name] for name in self.order_], self._scorer(data))
         everything = search.cost(search.none), search.score(search.none)
         if not np.isfinite(everything[1]):
             raise ValueError(
@@ -334,12 +335,14 @@ class ModalityCascadeClassifier(ClassifierMixin, DecisionComposition):
         combined = combine("product", P, present, weights, self._priors[: len(P)], self._prior, sharpness)
         return self._target.public_proba(combined)
 
-    def _scorer(self, y):
+    def _scorer(self, data):
         """Return a function from probabilities to the score."""
+        weights = {} if data.weights is None or callable(self.scoring) else {"sample_weight": data.weights}
 
         def score(proba):
             predicted = FixedClasses(proba, self.classes_)
-            return float(check_scoring(predicted, scoring=self.scoring)(predicted, np.zeros((len(y), 1)), y))
+            scorer = check_scoring(predicted, scoring=self.scoring)
+            return float(scorer(predicted, np.zeros((len(data.y), 1)), data.y, **weights))
 
         return score
 
@@ -447,6 +450,8 @@ class _Thresholds:
 
 
 def _without_store(estimator):
-    """Return a fitted estimator whose encoders keep nothing: a copy that shares what was learned."""
-    stores = [key for key in estimator.get_params() if key.rpartition("__")[2] == "store"]
-    return deepcopy(estimator).set_params(**dict.fromkeys(stores)) if stores else estimator
+    """Return a fitted estimator whose encoders keep nothing: a copy that shares networks that are in memory."""
+    params = estimator.get_params()
+    stores = [key for key in params if key.rpartition("__")[2] == "store"]
+    shared = {id(value): value for key, value in params.items() if key.rpartition("__")[2] == "model"}
+    return deepcopy(estimator, shared).set_params(**dict.fromkeys(stores)) if stores else estimator

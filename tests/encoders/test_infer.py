@@ -87,7 +87,6 @@ COLUMNS = {
     "patient_id": (np.r_[np.nan, RANDOM.permutation(10**6)[1:N]], "left out"),
     "paid": (RANDOM.permutation(10**6)[:N], "table"),
     "bid": (RANDOM.permutation(10**6)[:N], "table"),
-    "infinite": (np.r_[np.inf, np.arange(1, N)], "table"),
     "rank": (RANDOM.permutation(N), "table"),
     "years": ([1990 + i % 30 for i in range(N)], "table"),
     "amounts": (RANDOM.permutation(10**6)[:N], "table"),
@@ -290,3 +289,36 @@ def test_numbers_of_rows_are_left_out_in_folds_as_well(n_splits):
 def test_target_of_another_length():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         infer_modalities(pd.DataFrame({"a": [1.0, 2, 3]}), [0, 1])
+
+
+def test_years_in_order_are_no_numbers_of_rows():
+    years = pd.DataFrame({"year": np.arange(1950, 2010), "row": np.arange(60)})
+    report = infer_modalities(years.assign(x=np.sin(years["year"]))).report.set_index("column")
+    assert report["modality"].to_dict() == {"year": "table", "row": "left out", "x": "table"}
+
+
+def test_waveforms_with_channels_are_no_pictures():
+    frame = pd.DataFrame({"sound": [np.zeros((2, 8000), dtype=np.float32)] * 3, "x": [1.0, 2.0, 5.0]})
+    report = infer_modalities(frame).report
+    assert report["reason"][0] == "waveforms without a sampling rate"
+    assert "sampling_rate" in report["alternative"][0]
+
+
+def test_infinite_numbers_are_named():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 5.0], "b": [None, 2.0, np.inf]})
+    with pytest.raises(ValueError, match=r"Column 'b' of X has infinite numbers in 1 row, the first is row 2; replace"):
+        infer_modalities(frame)
+
+
+def test_columns_of_one_name():
+    frame = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["a", "b", "a"])
+    with pytest.raises(ValueError, match="several columns of one name: a; rename"):
+        infer_modalities(frame)
+
+
+def test_frames_that_are_no_table():
+    pl = pytest.importorskip("polars")
+    with pytest.raises(TypeError, match="LazyFrame; collect or convert it first"):
+        infer_modalities(pl.LazyFrame({"a": [1.0]}))
+    with pytest.raises(ValueError, match="2-dimensional"):
+        infer_modalities(pd.Series([1.0]))

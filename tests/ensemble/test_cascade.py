@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 
-from skmm import ImageDescriptor, ModalityCascadeClassifier, ModalityVotingClassifier
-from skmm.ensemble._cascade import _Thresholds
+from skmm import ImageDescriptor, ImageEncoder, ModalityCascadeClassifier, ModalityVotingClassifier
+from skmm.ensemble._cascade import _Thresholds, _without_store
 
 COSTS = {"cheap": 1, "middle": 5, "dear": 100}
 
@@ -183,3 +183,27 @@ def test_costs_are_measured_where_items_cannot_be_read(tmp_path):
         cascade.fit(X, np.arange(40) >= 20)
     assert cascade.order_ == ["size", "image"]
     assert all(cost > 0 for cost in cascade.costs_.values())
+
+
+def test_the_tolerance_weighs_rows(data):
+    X, y = data
+    weights = np.where(y == 1, 20.0, 0.05)
+    weighted = ModalityCascadeClassifier(members(), costs=COSTS).fit(X, y, sample_weight=weights)
+    repeats = ModalityCascadeClassifier(members(), costs=COSTS).fit(X, y)
+    assert weighted.curve()["score"][0] > repeats.curve()["score"][0]
+    search = weighted.curve().iloc[1:]
+    assert (search["score"] >= weighted.curve()["score"][0] - search["tolerance"]).all()
+    # A callable gets no weights.
+    called = ModalityCascadeClassifier(members(), costs=COSTS, scoring=lambda estimator, X, y: estimator.score(X, y))
+    assert called.fit(X, y, sample_weight=weights).curve()["score"][0] != weighted.curve()["score"][0]
+
+
+def test_networks_in_memory_are_not_copied_to_be_timed():
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Linear(2, 2)
+    encoder = ImageEncoder(network, preprocess=np.asarray)
+    pipeline = make_pipeline(encoder, LogisticRegression())
+    timed = _without_store(pipeline)
+    assert timed is not pipeline
+    assert timed[0].store is None
+    assert timed[0].model is network
