@@ -1,65 +1,177 @@
-"""Which joint embedding finds the picture to a name and the name to a picture, with few pairs and with labels?
+"""Which joint embedding finds one view of an item by the other, with few pairs and with labels?
 
-Noto emoji, as in ``accuracy_emoji.py``: MiniLM's text, SqueezeNet's image, 8 groups as classes. A fifth is held out,
-at random (easy: near-duplicates such as man, woman, person stand on both sides) or by subgroup (hard), three times. Of
-the other rows 100, 10 or 1 % have both modalities and the rest one of them; 0, 10 or 100 % have a label. Held out, by
-cosine, from text to image and back:
+Sets, each a pair of views with frozen features (MiniLM's of texts, SqueezeNet's 512 of pictures) and classes:
 
-- recall@1, 5, 10 and the mean reciprocal rank (MRR) of the other half of the pair;
+- emoji: names and pictures of 1,600 emoji, 8 groups; held out at random (easy: near-duplicates such as man, woman,
+  person stand on both sides) or by subgroup (hard)
+- glyphs: names and pictures of 3,048 characters, 12 scripts; names that repeat are one item with several pictures
+- grocery: descriptions of 81 products and 5,421 photos of these, 43 kinds; held out at random (descriptions that are
+  known with other photos) or by product (neither has been seen)
+- mfeat: Fourier coefficients and pixels of 2,000 handwritten digits
+
+A fifth is held out, three times. Of the other rows 100, 10 or 1 % have both views and the rest one of them; 0, 10 or
+100 % have a label. Held out, by cosine, from the first view to the second and back:
+
+- recall@1, 5, 10 (whether a member of the pair is among the first) and the mean reciprocal rank (MRR) of the other
+  half of the pair, among the different items of the view;
 - mean average precision (MAP) of all items of the class;
 - balanced accuracy of a logistic regression on the joint features of both, fitted on the rows that have both, with
   all of their labels, which says whether what serves retrieval serves classification.
 
 Seconds are those of one fit, in this process, on as many BLAS threads as the environment allows. All are means over
-three draws.
+three draws. Results are written after each set, so that a run that is cut off keeps those it has.
 
-    OMP_NUM_THREADS=1 python benchmarks/joint.py [--text-model FOLDER_OR_NAME] [--methods CCA ...]
+    OMP_NUM_THREADS=1 python benchmarks/joint.py [--text-model FOLDER_OR_NAME] [--sets emoji ...] [--resume]
 
-A run of some of the methods, or with ``--complete``, writes no result.
+``--complete`` looks at all pairs only, with no and all labels, ``--methods`` at some methods; neither writes a result.
 """
 
 import argparse
+import json
 import os
 import time
 import warnings
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from _accuracy import data_folder, write
-from accuracy_emoji import encode, load_emoji
+import pandas as pd
+from _accuracy import ROOT, data_folder, write
+from accuracy_emoji import image_encoder, load_emoji
+from accuracy_mfeat import load as load_mfeat
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 from sklearn.preprocessing import normalize
 
-from skmm import AnchorFusion, CCAFusion, ContrastiveFusion, KernelCCAFusion, PLSFusion
+from skmm import AnchorFusion, CCAFusion, ContrastiveFusion, KernelCCAFusion, PLSFusion, TextEncoder
+from skmm.datasets import load_glyphs
 
-EMBEDDINGS = {
+METHODS = {
     "CCA": CCAFusion(128),
-    "CCA sumcor": CCAFusion(128, objective="sumcor"),
-    "PLS": PLSFusion(128),
-    "kernel CCA": KernelCCAFusion(128, random_state=0),
+    "CCA, weighted": CCAFusion(128, weighting="correlation"),
+    "PLS, weighted": PLSFusion(128, weighting="correlation"),
+    "kernel CCA, weighted": KernelCCAFusion(128, weighting="correlation", random_state=0),
+    "kernel CCA, 300 landmarks": KernelCCAFusion(128, n_landmarks=300, weighting="correlation", random_state=0),
+    "anchors": AnchorFusion(),
+    "anchors, power 1": AnchorFusion(power=1),
+    "contrastive, linear": ContrastiveFusion(128, head="linear", random_state=0),
+    "contrastive, mlp": ContrastiveFusion(128, head="mlp", random_state=0),
 }
-CONTRASTIVE = {f"contrastive, {head}": ContrastiveFusion(128, head=head, random_state=0) for head in ("linear", "mlp")}
-METHODS = EMBEDDINGS | {
-    f"{name}, weighted": clone(embedding).set_params(weighting="correlation") for name, embedding in EMBEDDINGS.items()
-}
-METHODS |= {f"anchors, power {power}": AnchorFusion(power=power) for power in (1, 2, 3, 4)}
-METHODS |= CONTRASTIVE
 DRAWS = 3
 PAIRS = (1.0, 0.1, 0.01)
 LABELS = (0.0, 0.1, 1.0)
 MEASURES = ("recall@1", "recall@5", "recall@10", "MRR", "MAP")
 
 
-def retrieval(queries, items, classes):
-    """Return the measures of retrieval: each query looks for the item in its row, and for those of its class."""
+@dataclass
+class Views:
+    """Two views of some items.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (n_samples, n_features)
+        Features.
+
+    y : ndarray of shape (n_samples,)
+        Codes of the classes.
+
+    first_items : ndarray of shape (n_samples,)
+        Which item the first view shows, as a code: rows of one belong together.
+
+    groups : array-like of shape (n_samples,), default=None
+        Rows of one group are held out together.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    y: np.ndarray
+    first_items: np.ndarray
+    groups: np.ndarray | None = None
+
+    @property
+    def X(self):
+        return np.hstack([self.first, self.second]).astype(float)
+
+    @property
+    def columns(self):
+        width = self.first.shape[1]
+        return {"first": slice(0, width), "second": slice(width, width + self.second.shape[1])}
+
+
+def codes(values):
+    """Return values as codes."""
+    return np.unique(np.asarray(values, dtype=str), return_inverse=True)[1]
+
+
+def emoji(text, image, by_subgroup=False):
+    """Return names and pictures of emoji, in groups."""
+    frame = load_emoji(data_folder("emoji_noto"))
+    groups = frame["subgroup"] if by_subgroup else None
+    return Views(text(frame["name"]), image(frame["path"]), codes(frame["group"]), codes(frame.index), groups)
+
+
+def glyphs(text, image):
+    """Return names and pictures of characters, in scripts."""
+    frame = load_glyphs(as_frame=True).frame
+    names = frame["text"]
+    return Views(text(names), image(frame["image"]), codes(frame["target"]), codes(names))
+
+
+def grocery_table(folder):
+    """Return a row for each photo: its path, product, kind, description and the path of the product's iconic image."""
+    options = {"names": ["path", "fine", "coarse"], "skipinitialspace": True}
+    photos = pd.concat([pd.read_csv(folder / f"{name}.txt", **options) for name in ("train", "val", "test")])
+    products = pd.read_csv(folder / "classes.csv").rename(columns=lambda name: name.rpartition(" (")[0])
+    products = products.set_index("Class ID").loc[photos["fine"]].reset_index(drop=True)
+    texts = {path: (folder / path[1:]).read_text() for path in products["Product Description Path"].unique()}
+    return pd.DataFrame(
+        {
+            "photo": [str(folder / path) for path in photos["path"]],
+            "product": products["Class Name"],
+            "kind": products["Coarse Class Name"],
+            "description": products["Product Description Path"].map(texts),
+            "iconic": [str(folder / path[1:]) for path in products["Iconic Image Path"]],
+        }
+    )
+
+
+def grocery(text, image, by_product=False):
+    """Return descriptions and photos of products, in kinds."""
+    frame = grocery_table(data_folder("grocery_store"))
+    groups = frame["product"] if by_product else None
+    return Views(
+        text(frame["description"]), image(frame["photo"]), codes(frame["kind"]), codes(frame["product"]), groups
+    )
+
+
+def mfeat(text, image):
+    """Return Fourier coefficients and pixels of digits."""
+    X, columns, y = load_mfeat(data_folder("mfeat"))
+    return Views(X[:, columns["fou"]], X[:, columns["pix"]], y, codes(np.arange(len(y))))
+
+
+SETS = {
+    "emoji": emoji,
+    "emoji by subgroup": lambda text, image: emoji(text, image, by_subgroup=True),
+    "glyphs": glyphs,
+    "grocery": grocery,
+    "grocery by product": lambda text, image: grocery(text, image, by_product=True),
+    "mfeat": mfeat,
+}
+
+
+def retrieval(queries, items, query_pairs, item_pairs, query_classes, item_classes):
+    """Return the measures of retrieval: each query looks for the items of its pair, and for those of its class."""
     similarity = normalize(queries) @ normalize(items).T
+    paired = query_pairs[:, None] == item_pairs
+    best = np.where(paired, similarity, -np.inf).max(axis=1)
     # Ties count as misses, so that points that all coincide find nothing.
-    ranks = (similarity >= np.diag(similarity)[:, None]).sum(axis=1)
-    relevant = (classes[:, None] == classes)[np.arange(len(classes))[:, None], np.argsort(-similarity, axis=1)]
-    precision = np.cumsum(relevant, axis=1) / np.arange(1, len(classes) + 1)
+    ranks = 1 + (~paired & (similarity >= best[:, None])).sum(axis=1)
+    order = np.argsort(-similarity, axis=1)
+    relevant = np.take_along_axis(query_classes[:, None] == item_classes, order, axis=1)
+    precision = np.cumsum(relevant, axis=1) / np.arange(1, len(items) + 1)
     average_precision = (precision * relevant).sum(axis=1) / relevant.sum(axis=1)
     recalls = [(ranks <= k).mean() for k in (1, 5, 10)]
     return dict(zip(MEASURES, [*recalls, (1 / ranks).mean(), average_precision.mean()], strict=True))
@@ -76,8 +188,9 @@ def weaken(X, y, columns, pairs, labels, rng):
     return X, y
 
 
-def evaluate(embedding, X, y, columns, train, test, pairs, labels, seed):
+def evaluate(embedding, views, X, train, test, pairs, labels, seed):
     """Return the measures of one embedding in one draw."""
+    columns, y = views.columns, views.y
     X_train, y_train = weaken(X[train], y[train], columns, pairs, labels, np.random.default_rng(seed))
     embedding = clone(embedding).set_params(blocks=columns)
     if isinstance(embedding, ContrastiveFusion):
@@ -87,13 +200,20 @@ def evaluate(embedding, X, y, columns, train, test, pairs, labels, seed):
     start = time.perf_counter()
     embedding.fit(X_train, y_train)
     seconds = time.perf_counter() - start
-    text, image = (embedding.transform_modality(X[test, view], name) for name, view in columns.items())
+    # Of rows that show the same first view, one is looked for and with.
+    items = test[np.unique(views.first_items[test], return_index=True)[1]]
+    first = embedding.transform_modality(X[items, columns["first"]], "first")
+    second = embedding.transform_modality(X[test, columns["second"]], "second")
+    pair_codes = views.first_items[items], views.first_items[test]
     complete = train[~np.isnan(X_train).any(axis=1)]
-    classifier = LogisticRegression(max_iter=1000).fit(embedding.transform(X[complete]), y[complete])
+    accuracy = np.nan
+    if len(np.unique(y[complete])) > 1:
+        classifier = LogisticRegression(max_iter=1000).fit(embedding.transform(X[complete]), y[complete])
+        accuracy = balanced_accuracy_score(y[test], classifier.predict(embedding.transform(X[test])))
     return {
-        "to image": retrieval(text, image, y[test]),
-        "to text": retrieval(image, text, y[test]),
-        "accuracy": balanced_accuracy_score(y[test], classifier.predict(embedding.transform(X[test]))),
+        "to second": retrieval(first, second, *pair_codes, y[items], y[test]),
+        "to first": retrieval(second, first, *pair_codes[::-1], y[test], y[items]),
+        "accuracy": accuracy,
         "seconds": seconds,
     }
 
@@ -105,48 +225,56 @@ def mean_of(results):
     return float(np.mean(results))
 
 
-def splits_of(X, groups):
-    """Return the draws of training and test rows, by the name of the way in which they are drawn."""
+def splits_of(views):
+    """Return the draws of training and test rows."""
     options = {"n_splits": DRAWS, "test_size": 0.2, "random_state": 0}
-    return {
-        "random": list(ShuffleSplit(**options).split(X)),
-        "by subgroup": list(GroupShuffleSplit(**options).split(X, groups=groups)),
-    }
+    splitter = ShuffleSplit(**options) if views.groups is None else GroupShuffleSplit(**options)
+    return list(splitter.split(views.y, groups=views.groups))
+
+
+def compare(name, views, methods, shares):
+    """Return and print a row of measures for each method and share of pairs and labels."""
+    X, draws, rows = views.X, splits_of(views), []
+    n_first = np.mean([len(np.unique(views.first_items[test])) for _, test in draws])
+    n_second = np.mean([len(test) for _, test in draws])
+    print(f"\n{name}: {n_first:.0f} items of the first view, {n_second:.0f} of the second; each measure both ways")
+    for pairs, labels in shares:
+        header = "  ".join(f"{measure:11}" for measure in [*MEASURES, "accuracy", "seconds"])
+        print(f"\n{f'{pairs:.0%} pairs, {labels:.0%} labels':28} {header}")
+        for method in methods:
+            result = mean_of(
+                [
+                    evaluate(METHODS[method], views, X, train, test, pairs, labels, seed)
+                    for seed, (train, test) in enumerate(draws)
+                ]
+            )
+            rows.append({"set": name, "pairs": pairs, "labels": labels, "method": method, **result})
+            values = "  ".join(f"{result['to second'][m]:.3f} {result['to first'][m]:.3f}" for m in MEASURES)
+            print(f"{method:28} {values}  {result['accuracy']:<11.3f}  {result['seconds']:.2f}", flush=True)
+    return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text-model", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--complete", action="store_true", help="only with all pairs, with no and all labels")
+    parser.add_argument("--resume", action="store_true", help="add to the results that are there")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     begin = time.perf_counter()
-    emoji = load_emoji(data_folder("emoji_noto"))
     weights = data_folder("weights") / "squeezenet1_0" / "squeezenet1_0.safetensors"
-    X, columns = encode(emoji, arguments.text_model, weights)
-    y = np.unique(emoji["group"], return_inverse=True)[1]
-    rows = []
-    for split, draws in splits_of(X, emoji["subgroup"]).items():
-        n_test = np.mean([len(test) for _, test in draws])
-        print(f"\nemoji, {split}: recall@1 by chance {1 / n_test:.3f}; each measure from text to image, and back")
-        shares = [(1.0, 0.0), (1.0, 1.0)] if arguments.complete else product(PAIRS, LABELS)
-        for pairs, labels in shares:
-            header = "  ".join(f"{name:11}" for name in [*MEASURES, "accuracy", "seconds"])
-            print(f"\n{f'{pairs:.0%} pairs, {labels:.0%} labels':28} {header}")
-            for name in arguments.methods:
-                result = mean_of(
-                    [
-                        evaluate(METHODS[name], X, y, columns, train, test, pairs, labels, seed)
-                        for seed, (train, test) in enumerate(draws)
-                    ]
-                )
-                rows.append({"split": split, "pairs": pairs, "labels": labels, "method": name, **result})
-                values = "  ".join(f"{result['to image'][m]:.3f} {result['to text'][m]:.3f}" for m in MEASURES)
-                print(f"{name:28} {values}  {result['accuracy']:<11.3f}  {result['seconds']:.2f}", flush=True)
-    if arguments.methods == list(METHODS) and not arguments.complete:
-        threads = os.environ.get("OMP_NUM_THREADS", "all")
-        write("joint", {"draws": DRAWS, "threads": threads, "rows": rows}, time.perf_counter() - begin)
+    text, image = TextEncoder(arguments.text_model).fit_transform, image_encoder(weights).fit_transform
+    path = ROOT / "benchmarks" / "results" / "joint.json"
+    rows = json.loads(path.read_text())["rows"] if arguments.resume else []
+    shares = [(1.0, 0.0), (1.0, 1.0)] if arguments.complete else list(product(PAIRS, LABELS))
+    for name in arguments.sets:
+        results = compare(name, SETS[name](text, image), arguments.methods, shares)
+        rows = [row for row in rows if row["set"] != name] + results
+        if arguments.methods == list(METHODS) and not arguments.complete:
+            threads = os.environ.get("OMP_NUM_THREADS", "all")
+            write("joint", {"draws": DRAWS, "threads": threads, "rows": rows}, time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def test_measures_are_those_of_scikit_learn(benchmark):
     rng = np.random.default_rng(0)
     queries = rng.normal(size=(60, 4))
     items, classes = queries + rng.normal(size=(60, 4)), rng.integers(3, size=60)
-    measures = benchmark.retrieval(queries, items, classes)
+    rows = np.arange(60)
+    measures = benchmark.retrieval(queries, items, rows, rows, classes, classes)
     similarity = cosine_similarity(queries, items)
     for k in (1, 5, 10):
         assert_allclose(measures[f"recall@{k}"], top_k_accuracy_score(np.arange(60), similarity, k=k))
@@ -29,7 +30,10 @@ def test_measures_are_those_of_scikit_learn(benchmark):
     assert_allclose(measures["MAP"], np.mean(precision))
     one_relevant = [average_precision_score(np.arange(60) == i, row) for i, row in enumerate(similarity)]
     assert_allclose(measures["MRR"], np.mean(one_relevant))
-    assert benchmark.retrieval(np.zeros((60, 4)), items, classes)["recall@10"] == 0
+    assert benchmark.retrieval(np.zeros((60, 4)), items, rows, rows, classes, classes)["recall@10"] == 0
+    # Of several items that belong to a query, the nearest counts.
+    several = benchmark.retrieval(queries, items, rows // 2, rows // 2, classes, classes)
+    assert_allclose(several["recall@1"], np.mean(similarity.argmax(axis=1) // 2 == rows // 2))
 
 
 def test_shares_of_pairs_and_labels(benchmark):
