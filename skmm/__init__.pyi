@@ -21,6 +21,7 @@ from .encoders import (
     VideoAudio as VideoAudio,
     VideoDescriptor as VideoDescriptor,
     VideoEncoder as VideoEncoder,
+    encode_dataset as encode_dataset,
     infer_modalities as infer_modalities,
 )
 from .ensemble import (

@@ -20,6 +20,7 @@ FLOORS = [
         "_optional",
         "_plot",
         "_sklearn",
+        "_table_files",
         "_threads",
         "_torch",
         "_typing",

@@ -1,3 +1,4 @@
+from ._batches import iter_batches as iter_batches
 from ._glyphs import load_glyphs as load_glyphs
 from ._synthetic import (
     make_multimodal_classification as make_multimodal_classification,

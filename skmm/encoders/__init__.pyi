@@ -1,6 +1,7 @@
 from ._audio import AudioEncoder as AudioEncoder
 from ._audio_descriptor import AudioDescriptor as AudioDescriptor
 from ._base import ItemEncoder as ItemEncoder
+from ._dataset import encode_dataset as encode_dataset
 from ._image import ImageEncoder as ImageEncoder
 from ._image_descriptor import ImageDescriptor as ImageDescriptor
 from ._infer import (
