@@ -34,7 +34,7 @@ FLOORS = [
     {"ensemble", "neural_network", "retrieval", "translation"},
     {"model_selection", "inspection"},
     {"_skops"},
-    {"_bundle"},
+    {"__main__", "_bundle"},
 ]
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 

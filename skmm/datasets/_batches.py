@@ -31,10 +31,10 @@ def iter_batches(
     batch_rows : int, default=10_000
         Rows of a batch. The last one of each file may have fewer.
 
-    Yields
-    ------
-    X : pandas.DataFrame of shape (n_rows, n_columns)
-        A batch. A column of vectors of one length becomes as many columns, ``"text__0"``, ``"text__1"`` and so on,
+    Returns
+    -------
+    batches : iterator of pandas.DataFrame of shape (n_rows, n_columns)
+        The batches. A column of vectors of one length becomes as many columns, ``"text__0"``, ``"text__1"`` and so on,
         with NaN where the vector is missing, so that ``blocks="prefix"`` of a fusion strategy tells them apart.
 
     Raises

@@ -24,7 +24,7 @@ from ..encoders import infer_modalities
 from ..fusion import ModalityFuser
 from ._comparison import FusionComparison
 from ._recipes import KINDS, Recipes
-from ._runs import Folds, Row, Run, fit_strategy
+from ._runs import Folds, Row, Run, fit_strategy, silent_on_items
 from ._statistics import score_bounds
 from ._strategies import EXTRA, Strategy
 
@@ -661,9 +661,8 @@ def _fit_fold(auto, strategy, X, y, groups, train, test):
     begin = time.perf_counter()
     try:
         train_groups = None if groups is None else groups[train]
-        with warnings.catch_warnings():
-            # The fits on all rows tell of these, once.
-            warnings.filterwarnings("ignore", message=".* items could not be encoded and count as missing")
+        # The fits on all rows tell of these, once.
+        with silent_on_items():
             estimator = fit_strategy(strategy, safe_indexing(X, train), y[train], train_groups)
             fitted = time.perf_counter()
             values = auto._output_of(estimator, safe_indexing(X, test))

@@ -124,7 +124,8 @@ def compare_fusions(
         that the correction for overlap sets.
 
     scoring : str, callable, list, tuple, set, dict or None, default=None
-        One or several scorers, as in :func:`~sklearn.model_selection.cross_validate`. None is the estimator's own.
+        One or several scorers, as in :func:`~sklearn.model_selection.cross_validate`. None is the accuracy or R2, not
+        the estimator's own ``score``, which may be another for each strategy.
 
     refit : bool or str, default=True
         Whether to fit the best strategy on all data. A string names the scorer that says which is best;
@@ -235,8 +236,8 @@ def compare_fusions(
     splits = folds.splits(X, cv, n_repeats)
     # A set has no first scorer.
     scoring = sorted(scoring) if isinstance(scoring, set) else scoring
-    scorer = check_scoring(estimator, scoring=scoring)
     names = _scorer_names(estimator, scoring)
+    scorer = check_scoring(estimator, scoring=names["score"] if scoring is None else scoring)
     if isinstance(refit, str) and refit not in names and not callable(scoring):
         raise ValueError(f"refit={refit!r} is not among the scorers {list(names)}; pass one of these, or True.")
     best_metric = refit if isinstance(refit, str) else next(iter(names), None)
@@ -245,9 +246,13 @@ def compare_fusions(
 
     # In batches of one: a batch with a slow fit would hold back finished runs when an interrupt comes.
     runs = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(
-        delayed(score_fold)(strategy, X, y, groups, train, test, scorer, best_metric or "score", on_error)
+        # Each modality alone is fitted by one strategy, which tells of its items once.
+        delayed(score_fold)(
+            *(strategy, X, y, groups, train, test, scorer, best_metric or "score", on_error),
+            tells=strategy.level == "single" and number == 0,
+        )
         for strategy in strategies
-        for train, test in splits
+        for number, (train, test) in enumerate(splits)
     )
     rows, interrupted = collect_rows(runs, strategies, len(splits), verbose)
     comparison = FusionComparison(

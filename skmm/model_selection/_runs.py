@@ -1,6 +1,8 @@
 """Fit and score strategies of fusion, all on the same folds."""
 
 import time
+import warnings
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from numbers import Integral
@@ -95,15 +97,27 @@ def with_searches(strategies, param_grids, cv, scoring, metric):
     ]
 
 
-def score_fold(strategy, X, y, groups, train, test, scorer, name, on_error):
-    """Return the run of a strategy in one fold; a scorer that returns a single number gets the name."""
+@contextmanager
+def silent_on_items():
+    """Silence the warnings that items cannot be encoded, which each fit would repeat."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* items could not be encoded and count as missing")
+        yield
+
+
+def score_fold(strategy, X, y, groups, train, test, scorer, name, on_error, tells=False):
+    """Return the run of a strategy in one fold; a scorer that returns a single number gets the name.
+
+    Items that cannot be encoded are told of if ``tells``.
+    """
     begin = time.perf_counter()
     try:
         train_groups = None if groups is None else safe_indexing(groups, train)
-        estimator = fit_strategy(strategy, safe_indexing(X, train), safe_indexing(y, train), train_groups)
-        fitted = time.perf_counter()
-        scores = scorer(estimator, safe_indexing(X, test), safe_indexing(y, test))
-        end = time.perf_counter()
+        with nullcontext() if tells else silent_on_items():
+            estimator = fit_strategy(strategy, safe_indexing(X, train), safe_indexing(y, train), train_groups)
+            fitted = time.perf_counter()
+            scores = scorer(estimator, safe_indexing(X, test), safe_indexing(y, test))
+            end = time.perf_counter()
         scores = scores if isinstance(scores, dict) else {name: scores}
         undefined = [key for key, value in scores.items() if not np.isfinite(value)]
         if undefined:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_diabetes, load_iris, make_classification
 from sklearn.dummy import DummyClassifier
@@ -31,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import ImageDescriptor, TextEncoder
+from skmm import ImageDescriptor, ImageEncoder, TextEncoder
 from skmm.model_selection import compare_fusions, corrected_t_test, holm
 from skmm.model_selection._strategies import make_strategies
 
@@ -227,12 +228,11 @@ def test_r2_is_bounded_above_only():
 
 
 def test_scores_beyond_the_usual_bounds_are_not_cut():
-    class Odd(DummyClassifier):
-        def score(self, X, y):
-            return 2.0 + X[0, 0]
+    def score(estimator, X, y):
+        return 2.0 + X[0, 0]
 
-    frame = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, extra={"odd": Odd()}, refit=False).to_frame()
-    assert frame.loc["odd", "low"] < frame.loc["odd", "mean"] < frame.loc["odd", "high"]
+    frame = compare_fusions(CLASSIFIER, X, y, modalities=IRIS, **FEW, scoring=score, refit=False).to_frame()
+    assert frame.loc["concat", "low"] < frame.loc["concat", "mean"] < frame.loc["concat", "high"]
 
 
 def test_a_strategy_that_fails_is_a_row():
@@ -358,8 +358,9 @@ class FailingOnAll(DummyClassifier):
             raise self.error("too many rows")
         return super().fit(X, y)
 
-    def score(self, X, y):
-        return 2.0
+    def predict(self, X):
+        iris = load_iris()
+        return iris.target[(X[:, None] == iris.data).all(axis=2).argmax(axis=1)]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -659,3 +660,37 @@ def test_summary_says_what_follows():
     assert ("So fusion is worth it here" in text) == (best["verdict"] == "better")
     assert "Fusion, 'concat', has" in comparison.summary(strategy="concat")
     assert text.partition(".")[0] in comparison.to_html()
+
+
+def test_one_score_for_all_strategies():
+    # By itself, a search scores by its own loss, and a voter of its results by accuracy.
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}, scoring="neg_log_loss", cv=2)
+    options = {
+        "modalities": IRIS,
+        "levels": ("single", "decision"),
+        "exclude": ["stack", "vote_weighted", "vote_product"],
+        "cv": 2,
+        "refit": False,
+    }
+    comparison = compare_fusions(search, X, y, **options)
+    assert (comparison.fold_scores() >= 0).all(axis=None)
+    named = compare_fusions(search, X, y, scoring="accuracy", **options)
+    assert_array_equal(comparison.fold_scores(), named.fold_scores())
+
+
+def test_unreadable_items_are_told_of_once(tiny_image_model):
+    pictures = list(np.random.RandomState(0).randint(256, size=(24, 8, 8, 3), dtype=np.uint8))
+    pictures[3] = pictures[17] = b"no picture"
+    X = pd.DataFrame({"picture": pd.Series(pictures, dtype=object), "size": np.arange(24.0) % 7})
+    modalities = [
+        ("image", ImageEncoder(tiny_image_model, on_error="missing"), "picture"),
+        ("table", "passthrough", ["size"]),
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compare_fusions(
+            LogisticRegression(), X, np.arange(24) % 2, modalities=modalities, cv=2, levels=("single", "feature")
+        )
+    messages = [str(warning.message) for warning in caught if "could not be encoded" in str(warning.message)]
+    # In the training and test rows of one fold, and where the best strategy is fitted on all rows.
+    assert 1 <= len(messages) <= 3
