@@ -25,7 +25,7 @@ def test_python_blocks_run(page, monkeypatch):
         exec(block, namespace)
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, "docs/benchmarks.md", "CONTRIBUTING.md"])
 def test_links_and_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r"`((?:examples|tests|skmm)/[\w/.]+\.py)`", text)
