@@ -7,6 +7,7 @@ from . import (
     inspection as inspection,
     model_selection as model_selection,
     neural_network as neural_network,
+    retrieval as retrieval,
     store as store,
 )
 from ._bundle import load_bundle as load_bundle, save_bundle as save_bundle
@@ -55,6 +56,7 @@ from .neural_network import (
     MultimodalNetMultiTask as MultimodalNetMultiTask,
     MultimodalNetRegressor as MultimodalNetRegressor,
 )
+from .retrieval import ZeroShotClassifier as ZeroShotClassifier
 from .store import EmbeddingStore as EmbeddingStore
 
 __version__: str

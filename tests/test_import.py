@@ -22,6 +22,7 @@ SUBPACKAGES = [
     "skmm.inspection",
     "skmm.model_selection",
     "skmm.neural_network",
+    "skmm.retrieval",
 ]
 
 

@@ -46,6 +46,7 @@ from skmm import (
     VideoAudio,
     VideoDescriptor,
     VideoEncoder,
+    ZeroShotClassifier,
     get_trusted_types,
 )
 from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch, VideoBranch
@@ -179,6 +180,8 @@ def test_encoders(tiny_text_model, tiny_image_model, tiny_clip_model, tiny_video
     check_round_trip(tuned.fit(texts, [0, 1] * 6), texts)
     fuser = ModalityFuser([("text", encoders[4][0], "text"), ("image", ImageDescriptor(), "image")])
     check_round_trip(fuser.fit(FRAME), FRAME)
+    zero_shot = ZeroShotClassifier(encoders[5][0], encoders[4][0], classes={0: ["cat", "kitten"], 1: "dog"}, reject=-1)
+    check_round_trip(zero_shot.fit(FRAME["image"], [0, 1, 0, -1]), FRAME["image"])
     member = make_pipeline(encoders[0][0], LogisticRegression())
     check_round_trip(ModalityVotingClassifier([("text", member, "text")]).fit(FRAME, Y[:4]), FRAME)
 
@@ -194,7 +197,10 @@ def test_the_docstring_explains_what_skops_says_of_a_module():
 
 
 def test_every_public_estimator_is_covered():
-    rooms = [importlib.import_module(f"skmm.{name}") for name in ("encoders", "ensemble", "fusion", "neural_network")]
+    rooms = [
+        importlib.import_module(f"skmm.{name}")
+        for name in ("encoders", "ensemble", "fusion", "neural_network", "retrieval")
+    ]
     public = {getattr(room, name) for room in rooms for name in room.__all__}
     public = {cls for cls in public if isinstance(cls, type) and issubclass(cls, BaseEstimator)}
     # Base classes for users are not stored themselves.
@@ -210,6 +216,7 @@ def test_every_public_estimator_is_covered():
         VideoAudio,
         VideoBranch,
         VideoEncoder,
+        ZeroShotClassifier,
     }
 
 

@@ -1,0 +1,1 @@
+from ._zero_shot import ZeroShotClassifier as ZeroShotClassifier
