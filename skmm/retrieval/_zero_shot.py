@@ -399,7 +399,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         if wrong or not templates:
             example = f"in {wrong[0]!r} it is missing" if wrong else "got none"
             raise ValueError(
-                f"{type(self).__name__}: templates must be texts with {{}} where the name of a class belongs, {example}."
+                f"{type(self).__name__}: templates must be texts with {{}} where the name of a class is put, {example}."
             )
         return templates
 
