@@ -173,17 +173,19 @@ class RetrievalDisplay:
         display : RetrievalDisplay
             The drawing.
         """
-        X_query = from_arrow(X_query)
-        n_rows = len(X_query)
-        if n_rows > max_queries:
-            rows = np.sort(check_random_state(random_state).choice(n_rows, max_queries, replace=False))
+        X_query = [X_query] if isinstance(X_query, str) else from_arrow(X_query)
+        if len(X_query) > max_queries:
+            rows = np.sort(check_random_state(random_state).choice(len(X_query), max_queries, replace=False))
             X_query = safe_indexing(X_query, rows)
         results = retriever.search(X_query, source=source, target=target, n=n)
-        queries = X_query
-        if not is_data_frame(queries):
-            name = source if isinstance(source, str) else "query"
-            index = getattr(queries, "index", None) if hasattr(queries, "iloc") else None
-            queries = pd.DataFrame({name: pd.Series(list(queries), dtype=object, index=index)})
+        if is_data_frame(X_query):
+            queries = _pandas_frame(X_query, cls.__name__, "X_query")
+            queries = queries[_columns_of(retriever, source, list(queries.columns))]
+        else:
+            # Items of one modality are known by their positions.
+            queries = pd.DataFrame(
+                {source if isinstance(source, str) else "query": pd.Series(list(X_query), dtype=object)}
+            )
         return cls(results, queries, correct=correct, kinds=kinds, root=root).plot(ax, max_queries=max_queries)
 
     def plot(self, ax: Any = None, *, max_queries: int = 6) -> "RetrievalDisplay":
@@ -437,6 +439,18 @@ def wrapped(text, width, n_lines):
         lines.append(rest[:low].rstrip())
         rest = rest[low:].lstrip()
     return lines
+
+
+def _columns_of(retriever, source, header):
+    """Return the columns of the modalities that are searched for, in the order of a header; all if that is unknown."""
+    sources = [source] if isinstance(source, str) else source
+    columns = set()
+    for name, _, selected in getattr(retriever, "modalities_", ()):
+        if sources is None or name in sources:
+            columns |= (
+                {selected} if isinstance(selected, str) else set(selected) if isinstance(selected, list) else set()
+            )
+    return [column for column in header if column in columns] or header
 
 
 def _pandas_frame(frame, owner, name):

@@ -463,7 +463,7 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
                 "side alone, without the projection into that space.)"
             )
         ends = np.cumsum([len(prompts[label]) for label in prompts])
-        means = dict(zip(prompts, [part.mean(axis=0) for part in np.split(rows, ends[:-1])], strict=True))
+        means = dict(zip(prompts, [group.mean(axis=0) for group in np.split(rows, ends[:-1])], strict=True))
         zero = np.zeros(rows.shape[1])
         return normalize(np.array([means.get(label, zero) for label in self.classes_.tolist()]))
 
@@ -657,10 +657,10 @@ class _Fit:
 
         bounds = [(0, 0) if fixed_scale else (None, None), (0, None) if alpha is None else (alpha / scale,) * 2]
         start = [0.0, bounds[1][0]]
-        found = minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B")
-        self.scale, self.alpha = float(scale * np.exp(found.x[0])), float(scale * found.x[1])
-        self.loss = float(found.fun)
-        self.n_correct = int((scores(found.x).argmax(axis=1) == targets).sum())
+        optimum = minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B")
+        self.scale, self.alpha = float(scale * np.exp(optimum.x[0])), float(scale * optimum.x[1])
+        self.loss = float(optimum.fun)
+        self.n_correct = int((scores(optimum.x).argmax(axis=1) == targets).sum())
 
 
 def label_list(y, owner):

@@ -45,7 +45,7 @@ class Retriever:
         self.items = items
 
     def search(self, X_query, source=None, target=None, n=10):
-        queries = X_query.index if hasattr(X_query, "index") and not isinstance(X_query, list) else range(len(X_query))
+        queries = X_query.index if isinstance(X_query, pd.DataFrame) else range(len(X_query))
         rows = [
             (query, rank, label, 1 / rank, *self.items.loc[label])
             for number, query in enumerate(queries)
@@ -153,7 +153,15 @@ class TestDrawing:
         assert first.queries.index.is_monotonic_increasing or len(first.queries) == 3
         assert len(first.queries) == 3
 
-    @pytest.mark.parametrize("make", [list, np.array, pd.Series])
+    def test_only_what_was_searched_for_is_shown(self):
+        items = gallery().assign(id=range(12))
+        retriever = Retriever(items)
+        retriever.modalities_ = [("words", None, "text"), ("picture", None, ["image"])]
+        for source, columns in (("words", ["text"]), (["picture"], ["image"]), (None, ["image", "text"])):
+            display = RetrievalDisplay.from_estimator(retriever, items[:1], source=source)
+            assert list(display.queries.columns) == columns
+
+    @pytest.mark.parametrize("make", [list, np.array, lambda items: pd.Series(items, index=[7, 5])])
     def test_queries_that_are_no_frame(self, make):
         items = gallery()
         display = RetrievalDisplay.from_estimator(Retriever(items), make(["sea", "a cat"]), source="text", correct=None)
