@@ -5,6 +5,7 @@ from . import (
     exceptions as exceptions,
     fusion as fusion,
     inspection as inspection,
+    metrics as metrics,
     model_selection as model_selection,
     neural_network as neural_network,
     store as store,

@@ -57,6 +57,7 @@ PACKAGES = [
     "skmm.ensemble",
     "skmm.fusion",
     "skmm.inspection",
+    "skmm.metrics",
     "skmm.model_selection",
     "skmm.neural_network",
 ]
