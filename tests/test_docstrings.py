@@ -24,6 +24,7 @@ from skmm import (
     CCAFusion,
     ConcatFusion,
     ContrastiveFusion,
+    CrossModalRetriever,
     DomainScaler,
     ImageDescriptor,
     ImageEncoder,
@@ -50,6 +51,7 @@ from skmm import (
     VideoEncoder,
 )
 from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch, VideoBranch
+from skmm.retrieval import ApproximateIndex, ExactIndex
 
 PACKAGES = [
     "skmm.datasets",
@@ -60,6 +62,7 @@ PACKAGES = [
     "skmm.metrics",
     "skmm.model_selection",
     "skmm.neural_network",
+    "skmm.retrieval",
 ]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
 # method, SA01 cross-references; GL08 is checked here by name; RT02 and YD01 concern styles not used here.
@@ -122,6 +125,9 @@ def fitted():
     yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
     yield AutoMultimodalClassifier(strategies=["linear"], cv=2).fit(X, y)
     yield AutoMultimodalRegressor(strategies=["linear"], cv=2).fit(X, y)
+    yield CrossModalRetriever(modalities, "cca").fit(X, y)
+    yield ExactIndex().fit(X)
+    yield ApproximateIndex().fit(X)
     yield TextBranch().fit(["a"])
     yield ImageBranch().fit(rng.random((3, 8, 8)))
     yield AudioBranch().fit(["a.wav"])

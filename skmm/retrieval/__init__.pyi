@@ -1,0 +1,2 @@
+from ._index import ApproximateIndex as ApproximateIndex, ExactIndex as ExactIndex
+from ._retriever import CrossModalRetriever as CrossModalRetriever
