@@ -5,6 +5,7 @@ from . import (
     exceptions as exceptions,
     fusion as fusion,
     inspection as inspection,
+    metrics as metrics,
     model_selection as model_selection,
     neural_network as neural_network,
     retrieval as retrieval,
@@ -56,7 +57,7 @@ from .neural_network import (
     MultimodalNetMultiTask as MultimodalNetMultiTask,
     MultimodalNetRegressor as MultimodalNetRegressor,
 )
-from .retrieval import ZeroShotClassifier as ZeroShotClassifier
+from .retrieval import CrossModalRetriever as CrossModalRetriever, ZeroShotClassifier as ZeroShotClassifier
 from .store import EmbeddingStore as EmbeddingStore
 
 __version__: str

@@ -25,6 +25,7 @@ from skmm import (
     CCAFusion,
     ConcatFusion,
     ContrastiveFusion,
+    CrossModalRetriever,
     DomainScaler,
     ImageDescriptor,
     ImageEncoder,
@@ -52,6 +53,7 @@ from skmm import (
     ZeroShotClassifier,
 )
 from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch, VideoBranch
+from skmm.retrieval import ApproximateIndex, ExactIndex
 
 PACKAGES = [
     "skmm.datasets",
@@ -59,6 +61,7 @@ PACKAGES = [
     "skmm.ensemble",
     "skmm.fusion",
     "skmm.inspection",
+    "skmm.metrics",
     "skmm.model_selection",
     "skmm.neural_network",
     "skmm.retrieval",
@@ -124,6 +127,9 @@ def fitted():
     yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
     yield AutoMultimodalClassifier(strategies=["linear"], cv=2).fit(X, y)
     yield AutoMultimodalRegressor(strategies=["linear"], cv=2).fit(X, y)
+    yield CrossModalRetriever(modalities, "cca").fit(X, y)
+    yield ExactIndex().fit(X)
+    yield ApproximateIndex().fit(X)
     yield TextBranch().fit(["a"])
     yield ImageBranch().fit(rng.random((3, 8, 8)))
     yield AudioBranch().fit(["a.wav"])

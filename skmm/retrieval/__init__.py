@@ -1,4 +1,4 @@
-"""Search and classification in one space of several modalities."""
+"""Search across modalities, and classes known by texts."""
 
 import lazy_loader
 
