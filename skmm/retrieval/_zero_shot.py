@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +19,7 @@ from .._columns import check_columns, from_arrow, is_data_frame, is_missing_item
 from .._sklearn import HasMethods, Interval, StrOptions, fit_context, safe_indexing
 from .._typing import Items
 from .._warnings import warn
-from ..encoders import AudioEncoder, ImageEncoder, ModelEncoder, TextEncoder, VideoEncoder
+from ..encoders import AudioEncoder, ImageEncoder, ItemEncoder, ModelEncoder, TextEncoder, VideoEncoder
 from ..exceptions import first_line
 
 # Kind of items -> what encodes them where only the name of a checkpoint is passed, and their usual template.
@@ -282,6 +282,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         self.class_embeddings_ = self._embed_classes(text_encoder, texts_of, kind)
         scale = self._checkpoint_scale(text_encoder)
         self._learn(items, targets, scale)
+        for name in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
         if X is not None:
             check_columns(self, from_arrow(X), reset=True)
         return self
@@ -435,6 +437,8 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
     def _fit_encoder(self, encoder, items, kind):
         if items is not None:
             return encoder.fit(items, None)
+        if isinstance(encoder, ItemEncoder):
+            return encoder.fit([None])
         try:
             return encoder.fit([None], None)
         except (TypeError, ValueError, AttributeError) as error:
@@ -538,13 +542,13 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         rows, targets = self.labelled_embeddings_, self.labelled_classes_
         cosines = self._cosines(rows)
         fixed_scale = self.logit_scale != "auto"
-        without = _Fit(cosines, None, targets, self.logit_scale_, fixed_scale, 0.0)
+        without = minimise_loss(cosines, np.zeros_like(cosines), targets, self.logit_scale_, fixed_scale, 0.0)
         candidates = []
         if self.alpha != 0:
             alpha = None if self.alpha == "auto" else float(self.alpha)
             for beta in _SHARPNESSES if self.beta == "auto" else [float(self.beta)]:
                 affinities = self._affinities(rows, beta, leave_out=True)
-                candidate = _Fit(cosines, affinities, targets, self.logit_scale_, fixed_scale, alpha)
+                candidate = minimise_loss(cosines, affinities, targets, self.logit_scale_, fixed_scale, alpha)
                 candidates.append((candidate.loss, beta, candidate))
         best = without
         if candidates:
@@ -607,60 +611,53 @@ class ZeroShotClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-class _Fit:
-    """Scale and weight that minimise a penalised log loss.
+class Minimum(NamedTuple):
+    """Scale and alpha at the least loss, that loss, and the number of rows whose class has the highest score."""
+
+    scale: float
+    alpha: float
+    loss: float
+    n_correct: int
+
+
+def minimise_loss(cosines, affinities, targets, scale, fixed_scale, alpha):
+    """Return the minimum of the log loss, summed over rows, with a penalty on scale and alpha.
 
     Parameters
     ----------
     cosines, affinities : ndarray of shape (n_samples, n_classes)
-        The two terms of the scores; None stands for no second term.
+        The two terms of the scores.
 
     targets : ndarray of shape (n_samples,)
         Positions of the classes.
 
     scale : float
-        Scale that the penalty draws to, and that a fixed scale has.
+        Scale that the penalty draws to.
 
     fixed_scale : bool
-        Whether it stays.
+        Whether the scale is that one.
 
     alpha : float or None
-        Weight of the affinities; None is to be found.
-
-    Attributes
-    ----------
-    scale, alpha : float
-        The minimum.
-
-    loss : float
-        Log loss, summed over the rows, and the penalty.
-
-    n_correct : int
-        Rows whose class has the highest score.
+        Weight of the affinities; None finds it.
     """
+    rows = np.arange(len(targets))
 
-    def __init__(self, cosines, affinities, targets, scale, fixed_scale, alpha):
-        affinities = np.zeros_like(cosines) if affinities is None else affinities
-        rows = np.arange(len(targets))
+    def scores(parameters):
+        return scale * (np.exp(parameters[0]) * cosines + parameters[1] * affinities)
 
-        def scores(parameters):
-            return scale * (np.exp(parameters[0]) * cosines + parameters[1] * affinities)
+    def objective(parameters):
+        logits = scores(parameters)
+        totals = logsumexp(logits, axis=1)
+        loss = (totals - logits[rows, targets]).sum() + (parameters**2).sum() / 2
+        residuals = np.exp(logits - totals[:, np.newaxis])
+        residuals[rows, targets] -= 1
+        slopes = np.exp(parameters[0]) * (residuals * cosines).sum(), (residuals * affinities).sum()
+        return loss, scale * np.array(slopes) + parameters
 
-        def objective(parameters):
-            logits = scores(parameters)
-            totals = logsumexp(logits, axis=1)
-            loss = (totals - logits[rows, targets]).sum() + (parameters**2).sum() / 2
-            residuals = np.exp(logits - totals[:, np.newaxis])
-            residuals[rows, targets] -= 1
-            slopes = np.exp(parameters[0]) * (residuals * cosines).sum(), (residuals * affinities).sum()
-            return loss, scale * np.array(slopes) + parameters
-
-        bounds = [(0, 0) if fixed_scale else (None, None), (0, None) if alpha is None else (alpha / scale,) * 2]
-        start = [0.0, bounds[1][0]]
-        optimum = minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B")
-        self.scale, self.alpha = float(scale * np.exp(optimum.x[0])), float(scale * optimum.x[1])
-        self.loss = float(optimum.fun)
-        self.n_correct = int((scores(optimum.x).argmax(axis=1) == targets).sum())
+    bounds = [(0, 0) if fixed_scale else (None, None), (0, None) if alpha is None else (alpha / scale, alpha / scale)]
+    optimum = minimize(objective, [0.0, bounds[1][0]], jac=True, bounds=bounds, method="L-BFGS-B")
+    n_correct = int((scores(optimum.x).argmax(axis=1) == targets).sum())
+    return Minimum(float(scale * np.exp(optimum.x[0])), float(scale * optimum.x[1]), float(optimum.fun), n_correct)
 
 
 def label_list(y, owner):

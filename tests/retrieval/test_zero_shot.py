@@ -239,6 +239,12 @@ class TestFewLabels:
         model.fit(X, np.where(np.arange(20) < 8, y, None))
         assert seen == [8]
 
+    def test_fit_again_without_items(self):
+        X, y = points(20)
+        fitted = classifier().fit(X, y).fit()
+        assert not hasattr(fitted, "n_features_in_")
+        assert_allclose(fitted.predict_proba(X), classifier().fit().predict_proba(X))
+
     @pytest.mark.parametrize("missing", [None, np.nan, -1, pd.NA])
     def test_rows_without_label(self, missing):
         X, y = points(40, shift=1.0)
