@@ -239,6 +239,11 @@ def modality_positions(composite, X):
     return {name: list(composite._positions(X, name)) for name in composite._active()}
 
 
+def modality_items(composite, X, name):
+    """Return the columns of one modality of a fitted composite, as its member takes them."""
+    return composite._select(check_X(composite, X, reset=False), name, reset=False)
+
+
 class PresentRows:
     """The rows in which one modality is present, and the way back to all rows.
 

@@ -20,8 +20,10 @@ SUBPACKAGES = [
     "skmm.ensemble",
     "skmm.fusion",
     "skmm.inspection",
+    "skmm.metrics",
     "skmm.model_selection",
     "skmm.neural_network",
+    "skmm.retrieval",
 ]
 
 

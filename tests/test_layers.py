@@ -31,10 +31,12 @@ FLOORS = [
     },
     {"encoders", "datasets", "metrics"},
     {"fusion"},
-    {"ensemble", "neural_network", "retrieval", "translation"},
-    {"model_selection", "inspection"},
+    {"ensemble", "neural_network"},
     {"_skops"},
-    {"__main__", "_bundle"},
+    {"_bundle"},
+    {"retrieval", "translation"},
+    {"model_selection", "inspection"},
+    {"__main__"},
 ]
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 
