@@ -44,7 +44,7 @@ _SHORTEST = 1e-6
 _COLUMNS = ("query", "rank", "label", "score")
 
 
-class Blocks(TransformerMixin, BaseEstimator):
+class RawBlocks(TransformerMixin, BaseEstimator):
     """Strategy of a fuser that returns the blocks as they are, with NaN where a modality is missing."""
 
     def __init__(self, blocks=None):
@@ -275,7 +275,7 @@ class CrossModalRetriever(ModalityComposition):
         groups = check_groups(groups, len(X))
         if y is not None:
             check_consistent_length(X, y)
-        fuser = ModalityFuser(self.modalities, Blocks(), n_jobs=self.n_jobs, verbose=self.verbose)
+        fuser = ModalityFuser(self.modalities, RawBlocks(), n_jobs=self.n_jobs, verbose=self.verbose)
         joined = fuser.fit_transform(X, y)
         self.modalities_, self.blocks_ = fuser.modalities_, fuser.blocks_
         self._inferred = self.modalities_ if self._is_auto else []
@@ -369,7 +369,7 @@ class CrossModalRetriever(ModalityComposition):
         check_is_fitted(self, "fuser_")
         X = check_table(self, X)
         if labels is None:
-            start = self._gallery.next_number
+            start = self._gallery.n_added
             labels = list(X.index) if hasattr(X, "iloc") else list(range(start, start + len(X)))
         labels = list(labels)
         if len(labels) != len(X):
@@ -970,7 +970,7 @@ class CrossModalRetriever(ModalityComposition):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         try:
-            inner = member_tags(ModalityFuser(self.modalities, Blocks()))
+            inner = member_tags(ModalityFuser(self.modalities, RawBlocks()))
             embedding = EMBEDDINGS.get(self.embedding) if isinstance(self.embedding, str) else self.embedding
             required = embedding is not None and member_tags(embedding).target_tags.required
         except Exception:

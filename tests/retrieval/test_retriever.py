@@ -260,6 +260,24 @@ def test_forms_of_the_gallery():
     assert of_array.labels_.tolist() == list(range(65))
 
 
+def test_labels_that_follow_are_new(tmp_path):
+    pytest.importorskip("skops")
+    retriever = CrossModalRetriever([(name, "passthrough", slice(3 * i, 3 * i + 3)) for i, name in enumerate(NAMES)])
+    retriever.set_params(**OPTIONS).fit(X.to_numpy()).remove(range(40))
+    retriever.save(tmp_path / "saved")
+    for each in (retriever, CrossModalRetriever.load(tmp_path / "saved")):
+        assert each.add(X.to_numpy()[:30]).labels_.tolist() == [*range(40, 90)]
+
+
+def test_what_is_later_written_to_the_frame_is_not_found():
+    frame = X.copy()
+    retriever = CrossModalRetriever(MODALITIES, **OPTIONS).fit(frame)
+    expected = retriever.search(QUERIES)
+    if int(pd.__version__.partition(".")[0]) >= 3:
+        frame["a0"] = 7.0
+        pd.testing.assert_frame_equal(retriever.search(QUERIES), expected)
+
+
 def test_rows_without_any_modality_cannot_be_found_and_are_told_once():
     empty = X.copy()
     empty.iloc[4] = np.nan
