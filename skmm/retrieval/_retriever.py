@@ -177,6 +177,8 @@ class CrossModalRetriever(ModalityComposition):
 
     **Memory.** Vectors are stored in float32, once for each modality, and the rows of X, which are not copied.
 
+    **Files.** :meth:`save` writes a fitted retriever; :func:`~skmm.save_bundle` writes none, as it cannot write items.
+
     References
     ----------
     .. [1] A. Conneau, G. Lample, M. Ranzato, L. Denoyer and H. Jegou, "Word translation without parallel data",
@@ -547,7 +549,8 @@ class CrossModalRetriever(ModalityComposition):
             if isinstance(X, str | bytes):
                 X = [X]
             if names is not None and len(names) == 1 and not self._is_whole(X):
-                return self._check_items(X, names[0]), list(range(len(X))), names
+                items = self._check_items(X, names[0])
+                return items, list(X.index) if hasattr(X, "iloc") else list(range(len(items))), names
             if not _is_table(X):
                 raise ValueError(
                     "Queries are a table, or items of one modality and its name. Reshape your data to a table, or pass "

@@ -468,6 +468,7 @@ def test_parameters_of_members_are_nested():
     for queries in (["word3"], "word3", pd.Series(["word3"]), np.array(["word3"])):
         results = retriever.search(queries, source="text", n=3)
         assert len(results) == 3
+    assert retriever.search(frame["name"].iloc[4:6], source="text", n=1)["query"].tolist() == ["row4", "row5"]
     with pytest.raises(ValueError, match="or pass source"):
         retriever.search(["word3"])
     assert "TfidfVectorizer" in retriever._repr_html_()
