@@ -114,7 +114,8 @@ class Gallery:
         if self._codes is not None:
             self._codes.append(np.full(len(labels), -1) if codes is None else codes)
         if self._chunks is not None:
-            self._chunks.append(items.reindex(columns=self._chunks[0].columns))
+            columns = self._chunks[0].columns
+            self._chunks.append(items if items.columns.equals(columns) else items.reindex(columns=columns))
             # A chunk is at least twice as long as the next one, so that a row is copied few times.
             while len(self._chunks) > 1 and len(self._chunks[-2]) < 2 * len(self._chunks[-1]):
                 last = self._chunks.pop()

@@ -94,6 +94,9 @@ class VectorIndex(BaseEstimator):
         X = self._check(X, reset=True)
         return self._restore(X, np.arange(len(X)), len(X))
 
+    def check_library(self):
+        """Raise if a library that the index needs is not installed."""
+
     def _restore(self, X, keys, next_key):
         """Index vectors, which may be none, under keys in ascending order."""
         self.n_features_in_, self.n_vectors_, self._next_key = X.shape[1], len(X), next_key
@@ -427,6 +430,10 @@ class ApproximateIndex(VectorIndex):
         self.expansion_add = expansion_add
         self.expansion_search = expansion_search
         self.n_jobs = n_jobs
+
+    def check_library(self):
+        """Raise if usearch is not installed."""
+        import_optional_dependency("usearch.index", "ann")
 
     def _make_graph(self):
         usearch = import_optional_dependency("usearch.index", "ann")

@@ -273,6 +273,7 @@ class CrossModalRetriever(ModalityComposition):
         for attribute in ("fuser_", "classes_"):
             self.__dict__.pop(attribute, None)
         check_modalities(self)
+        make_index(self.index).check_library()
         X = check_X(self, X, reset=True)
         groups = check_groups(groups, len(X))
         if y is not None:

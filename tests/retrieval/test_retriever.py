@@ -1,6 +1,7 @@
 """Search across modalities against a few lines of NumPy."""
 
 import pickle
+import sys
 import tempfile
 
 import numpy as np
@@ -525,6 +526,14 @@ def test_indexes_given_as_objects():
     assert all(each.connectivity == 8 for each in retriever.indexes_.values())
     assert not hasattr(index, "n_vectors_")
     check(fit(index=ExactIndex()), X, X, ["a"], ["b"])
+
+
+def test_a_missing_library_is_told_before_anything_is_encoded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    monkeypatch.setattr("skmm.retrieval._retriever.ModalityFuser", None)
+    with pytest.raises(ImportError, match=r"skmm\[ann\]"):
+        fit(index="ann")
 
 
 def test_contrastive_embedding_with_groups():
