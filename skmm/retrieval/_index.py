@@ -177,7 +177,9 @@ class VectorIndex(BaseEstimator):
         keys : ndarray of shape (n_queries, n_neighbors)
             Keys of the vectors.
         """
-        check_is_fitted(self)
+        if not hasattr(self, "n_vectors_"):
+            # Asked first, as scikit-learn takes as long to find out as a part of an approximate search.
+            check_is_fitted(self)
         X = self._check(X, reset=False)
         if not 0 <= n_neighbors <= self.n_vectors_:
             raise ValueError(
@@ -503,16 +505,18 @@ class ApproximateIndex(VectorIndex):
         return np.vstack(self._graph.get(keys))
 
     def _search(self, X, n):
-        self._graph.expansion_search = max(self.expansion_search, n)
+        expansion = max(self.expansion_search, n)
+        if self._graph.expansion_search != expansion:
+            self._graph.expansion_search = expansion
         matches = self._graph.search(X, n, threads=self._threads, exact=self.n_vectors_ <= _COMPARED_ALL)
-        if len(X) == 1:
+        if len(X) == 1 and len(matches) == n:
             # One query has no dimension of its own, and no places for what is not found.
-            keys, distances = np.zeros((1, n), np.int64), np.zeros((1, n), np.float32)
-            keys[0, : len(matches)], distances[0, : len(matches)] = matches.keys, matches.distances
-            counts = np.array([len(matches)])
+            return matches.distances[None], matches.keys[None].astype(np.int64)
+        if len(X) == 1:
+            keys, distances, short = np.empty((1, n), np.int64), np.empty((1, n), np.float32), np.array([0])
         else:
-            keys, distances, counts = matches.keys.astype(np.int64), matches.distances, matches.counts
-        short = np.flatnonzero(counts < n)
+            keys, distances = matches.keys.astype(np.int64), matches.distances
+            short = np.flatnonzero(matches.counts < n)
         if len(short):
             products, rows = largest_products(X[short], self._vectors(), n)
             keys[short], distances[short] = self._keys()[rows], 1 - products
