@@ -119,7 +119,11 @@ def check(retriever, frame, fitted, sources, targets, n=7, weights=None, queries
         pd.testing.assert_frame_equal(answer[list(frame.columns)].reset_index(drop=True), items, check_dtype=False)
 
 
-@pytest.mark.parametrize("index", ["exact", "ann", NearestNeighbors(), NearestNeighbors(metric="cosine")], ids=str)
+@pytest.mark.parametrize(
+    "index",
+    ["exact", "ann", NearestNeighbors(), pytest.param(NearestNeighbors(metric="cosine"), marks=pytest.mark.slow)],
+    ids=str,
+)
 @pytest.mark.parametrize(
     ("sources", "targets"),
     [(["a"], ["b"]), (["a"], ["a"]), (["b"], ["a", "c"]), (["a", "b"], ["c"]), (["a", "b", "c"], ["a", "b", "c"])],
@@ -134,8 +138,8 @@ def test_search_is_brute_force(index, sources, targets):
 @pytest.mark.parametrize(
     "options",
     [
-        {"hubness": None},
-        {"center": False},
+        pytest.param({"hubness": None}, marks=pytest.mark.slow),
+        pytest.param({"center": False}, marks=pytest.mark.slow),
         {"hubness": None, "center": False},
         {"embedding": None},
         {"embedding": KernelCCAFusion(2)},
@@ -181,7 +185,7 @@ def pickled(request):
     return pickle.dumps(fit(index=request.param))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(changes=changes, seed=st.integers(0, 2**16))
 def test_any_sequence_of_changes_equals_brute_force(pickled, changes, seed):
     rng = np.random.default_rng(seed)
