@@ -249,6 +249,23 @@ def evaluate_grocery(photo, other, classes, sets):
     return {"MRR": results}
 
 
+def evaluate(name, arguments):
+    """Return the results of one part."""
+    if name == "speed":
+        sizes = [(10_000, 384), (100_000, 384), *([(1_000_000, 128)] if arguments.million else [])]
+        rng = np.random.default_rng(0)
+        return [row for size in sizes for row in measure_speed(*size, rng)]
+    if name in ("emoji", "glyphs"):
+        print(f"\n{name}: MRR among held-out items, both ways", flush=True)
+        return evaluate_pairs({"emoji": read_emoji, "glyphs": read_glyphs}[name](arguments.text_model))
+    photo, iconic, description, classes, sets = read_grocery(arguments.text_model)
+    results = {}
+    for other, features in {"iconic image": iconic, "description": description}.items():
+        print(f"\ngrocery store, photos and {other}: MRR from photos and to photos", flush=True)
+        results[other] = evaluate_grocery(photo, features, classes, sets)
+    return results
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text-model", default="sentence-transformers/all-MiniLM-L6-v2")
@@ -257,27 +274,14 @@ def main():
     parser.add_argument("--parts", nargs="+", default=names, choices=names)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    begin = time.perf_counter()
-    parts = {}
-    if "speed" in arguments.parts:
-        sizes = [(10_000, 384), (100_000, 384), *([(1_000_000, 128)] if arguments.million else [])]
-        rng = np.random.default_rng(0)
-        parts["speed"] = [row for size in sizes for row in measure_speed(*size, rng)]
-    for name, read in {"emoji": read_emoji, "glyphs": read_glyphs}.items():
-        if name in arguments.parts:
-            print(f"\n{name}: MRR among held-out items, both ways", flush=True)
-            parts[name] = evaluate_pairs(read(arguments.text_model))
-    if "grocery" in arguments.parts:
-        photo, iconic, description, classes, sets = read_grocery(arguments.text_model)
-        parts["grocery"] = {}
-        for name, other in {"iconic image": iconic, "description": description}.items():
-            print(f"\ngrocery store, photos and {name}: MRR from photos and to photos", flush=True)
-            parts["grocery"][name] = evaluate_grocery(photo, other, classes, sets)
     path = ROOT / "benchmarks" / "results" / "retrieval.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    parts = {name: before[name] for name in names if name in before} | parts
-    threads = os.environ.get("OMP_NUM_THREADS", "all")
-    write("retrieval", {"threads": threads, "draws": DRAWS, **parts}, time.perf_counter() - begin)
+    for name in arguments.parts:
+        begin = time.perf_counter()
+        result = evaluate(name, arguments)
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        parts = {part: before[part] for part in names if part in before} | {name: result}
+        threads = os.environ.get("OMP_NUM_THREADS", "all")
+        write("retrieval", {"threads": threads, "draws": DRAWS, **parts}, time.perf_counter() - begin)
 
 
 if __name__ == "__main__":
