@@ -49,6 +49,7 @@ def save_retriever(retriever, path, items):
         arrays[f"vectors/{name}"], arrays[f"keys/{name}"] = index._vectors(), index._keys()
         # The last of the new numbers, -1, is that of rows that are forgotten.
         arrays[f"rows/{name}"] = new_numbers[retriever._rows_of_key[name].values]
+    named = {"labels": [_plain(label) for label in labels], "n_added": gallery.n_added}
     estimator = copy.copy(retriever)
     estimator._gallery, estimator.indexes_, estimator._rows_of_key = None, {}, {}
     unfinished = folder.with_name(f"{folder.name}.unfinished")
@@ -58,7 +59,7 @@ def save_retriever(retriever, path, items):
     try:
         save_bundle(unfinished / _ESTIMATOR, estimator)
         np.savez(unfinished / _ARRAYS, **arrays)
-        (unfinished / _LABELS).write_text(json.dumps([_plain(label) for label in labels]), encoding="utf-8")
+        (unfinished / _LABELS).write_text(json.dumps(named), encoding="utf-8")
         (unfinished / _ITEMS).write_text(json.dumps(columns), encoding="utf-8")
         for i, index in enumerate(retriever.indexes_.values()):
             if isinstance(index, ApproximateIndex):
@@ -96,8 +97,9 @@ def load_retriever(path, trusted):
     with np.load(folder / _ARRAYS, allow_pickle=False) as stored:
         arrays = dict(stored)
     columns = json.loads((folder / _ITEMS).read_text(encoding="utf-8"))
-    labels = json.loads((folder / _LABELS).read_text(encoding="utf-8"))
-    retriever._gallery = Gallery(labels, None if columns is None else _from_json(columns, arrays), arrays.get("codes"))
+    named = json.loads((folder / _LABELS).read_text(encoding="utf-8"))
+    items = None if columns is None else _from_json(columns, arrays)
+    retriever._gallery = Gallery(named["labels"], items, arrays.get("codes"), named["n_added"])
     for i, name in enumerate(retriever.blocks_):
         index = make_index(retriever.index)
         vectors, keys, rows = (arrays[f"{kind}/{name}"] for kind in ("vectors", "keys", "rows"))

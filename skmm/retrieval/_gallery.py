@@ -10,11 +10,12 @@ from ._index import GrowingArray
 
 
 def items_frame(X):
-    """Return a table as a data frame of pandas, without a copy where it is one; columns of an array are x0, x1, ..."""
+    """Return a table as a data frame of pandas, without a copy of one; the columns of an array are x0, x1, ..."""
     if not is_data_frame(X):
         return pd.DataFrame(X, columns=[f"x{position}" for position in range(X.shape[1])], copy=False)
     if hasattr(X, "iloc"):
-        return X
+        # What is later written to X is not written to this frame, as of version 3 of pandas.
+        return X.copy(deep=False)
     columns = {}
     for name in X.columns:
         column = X[name]
@@ -36,9 +37,13 @@ class Gallery:
 
     codes : ndarray of int or None
         Their classes, -1 for none.
+
+    n_added : int or None, default=None
+        Rows that were ever added, which is the next label where none is named. None is the number of these rows.
     """
 
-    def __init__(self, labels, items, codes):
+    def __init__(self, labels, items, codes, n_added=None):
+        self.n_added = len(labels) if n_added is None else n_added
         self.check_new(labels, {})
         self._labels = list(labels)
         self._number_of = {label: number for number, label in enumerate(labels)}
@@ -102,13 +107,15 @@ class Gallery:
     def append(self, labels, items, codes):
         """Append rows, whose labels are new."""
         start = self.next_number
+        self.n_added += len(labels)
         self._number_of |= {label: start + i for i, label in enumerate(labels)}
         self._labels += labels
         self._is_present.append(np.ones(len(labels), dtype=bool))
         if self._codes is not None:
             self._codes.append(np.full(len(labels), -1) if codes is None else codes)
         if self._chunks is not None:
-            self._chunks.append(items.reindex(columns=self._chunks[0].columns))
+            columns = self._chunks[0].columns
+            self._chunks.append(items if items.columns.equals(columns) else items.reindex(columns=columns))
             # A chunk is at least twice as long as the next one, so that a row is copied few times.
             while len(self._chunks) > 1 and len(self._chunks[-2]) < 2 * len(self._chunks[-1]):
                 last = self._chunks.pop()

@@ -94,6 +94,9 @@ class VectorIndex(BaseEstimator):
         X = self._check(X, reset=True)
         return self._restore(X, np.arange(len(X)), len(X))
 
+    def check_library(self):
+        """Raise if a library that the index needs is not installed."""
+
     def _restore(self, X, keys, next_key):
         """Index vectors, which may be none, under keys in ascending order."""
         self.n_features_in_, self.n_vectors_, self._next_key = X.shape[1], len(X), next_key
@@ -102,6 +105,8 @@ class VectorIndex(BaseEstimator):
 
     def _check(self, X, *, reset, min_samples=1):
         """Return vectors as a contiguous matrix in float32; raise if one is not finite, or has another width."""
+        if not reset and _is_as_wanted(X, self) and len(X) >= min_samples:
+            return X
         return validate_data(self, X, reset=reset, dtype=np.float32, order="C", ensure_min_samples=min_samples)
 
     def add(self, X: Matrix) -> np.ndarray:
@@ -172,7 +177,9 @@ class VectorIndex(BaseEstimator):
         keys : ndarray of shape (n_queries, n_neighbors)
             Keys of the vectors.
         """
-        check_is_fitted(self)
+        if not hasattr(self, "n_vectors_"):
+            # Asked first, as scikit-learn takes as long to find out as a part of an approximate search.
+            check_is_fitted(self)
         X = self._check(X, reset=False)
         if not 0 <= n_neighbors <= self.n_vectors_:
             raise ValueError(
@@ -184,6 +191,18 @@ class VectorIndex(BaseEstimator):
         else:
             distances, keys = self._search(X, n_neighbors)
         return (distances, keys) if return_distance else keys
+
+
+def _is_as_wanted(X, index):
+    """Return whether an array needs no conversion; scikit-learn's checks take longer than an approximate search."""
+    return (
+        type(X) is np.ndarray
+        and X.dtype == np.float32
+        and X.flags.c_contiguous
+        and X.shape[1:] == (index.n_features_in_,)
+        and not hasattr(index, "feature_names_in_")
+        and bool(np.isfinite(X.sum()))
+    )
 
 
 class ExactIndex(VectorIndex):
@@ -414,6 +433,10 @@ class ApproximateIndex(VectorIndex):
         self.expansion_search = expansion_search
         self.n_jobs = n_jobs
 
+    def check_library(self):
+        """Raise if usearch is not installed."""
+        import_optional_dependency("usearch.index", "ann")
+
     def _make_graph(self):
         usearch = import_optional_dependency("usearch.index", "ann")
         return usearch.Index(
@@ -482,16 +505,18 @@ class ApproximateIndex(VectorIndex):
         return np.vstack(self._graph.get(keys))
 
     def _search(self, X, n):
-        self._graph.expansion_search = max(self.expansion_search, n)
+        expansion = max(self.expansion_search, n)
+        if self._graph.expansion_search != expansion:
+            self._graph.expansion_search = expansion
         matches = self._graph.search(X, n, threads=self._threads, exact=self.n_vectors_ <= _COMPARED_ALL)
-        if len(X) == 1:
+        if len(X) == 1 and len(matches) == n:
             # One query has no dimension of its own, and no places for what is not found.
-            keys, distances = np.zeros((1, n), np.int64), np.zeros((1, n), np.float32)
-            keys[0, : len(matches)], distances[0, : len(matches)] = matches.keys, matches.distances
-            counts = np.array([len(matches)])
+            return matches.distances[None], matches.keys[None].astype(np.int64)
+        if len(X) == 1:
+            keys, distances, short = np.empty((1, n), np.int64), np.empty((1, n), np.float32), np.array([0])
         else:
-            keys, distances, counts = matches.keys.astype(np.int64), matches.distances, matches.counts
-        short = np.flatnonzero(counts < n)
+            keys, distances = matches.keys.astype(np.int64), matches.distances
+            short = np.flatnonzero(matches.counts < n)
         if len(short):
             products, rows = largest_products(X[short], self._vectors(), n)
             keys[short], distances[short] = self._keys()[rows], 1 - products

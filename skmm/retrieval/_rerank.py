@@ -4,8 +4,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from .._columns import is_missing_item
-
 
 @lru_cache(maxsize=1)
 def _load_cross_encoder(name):
@@ -50,15 +48,11 @@ def rerank_scores(rerank, queries, candidates, query_column, candidate_column):
 
 
 def _predict_pairs(encoder, queries, candidates, query_column, candidate_column):
-    """Return the scores of a cross-encoder; pairs of which one item is missing come last."""
+    """Return the scores of a cross-encoder."""
     if query_column is None or candidate_column is None:
         raise ValueError(
             "A cross-encoder compares one item with one item: name one source and one target, of one column each, or "
             "pass a callable as rerank, which gets the rows."
         )
     pairs = list(zip(queries[query_column], candidates[candidate_column], strict=True))
-    complete = [i for i, pair in enumerate(pairs) if not any(map(is_missing_item, pair))]
-    scores = np.full(len(pairs), -np.inf)
-    if complete:
-        scores[complete] = np.ravel(encoder.predict([pairs[i] for i in complete], show_progress_bar=False))
-    return scores
+    return np.ravel(encoder.predict(pairs, show_progress_bar=False))

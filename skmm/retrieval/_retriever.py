@@ -44,7 +44,7 @@ _SHORTEST = 1e-6
 _COLUMNS = ("query", "rank", "label", "score")
 
 
-class Blocks(TransformerMixin, BaseEstimator):
+class RawBlocks(TransformerMixin, BaseEstimator):
     """Strategy of a fuser that returns the blocks as they are, with NaN where a modality is missing."""
 
     def __init__(self, blocks=None):
@@ -177,6 +177,8 @@ class CrossModalRetriever(ModalityComposition):
 
     **Memory.** Vectors are stored in float32, once for each modality, and the rows of X, which are not copied.
 
+    **Files.** :meth:`save` writes a fitted retriever; :func:`~skmm.save_bundle` writes none, as it cannot write items.
+
     References
     ----------
     .. [1] A. Conneau, G. Lample, M. Ranzato, L. Denoyer and H. Jegou, "Word translation without parallel data",
@@ -271,11 +273,12 @@ class CrossModalRetriever(ModalityComposition):
         for attribute in ("fuser_", "classes_"):
             self.__dict__.pop(attribute, None)
         check_modalities(self)
+        make_index(self.index).check_library()
         X = check_X(self, X, reset=True)
         groups = check_groups(groups, len(X))
         if y is not None:
             check_consistent_length(X, y)
-        fuser = ModalityFuser(self.modalities, Blocks(), n_jobs=self.n_jobs, verbose=self.verbose)
+        fuser = ModalityFuser(self.modalities, RawBlocks(), n_jobs=self.n_jobs, verbose=self.verbose)
         joined = fuser.fit_transform(X, y)
         self.modalities_, self.blocks_ = fuser.modalities_, fuser.blocks_
         self._inferred = self.modalities_ if self._is_auto else []
@@ -369,7 +372,7 @@ class CrossModalRetriever(ModalityComposition):
         check_is_fitted(self, "fuser_")
         X = check_table(self, X)
         if labels is None:
-            start = self._gallery.next_number
+            start = self._gallery.n_added
             labels = list(X.index) if hasattr(X, "iloc") else list(range(start, start + len(X)))
         labels = list(labels)
         if len(labels) != len(X):
@@ -547,7 +550,8 @@ class CrossModalRetriever(ModalityComposition):
             if isinstance(X, str | bytes):
                 X = [X]
             if names is not None and len(names) == 1 and not self._is_whole(X):
-                return self._check_items(X, names[0]), list(range(len(X))), names
+                items = self._check_items(X, names[0])
+                return items, list(X.index) if hasattr(X, "iloc") else list(range(len(items))), names
             if not _is_table(X):
                 raise ValueError(
                     "Queries are a table, or items of one modality and its name. Reshape your data to a table, or pass "
@@ -970,7 +974,7 @@ class CrossModalRetriever(ModalityComposition):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         try:
-            inner = member_tags(ModalityFuser(self.modalities, Blocks()))
+            inner = member_tags(ModalityFuser(self.modalities, RawBlocks()))
             embedding = EMBEDDINGS.get(self.embedding) if isinstance(self.embedding, str) else self.embedding
             required = embedding is not None and member_tags(embedding).target_tags.required
         except Exception:

@@ -1,6 +1,7 @@
 """Search across modalities against a few lines of NumPy."""
 
 import pickle
+import sys
 import tempfile
 
 import numpy as np
@@ -118,7 +119,11 @@ def check(retriever, frame, fitted, sources, targets, n=7, weights=None, queries
         pd.testing.assert_frame_equal(answer[list(frame.columns)].reset_index(drop=True), items, check_dtype=False)
 
 
-@pytest.mark.parametrize("index", ["exact", "ann", NearestNeighbors(), NearestNeighbors(metric="cosine")], ids=str)
+@pytest.mark.parametrize(
+    "index",
+    ["exact", "ann", NearestNeighbors(), pytest.param(NearestNeighbors(metric="cosine"), marks=pytest.mark.slow)],
+    ids=str,
+)
 @pytest.mark.parametrize(
     ("sources", "targets"),
     [(["a"], ["b"]), (["a"], ["a"]), (["b"], ["a", "c"]), (["a", "b"], ["c"]), (["a", "b", "c"], ["a", "b", "c"])],
@@ -133,8 +138,8 @@ def test_search_is_brute_force(index, sources, targets):
 @pytest.mark.parametrize(
     "options",
     [
-        {"hubness": None},
-        {"center": False},
+        pytest.param({"hubness": None}, marks=pytest.mark.slow),
+        pytest.param({"center": False}, marks=pytest.mark.slow),
         {"hubness": None, "center": False},
         {"embedding": None},
         {"embedding": KernelCCAFusion(2)},
@@ -180,7 +185,7 @@ def pickled(request):
     return pickle.dumps(fit(index=request.param))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(changes=changes, seed=st.integers(0, 2**16))
 def test_any_sequence_of_changes_equals_brute_force(pickled, changes, seed):
     rng = np.random.default_rng(seed)
@@ -258,6 +263,24 @@ def test_forms_of_the_gallery():
     assert [X.index[label] for label in results["label"]] == expected["label"].tolist()
     of_array.add(X.to_numpy()[:5])
     assert of_array.labels_.tolist() == list(range(65))
+
+
+def test_labels_that_follow_are_new(tmp_path):
+    pytest.importorskip("skops")
+    retriever = CrossModalRetriever([(name, "passthrough", slice(3 * i, 3 * i + 3)) for i, name in enumerate(NAMES)])
+    retriever.set_params(**OPTIONS).fit(X.to_numpy()).remove(range(40))
+    retriever.save(tmp_path / "saved")
+    for each in (retriever, CrossModalRetriever.load(tmp_path / "saved")):
+        assert each.add(X.to_numpy()[:30]).labels_.tolist() == [*range(40, 90)]
+
+
+def test_what_is_later_written_to_the_frame_is_not_found():
+    frame = X.copy()
+    retriever = CrossModalRetriever(MODALITIES, **OPTIONS).fit(frame)
+    expected = retriever.search(QUERIES)
+    if int(pd.__version__.partition(".")[0]) >= 3:
+        frame["a0"] = 7.0
+        pd.testing.assert_frame_equal(retriever.search(QUERIES), expected)
 
 
 def test_rows_without_any_modality_cannot_be_found_and_are_told_once():
@@ -450,6 +473,7 @@ def test_parameters_of_members_are_nested():
     for queries in (["word3"], "word3", pd.Series(["word3"]), np.array(["word3"])):
         results = retriever.search(queries, source="text", n=3)
         assert len(results) == 3
+    assert retriever.search(frame["name"].iloc[4:6], source="text", n=1)["query"].tolist() == ["row4", "row5"]
     with pytest.raises(ValueError, match="or pass source"):
         retriever.search(["word3"])
     assert "TfidfVectorizer" in retriever._repr_html_()
@@ -506,6 +530,14 @@ def test_indexes_given_as_objects():
     assert all(each.connectivity == 8 for each in retriever.indexes_.values())
     assert not hasattr(index, "n_vectors_")
     check(fit(index=ExactIndex()), X, X, ["a"], ["b"])
+
+
+def test_a_missing_library_is_told_before_anything_is_encoded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    monkeypatch.setattr("skmm.retrieval._retriever.ModalityFuser", None)
+    with pytest.raises(ImportError, match=r"skmm\[ann\]"):
+        fit(index="ann")
 
 
 def test_contrastive_embedding_with_groups():
