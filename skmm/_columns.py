@@ -147,6 +147,11 @@ def check_target(X, y, owner, *, numeric):
     return y
 
 
+def row_labels(X):
+    """Return the labels of the rows: the index of a pandas DataFrame, else their positions."""
+    return X.index.to_numpy() if hasattr(X, "iloc") else np.arange(X.shape[0])
+
+
 def check_groups(groups, n_samples):
     """Return the groups as an array of shape (n_samples,), or None."""
     if groups is None:

@@ -12,6 +12,7 @@ from ._joint_display import (
     CanonicalCorrelationDisplay as CanonicalCorrelationDisplay,
     JointEmbeddingDisplay as JointEmbeddingDisplay,
 )
+from ._mismatches import find_mismatches as find_mismatches
 from ._robustness import (
     MissingModalityCurveDisplay as MissingModalityCurveDisplay,
     missing_modality_curve as missing_modality_curve,
