@@ -1,4 +1,5 @@
 from ._contributions import modality_contributions as modality_contributions
+from ._duplicates import find_duplicates as find_duplicates, find_leaks as find_leaks
 from ._importance import (
     ModalityImportanceDisplay as ModalityImportanceDisplay,
     modality_importance as modality_importance,

@@ -110,11 +110,9 @@ def find_mismatches(
         One row per reported row of X, most conspicuous first, with its label as index (its position if X is no pandas
         DataFrame).
 
-        partner : label of the other row whose item fits best
-        score : how much better others fit than the row itself, in units of the cosine
-        p_value : probability that a right pair scores as high
-        q_value : smallest ``fdr`` at which the row is reported
-        reason : the same in words
+        Columns: ``partner``, the label of the other row whose item fits best; ``score``, how much better others fit
+        than the row itself, in units of twice the cosine; ``p_value``, the probability that a right pair scores as
+        high; ``q_value``, the smallest ``fdr`` at which the row is reported; ``reason``, the same in words.
 
     Raises
     ------
