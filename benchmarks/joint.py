@@ -34,6 +34,7 @@ from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 from sklearn.preprocessing import normalize
 
 from skmm import AnchorFusion, CCAFusion, ContrastiveFusion, KernelCCAFusion, PLSFusion
+from skmm.metrics import mean_average_precision
 
 EMBEDDINGS = {
     "CCA": CCAFusion(128),
@@ -58,11 +59,9 @@ def retrieval(queries, items, classes):
     similarity = normalize(queries) @ normalize(items).T
     # Ties count as misses, so that points that all coincide find nothing.
     ranks = (similarity >= np.diag(similarity)[:, None]).sum(axis=1)
-    relevant = (classes[:, None] == classes)[np.arange(len(classes))[:, None], np.argsort(-similarity, axis=1)]
-    precision = np.cumsum(relevant, axis=1) / np.arange(1, len(classes) + 1)
-    average_precision = (precision * relevant).sum(axis=1) / relevant.sum(axis=1)
     recalls = [(ranks <= k).mean() for k in (1, 5, 10)]
-    return dict(zip(MEASURES, [*recalls, (1 / ranks).mean(), average_precision.mean()], strict=True))
+    precision = mean_average_precision(classes[:, None] == classes, similarity)
+    return dict(zip(MEASURES, [*recalls, (1 / ranks).mean(), precision], strict=True))
 
 
 def weaken(X, y, columns, pairs, labels, rng):
