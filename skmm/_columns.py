@@ -164,6 +164,16 @@ def check_groups(groups, n_samples):
     return groups
 
 
+def group_codes(*groups):
+    """Return checked groups as numbers, which are the same for equal groups in all of the arrays."""
+    import pandas as pd
+
+    codes = pd.factorize(np.concatenate([np.asarray(values, dtype=object) for values in groups]))[0]
+    if (codes < 0).any():
+        raise ValueError("groups are missing in some rows; leave these rows out.")
+    return np.split(codes, np.cumsum([len(values) for values in groups])[:-1])
+
+
 def check_splits(splits, n_samples, owner):
     """Return splits with positions in place of masks; raise unless every row is left out exactly once."""
     splits = [tuple(map(np.asarray, split)) for split in splits]

@@ -92,15 +92,15 @@ class SimilarRows:
         best, partner = np.full(n, np.nan), np.full(n, -1)
         for rows in gen_batches(n, max(1, _BLOCK // max(n, 1))):
             cosines = Z[rows] @ Z.T
-            here = np.arange(rows.start, rows.stop)
-            cosines[here - rows.start, here] = -np.inf
+            places = np.arange(rows.start, rows.stop)
+            cosines[places - rows.start, places] = -np.inf
             a, b = np.nonzero(cosines >= self._bound)
             if not len(a):
                 continue
             near = np.unique(a)
-            partner[here[near]] = cosines[near].argmax(axis=1)
-            best[here[near]] = np.minimum(cosines[near].max(axis=1), 1)
-            graph = coo_array((np.ones(len(a)), (groups[here[a]], groups[b])), shape=(n, n))
+            partner[places[near]] = cosines[near].argmax(axis=1)
+            best[places[near]] = np.minimum(cosines[near].max(axis=1), 1)
+            graph = coo_array((np.ones(len(a)), (groups[places[a]], groups[b])), shape=(n, n))
             groups = connected_components(graph, directed=False)[1][groups]
         # From the different rows to all: the others equal the first of their kind.
         of_kind = np.full(len(self.first), -1)
@@ -126,14 +126,14 @@ class SimilarRows:
         rows = fill_missing(rows, self._means)
         Z = self._unit(rows)
         for batch in gen_batches(len(present), max(1, _BLOCK // max(len(self._different), 1))):
-            here = present[batch]
+            places = present[batch]
             if not len(self._different):
                 break
-            fits = Z[here] @ self._directions.T
+            fits = Z[places] @ self._directions.T
             best = fits.max(axis=1)
             near = best >= self._bound
-            partners[here[near]] = self._different[fits[near].argmax(axis=1)]
-            cosines[here[near]] = np.minimum(best[near], 1)
+            partners[places[near]] = self._different[fits[near].argmax(axis=1)]
+            cosines[places[near]] = np.minimum(best[near], 1)
         for row in present:
             position = self._positions.get(rows[row].tobytes())
             if position is not None:

@@ -25,7 +25,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_consistent_length, check_random_state, gen_batches
 
-from .._columns import check_groups, check_table, row_labels
+from .._columns import check_groups, check_table, group_codes, row_labels
 from .._composition import ModalityComposition, modality_items
 from .._sklearn import HasMethods, Interval, safe_indexing, validate_params
 from .._typing import Items, RandomState, Table
@@ -169,7 +169,7 @@ def find_mismatches(
         )
     labels = row_labels(X)[rows]
     X, y = safe_indexing(X, rows), None if y is None else safe_indexing(y, rows)
-    codes = np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+    codes = np.arange(len(rows)) if groups is None else group_codes(groups[rows])[0]
     couples, mates = _couples(codes, cv, rng)
 
     fits = _Fits(len(rows))
@@ -242,8 +242,8 @@ def _couples(codes, cv, rng):
     order = np.argsort(couples, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(couples[order])) + 1):
         for code in np.unique(codes[members]):
-            own = codes[members] == code
-            mates[members[own]] = rng.choice(members[~own], size=own.sum())
+            same = codes[members] == code
+            mates[members[same]] = rng.choice(members[~same], size=same.sum())
     return couples, mates
 
 
@@ -265,7 +265,7 @@ class _Fits:
         means = [_mean_of_largest(P, Q[test]) for P, Q in ((A, B), (B, A))]
         for rows in gen_batches(len(test), max(1, _BLOCK // len(A))):
             rows = test[rows]
-            own = 2 * (A[rows] * B[rows]).sum(axis=1) - means[0][rows] - means[1][rows]
+            paired = 2 * (A[rows] * B[rows]).sum(axis=1) - means[0][rows] - means[1][rows]
             mate = mates[rows]
             # The first item of the row with the second item of its mate.
             mixed = 2 * (A[rows] * B[mate]).sum(axis=1) - means[0][rows] - means[1][mate]
@@ -274,9 +274,9 @@ class _Fits:
                 fits = 2 * P[rows] @ Q.T - this[rows][:, None] - other
                 fits[codes[rows][:, None] == codes] = -np.inf
                 partners = fits.argmax(axis=1)
-                margins = fits[np.arange(len(rows)), partners] - own
+                margins = fits[np.arange(len(rows)), partners] - paired
                 self.scores[rows] += margins / 2
-                self.shares[side, rows] += (fits >= own[:, None]).mean(axis=1)
+                self.shares[side, rows] += (fits >= paired[:, None]).mean(axis=1)
                 better = margins > self.margins[rows]
                 chosen = rows[better]
                 self.margins[chosen], self.partners[chosen] = margins[better], partners[better]
