@@ -8,6 +8,7 @@ from . import (
     metrics as metrics,
     model_selection as model_selection,
     neural_network as neural_network,
+    retrieval as retrieval,
     store as store,
 )
 from ._bundle import load_bundle as load_bundle, save_bundle as save_bundle
@@ -56,6 +57,7 @@ from .neural_network import (
     MultimodalNetMultiTask as MultimodalNetMultiTask,
     MultimodalNetRegressor as MultimodalNetRegressor,
 )
+from .retrieval import CrossModalRetriever as CrossModalRetriever, ZeroShotClassifier as ZeroShotClassifier
 from .store import EmbeddingStore as EmbeddingStore
 
 __version__: str

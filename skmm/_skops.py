@@ -4,7 +4,7 @@ import importlib
 import sys
 
 # Rooms with public estimators. Their public names bring in the modules whose classes fitted estimators hold.
-_ROOMS = ("encoders", "ensemble", "fusion", "model_selection", "neural_network")
+_ROOMS = ("encoders", "ensemble", "fusion", "model_selection", "neural_network", "retrieval")
 
 # Not an estimator; its module imports torch.
 _NOT_STORED = {"FusionLayer"}

@@ -13,6 +13,7 @@ from skmm import (
     CCAFusion,
     ConcatFusion,
     ContrastiveFusion,
+    CrossModalRetriever,
     DomainScaler,
     KernelCCAFusion,
     KernelFusion,
@@ -30,6 +31,7 @@ from skmm import (
     PLSFusion,
     ProductFusion,
 )
+from skmm.retrieval import ApproximateIndex, ExactIndex
 
 # Open slices, so that the instances fit whatever number of columns a check comes with.
 BLOCKS = {"a": slice(0, 1), "b": slice(1, None)}
@@ -119,7 +121,9 @@ NETWORKS = [
     MultimodalNetClassifier(modalities("passthrough"), **SMALL),
     MultimodalNetRegressor(modalities("passthrough"), **SMALL),
 ]
+RETRIEVERS = [ExactIndex(), ApproximateIndex(), CrossModalRetriever(modalities("passthrough"), "cca")]
 VARIANTS = [
+    CrossModalRetriever(modalities("passthrough"), hubness=None, index="ann"),
     ModalityVotingClassifier(THREE_TREES, voting="hard"),
     ModalityVotingClassifier(TREES, voting="product", n_jobs=2),
     ModalityVotingClassifier(TREES, voting="max"),
@@ -136,7 +140,9 @@ VARIANTS = [
 ]
 
 
-@parametrize_with_checks([*STRATEGIES, *SCALERS, *IMPUTERS, *FUSERS, *VOTERS, *CASCADES, *STACKERS, *NETWORKS])
+@parametrize_with_checks(
+    [*STRATEGIES, *SCALERS, *IMPUTERS, *FUSERS, *VOTERS, *CASCADES, *STACKERS, *NETWORKS, *RETRIEVERS]
+)
 def test_sklearn_checks(estimator, check):
     check(estimator)
 

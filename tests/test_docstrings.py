@@ -11,6 +11,7 @@ from numpydoc.docscrape import ClassDoc, FunctionDoc
 from numpydoc.validate import validate
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 import skmm
@@ -24,6 +25,7 @@ from skmm import (
     CCAFusion,
     ConcatFusion,
     ContrastiveFusion,
+    CrossModalRetriever,
     DomainScaler,
     ImageDescriptor,
     ImageEncoder,
@@ -48,8 +50,10 @@ from skmm import (
     VideoAudio,
     VideoDescriptor,
     VideoEncoder,
+    ZeroShotClassifier,
 )
 from skmm.neural_network import AudioBranch, GradientModulation, ImageBranch, SequenceBranch, TextBranch, VideoBranch
+from skmm.retrieval import ApproximateIndex, ExactIndex
 
 PACKAGES = [
     "skmm.datasets",
@@ -60,6 +64,7 @@ PACKAGES = [
     "skmm.metrics",
     "skmm.model_selection",
     "skmm.neural_network",
+    "skmm.retrieval",
 ]
 # Left out of numpydoc's checks: ES01 and EX01 would force an extended summary and an example on every
 # method, SA01 cross-references; GL08 is checked here by name; RT02 and YD01 concern styles not used here.
@@ -122,6 +127,9 @@ def fitted():
     yield MultimodalNetRegressor(modalities, max_epochs=1).fit(X, y)
     yield AutoMultimodalClassifier(strategies=["linear"], cv=2).fit(X, y)
     yield AutoMultimodalRegressor(strategies=["linear"], cv=2).fit(X, y)
+    yield CrossModalRetriever(modalities, "cca").fit(X, y)
+    yield ExactIndex().fit(X)
+    yield ApproximateIndex().fit(X)
     yield TextBranch().fit(["a"])
     yield ImageBranch().fit(rng.random((3, 8, 8)))
     yield AudioBranch().fit(["a.wav"])
@@ -132,6 +140,11 @@ def fitted():
     yield VideoAudio().fit(rng.random((3, 2, 16, 16)))
     yield AudioDescriptor().fit(["a.wav"])
     yield AudioEncoder(torch.nn.Identity()).fit(["a.wav"])
+    yield ZeroShotClassifier(FunctionTransformer(), FunctionTransformer(word_lengths), classes=["a", "b"]).fit(X)
+
+
+def word_lengths(texts):
+    return [[len(word) for word in text.split()[:4]] for text in texts]
 
 
 def check_attributes(estimator):

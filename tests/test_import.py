@@ -23,6 +23,7 @@ SUBPACKAGES = [
     "skmm.metrics",
     "skmm.model_selection",
     "skmm.neural_network",
+    "skmm.retrieval",
 ]
 
 

@@ -31,10 +31,11 @@ FLOORS = [
     },
     {"encoders", "datasets", "metrics"},
     {"fusion"},
-    {"ensemble", "neural_network", "retrieval", "translation"},
-    {"model_selection", "inspection"},
+    {"ensemble", "neural_network"},
     {"_skops"},
     {"_bundle"},
+    {"retrieval", "translation"},
+    {"model_selection", "inspection"},
 ]
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 

@@ -3,6 +3,6 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-# Branches of networks share these; they are not for users.
-for _name in ("add_adapters", "start_encoder"):
+# Other rooms share these; they are not for users.
+for _name in ("add_adapters", "kind_of_item", "start_encoder"):
     __all__.remove(_name)

@@ -6,6 +6,7 @@ from ._image_descriptor import ImageDescriptor as ImageDescriptor
 from ._infer import (
     InferredModalities as InferredModalities,
     infer_modalities as infer_modalities,
+    kind_of_item as kind_of_item,
 )
 from ._model import ModelEncoder as ModelEncoder, clear_models as clear_models, start_encoder as start_encoder
 from ._text import TextEncoder as TextEncoder

@@ -108,6 +108,9 @@ class AudioEncoder(ModelEncoder):
     n_features_out_ : int
         Width of the model's vectors.
 
+    logit_scale_ : float or None
+        Factor of cosine similarities in the loss of CLAP; None for networks without one.
+
     errors_ : list of ItemError
         Items that the last ``fit_transform`` could not encode, with ``row``, ``item`` and ``reason``; empty after
         ``fit``.
@@ -191,6 +194,7 @@ class AudioEncoder(ModelEncoder):
     _not_in_rows = {"preprocess", "cache_key", "root"}
     _items_are_files = True
     _rows_are_items = True
+    _logit_scale = "logit_scale_a"
     _window = 64
 
     def __init__(

@@ -150,6 +150,8 @@ class ModelEncoder(ItemEncoder):
     backend = "torch"
     # Weights that were tuned to a target, see TunedEncoder.
     _tuning = None
+    # Name of the network's parameter with the logarithm of ``logit_scale_``.
+    _logit_scale = "logit_scale"
     # Whether the last layers of the network read more of an input than what the layers before them return.
     _top_reads_inputs = True
     # Models of packages in the extra "offline": name -> function that returns the folder, None if not installed.
@@ -326,8 +328,9 @@ class ModelEncoder(ItemEncoder):
 
     def _learn(self, run):
         # Those of a module in memory need not be data that a store can hold.
-        facts = self._find_facts(run.model) if run.source is None else self._named_facts(run)
+        facts = self._all_facts(run.model) if run.source is None else self._named_facts(run)
         self.n_features_out_ = facts["width"]
+        self.logit_scale_ = facts["logit_scale"]
         self._use_facts(facts)
 
     def _named_facts(self, run):
@@ -336,17 +339,28 @@ class ModelEncoder(ItemEncoder):
             run.identity = self._find_identity(run)
         if run.identity is None:
             return self._find_and_store_facts(run)
-        facts = run.store.get_fact(run.identity)
+        facts = self._stored_facts(run)
         if facts is not None or run.kind == "cpu":
             return facts or self._find_and_store_facts(run)
         # The memory of a GPU holds few copies of a model: processes load it one after the other.
         with run.store.one_at_a_time():
-            return run.store.get_fact(run.identity) or self._find_and_store_facts(run)
+            return self._stored_facts(run) or self._find_and_store_facts(run)
+
+    def _stored_facts(self, run):
+        """Return the facts that a store holds; None where it was written before there was a scale among them."""
+        facts = run.store.get_fact(run.identity)
+        return facts if facts is not None and "logit_scale" in facts else None
+
+    def _all_facts(self, model):
+        """Return what ``fit`` learns of any network."""
+        named = model.network.named_parameters()
+        scales = [float(weight.float().exp()) for name, weight in named if name.split(".")[-1] == self._logit_scale]
+        return {**self._find_facts(model), "logit_scale": scales[0] if scales else None}
 
     def _find_and_store_facts(self, run):
         run.torch_model = self._get_tuned_model(run)
         # As the store returns them.
-        facts = json.loads(json.dumps(self._find_facts(run.torch_model)))
+        facts = json.loads(json.dumps(self._all_facts(run.torch_model)))
         if run.identity is not None:
             run.store.put_fact(run.identity, facts)
         return facts

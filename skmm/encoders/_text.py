@@ -101,6 +101,9 @@ class TextEncoder(ModelEncoder):
     n_features_out_ : int
         Width of the model's vectors.
 
+    logit_scale_ : float or None
+        Factor of cosine similarities in the loss of a CLIP-like network; None for networks without one.
+
     errors_ : list of ItemError
         Items that the last ``fit_transform`` could not encode, each with ``row``, ``item`` and
         ``reason``; empty after ``fit``.
