@@ -14,6 +14,7 @@ from ._joint_display import (
     JointEmbeddingDisplay as JointEmbeddingDisplay,
 )
 from ._mismatches import find_mismatches as find_mismatches
+from ._pairs import show_pairs as show_pairs
 from ._retrieval_display import RetrievalDisplay as RetrievalDisplay
 from ._robustness import (
     MissingModalityCurveDisplay as MissingModalityCurveDisplay,
