@@ -707,24 +707,28 @@ def _matrix_blocks(y_true, y_score) -> Iterator[Places]:
 
 def _places(scores, relevant, gains=None, tolerances=None):
     """Return the places of the relevant items of a block of queries, given their positions for each query."""
-    queries = [i for i, items in enumerate(relevant) if len(items)]
+    queries = np.array([i for i, items in enumerate(relevant) if len(items)], dtype=np.intp)
     counts = np.array([len(relevant[i]) for i in queries], dtype=np.intp)
     first = np.cumsum(counts) - counts
-    query = np.repeat(np.array(queries, dtype=np.intp), counts)
+    query = np.repeat(queries, counts)
+    slack = np.zeros(len(scores), scores.dtype) if tolerances is None else tolerances.astype(scores.dtype)
     gain, best_gain = np.ones((2, len(query)))
-    above, reached, relevant_above, relevant_reached = np.empty((4, len(query)), dtype=np.intp)
+    above, reached = np.empty((2, len(query)), dtype=np.intp)
+    relevant_above, relevant_reached = np.zeros(len(query), dtype=np.intp), np.ones(len(query), dtype=np.intp)
     for i, start, count in zip(queries, first.tolist(), counts.tolist(), strict=True):
         span = slice(start, start + count)
-        chosen = scores[i, relevant[i]]
-        order = np.argsort(-chosen)
-        values = chosen[order]
+        values = scores[i, relevant[i]]
+        if count > 1:
+            order = np.argsort(-values)
+            values = values[order]
         if gains is not None:
-            gain[span], best_gain[span] = gains[i][order], np.sort(gains[i])[::-1]
-        slack = 0 if tolerances is None else tolerances[i].astype(values.dtype)
+            gain[span] = gains[i][order] if count > 1 else gains[i]
+            best_gain[span] = np.sort(gains[i])[::-1]
         # What is above the upper bound is above an item; what reaches the lower one is above it or tied with it.
-        upper, lower = values + slack, values - slack
+        upper, lower = values + slack[i], values - slack[i]
         above[span], reached[span] = _count_above(scores[i], upper, lower)
-        relevant_above[span], relevant_reached[span] = _count_above(values, upper, lower) if count > 1 else (0, 1)
+        if count > 1:
+            relevant_above[span], relevant_reached[span] = _count_above(values, upper, lower)
     tied, relevant_tied = reached - above, relevant_reached - relevant_above
     return Places(query, above, tied, relevant_above, relevant_tied, gain, best_gain, first, scores.shape[1])
 
