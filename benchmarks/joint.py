@@ -47,6 +47,7 @@ from sklearn.preprocessing import normalize
 
 from skmm import AnchorFusion, CCAFusion, ContrastiveFusion, KernelCCAFusion, PLSFusion, TextEncoder
 from skmm.datasets import load_glyphs
+from skmm.metrics import mean_average_precision
 
 METHODS = {
     "CCA": CCAFusion(128),
@@ -169,12 +170,9 @@ def retrieval(queries, items, query_pairs, item_pairs, query_classes, item_class
     best = np.where(paired, similarity, -np.inf).max(axis=1)
     # Ties count as misses, so that points that all coincide find nothing.
     ranks = 1 + (~paired & (similarity >= best[:, None])).sum(axis=1)
-    order = np.argsort(-similarity, axis=1)
-    relevant = np.take_along_axis(query_classes[:, None] == item_classes, order, axis=1)
-    precision = np.cumsum(relevant, axis=1) / np.arange(1, len(items) + 1)
-    average_precision = (precision * relevant).sum(axis=1) / relevant.sum(axis=1)
     recalls = [(ranks <= k).mean() for k in (1, 5, 10)]
-    return dict(zip(MEASURES, [*recalls, (1 / ranks).mean(), average_precision.mean()], strict=True))
+    precision = mean_average_precision(query_classes[:, None] == item_classes, similarity)
+    return dict(zip(MEASURES, [*recalls, (1 / ranks).mean(), precision], strict=True))
 
 
 def weaken(X, y, columns, pairs, labels, rng):

@@ -149,6 +149,11 @@ def check_target(X, y, owner, *, numeric):
     return y
 
 
+def row_labels(X):
+    """Return the labels of the rows: the index of a pandas DataFrame, else their positions."""
+    return X.index.to_numpy() if hasattr(X, "iloc") else np.arange(X.shape[0])
+
+
 def check_groups(groups, n_samples):
     """Return the groups as an array of shape (n_samples,), or None."""
     if groups is None:
@@ -159,6 +164,16 @@ def check_groups(groups, n_samples):
     if groups.shape != (n_samples,):
         raise ValueError(f"groups must have one entry for each of the {n_samples} rows, got shape {groups.shape}.")
     return groups
+
+
+def group_codes(*groups):
+    """Return checked groups as numbers, which are the same for equal groups in all of the arrays."""
+    import pandas as pd
+
+    codes = pd.factorize(np.concatenate([np.asarray(values, dtype=object) for values in groups]))[0]
+    if (codes < 0).any():
+        raise ValueError("groups are missing in some rows; leave these rows out.")
+    return np.split(codes, np.cumsum([len(values) for values in groups])[:-1])
 
 
 def check_splits(splits, n_samples, owner):

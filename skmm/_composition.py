@@ -241,6 +241,9 @@ def modality_positions(composite, X):
 
 def modality_items(composite, X, name):
     """Return the columns of one modality of a fitted composite, as its member takes them."""
+    names = composite._active()
+    if name not in names:
+        raise ValueError(f"{type(composite).__name__}: there is no modality {name!r}; the modalities are {names}.")
     return composite._select(check_X(composite, X, reset=False), name, reset=False)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length, gen_batches
 
-from ._columns import check_groups
+from ._columns import check_groups, group_codes
 from ._composition import ModalityComposition, modality_items
 from ._sklearn import Interval, StrOptions, safe_indexing, validate_params
 from ._typing import Matrix
@@ -585,10 +585,16 @@ class RetrievalScorer:
         both = [self._embed(estimator, X, name) for name in (self.source, self.target)]
         groups = self.groups
         if groups is not None:
-            groups = groups(X, y) if callable(groups) else safe_indexing(X, groups, axis=1)
+            groups = groups(X, y) if callable(groups) else self._column(X)
         sides = _Sides(*both, groups, None, "cosine", (self.source, self.target))
         (_, blocks), _ = sides.directions()
         return self._sign * _evaluate(blocks, {self._name: self._function})[self._name]
+
+    def _column(self, X):
+        try:
+            return safe_indexing(X, self.groups, axis=1)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{self!r}: X has no column {self.groups!r}; pass its name or position.") from error
 
     def __repr__(self):
         groups = "" if self.groups is None else f", groups={self.groups!r}"
@@ -659,8 +665,7 @@ class _Sides:
             shared = item_groups if query_groups is None else query_groups
             query_groups = item_groups = shared
         groups = [check_groups(query_groups, n_queries), check_groups(item_groups, n_items)]
-        codes = np.unique(np.concatenate(groups), return_inverse=True)[1]
-        return [codes[:n_queries], codes[n_queries:]]
+        return group_codes(*groups)
 
     def directions(self):
         """Yield the name of each direction and its blocks of places."""
@@ -702,24 +707,28 @@ def _matrix_blocks(y_true, y_score) -> Iterator[Places]:
 
 def _places(scores, relevant, gains=None, tolerances=None):
     """Return the places of the relevant items of a block of queries, given their positions for each query."""
-    queries = [i for i, items in enumerate(relevant) if len(items)]
+    queries = np.array([i for i, items in enumerate(relevant) if len(items)], dtype=np.intp)
     counts = np.array([len(relevant[i]) for i in queries], dtype=np.intp)
     first = np.cumsum(counts) - counts
-    query = np.repeat(np.array(queries, dtype=np.intp), counts)
+    query = np.repeat(queries, counts)
+    slack = np.zeros(len(scores), scores.dtype) if tolerances is None else tolerances.astype(scores.dtype)
     gain, best_gain = np.ones((2, len(query)))
-    above, reached, relevant_above, relevant_reached = np.empty((4, len(query)), dtype=np.intp)
+    above, reached = np.empty((2, len(query)), dtype=np.intp)
+    relevant_above, relevant_reached = np.zeros(len(query), dtype=np.intp), np.ones(len(query), dtype=np.intp)
     for i, start, count in zip(queries, first.tolist(), counts.tolist(), strict=True):
-        part = slice(start, start + count)
-        chosen = scores[i, relevant[i]]
-        order = np.argsort(-chosen)
-        values = chosen[order]
+        span = slice(start, start + count)
+        values = scores[i, relevant[i]]
+        if count > 1:
+            order = np.argsort(-values)
+            values = values[order]
         if gains is not None:
-            gain[part], best_gain[part] = gains[i][order], np.sort(gains[i])[::-1]
-        slack = 0 if tolerances is None else tolerances[i].astype(values.dtype)
+            gain[span] = gains[i][order] if count > 1 else gains[i]
+            best_gain[span] = np.sort(gains[i])[::-1]
         # What is above the upper bound is above an item; what reaches the lower one is above it or tied with it.
-        upper, lower = values + slack, values - slack
-        above[part], reached[part] = _count_above(scores[i], upper, lower)
-        relevant_above[part], relevant_reached[part] = _count_above(values, upper, lower) if count > 1 else (0, 1)
+        upper, lower = values + slack[i], values - slack[i]
+        above[span], reached[span] = _count_above(scores[i], upper, lower)
+        if count > 1:
+            relevant_above[span], relevant_reached[span] = _count_above(values, upper, lower)
     tied, relevant_tied = reached - above, relevant_reached - relevant_above
     return Places(query, above, tied, relevant_above, relevant_tied, gain, best_gain, first, scores.shape[1])
 

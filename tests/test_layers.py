@@ -19,6 +19,7 @@ FLOORS = [
         "_fixed",
         "_optional",
         "_plot",
+        "_similar",
         "_sklearn",
         "_table_files",
         "_threads",

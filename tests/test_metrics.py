@@ -207,6 +207,8 @@ def test_wrong_embeddings_raise():
         retrieval_report(texts, images, query_groups=groups[1:])
     with pytest.raises(ValueError, match="No query has a relevant item"):
         retrieval_report(texts, images, query_groups=groups, item_groups=groups + 100)
+    with pytest.raises(ValueError, match="groups are missing in some rows; leave these rows out"):
+        retrieval_report(texts, images, query_groups=["a", "b"] * 38 + ["a", None, None, None])
     with pytest.raises(ValueError, match=r"k must be a number of items from 1 up, or several, got \[0\]"):
         retrieval_report(texts, images, k=[0])
     with pytest.raises(ValueError, match="names must be two"):
@@ -283,6 +285,14 @@ class TestScorer:
     def test_unknown_metrics(self, metric):
         with pytest.raises(ValueError, match=f"metric='{metric}' is no metric of retrieval; pass one of "):
             retrieval_scorer(metric, source="text", target="image")
+
+    def test_unknown_columns_and_modalities(self):
+        X, _ = paired_frame()
+        fuser = ModalityFuser(PAIRED, CCAFusion(3)).fit(X)
+        with pytest.raises(ValueError, match=r"there is no modality 'sound'; the modalities are \['text', 'image'\]"):
+            retrieval_scorer("mrr", source="text", target="sound")(fuser, X)
+        with pytest.raises(ValueError, match=r"groups='who'\): X has no column 'who'; pass its name or position"):
+            retrieval_scorer("mrr", source="text", target="image", groups="who")(fuser, X)
 
     def test_without_a_joint_embedding(self):
         X, _ = paired_frame()

@@ -11,15 +11,19 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._columns import check_can_be_sent
 from .._plot import VERMILION, make_axes
+from .._similar import SimilarRows, join_groups
 from .._sklearn import HasMethods, Interval, StrOptions, safe_indexing, validate_params
 from .._typing import Items, Modalities, PathType, RandomState, Table
 from .._warnings import warn
-from ..encoders import infer_modalities
+from ..encoders import ItemEncoder, infer_modalities
+from ..fusion import ModalityFuser
 from ._html import comparison_page
 from ._runs import Folds, Row, Run, collect_rows, fit_strategy, score_fold, with_searches
 from ._statistics import corrected_t_test, gain_over_best, holm, score_bounds
@@ -35,6 +39,10 @@ _ADVICE = {
 # Parameters of a penalty, and by what they are multiplied to see whether another one is better.
 _PENALTIES = ("__C", "__alpha")
 _FACTORS = (0.1, 0.01, 10, 100)
+# With more rows near duplicates are not looked for: the time grows with the square. Fewer test rows that have one than
+# this share are not worth a warning.
+_MOST_ROWS_FOR_DUPLICATES = 5000
+_SHARE_OF_DUPLICATES = 0.01
 # Letters per line of a strategy's name; longer lines leave too little of a figure 600 pixels wide.
 _NAME_WIDTH = 20
 
@@ -197,6 +205,10 @@ def compare_fusions(
     modality is therefore tried with its ``C`` or ``alpha`` multiplied by 0.1, 0.01, 10 and 100; a warning tells if one
     of these is better (p < 0.1 on the same folds).
 
+    **Near duplicates** in training and test rows make scores too high. Of up to 5,000 rows, those of modalities whose
+    encoder has a store are looked at, and a warning tells if 1 % of the test rows or more have one among the training
+    rows of their fold, by the "auto" threshold of :func:`~skmm.inspection.find_duplicates`.
+
     **Groups** decide the folds, those of the searches, and those within every estimator whose ``fit`` takes ``groups``:
     stackers, voters that learn their weights, networks that stop early. Pipelines and searches pass them on by
     metadata routing, to scikit-learn's splitters by group as well.
@@ -270,6 +282,7 @@ def compare_fusions(
             stacklevel=3,
         )
         return comparison
+    _warn_of_duplicates(X, y, modalities, splits)
     if param_grids is None:
         _warn_of_penalty(comparison, strategies, X, y, groups, splits, scorer, best_metric or "score")
     if refit is not False and comparison.best_strategy_ is not None:
@@ -288,6 +301,34 @@ def compare_fusions(
                 stacklevel=3,
             )
     return comparison
+
+
+def _warn_of_duplicates(X, y, modalities, splits):
+    """Warn if test rows have near duplicates among the training rows, by features that are in the store."""
+    members = [(name, member, columns) for name, member, columns in modalities if _reads_store(member)]
+    if not members or len(X) > _MOST_ROWS_FOR_DUPLICATES:
+        return
+    fuser = ModalityFuser(members, FunctionTransformer())
+    try:
+        joined = fuser.fit_transform(X, y)
+    except Exception:
+        # The strategies have met this error already; their rows name it.
+        return
+    similar = {name: SimilarRows(joined[:, columns], "auto").pairs()[0] for name, columns in fuser.blocks_.items()}
+    groups = join_groups(list(similar.values()))
+    share = np.mean(np.concatenate([np.isin(groups[test], groups[train]) for train, test in splits]))
+    if share >= _SHARE_OF_DUPLICATES:
+        warn(
+            f"compare_fusions: {share:.0%} of the test rows are equal, or nearly so, to training rows of their fold in "
+            f"one of the modalities {list(similar)}, so that scores may be too high for new items. Look at "
+            "skmm.inspection.find_duplicates(X, modalities), and pass its groups as groups=."
+        )
+
+
+def _reads_store(member):
+    """Tell whether the features of a modality come from an encoder with a store."""
+    encoder = member.steps[0][1] if isinstance(member, Pipeline) else member
+    return isinstance(encoder, ItemEncoder) and getattr(encoder, "store", None) is not None
 
 
 def _warn_of_penalty(comparison, strategies, X, y, groups, splits, scorer, name):

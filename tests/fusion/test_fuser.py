@@ -18,11 +18,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, normalize
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skmm import AnchorFusion, CCAFusion, ConcatFusion, LDAFusion, ModalityFuser, ModalityImputer, PCAFusion
 from skmm.fusion import STRATEGIES
+from skmm.metrics import retrieval_scorer
 
 N = 60
 
@@ -584,14 +585,6 @@ def test_images_in_a_list_are_items():
     assert_array_equal(fuser.transform_modality(np.stack(images), "image"), fuser.transform_modality(X, "image"))
 
 
-def reciprocal_rank(fuser, X, y=None):
-    """Mean reciprocal rank of the table that belongs to a text."""
-    texts, tables = (normalize(fuser.transform_modality(X, name)) for name in ("text", "table"))
-    similarity = texts @ tables.T
-    ranks = (similarity >= np.diag(similarity)[:, None]).sum(axis=1)
-    return (1 / ranks).mean()
-
-
 def test_stock_searches_tune_an_embedding(items):
     items = items[5:]
     ridges = [1e-3, 0.3, 1.0]
@@ -603,7 +596,8 @@ def test_stock_searches_tune_an_embedding(items):
         for a, b in folds
     ]
     assert_allclose(search.cv_results_["mean_test_score"], np.reshape(by_hand, (3, 3)).mean(axis=1))
-    # For retrieval the score is a function of the fuser, whatever the embedding.
+    # Retrieval is a scorer, whatever the embedding.
+    reciprocal_rank = retrieval_scorer("mrr", source="text", target="table")
     embeddings = [CCAFusion(1), CCAFusion(4, weighting="correlation"), AnchorFusion()]
     retrieval = GridSearchCV(ModalityFuser(PAIRED), {"fusion": embeddings}, scoring=reciprocal_rank, cv=3).fit(items)
     scores = retrieval.cv_results_["mean_test_score"]

@@ -32,8 +32,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skmm import ImageDescriptor, ImageEncoder, TextEncoder
-from skmm.model_selection import compare_fusions, corrected_t_test, holm
+from skmm import EmbeddingStore, ImageDescriptor, ImageEncoder, TextEncoder
+from skmm.inspection import find_duplicates
+from skmm.model_selection import _comparison, compare_fusions, corrected_t_test, holm
 from skmm.model_selection._strategies import make_strategies
 
 IRIS = [("sepal", "passthrough", slice(0, 2)), ("petal", "passthrough", slice(2, 4))]
@@ -694,3 +695,53 @@ def test_unreadable_items_are_told_of_once(tiny_image_model):
     messages = [str(warning.message) for warning in caught if "could not be encoded" in str(warning.message)]
     # In the training and test rows of one fold, and where the best strategy is fitted on all rows.
     assert 1 <= len(messages) <= 3
+
+
+def pictures(n_copies):
+    """90 random pictures, of which some are copies of others, and numbers."""
+    random = np.random.default_rng(0)
+    images = list(random.integers(256, size=(90, 12, 12), dtype=np.uint8))
+    images[90 - n_copies :] = images[:n_copies]
+    return pd.DataFrame({"image": pd.Series(images, dtype=object), "size": random.normal(size=90)}), np.arange(90) % 2
+
+
+PICTURES = [("image", ImageDescriptor(), "image"), ("size", "passthrough", ["size"])]
+
+
+class TestDuplicatesAcrossFolds:
+    options = {"levels": ("single",), "refit": False, "cv": 3}
+
+    def test_are_told(self):
+        X, y = pictures(9)
+        with pytest.warns(
+            UserWarning, match=r"\d+% of the test rows are equal, or nearly so, .* \['image'\]"
+        ) as caught:
+            compare_fusions(CLASSIFIER, X, y, modalities=PICTURES, **self.options)
+        assert any(warning.filename == __file__ for warning in caught)
+        groups = find_duplicates(X, PICTURES, modality="image").groups
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*nearly so")
+            compare_fusions(CLASSIFIER, X, y, modalities=PICTURES, groups=groups, **self.options)
+
+    @pytest.mark.parametrize("case", ["none", "no store", "many rows", "a bad item"])
+    def test_are_not_looked_for_or_not_found(self, case, monkeypatch):
+        X, y = pictures(0 if case == "none" else 9)
+        modalities = PICTURES
+        if case == "no store":
+            modalities = [("image", ImageDescriptor(store=None), "image"), PICTURES[1]]
+        if case == "many rows":
+            monkeypatch.setattr(_comparison, "_MOST_ROWS_FOR_DUPLICATES", 89)
+        if case == "a bad item":
+            X.at[4, "image"] = "no file"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*nearly so")
+            frame = compare_fusions(CLASSIFIER, X, y, modalities=modalities, **self.options).to_frame()
+        assert frame.loc["size alone", "error"] == ""
+
+    def test_cost_no_encoding(self, tmp_path):
+        X, y = pictures(9)
+        with EmbeddingStore(tmp_path) as store, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            modalities = [("image", ImageDescriptor(store=store), "image"), PICTURES[1]]
+            compare_fusions(CLASSIFIER, X, y, modalities=modalities, **self.options)
+            assert store.misses == 81
