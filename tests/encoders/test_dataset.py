@@ -641,3 +641,40 @@ def test_killed_processes(n_jobs, table, frame, tmp_path):
     after = times(target)
     assert all(after[name] == time for name, time in before.items())
     assert_array_equal(vectors_of(target), expected(frame))
+
+
+def workers_of(process):
+    """Return the numbers of the worker processes of a process."""
+    numbers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(number) for number in numbers if b"LokyProcess" in Path(f"/proc/{number}/cmdline").read_bytes()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+@pytest.mark.parametrize("end", ["worker killed", "parent killed", "interrupted"])
+def test_ends_of_workers(end, table, frame, tmp_path):
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    target = tmp_path / "out"
+    command = [sys.executable, tmp_path / "script.py", table, target, "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    while process.poll() is None and len(list(target.glob("part-*"))) < 2:
+        time.sleep(0.01)
+    if end == "interrupted":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        os.kill(process.pid if end == "parent killed" else workers_of(process)[0], signal.SIGKILL)
+    if end == "parent killed":
+        process.wait()
+    else:
+        # What is shown tells how to go on.
+        errors = process.communicate(timeout=120)[1].decode()
+        assert f"parts in '{target}' are complete; the same call encodes the others." in errors
+        assert ("KeyboardInterrupt" if end == "interrupted" else "TerminatedWorkerError") in errors
+    assert process.returncode != 0
+    before = times(target)
+    assert 2 <= len(before) < 12
+    # At once, while workers of a parent that was killed still run.
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = times(target)
+    assert sum(after[name] != time for name, time in before.items()) <= 2
+    assert_array_equal(vectors_of(target), expected(frame))
