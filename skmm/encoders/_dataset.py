@@ -53,6 +53,8 @@ def encode_dataset(
     keep: Sequence[str] | None = None,
     overwrite: bool = False,
     verbose: bool = True,
+    engine: str = "joblib",
+    ray_options: Mapping[str, Any] | None = None,
 ) -> Bunch:
     """Encode a table on disk that need not fit into memory.
 
@@ -101,6 +103,14 @@ def encode_dataset(
     verbose : bool, default=True
         Whether to show the progress in rows.
 
+    engine : {"joblib", "ray"}, default="joblib"
+        What runs the processes. "ray" starts ``n_jobs`` actors in the cluster to which ``ray.init`` has connected, or
+        on this machine. Actors for which there is no room take part once there is. All machines need skmm, and must
+        see the target, the store and the media at the same absolute paths; the table itself is read here.
+
+    ray_options : dict, default=None
+        Options of each actor, such as ``{"num_cpus": 0.5, "num_gpus": 1}``.
+
     Returns
     -------
     summary : Bunch
@@ -122,10 +132,10 @@ def encode_dataset(
 
     Notes
     -----
-    **What a part holds.** Vectors are columns of fixed-size lists, null where the item is missing or could not be
-    encoded; the text column ``"errors"`` tells why. The metadata of the schema, under the key ``"skmm"``, tell the
-    version, the file and rows of the source, and the identity of each encoder: its class, parameters, model, and a
-    digest of all that decides its rows.
+    **What a part holds.** Vectors are columns of fixed-size lists, of NaN where the item is missing or could not be
+    encoded (pyarrow before version 26 reads no null among such lists); the text column ``"errors"`` tells why. The
+    metadata of the schema, under the key ``"skmm"``, tell the version, the file and rows of the source, and the
+    identity of each encoder: its class, parameters, model, and a digest of all that decides its rows.
 
     **Ends.** A part is written under a hidden name and renamed when it is complete, so that a part that can be seen is
     whole. At most the part that each worker was at is encoded again.
@@ -154,7 +164,8 @@ def encode_dataset(
     ['name', 'color', 'errors']
     """
     _check(encoders, batch_rows, n_jobs, dtype, keep)
-    source, target = Path(source), Path(target)
+    _check_engine(engine, ray_options, n_jobs, devices)
+    source, target = Path(source).absolute(), Path(target).absolute()
     files = table_files(source)
     _check_places(source, target)
     schema, copied = _schema_to_read(files, encoders, keep)
@@ -165,10 +176,14 @@ def encode_dataset(
         plan = _Plan(files, target, encoders, {"batch_rows": batch_rows, "dtype": dtype, "copied": copied})
         plan.check(overwrite)
         total = None if any(file.n_rows is None for file in files) else sum(file.n_rows for file in files)
-        devices = _devices(devices, n_jobs)
+        tasks = plan.tasks(schema)
+        if engine == "ray":
+            results = _run_on_ray(tasks, encoders, n_jobs, ray_options or {})
+        else:
+            results = _run(tasks, encoders, n_jobs, _devices(devices, n_jobs), target)
         with tqdm(total=total, initial=plan.n_rows_done, desc="encode_dataset", unit="row", disable=not verbose) as bar:
             try:
-                for n_rows in _run(plan.tasks(schema), encoders, n_jobs, devices, target):
+                for n_rows in results:
                     bar.update(n_rows)
             except BaseException as error:
                 bar.close()
@@ -206,6 +221,19 @@ def _check(encoders, batch_rows, n_jobs, dtype, keep):
         raise ValueError(f"dtype must be 'float32' or 'float16', got {dtype!r}.")
 
 
+def _check_engine(engine, ray_options, n_jobs, devices):
+    """Raise if parameters of the engine are wrong."""
+    if engine not in ("joblib", "ray"):
+        raise ValueError(f"engine must be 'joblib' or 'ray', got {engine!r}.")
+    if engine == "joblib" and ray_options is not None:
+        raise ValueError("ray_options needs engine='ray'; set it.")
+    if engine == "ray" and (n_jobs < 1 or devices != "auto"):
+        raise ValueError(
+            "engine='ray' takes the number of actors as n_jobs, 1 or more, and their GPUs in ray_options, as in "
+            f'{{"num_gpus": 1}}; got n_jobs={n_jobs!r} and devices={devices!r}.'
+        )
+
+
 def _check_places(source, target):
     """Raise if parts would be written among the files of the source, for which the next call would take them."""
     if target.exists() and not target.is_dir():
@@ -241,7 +269,7 @@ def _ready(encoder, store, root):
         check_is_fitted(encoder)
         return encoder
     params = encoder.get_params(deep=False)
-    settings = {"on_error": "missing", "store": None if store is None else os.fspath(store), "verbose": False}
+    settings = {"on_error": "missing", "store": None if store is None else os.path.abspath(store), "verbose": False}
     if root is not None:
         settings["root"] = root
     return clone(encoder).set_params(**{key: value for key, value in settings.items() if key in params})
@@ -400,21 +428,60 @@ def _run(tasks, encoders, n_jobs, devices, target):
     with joblib.parallel_config(backend="loky", inner_max_num_threads=threads, **options):
         # Batches that wait are in memory.
         parallel = Parallel(n_jobs, return_as="generator_unordered", pre_dispatch=n_jobs + 1, batch_size=1)
-        yield from parallel(delayed(_write_packed_part)(*task) for task in _packed(tasks, encoders))
+        content = bytes(dumps(encoders))
+        yield from parallel(delayed(_write_packed_part)(content, *task) for task in _packed(tasks))
     for claim in target.glob(".device-*"):
         claim.unlink()
 
 
-def _packed(tasks, encoders):
-    """Yield the arguments of ``_write_packed_part`` for each task."""
+def _run_on_ray(tasks, encoders, n_jobs, options):
+    """Yield as ``_run`` does, from actors of Ray, with a part in the queue of each beside the one that it is at."""
+    ray = import_optional_dependency("ray", "ray")
+    content = ray.put(bytes(dumps(encoders)))
+    # Not tasks, whose processes end after each where they hold a GPU.
+    actor_class = ray.remote(**options)(_Writer) if options else ray.remote(_Writer)
+    actors = [actor_class.remote() for _ in range(n_jobs)]
+    # Those for which there is no room are never waited for alone while others work.
+    starting, working, free = {actor.start.remote(): actor for actor in actors}, {}, []
+    try:
+        for task in _packed(tasks):
+            while not free:
+                done = ray.wait([*starting, *working])[0][0]
+                n_rows = ray.get(done)
+                free += [starting.pop(done)] * 2 if done in starting else [working.pop(done)]
+                if n_rows is not None:
+                    yield n_rows
+            actor = free.pop(0)
+            working[actor.write.remote(content, *task)] = actor
+        while working:
+            done = ray.wait(list(working))[0][0]
+            del working[done]
+            yield ray.get(done)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+class _Writer:
+    """An actor of Ray, whose process keeps its models."""
+
+    def start(self):
+        """Do nothing: the answer tells that the actor runs."""
+
+    def write(self, *task):
+        """Write a part; return its number of rows."""
+        return _write_packed_part(*task)
+
+
+def _packed(tasks):
+    """Yield the arguments of ``_write_packed_part`` behind the encoders, for each task."""
     pa = import_optional_dependency("pyarrow", "arrow")
-    encoders = bytes(dumps(encoders))
     for table, *others in tasks:
         # A pickled table would hold the memory of all that it is a slice of.
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-        yield encoders, sink.getvalue(), *others
+        yield sink.getvalue(), *others
 
 
 def _devices(devices, n_jobs):
@@ -491,14 +558,13 @@ def _encode(encoder, items):
 
 
 def _fixed_size_lists(vectors, dtype):
-    """Return an array of pyarrow with a list of numbers for each row, null where a row is missing."""
+    """Return an array of pyarrow with a list of numbers for each row."""
     pa = import_optional_dependency("pyarrow", "arrow")
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ValueError(f"An encoder must return vectors of one length, got an array of shape {vectors.shape}.")
     values = pa.array(np.ascontiguousarray(vectors, dtype=dtype).ravel())
-    return pa.FixedSizeListArray.from_arrays(
-        values, type=pa.list_(values.type, vectors.shape[1]), mask=pa.array(np.isnan(vectors).all(axis=1))
-    )
+    # Not null where a row is missing: pyarrow before version 26 could not read that.
+    return pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
 
 
 def _write(table, path, facts):
