@@ -134,7 +134,7 @@ def _encode(options):
     )
     print(
         f"{summary.n_rows} rows in {summary.n_parts} parts in {summary.path}, {summary.n_new_parts} of them new; "
-        f"{summary.n_errors} rows of these with errors."
+        f"{summary.n_errors} rows with errors."
     )
     if summary.n_errors:
         _list_errors(options.target)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .._columns import from_arrow
 from .._optional import import_optional_dependency
-from .._table_files import table_files
+from .._table_files import common_schema, table_files
 from .._typing import PathType
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def iter_batches(
     Raises
     ------
     ValueError
-        If a column is missing.
+        If a column is missing, or has types in the files that do not go together.
 
     See Also
     --------
@@ -64,17 +64,15 @@ def iter_batches(
     >>> cca.correlations_.round(2).tolist()
     [1.0, 1.0]
     """
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows must be at least 1, got {batch_rows!r}.")
     files = table_files(path)
-    for file in files:
-        missing = [name for name in columns or [] if name not in file.column_names]
-        if missing:
-            raise ValueError(f"{str(file.path)!r} has no columns {missing}; it has {file.column_names}.")
-    return _batches(files, list(files[0].column_names if columns is None else columns), batch_rows)
+    return _batches(files, common_schema(files, columns), batch_rows)
 
 
-def _batches(files, columns, batch_rows):
+def _batches(files, schema, batch_rows):
     for file in files:
-        for _, table in file.batches(columns, batch_rows):
+        for _, table in file.batches(schema, batch_rows):
             yield _frame(table)
 
 

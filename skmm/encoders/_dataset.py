@@ -2,10 +2,13 @@
 
 import json
 import os
+import pickle
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import joblib
 import numpy as np
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
+from joblib.externals.loky.backend.reduction import dumps
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
@@ -20,11 +25,12 @@ from tqdm.auto import tqdm
 
 from .._columns import from_arrow
 from .._optional import import_optional_dependency
-from .._table_files import table_files
+from .._table_files import common_schema, table_files
 from .._torch import available_cpus
 from .._typing import PathType
 from ..store import public_name
 from ._base import ItemEncoder
+from ._model import ModelEncoder
 from ._run import EncodingRun
 
 # Key of what skmm writes into the schema of a part.
@@ -47,6 +53,8 @@ def encode_dataset(
     keep: Sequence[str] | None = None,
     overwrite: bool = False,
     verbose: bool = True,
+    engine: str = "joblib",
+    ray_options: Mapping[str, Any] | None = None,
 ) -> Bunch:
     """Encode a table on disk that need not fit into memory.
 
@@ -56,13 +64,14 @@ def encode_dataset(
     Parameters
     ----------
     source : str or path
-        A file (parquet, feather, CSV, JSON lines), a folder of files of one of these formats, a folder to which
-        ``datasets.Dataset.save_to_disk`` has written, or a folder of media, whose rows are the paths of the files,
-        relative to the folder, in the column ``"path"``.
+        A file (parquet, feather, CSV, JSON lines), a folder of files of one of these formats, in sub-folders or not, a
+        folder to which ``datasets.Dataset.save_to_disk`` has written, or a folder of media, whose rows are the paths
+        of the files, relative to the folder, in the column ``"path"``. Names of folders such as ``year=2020`` are
+        columns too, of strings.
 
     target : str or path
         Folder for the parts, ``part-00000-000000.parquet`` and so on, by file of the source and batch. Their names are
-        in the order of the rows.
+        in the order of the rows. It is not in the source, nor the source in it.
 
     encoders : dict of str to (transformer, str or list of str)
         Names of the new columns; for each the encoder and the column of items that it encodes. A transformer other
@@ -94,11 +103,19 @@ def encode_dataset(
     verbose : bool, default=True
         Whether to show the progress in rows.
 
+    engine : {"joblib", "ray"}, default="joblib"
+        What runs the processes. "ray" starts ``n_jobs`` actors in the cluster to which ``ray.init`` has connected, or
+        on this machine. Actors for which there is no room take part once there is. All machines need skmm, and must
+        see the target, the store and the media at the same absolute paths; the table itself is read here.
+
+    ray_options : dict, default=None
+        Options of each actor, such as ``{"num_cpus": 0.5, "num_gpus": 1}``.
+
     Returns
     -------
     summary : Bunch
         ``path`` of the folder, ``n_rows``, ``n_parts``, ``n_new_parts`` that this call has encoded, and ``n_errors``,
-        the rows of these parts with items that could not be encoded.
+        the rows of all parts with items that could not be encoded.
 
     Raises
     ------
@@ -107,7 +124,7 @@ def encode_dataset(
         column is missing.
 
     RuntimeError
-        If another call is writing to the folder.
+        If another call is writing to the folder, or a file of the source is changed meanwhile.
 
     See Also
     --------
@@ -115,13 +132,15 @@ def encode_dataset(
 
     Notes
     -----
-    **What a part holds.** Vectors are columns of fixed-size lists, null where the item is missing or could not be
-    encoded; the text column ``"errors"`` tells why. The metadata of the schema, under the key ``"skmm"``, tell the
-    version, the file and rows of the source, and the identity of each encoder: its class, parameters, model, and a
-    digest of all that decides its rows.
+    **What a part holds.** Vectors are columns of fixed-size lists, of NaN where the item is missing or could not be
+    encoded (pyarrow before version 26 reads no null among such lists); the text column ``"errors"`` tells why. The
+    metadata of the schema, under the key ``"skmm"``, tell the version, the file and rows of the source, and the
+    identity of each encoder: its class, parameters, model, and a digest of all that decides its rows.
 
     **Ends.** A part is written under a hidden name and renamed when it is complete, so that a part that can be seen is
     whole. At most the part that each worker was at is encoded again.
+
+    **Text files** (CSV, JSON lines) are read twice, first for the types of their columns and the number of rows.
 
     **Memory** is that of ``batch_rows`` rows for each worker, and as many ahead. Let it be smaller where cells hold the
     bytes of pictures or sounds.
@@ -144,35 +163,43 @@ def encode_dataset(
     >>> pd.read_parquet(folder / "out").columns.tolist()
     ['name', 'color', 'errors']
     """
-    _check(encoders, batch_rows, n_jobs, dtype)
+    _check(encoders, batch_rows, n_jobs, dtype, keep)
+    _check_engine(engine, ray_options, n_jobs, devices)
+    source, target = Path(source).absolute(), Path(target).absolute()
     files = table_files(source)
-    copied, columns = _columns_to_read(files, encoders, keep)
+    _check_places(source, target)
+    schema, copied = _schema_to_read(files, encoders, keep)
     root = os.fspath(source) if files[0].kind == "media" else None
     encoders = {name: (_ready(encoder, store, root), column) for name, (encoder, column) in encoders.items()}
-    target = Path(target)
     target.mkdir(parents=True, exist_ok=True)
     with _only_writer(target):
         plan = _Plan(files, target, encoders, {"batch_rows": batch_rows, "dtype": dtype, "copied": copied})
         plan.check(overwrite)
-        tasks = (delayed(_write_part)(*task) for task in plan.tasks(columns))
         total = None if any(file.n_rows is None for file in files) else sum(file.n_rows for file in files)
-        n_errors, devices = 0, _devices(devices, n_jobs)
+        tasks = plan.tasks(schema)
+        if engine == "ray":
+            results = _run_on_ray(tasks, encoders, n_jobs, ray_options or {})
+        else:
+            results = _run(tasks, encoders, n_jobs, _devices(devices, n_jobs), target)
         with tqdm(total=total, initial=plan.n_rows_done, desc="encode_dataset", unit="row", disable=not verbose) as bar:
             try:
-                for n_rows, n_failed in _run(tasks, n_jobs, devices, target):
+                for n_rows in results:
                     bar.update(n_rows)
-                    n_errors += n_failed
             except BaseException as error:
                 bar.close()
                 _note_how_to_go_on(error, target)
                 raise
-    parts = sorted(target.glob("part-*.parquet"))
-    n_rows = sum(_metadata(part).num_rows for part in parts)
-    n_new_parts = len(parts) - plan.n_done
-    return Bunch(path=os.fspath(target), n_rows=n_rows, n_parts=len(parts), n_new_parts=n_new_parts, n_errors=n_errors)
+    parts = [_metadata(part) for part in target.glob("part-*.parquet")]
+    return Bunch(
+        path=os.fspath(target),
+        n_rows=sum(part.num_rows for part in parts),
+        n_parts=len(parts),
+        n_new_parts=len(parts) - plan.n_done,
+        n_errors=sum(map(_n_errors, parts)),
+    )
 
 
-def _check(encoders, batch_rows, n_jobs, dtype):
+def _check(encoders, batch_rows, n_jobs, dtype, keep):
     """Raise if parameters are wrong."""
     if not isinstance(encoders, Mapping) or not encoders:
         raise ValueError(
@@ -186,29 +213,50 @@ def _check(encoders, batch_rows, n_jobs, dtype):
         raise ValueError(f"{_ERRORS!r} is the name of the column of errors; choose another one for the encoder.")
     if batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows!r}.")
+    if isinstance(keep, str) or len(set(keep or [])) < len(keep or []):
+        raise ValueError(f"keep must be a list of columns, each once, or None, got {keep!r}.")
     if n_jobs == 0:
         raise ValueError("n_jobs must be a positive number or -1, got 0.")
     if dtype not in ("float32", "float16"):
         raise ValueError(f"dtype must be 'float32' or 'float16', got {dtype!r}.")
 
 
-def _columns_to_read(files, encoders, keep):
-    """Return the columns to copy, and all that are to be read; check that each file has them."""
+def _check_engine(engine, ray_options, n_jobs, devices):
+    """Raise if parameters of the engine are wrong."""
+    if engine not in ("joblib", "ray"):
+        raise ValueError(f"engine must be 'joblib' or 'ray', got {engine!r}.")
+    if engine == "joblib" and ray_options is not None:
+        raise ValueError("ray_options needs engine='ray'; set it.")
+    if engine == "ray" and (n_jobs < 1 or devices != "auto"):
+        raise ValueError(
+            "engine='ray' takes the number of actors as n_jobs, 1 or more, and their GPUs in ray_options, as in "
+            f'{{"num_gpus": 1}}; got n_jobs={n_jobs!r} and devices={devices!r}.'
+        )
+
+
+def _check_places(source, target):
+    """Raise if parts would be written among the files of the source, for which the next call would take them."""
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"The target {os.fspath(target)!r} is a file; pass a folder.")
+    source, target = source.resolve(), target.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise ValueError(
+            f"The target {os.fspath(target)!r} and the source {os.fspath(source)!r} lie one in the other; pass "
+            "a folder beside the source."
+        )
+
+
+def _schema_to_read(files, encoders, keep):
+    """Return the columns to read, with their types, and the names of those that are copied."""
     encoded = list(dict.fromkeys(name for _, column in encoders.values() for name in _names(column)))
-    names = files[0].column_names
-    copied = [name for name in names if name not in encoded] if keep is None else list(keep)
-    columns = [*copied, *(name for name in encoded if name not in copied)]
-    for file in files:
-        missing = [name for name in columns if name not in file.column_names]
-        if missing:
-            raise ValueError(f"{os.fspath(file.path)!r} has no columns {missing}; it has {file.column_names}.")
+    copied = [name for name in files[0].schema.names if name not in encoded] if keep is None else list(keep)
     clashes = [name for name in copied if name in encoders or name == _ERRORS]
     if clashes:
         raise ValueError(
             f"The columns {clashes} of the source have the names of new ones; name the columns to copy in keep, or "
             "rename the new ones."
         )
-    return copied, columns
+    return common_schema(files, dict.fromkeys([*copied, *encoded])), copied
 
 
 def _names(column):
@@ -221,7 +269,7 @@ def _ready(encoder, store, root):
         check_is_fitted(encoder)
         return encoder
     params = encoder.get_params(deep=False)
-    settings = {"on_error": "missing", "store": None if store is None else os.fspath(store), "verbose": False}
+    settings = {"on_error": "missing", "store": None if store is None else os.path.abspath(store), "verbose": False}
     if root is not None:
         settings["root"] = root
     return clone(encoder).set_params(**{key: value for key, value in settings.items() if key in params})
@@ -233,9 +281,15 @@ def _identity(encoder):
     if not isinstance(encoder, ItemEncoder):
         return described | {"digest": joblib.hash(encoder)}
     params = encoder.get_params(deep=False)
-    described |= {key: repr(value)[:200] for key, value in params.items() if key not in _NOT_IN_PARTS}
+    # Addresses in memory are others in the next process.
+    texts = {key: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) for key, value in params.items()}
+    described |= {key: text[:200] for key, text in texts.items() if key not in _NOT_IN_PARTS}
     # The digest is made for the store.
-    run = EncodingRun(clone(encoder).set_params(store="auto"))
+    encoder = clone(encoder).set_params(store="auto")
+    if isinstance(encoder, ModelEncoder) and not isinstance(encoder.model, (str, os.PathLike)):
+        # What a module in memory makes of fixed items is a part of it.
+        encoder.fit([None])
+    run = EncodingRun(encoder)
     return described | {"digest": None if run.identity is None else run.identity.hex()}
 
 
@@ -267,7 +321,7 @@ class _Plan:
     def facts(self, file):
         """Return what the metadata of a part tell of its origin."""
         return {
-            "file": file.path.name,
+            "file": file.name,
             "signature": file.signature,
             "encoders": self.identities,
             **self.settings,
@@ -297,6 +351,9 @@ class _Plan:
         number = int(path.name.split("-")[1])
         if facts is None or number >= len(self.files):
             return "it holds nothing of this source"
+        unknown = [name for name, identity in self.identities.items() if identity["digest"] is None]
+        if unknown:
+            return f"nothing tells whether the encoders {unknown} are the same; set cache_key"
         expected = json.loads(json.dumps(self.facts(self.files[number])))
         for key, value in expected.items():
             if facts.get(key) == value or key == "version":
@@ -308,15 +365,16 @@ class _Plan:
             return f"{key} was {facts.get(key)!r} and is {value!r}"
         return None
 
-    def tasks(self, columns):
-        """Yield the arguments of ``_write_part`` for each part that is missing."""
+    def tasks(self, schema):
+        """Yield for each part that is missing its table, its path, its metadata, and where its rows are from."""
         for file_number, file in enumerate(self.files):
             facts = self.facts(file)
             for number, table in file.batches(
-                columns, self.settings["batch_rows"], lambda number, at=file_number: self.path(at, number).exists()
+                schema, self.settings["batch_rows"], lambda number, at=file_number: self.path(at, number).exists()
             ):
                 origin = f"{os.fspath(file.path)!r}, rows from {number * self.settings['batch_rows']}"
-                yield table, self.path(file_number, number), self.encoders, facts, origin
+                yield table, self.path(file_number, number), facts, origin
+            file.check_unchanged()
 
     def path(self, file_number, number):
         """Return the path of a part."""
@@ -346,24 +404,84 @@ def _facts_of(metadata):
     return json.loads(entries[_KEY])["part"] if _KEY in entries else None
 
 
-def _run(tasks, n_jobs, devices, target):
-    """Yield the results of tasks, in worker processes if there are several."""
-    if devices:
-        for claim in target.glob(".device-*"):
-            claim.unlink()
-        options = {"initializer": _take_device, "initargs": (os.fspath(target), devices)}
-        n_jobs = len(devices)
-    else:
-        options = {}
-        n_jobs = joblib.effective_n_jobs(n_jobs)
-    if n_jobs > 1:
-        options["inner_max_num_threads"] = max(1, available_cpus() // n_jobs)
-    with joblib.parallel_config(backend="loky", **options):
-        # Batches that wait are in memory.
-        parallel = Parallel(n_jobs, return_as="generator_unordered", pre_dispatch=n_jobs + 1, batch_size=1)
-        yield from parallel(tasks)
+def _n_errors(metadata):
+    """Return the number of rows with errors, from the statistics of the last column."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return sum(
+        group.num_rows - group.column(metadata.num_columns - 1).statistics.null_count
+        for group in groups
+        if group.num_rows
+    )
+
+
+def _run(tasks, encoders, n_jobs, devices, target):
+    """Yield the number of rows of each part that is written, in worker processes if there are several."""
+    n_jobs = len(devices) or joblib.effective_n_jobs(n_jobs)
+    if n_jobs == 1 and not devices:
+        for task in tasks:
+            yield _write_part(encoders, *task)
+        return
     for claim in target.glob(".device-*"):
         claim.unlink()
+    options = {"initializer": _take_device, "initargs": (os.fspath(target), devices)} if devices else {}
+    threads = max(1, available_cpus() // n_jobs)
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=threads, **options):
+        # Batches that wait are in memory.
+        parallel = Parallel(n_jobs, return_as="generator_unordered", pre_dispatch=n_jobs + 1, batch_size=1)
+        content = bytes(dumps(encoders))
+        yield from parallel(delayed(_write_packed_part)(content, *task) for task in _packed(tasks))
+    for claim in target.glob(".device-*"):
+        claim.unlink()
+
+
+def _run_on_ray(tasks, encoders, n_jobs, options):
+    """Yield as ``_run`` does, from actors of Ray, with a part in the queue of each beside the one that it is at."""
+    ray = import_optional_dependency("ray", "ray")
+    content = ray.put(bytes(dumps(encoders)))
+    # Not tasks, whose processes end after each where they hold a GPU.
+    actor_class = ray.remote(**options)(_Writer) if options else ray.remote(_Writer)
+    actors = [actor_class.remote() for _ in range(n_jobs)]
+    # Those for which there is no room are never waited for alone while others work.
+    starting, working, free = {actor.start.remote(): actor for actor in actors}, {}, []
+    try:
+        for task in _packed(tasks):
+            while not free:
+                done = ray.wait([*starting, *working])[0][0]
+                n_rows = ray.get(done)
+                free += [starting.pop(done)] * 2 if done in starting else [working.pop(done)]
+                if n_rows is not None:
+                    yield n_rows
+            actor = free.pop(0)
+            working[actor.write.remote(content, *task)] = actor
+        while working:
+            done = ray.wait(list(working))[0][0]
+            del working[done]
+            yield ray.get(done)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+class _Writer:
+    """An actor of Ray, whose process keeps its models."""
+
+    def start(self):
+        """Do nothing: the answer tells that the actor runs."""
+
+    def write(self, *task):
+        """Write a part; return its number of rows."""
+        return _write_packed_part(*task)
+
+
+def _packed(tasks):
+    """Yield the arguments of ``_write_packed_part`` behind the encoders, for each task."""
+    pa = import_optional_dependency("pyarrow", "arrow")
+    for table, *others in tasks:
+        # A pickled table would hold the memory of all that it is a slice of.
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        yield sink.getvalue(), *others
 
 
 def _devices(devices, n_jobs):
@@ -395,8 +513,19 @@ def _take_device(folder, devices):
     raise RuntimeError("There are more workers than devices.")
 
 
-def _write_part(table, path, encoders, facts, origin):
-    """Encode a table and write it; return its number of rows, and of those with errors."""
+def _write_packed_part(encoders, table, *others):
+    """Do what ``_write_part`` does in a process that has been sent its arguments."""
+    pa = import_optional_dependency("pyarrow", "arrow")
+    with pa.ipc.open_stream(table) as reader:
+        return _write_part(_unpickled(encoders), reader.read_all(), *others)
+
+
+# Modules in memory would be new ones for each part.
+_unpickled = lru_cache(maxsize=1)(pickle.loads)
+
+
+def _write_part(encoders, table, path, facts, origin):
+    """Encode a table and write it; return its number of rows."""
     pa = import_optional_dependency("pyarrow", "arrow")
     try:
         reasons = [[] for _ in range(table.num_rows)]
@@ -412,13 +541,16 @@ def _write_part(table, path, encoders, facts, origin):
     except Exception as error:
         error.add_note(f"This happened in {origin}.")
         raise
-    return table.num_rows, sum(map(bool, reasons))
+    return table.num_rows
 
 
 def _encode(encoder, items):
     """Return the vectors of a column, and the errors of its items."""
     if not isinstance(encoder, ItemEncoder):
-        return np.asarray(encoder.transform(items), dtype=np.float32), []
+        vectors = encoder.transform(items)
+        if sparse.issparse(vectors):
+            raise TypeError("It returns a sparse matrix; put TruncatedSVD behind it in a pipeline, for vectors.")
+        return np.asarray(vectors, dtype=np.float32), []
     with warnings.catch_warnings():
         # The column of errors tells more than a warning for each part.
         warnings.filterwarnings("ignore", message=".*could not be encoded and count as missing")
@@ -426,14 +558,13 @@ def _encode(encoder, items):
 
 
 def _fixed_size_lists(vectors, dtype):
-    """Return an array of pyarrow with a list of numbers for each row, null where a row is missing."""
+    """Return an array of pyarrow with a list of numbers for each row."""
     pa = import_optional_dependency("pyarrow", "arrow")
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ValueError(f"An encoder must return vectors of one length, got an array of shape {vectors.shape}.")
     values = pa.array(np.ascontiguousarray(vectors, dtype=dtype).ravel())
-    return pa.FixedSizeListArray.from_arrays(
-        values, type=pa.list_(values.type, vectors.shape[1]), mask=pa.array(np.isnan(vectors).all(axis=1))
-    )
+    # Not null where a row is missing: pyarrow before version 26 could not read that.
+    return pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
 
 
 def _write(table, path, facts):
