@@ -183,6 +183,32 @@ def table(rows, best):
     return "\n".join(lines)
 
 
+def read_grocery():
+    """Return a row for each photo of the grocery store: its path, set, product, kind, and what describes the product.
+
+    The latter are the text of its description and the path of its iconic image, one for each of the 81 products.
+    """
+    folder = data_folder("grocery_store")
+    options = {"names": ["photo", "number", "kind"], "skipinitialspace": True}
+    sets = ("train", "val", "test")
+    photos = pd.concat([pd.read_csv(folder / f"{name}.txt", **options).assign(set=name) for name in sets])
+    products = pd.read_csv(folder / "classes.csv", skipinitialspace=True)
+    products = products.rename(columns=lambda name: name.rpartition(" (")[0])
+    texts = [f"{folder}{path.strip()}" for path in products["Product Description Path"]]
+    products["description"] = [Path(path).read_text(encoding="utf-8").strip() for path in texts]
+    rows = products.set_index("Class ID").loc[photos["number"]].reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "photo": [f"{folder}/{path}" for path in photos["photo"]],
+            "set": photos["set"].to_numpy(),
+            "product": rows["Class Name"],
+            "kind": rows["Coarse Class Name"],
+            "description": rows["description"],
+            "iconic": [f"{folder}{path.strip()}" for path in rows["Iconic Image Path"]],
+        }
+    )
+
+
 def write(name, parts, seconds):
     """Write the one JSON of a benchmark."""
     versions = {"python": platform.python_version(), "skmm": skmm.__version__, "scikit-learn": sklearn.__version__}

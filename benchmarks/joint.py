@@ -35,8 +35,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import pandas as pd
-from _accuracy import ROOT, data_folder, write
+from _accuracy import ROOT, data_folder, read_grocery, write
 from accuracy_emoji import image_encoder, load_emoji
 from accuracy_mfeat import load as load_mfeat
 from sklearn.base import clone
@@ -120,27 +119,9 @@ def glyphs(text, image):
     return Views(text(names), image(frame["image"]), codes(frame["target"]), codes(names))
 
 
-def grocery_table(folder):
-    """Return a row for each photo: its path, product, kind, description and the path of the product's iconic image."""
-    options = {"names": ["path", "fine", "coarse"], "skipinitialspace": True}
-    photos = pd.concat([pd.read_csv(folder / f"{name}.txt", **options) for name in ("train", "val", "test")])
-    products = pd.read_csv(folder / "classes.csv").rename(columns=lambda name: name.rpartition(" (")[0])
-    products = products.set_index("Class ID").loc[photos["fine"]].reset_index(drop=True)
-    texts = {path: (folder / path[1:]).read_text() for path in products["Product Description Path"].unique()}
-    return pd.DataFrame(
-        {
-            "photo": [str(folder / path) for path in photos["path"]],
-            "product": products["Class Name"],
-            "kind": products["Coarse Class Name"],
-            "description": products["Product Description Path"].map(texts),
-            "iconic": [str(folder / path[1:]) for path in products["Iconic Image Path"]],
-        }
-    )
-
-
 def grocery(text, image, by_product=False):
     """Return descriptions and photos of products, in kinds."""
-    frame = grocery_table(data_folder("grocery_store"))
+    frame = read_grocery()
     groups = frame["product"] if by_product else None
     return Views(
         text(frame["description"]), image(frame["photo"]), codes(frame["kind"]), codes(frame["product"]), groups

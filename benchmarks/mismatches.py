@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import pandas as pd
-from _accuracy import data_folder, write
+from _accuracy import data_folder, read_grocery, write
 from accuracy_emoji import encode, image_encoder, load_emoji
 from sklearn.metrics import average_precision_score
 
@@ -26,27 +26,24 @@ SHARE = 0.05
 RATE = 0.1
 
 
-def load_groceries(folder, text_model, weights):
+def encode_grocery(text_model, weights):
     """Return X, with a row per photo, the columns of text and image, and the class of each row."""
-    names = ["path", "class", "coarse"]
-    photos = pd.read_csv(folder / "train.txt", header=None, names=names, skipinitialspace=True)
-    paths = pd.read_csv(folder / "classes.csv", skipinitialspace=True)["Product Description Path (str)"]
-    texts = [(folder / path.strip().lstrip("/")).read_text(encoding="utf-8") for path in paths]
-    text = TextEncoder(text_model).fit_transform(texts)[photos["class"]]
-    image = image_encoder(weights).fit_transform([str(folder / path) for path in photos["path"]])
+    photos = read_grocery().query("set == 'train'")
+    text = TextEncoder(text_model).fit_transform(photos["description"])
+    image = image_encoder(weights).fit_transform(photos["photo"])
     X = np.hstack([text, image])
-    return X, {"text": slice(0, text.shape[1]), "image": slice(text.shape[1], X.shape[1])}, photos["class"].to_numpy()
+    return X, {"text": slice(0, text.shape[1]), "image": slice(text.shape[1], X.shape[1])}, photos["product"].to_numpy()
 
 
 def swap(labels, share, rng):
     """Return the rows from which the texts come: a share of the rows gets that of another one with another label."""
     sources = np.arange(len(labels))
     rows = rng.choice(len(labels), round(share * len(labels)), replace=False)
-    given = rng.permutation(rows)
-    while (same := np.flatnonzero(labels[given] == labels[rows])).size:
+    received = rng.permutation(rows)
+    while (same := np.flatnonzero(labels[received] == labels[rows])).size:
         i, j = same[0], rng.integers(len(rows))
-        given[[i, j]] = given[[j, i]]
-    sources[rows] = given
+        received[[i, j]] = received[[j, i]]
+    sources[rows] = received
     return sources
 
 
@@ -76,7 +73,7 @@ def main():
     X, columns = encode(load_emoji(data_folder("emoji_noto")), arguments.text_model, weights)
     sets = {
         "emoji": (X.astype(np.float32), columns, np.arange(len(X))),
-        "groceries": load_groceries(data_folder("grocery_store"), arguments.text_model, weights),
+        "groceries": encode_grocery(arguments.text_model, weights),
     }
     print(f"{'set':10} swapped  average precision  reported  false at {RATE:.0%}")
     for name, data in sets.items():

@@ -26,11 +26,10 @@ import json
 import os
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _accuracy import ROOT, data_folder, write
+from _accuracy import ROOT, data_folder, read_grocery, write
 from accuracy_emoji import image_encoder, load_emoji
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
@@ -202,26 +201,15 @@ def evaluate_pairs(X):
     return {"MRR": results, "tuned": best}
 
 
-def read_grocery(text_model):
+def encode_grocery(text_model):
     """Return photos with their classes and sets, and iconic images and descriptions of the classes, as features."""
-    folder = data_folder("grocery_store")
-    classes = pd.read_csv(folder / "classes.csv")
-    photos = pd.concat(
-        [
-            pd.read_csv(folder / f"{name}.txt", names=["path", "class", "coarse"], skipinitialspace=True).assign(
-                set=name
-            )
-            for name in ("train", "val", "test")
-        ]
-    )
+    photos = read_grocery()
+    products, classes = np.unique(photos["product"], return_inverse=True)
+    each = photos.drop_duplicates("product").set_index("product").loc[products]
     weights = data_folder("weights") / "squeezenet1_0" / "squeezenet1_0.safetensors"
     encoder = image_encoder(weights)
-    photo = encoder.fit_transform([str(folder / path) for path in photos["path"]])
-    iconic = encoder.transform([f"{folder}{path}" for path in classes["Iconic Image Path (str)"]])
-    paths = [Path(f"{folder}{path}") for path in classes["Product Description Path (str)"]]
-    texts = [path.read_text(encoding="utf-8") for path in paths]
-    description = TextEncoder(text_model).fit_transform(texts)
-    return photo, iconic, description, photos["class"].to_numpy(), photos["set"].to_numpy()
+    photo, iconic = encoder.fit_transform(photos["photo"]), encoder.transform(each["iconic"])
+    return photo, iconic, TextEncoder(text_model).fit_transform(each["description"]), classes, photos["set"].to_numpy()
 
 
 def evaluate_grocery(photo, other, classes, sets):
@@ -258,7 +246,7 @@ def evaluate(name, arguments):
     if name in ("emoji", "glyphs"):
         print(f"\n{name}: MRR among held-out items, both ways", flush=True)
         return evaluate_pairs({"emoji": read_emoji, "glyphs": read_glyphs}[name](arguments.text_model))
-    photo, iconic, description, classes, sets = read_grocery(arguments.text_model)
+    photo, iconic, description, classes, sets = encode_grocery(arguments.text_model)
     results = {}
     for other, features in {"iconic image": iconic, "description": description}.items():
         print(f"\ngrocery store, photos and {other}: MRR from photos and to photos", flush=True)

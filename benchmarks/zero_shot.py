@@ -21,8 +21,7 @@ import warnings
 from functools import partial
 
 import numpy as np
-import pandas as pd
-from _accuracy import data_folder, write
+from _accuracy import data_folder, read_grocery, write
 from accuracy_emoji import encode, load_emoji
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, log_loss
@@ -49,23 +48,15 @@ def read_emoji():
     return X, columns, y, {name: name.replace("-", " ") for name in set(y)}
 
 
-def read_grocery():
+def encode_grocery():
     """Return the same of the grocery store, with a row per photo."""
-    folder = data_folder("grocery_store")
-    lists = [
-        pd.read_csv(folder / f"{part}.txt", header=None, skipinitialspace=True) for part in ("train", "val", "test")
-    ]
-    photos = pd.concat(lists, ignore_index=True)
-    classes = pd.read_csv(folder / "classes.csv").set_index("Class ID (int)")
-    texts, names = {}, classes["Class Name (str)"].to_dict()
-    for number, row in classes.iterrows():
-        description = folder / row["Product Description Path (str)"].lstrip("/")
-        name = f"{names[number]} {row['Coarse Class Name (str)']}".replace("-", " ")
-        texts[names[number]] = [name, description.read_text(encoding="utf-8").strip()]
-    y = photos[1].map(names).to_numpy(dtype=object)
+    photos = read_grocery()
+    each = photos.drop_duplicates("product")
+    texts = {row.product: [f"{row.product} {row.kind}".replace("-", " "), row.description] for row in each.itertuples()}
+    y = photos["product"].to_numpy(dtype=object)
     embedded = {name: TextEncoder().fit_transform(pair).mean(axis=0) for name, pair in texts.items()}
     text = np.stack([embedded[name] for name in y])
-    image = ImageEncoder(verbose=True).fit_transform([str(folder / path) for path in photos[0]])
+    image = ImageEncoder(verbose=True).fit_transform(photos["photo"])
     X = np.hstack([text, image]).astype(float)
     return X, {"text": slice(0, text.shape[1]), "image": slice(text.shape[1], X.shape[1])}, y, texts
 
@@ -112,7 +103,7 @@ def main():
     begin = time.perf_counter()
     table = []
     for data in arguments.data:
-        X, columns, y, texts = {"emoji": read_emoji, "grocery": read_grocery}[data]()
+        X, columns, y, texts = {"emoji": read_emoji, "grocery": encode_grocery}[data]()
         splits = GroupShuffleSplit(arguments.draws, test_size=0.2, random_state=0)
         draws = list(splits.split(X, groups=y))
         for name, embedding in EMBEDDINGS.items():
