@@ -58,6 +58,7 @@ METHODS = {
     "anchors, power 1": AnchorFusion(power=1),
     "contrastive, linear": ContrastiveFusion(128, head="linear", random_state=0),
     "contrastive, mlp": ContrastiveFusion(128, head="mlp", random_state=0),
+    "contrastive, temperature .5": ContrastiveFusion(128, temperature=0.5, random_state=0),
 }
 DRAWS = 3
 PAIRS = (1.0, 0.1, 0.01)

@@ -33,6 +33,7 @@ METHODS = {
     "kernel CCA": KernelCCAFusion(COMPONENTS, random_state=0),
     "InfoNCE, linear heads": ContrastiveFusion(COMPONENTS, head="linear", random_state=0),
     "InfoNCE": ContrastiveFusion(COMPONENTS, random_state=0),
+    "InfoNCE, temperature 1": ContrastiveFusion(COMPONENTS, temperature=1, random_state=0),
     "SigLIP": ContrastiveFusion(COMPONENTS, objective="siglip", random_state=0),
 }
 DRAWS = 3

@@ -32,8 +32,8 @@ _Start = type("ContrastiveFusion", (CCAFusion,), {})
 _SIMILARITY = "__similarity__"
 # Power of the correlations by which the start weighs its components, as measured for retrieval by CCAFusion.
 _POWER = 2
-# Root mean square of the weights of the start, and the factor of cosines at first.
-_SCALE, _TEMPERATURE = 0.2, 10.0
+# Root mean square of the weights of the start.
+_SCALE = 0.2
 # Largest factor of cosines: differences of .01 then already decide.
 _MAX_FACTOR = 100.0
 # Factors of which the best one bounds the mutual information.
@@ -80,6 +80,10 @@ class ContrastiveFusion(CallbackSupportMixin, JointEmbedding):
           class or one row belong together [3]_. It needs y, in which -1 (of classes) and NaN stand for a missing
           label; y with several columns holds several labels, of which one in common is enough. Rows with a single
           modality and a label are learned from.
+
+    temperature : float, default=0.1
+        What cosines are divided by at first; training goes on from there. Small values tell each pair from its nearest
+        neighbours, values near 1 tell classes apart that pairs have in common.
 
     positives : {"pairs", "groups"}, default="pairs"
         What belongs together besides labels: the items of a row, or those of all rows of one of the ``groups`` that
@@ -137,7 +141,7 @@ class ContrastiveFusion(CallbackSupportMixin, JointEmbedding):
         where there are none. It is at most the logarithm of their number.
 
     temperature_ : float
-        What cosines are divided by.
+        What cosines are divided by after training.
 
     n_epochs_ : int
         Epochs of training.
@@ -213,6 +217,7 @@ class ContrastiveFusion(CallbackSupportMixin, JointEmbedding):
     } | {
         "head": [StrOptions({"linear", "mlp"})],
         "objective": [StrOptions({"infonce", "siglip", "supcon"})],
+        "temperature": [Interval(Real, 1 / _MAX_FACTOR, None, closed="left")],
         "positives": [StrOptions({"pairs", "groups"})],
         "hidden_features": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
@@ -239,6 +244,7 @@ class ContrastiveFusion(CallbackSupportMixin, JointEmbedding):
         *,
         head: str = "mlp",
         objective: str = "infonce",
+        temperature: float = 0.1,
         positives: str = "pairs",
         hidden_features: int = 512,
         dropout: float | str = "auto",
@@ -257,6 +263,7 @@ class ContrastiveFusion(CallbackSupportMixin, JointEmbedding):
         self.n_components = n_components
         self.head = head
         self.objective = objective
+        self.temperature = temperature
         self.positives = positives
         self.hidden_features = hidden_features
         self.dropout = dropout
@@ -410,7 +417,7 @@ class ContrastiveFusion(CallbackSupportMixin, JointEmbedding):
                 # Of a hidden layer that adds nothing yet.
                 inner, bias = rng.uniform(-1, 1, (p, h)), rng.uniform(-1, 1, h)
                 weights[name] += [inner / np.sqrt(p), bias / np.sqrt(p), np.zeros((h, W.shape[1]))]
-        weights[_SIMILARITY] = [np.log(_TEMPERATURE), -np.log(self.batch_size)]
+        weights[_SIMILARITY] = [-np.log(self.temperature), -np.log(self.batch_size)]
         return Trainer(weights, self, X.dtype, rng.randint(2**31 - 1))
 
     def _set_validation(self, scores=None, information=None):

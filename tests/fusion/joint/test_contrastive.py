@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.metrics import average_precision_score
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import normalize
 
 from skmm import CCAFusion, ContrastiveFusion, ModalityFuser
@@ -366,3 +367,23 @@ def test_errors():
         clone(fusion).set_params(learning_rate=1e30).fit(X)
     with pytest.raises(ValueError, match="ContrastiveFusion needs at least 2 blocks"):
         ContrastiveFusion().fit(X)
+
+
+def test_temperature_is_where_training_starts():
+    rng = np.random.default_rng(0)
+    classes = rng.integers(4, size=400)
+    centers = rng.normal(size=(2, 4, 8))
+    # The views share the class and nothing else.
+    X = np.hstack([center[classes] + 0.7 * rng.normal(size=(400, 8)) for center in centers])
+    blocks = {"a": slice(0, 8), "b": slice(8, 16)}
+    options = {"max_epochs": 30, "early_stopping": False, "blocks": blocks, "random_state": 0}
+    fits = [ContrastiveFusion(4, temperature=temperature, **options).fit(X) for temperature in (0.02, 1.0)]
+    assert fits[0].temperature_ < fits[1].temperature_
+    within = []
+    for fit in fits:
+        similarity = cosine_similarity(fit.transform_modality(X[:, :8], "a"), fit.transform_modality(X[:, 8:], "b"))
+        same = classes[:, None] == classes
+        within.append(similarity[same].mean() - similarity[~same].mean())
+    assert within[1] > within[0]
+    with pytest.raises(ValueError, match="temperature"):
+        ContrastiveFusion(temperature=0.001, blocks=blocks).fit(X)
