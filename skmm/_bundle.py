@@ -103,7 +103,9 @@ def save_bundle(path: PathType, estimator: Any) -> None:
         try:
             sio.dump(copy, unfinished / _ESTIMATOR)
         except Exception as error:
-            raise ValueError(f"save_bundle: skops cannot write this estimator ({error}).") from error
+            # As of a retriever, whose items are no data of skops.
+            way = "; its own method save writes it" if hasattr(estimator, "save") else ""
+            raise ValueError(f"save_bundle: skops cannot write this estimator ({error}){way}.") from error
         (unfinished / _VERSIONS).write_text(json.dumps(_versions(), indent=1), encoding="utf-8")
         unfinished.rename(folder)
     except BaseException:

@@ -8,7 +8,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
-from skmm import CrossModalRetriever, ImageEncoder, TextEncoder
+from skmm import CrossModalRetriever, ImageEncoder, TextEncoder, save_bundle
 
 pytest.importorskip("skops")
 
@@ -157,3 +157,8 @@ def test_the_manifest_names_all_files(tmp_path):
     fit().save(tmp_path / "saved")
     manifest = json.loads((tmp_path / "saved" / "manifest.json").read_text())
     assert sorted(manifest["checksums"]) == ["arrays.npz", "items.json", "labels.json"]
+
+
+def test_a_bundle_names_the_way(tmp_path):
+    with pytest.raises(ValueError, match=r"skops cannot write this estimator .*; its own method save writes it"):
+        save_bundle(tmp_path / "bundle", fit())
