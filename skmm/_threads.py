@@ -1,10 +1,28 @@
-"""Work that threads do ahead of time: in order, and within the bounds of memory."""
+"""Work at the same time: what threads do ahead, in order and within the bounds of memory; results of joblib."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
+from joblib.parallel import get_active_backend
+from sklearn.utils.parallel import Parallel
+
 # Bytes of results that may wait.
 MAX_BYTES_AHEAD = 256 * 1024**2
+
+
+def parallel_results(tasks, **options):
+    """Yield results of tasks in order, as they come; from backends of joblib that cannot, as Ray's, all at the end.
+
+    Parameters
+    ----------
+    tasks : iterable
+        Calls of functions by scikit-learn's ``delayed``.
+
+    **options
+        Parameters of scikit-learn's ``Parallel``.
+    """
+    as_they_come = get_active_backend()[0].supports_return_generator
+    yield from Parallel(**options, return_as="generator" if as_they_come else "list")(tasks)
 
 
 def in_order(function, tasks, n_threads, ahead=None, size=None):

@@ -3,10 +3,13 @@
 import threading
 from contextlib import closing
 
+import joblib
 import pytest
+from joblib.parallel import ThreadingBackend
+from sklearn.utils.parallel import delayed
 
 from skmm import _threads
-from skmm._threads import in_order
+from skmm._threads import in_order, parallel_results
 
 
 class Worker:
@@ -84,3 +87,18 @@ def test_no_more_tasks_are_taken_than_may_wait():
     with closing(in_order(abs, (taken.append(i) or i for i in range(100)), 1, ahead=2)) as results:
         assert next(results) == (0, 0)
     assert len(taken) == 3
+
+
+class AllAtTheEnd(ThreadingBackend):
+    """A backend that returns lists alone, as that of Ray does."""
+
+    supports_return_generator = False
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading", "all at the end"])
+def test_results_of_any_backend(backend):
+    joblib.register_parallel_backend("all at the end", AllAtTheEnd)
+    with joblib.parallel_config(backend=backend):
+        results = parallel_results((delayed(abs)(-number) for number in range(5)), n_jobs=2, batch_size=1)
+        assert next(results) == 0
+        assert list(results) == [1, 2, 3, 4]

@@ -7,9 +7,10 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 
 from .._sklearn import BaseScorer, StrOptions, safe_indexing
+from .._threads import parallel_results
 
 SCORING = [StrOptions(set(get_scorer_names())), callable, list, tuple, dict, None]
 _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
@@ -128,9 +129,8 @@ def in_threads(n_jobs, function, arguments):
     with warnings.catch_warnings():
         # Voters warn of rows without any modality, which are intended here.
         warnings.filterwarnings("ignore", message=".*rows have no modality", category=UserWarning)
-        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(function)(*args) for args in arguments
-        )
+        tasks = (delayed(function)(*args) for args in arguments)
+        yield from parallel_results(tasks, n_jobs=n_jobs, prefer="threads")
 
 
 def cannot_predict(estimator, removed, error, remedy=""):

@@ -7,17 +7,18 @@ from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_random_state
+from sklearn.utils.parallel import delayed
 from sklearn.utils.validation import check_is_fitted
 
 from .._columns import check_can_be_sent, check_groups, check_splits, check_target, check_X
 from .._composition import check_modalities
 from .._fixed import FixedClasses, FixedNumbers
 from .._sklearn import Interval, StrOptions, fit_context, safe_indexing
+from .._threads import parallel_results
 from .._typing import Modalities, PathType, RandomState, Table
 from .._warnings import warn
 from ..encoders import infer_modalities
@@ -252,9 +253,8 @@ class _AutoMultimodal(BaseEstimator):
         """Return the runs of a strategy and its out-of-fold outputs; None if time is over."""
         if clock.is_over:
             return None, None
-        results = Parallel(n_jobs=self.n_jobs, return_as="generator", batch_size=1)(
-            delayed(_fit_fold)(self, strategy, X, y, groups, train, test) for train, test in splits
-        )
+        tasks = (delayed(_fit_fold)(self, strategy, X, y, groups, train, test) for train, test in splits)
+        results = parallel_results(tasks, n_jobs=self.n_jobs, batch_size=1)
         output = np.full((len(y), *self._output_shape()), np.nan)
         runs = []
         for (_, test), (run, values) in zip(splits, results, strict=True):

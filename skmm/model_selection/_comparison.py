@@ -14,12 +14,13 @@ from sklearn.metrics import check_scoring
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 
 from .._columns import check_can_be_sent
 from .._plot import VERMILION, make_axes
 from .._similar import SimilarRows, join_groups
 from .._sklearn import HasMethods, Interval, StrOptions, safe_indexing, validate_params
+from .._threads import parallel_results
 from .._typing import Items, Modalities, PathType, RandomState, Table
 from .._warnings import warn
 from ..encoders import ItemEncoder, infer_modalities
@@ -257,14 +258,18 @@ def compare_fusions(
         strategies = with_searches(strategies, param_grids, folds.splitter(inner_cv), scoring, best_metric)
 
     # In batches of one: a batch with a slow fit would hold back finished runs when an interrupt comes.
-    runs = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(
-        # Each modality alone is fitted by one strategy, which tells of its items once.
-        delayed(score_fold)(
-            *(strategy, X, y, groups, train, test, scorer, best_metric or "score", on_error),
-            tells=strategy.level == "single" and number == 0,
-        )
-        for strategy in strategies
-        for number, (train, test) in enumerate(splits)
+    runs = parallel_results(
+        (
+            # Each modality alone is fitted by one strategy, which tells of its items once.
+            delayed(score_fold)(
+                *(strategy, X, y, groups, train, test, scorer, best_metric or "score", on_error),
+                tells=strategy.level == "single" and number == 0,
+            )
+            for strategy in strategies
+            for number, (train, test) in enumerate(splits)
+        ),
+        n_jobs=n_jobs,
+        batch_size=1,
     )
     rows, interrupted = collect_rows(runs, strategies, len(splits), verbose)
     comparison = FusionComparison(

@@ -636,13 +636,13 @@ def test_ray(ray, table, frame, tmp_path):
 @pytest.mark.slow
 def test_an_error_on_ray(ray, table, frame, tmp_path):
     encoder = FunctionTransformer(_fail).fit(frame[["price"]])
-    with pytest.raises(ZeroDivisionError, match="rows from 5") as failure:
+    with pytest.raises(ZeroDivisionError, match="rows from") as failure:
         encode(table, tmp_path / "out", {"v": (encoder, ["price"])}, engine="ray", n_jobs=2)
     assert "parts in" in failure.value.__notes__[-1]
 
 
 def _fail(X):
-    return X if 0 in X.index and len(X) == 5 and X.iloc[0, 0] > 9 else 1 / 0
+    return 1 / 0
 
 
 _SCRIPT = """
