@@ -23,7 +23,7 @@ three draws. Results are written after each set, so that a run that is cut off k
 
     OMP_NUM_THREADS=1 python benchmarks/joint.py [--text-model FOLDER_OR_NAME] [--sets emoji ...] [--resume]
 
-``--complete`` looks at all pairs only, with no and all labels, ``--methods`` at some methods; neither writes a result.
+``--methods`` looks at some of the methods, ``--complete`` at all pairs only, with no and all labels, and writes nothing.
 """
 
 import argparse
@@ -251,8 +251,8 @@ def main():
     shares = [(1.0, 0.0), (1.0, 1.0)] if arguments.complete else list(product(PAIRS, LABELS))
     for name in arguments.sets:
         results = compare(name, SETS[name](text, image), arguments.methods, shares)
-        rows = [row for row in rows if row["set"] != name] + results
-        if arguments.methods == list(METHODS) and not arguments.complete:
+        rows = [row for row in rows if (row["set"], row["method"]) not in product([name], arguments.methods)] + results
+        if not arguments.complete:
             threads = os.environ.get("OMP_NUM_THREADS", "all")
             write("joint", {"draws": DRAWS, "threads": threads, "rows": rows}, time.perf_counter() - begin)
 

@@ -45,7 +45,7 @@ def as_polars(frame):
     return pl.DataFrame([pl.Series("text", frame["text"].tolist()), images])
 
 
-@pytest.mark.parametrize("container", ["pandas", "polars"])
+@pytest.mark.parametrize("container", ["pandas", pytest.param("polars", marks=pytest.mark.slow)])
 def test_grid_search_over_fusions(glyphs, pipe, container):
     X, y = glyphs
     X = X if container == "pandas" else as_polars(X)

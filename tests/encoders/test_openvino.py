@@ -181,6 +181,7 @@ def test_a_network_is_converted_once(text_encoder, monkeypatch):
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_tuning_trains_in_torch(encoder_and_items, tmp_path):
     encoder, items = encoder_and_items
     classes = np.arange(len(items)) % 2

@@ -139,6 +139,7 @@ def test_scoring(data):
     )
 
 
+@pytest.mark.slow
 def test_search_and_single_member(data):
     X, y = data
     search = GridSearchCV(

@@ -30,6 +30,7 @@ def members():
     return [("text", text, "text"), ("image", image, "image")]
 
 
+@pytest.mark.slow
 def test_search_over_weights_rules_and_nested_parameters(scripts):
     X, y = scripts
     grid = [

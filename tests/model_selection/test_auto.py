@@ -266,6 +266,7 @@ def test_a_class_that_a_fold_lacks():
     assert auto.predict_proba(X).shape == (41, 3)
 
 
+@pytest.mark.slow
 def test_repeatable_and_verbose(data, capsys):
     auto = AutoMultimodalClassifier(triples(data), strategies=["linear", "trees"], cv=2, verbose=True)
     first, second = clone(auto).fit(data.X, data.y), clone(auto).fit(data.X, data.y)
