@@ -23,7 +23,8 @@ three draws. Results are written after each set, so that a run that is cut off k
 
     OMP_NUM_THREADS=1 python benchmarks/joint.py [--text-model FOLDER_OR_NAME] [--sets emoji ...] [--resume]
 
-``--methods`` looks at some of the methods, ``--complete`` at all pairs only, with no and all labels, and writes nothing.
+``--methods`` looks at some of the methods. ``--complete`` looks at all pairs only, with no and all labels, and
+writes nothing.
 """
 
 import argparse
