@@ -861,6 +861,27 @@ class CrossModalRetriever(ModalityComposition):
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
+    def transform_modality(self, X: Items | Table, name: str) -> np.ndarray:
+        """Return the vectors of one modality in the joint space, as cosines are taken of them.
+
+        Parameters
+        ----------
+        X : column of items, DataFrame or array-like of shape (n_samples, n_features)
+            Items of the modality, or a table with its columns.
+
+        name : str
+            Name of the modality.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n_samples, n_components), dtype float32
+            Vectors of length 1, without the mean of the modality if ``center=True``, NaN where the modality is missing.
+        """
+        check_is_fitted(self, "fuser_")
+        self._check_name(name)
+        vectors = self._vectors_of(X if is_data_frame(X) or is_series(X) else np.asarray(X), name)
+        return np.where(vectors.any(axis=1, keepdims=True), vectors, np.float32(np.nan))
+
     def score(self, X: Table, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> float:
         """Return the mean reciprocal rank of a row of X among those of X, from each modality to each other.
 

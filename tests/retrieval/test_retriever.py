@@ -17,6 +17,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skmm import CCAFusion, CrossModalRetriever, ImageEncoder, KernelCCAFusion, LDAFusion, TextEncoder
 from skmm.fusion import ContrastiveFusion
+from skmm.metrics import retrieval_report, retrieval_scorer
 from skmm.retrieval import ApproximateIndex, ExactIndex
 
 RNG = np.random.default_rng(0)
@@ -551,3 +552,34 @@ def test_a_failed_fit_leaves_no_fitted_retriever():
     with pytest.raises(ValueError, match="at least 2 blocks"):
         retriever.set_params(b="drop", c="drop").fit(X)
     assert not hasattr(retriever, "fuser_")
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_vectors_are_those_that_are_compared(center):
+    retriever = fit(hubness=None, center=center)
+    vectors = {name: retriever.transform_modality(QUERIES, name) for name in "ab"}
+    missing = QUERIES[columns_of("a")].isna().any(axis=1)
+    assert missing.any()
+    np.testing.assert_array_equal(np.isnan(vectors["a"]).all(axis=1), missing)
+    np.testing.assert_allclose(np.linalg.norm(vectors["a"][~missing], axis=1), 1, rtol=1e-5)
+    cosines = vectors["a"] @ retriever.transform_modality(X, "b").T
+    found = retriever.search(QUERIES[~missing], source="a", target="b", n=1)
+    np.testing.assert_allclose(found["score"], np.nanmax(cosines[~missing], axis=1), rtol=1e-4)
+    # A block alone, as a fuser takes it.
+    np.testing.assert_array_equal(retriever.transform_modality(QUERIES[columns_of("a")].to_numpy(), "a"), vectors["a"])
+    with pytest.raises(ValueError, match="there is no modality 'video'"):
+        retriever.transform_modality(QUERIES, "video")
+
+
+def test_scorers_of_retrieval():
+    complete = X.dropna()
+    scorer = retrieval_scorer("recall@5", source="a", target="b")
+    search = GridSearchCV(
+        CrossModalRetriever(MODALITIES, "cca"), {"embedding": [CCAFusion(1), CCAFusion(3)]}, scoring=scorer, cv=3
+    ).fit(complete)
+    assert search.best_params_["embedding"].n_components == 3
+    report = retrieval_report(
+        *(search.best_estimator_.transform_modality(complete, name) for name in "ab"), k=(5,), output_dict=True
+    )
+    forward = next(iter(report.values()))
+    assert scorer(search.best_estimator_, complete) == pytest.approx(forward["recall@5"])
