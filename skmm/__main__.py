@@ -1,7 +1,7 @@
 """The command line: encode a table, look at what was encoded, find items that cannot be read, compare fusions.
 
 Exit status: 0 if all went well, 1 if there are items that could not be read, which are listed, 2 if a command cannot do
-what it was asked for.
+what it was asked for, 130 if it was interrupted.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from .encoders import (
 _ENCODERS = {"text": TextEncoder, "image": ImageEncoder, "audio": AudioEncoder, "video": VideoEncoder}
 # What reads files of each kind without a network.
 _READERS = {"text": TextEncoder, "image": ImageDescriptor, "audio": AudioDescriptor, "video": VideoEncoder}
+# Whole numbers of more different values are no classes.
+_MOST_CLASSES = 20
 # Most items that are listed.
 _MOST_LISTED = 20
 
@@ -42,11 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0, 1 if items could not be read, or 2 if the command failed.
+        0, 1 if items could not be read, 2 if the command failed, or 130 if it was interrupted.
     """
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
+    except KeyboardInterrupt:
+        # As a shell has it of programs that a signal ends.
+        return 130
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
         print(f"skmm {options.name}: {error}{notes}", file=sys.stderr)
@@ -93,6 +98,7 @@ def _parser():
     compare.add_argument("--groups", metavar="COLUMN", help="rows of one group are never split between folds")
     compare.add_argument("--drop", nargs="*", default=[], metavar="COLUMN", help="columns to leave out")
     compare.add_argument("--root", help="folder that relative paths start from")
+    compare.add_argument("--task", choices=["classification", "regression"], help="(default: by the target)")
     compare.add_argument("--scoring", help="name of a score of scikit-learn (default: accuracy or r2)")
     compare.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: 5)")
     compare.add_argument("--levels", nargs="+", metavar="LEVEL", help="single, feature, joint, decision, model, tuned")
@@ -108,6 +114,8 @@ def _add_columns(parser, kind):
 def _columns(options, encoders):
     """Return the kind of each column that the options name, at least one."""
     columns = {column: kind for kind in encoders for column in getattr(options, kind)}
+    if len(columns) < sum(len(getattr(options, kind)) for kind in encoders):
+        raise ValueError("a column is named more than once; name each for one kind.")
     if not columns:
         raise ValueError(f"name a column: {', '.join(f'--{kind} COLUMN' for kind in encoders)}.")
     return columns
@@ -195,7 +203,6 @@ def _errors(options):
 def _compare(options):
     import pandas as pd
     from sklearn.linear_model import LogisticRegressionCV, RidgeCV
-    from sklearn.utils.multiclass import type_of_target
 
     from .model_selection import compare_fusions
 
@@ -203,11 +210,20 @@ def _compare(options):
     missing = [name for name in (options.target, options.groups, *options.drop) if name and name not in X]
     if missing:
         raise ValueError(f"{options.source!r} has no columns {missing}; it has {list(X)}.")
+    is_missing = X[options.target].isna()
+    if is_missing.any():
+        print(f"{is_missing.sum()} of {len(X)} rows have no {options.target!r} and are left out.\n")
+        X = X[~is_missing].reset_index(drop=True)
     y, groups = X.pop(options.target), X[options.groups] if options.groups else None
     X = X.drop(columns=[*options.drop, *([options.groups] if options.groups else [])])
     modalities = infer_modalities(X, y, root=options.root)
     print(f"{modalities.report.to_string(index=False)}\n")
-    if type_of_target(y) == "continuous":
+    is_number = pd.api.types.is_numeric_dtype(y) and not pd.api.types.is_bool_dtype(y)
+    regresses = options.task == "regression" or (
+        options.task is None and is_number and (y.nunique() > _MOST_CLASSES or (y % 1 != 0).any())
+    )
+    print(f"Task: {'regression' if regresses else 'classification'} of {options.target!r}.\n")
+    if regresses:
         estimator = RidgeCV(alphas=[10**power for power in range(-2, 5)])
     else:
         estimator = LogisticRegressionCV(
@@ -229,6 +245,7 @@ def _compare(options):
         scoring=options.scoring,
         refit=False,
         n_jobs=options.n_jobs,
+        verbose=True,
     )
     print(comparison.to_frame()[["level", "mean", "low", "high", "gain", "verdict"]].round(3).to_string(na_rep=""))
     print(f"\n{comparison.summary()}")

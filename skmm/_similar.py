@@ -29,7 +29,7 @@ class SimilarRows:
         Rows of floats; those that are all NaN are missing, and similar to none. Single missing cells are the mean.
 
     threshold : float or "auto"
-        Smallest cosine of rows that are near duplicates; 1 means that only equal rows are.
+        Smallest cosine of rows that are near duplicates; 1 means that only rows are that are equal up to rounding.
 
     Attributes
     ----------
@@ -52,15 +52,22 @@ class SimilarRows:
         self.first[~self.present] = np.flatnonzero(~self.present)
         self._different = np.array(list(self._positions.values()), dtype=np.intp)
         self._mean = self._rows[self._different].mean(axis=0, dtype=np.float64) if len(self._different) else 0
-        self._directions = self._unit(self._rows[self._different])
+        self._directions, self._lengths = self._polar(self._rows[self._different])
         self.threshold = self._choose_threshold() if threshold == "auto" else float(threshold)
-        # Equal rows are known as such; rounding would make others equal to them.
-        self._bound = self.threshold if self.threshold < 1 else np.inf
 
-    def _unit(self, rows):
+    def _polar(self, rows):
+        """Return the directions of rows from the mean, and their distances to it."""
         rows = (rows - self._mean).astype(rows.dtype)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+        lengths = np.linalg.norm(rows, axis=1)
+        return np.divide(rows, lengths[:, None], out=np.zeros_like(rows), where=lengths[:, None] > 0), lengths
+
+    def _are_near(self, cosines, lengths):
+        """Return the mask of the near ones among the cosines of rows of some lengths with the reference rows."""
+        if self.threshold < 1:
+            return cosines >= self.threshold
+        # In few dimensions many rows have one direction.
+        alike = np.abs(lengths[:, None] - self._lengths) <= _ROUNDING * self._lengths
+        return alike & (cosines >= 1 - _ROUNDING)
 
     def _choose_threshold(self):
         """Return the cosine at a third of the median distance, 1 - cosine, to the tenth different neighbour.
@@ -94,12 +101,14 @@ class SimilarRows:
             cosines = Z[rows] @ Z.T
             places = np.arange(rows.start, rows.stop)
             cosines[places - rows.start, places] = -np.inf
-            a, b = np.nonzero(cosines >= self._bound)
+            are_near = self._are_near(cosines, self._lengths[rows])
+            a, b = np.nonzero(are_near)
             if not len(a):
                 continue
             near = np.unique(a)
-            partner[places[near]] = cosines[near].argmax(axis=1)
-            best[places[near]] = np.minimum(cosines[near].max(axis=1), 1)
+            cosines = np.where(are_near[near], cosines[near], -np.inf)
+            partner[places[near]] = cosines.argmax(axis=1)
+            best[places[near]] = np.minimum(cosines.max(axis=1), 1)
             graph = coo_array((np.ones(len(a)), (groups[places[a]], groups[b])), shape=(n, n))
             groups = connected_components(graph, directed=False)[1][groups]
         # From the different rows to all: the others equal the first of their kind.
@@ -124,14 +133,15 @@ class SimilarRows:
         equal = np.zeros(len(rows), dtype=bool)
         present = np.flatnonzero(~np.isnan(rows).all(axis=1))
         rows = fill_missing(rows, self._means)
-        Z = self._unit(rows)
+        Z, lengths = self._polar(rows)
         for batch in gen_batches(len(present), max(1, _BLOCK // max(len(self._different), 1))):
             places = present[batch]
             if not len(self._different):
                 break
             fits = Z[places] @ self._directions.T
+            fits = np.where(self._are_near(fits, lengths[places]), fits, -np.inf)
             best = fits.max(axis=1)
-            near = best >= self._bound
+            near = np.isfinite(best)
             partners[places[near]] = self._different[fits[near].argmax(axis=1)]
             cosines[places[near]] = np.minimum(best[near], 1)
         for row in present:

@@ -87,11 +87,26 @@ def test_compare(target, tmp_path, capsys):
     assert f"Page: {tmp_path / 'page.html'}" in out
     assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
     assert "person" not in out
+    assert f"Task: {'regression' if target == 'size' else 'classification'} of {target!r}." in out
+
+
+def test_compare_rows_without_target_and_whole_numbers(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(80, 2)), columns=["a", "b"]).assign(tags=[["x"], ["y"]] * 40)
+    frame["price"] = (10 * frame["a"]).round() + 40
+    frame.loc[3, "price"] = None
+    frame.to_json(tmp_path / "table.jsonl", orient="records", lines=True)
+    words = ["compare", tmp_path / "table.jsonl", "--target", "price", "--levels", "single", "--folds", 2]
+    status, out, _ = run(capsys, *words)
+    assert status == 0
+    assert "1 of 80 rows have no 'price' and are left out." in out
+    assert "Task: regression of 'price'." in out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["encode", "SOURCE", "FOLDER/out", "--text", "photo", "--image", "photo"], "named more than once"),
         (["encode", "SOURCE", "FOLDER/out"], "skmm encode: name a column: --text COLUMN, --image"),
         (["encode", "SOURCE", "FOLDER/out", "--text", "caption"], "has no columns ['caption']; it has ['photo', "),
         (["encode", "FOLDER/no.csv", "FOLDER/out", "--text", "a"], "There is no file or folder"),

@@ -137,6 +137,9 @@ def encode_dataset(
     metadata of the schema, under the key ``"skmm"``, tell the version, the file and rows of the source, and the
     identity of each encoder: its class, parameters, model, and a digest of all that decides its rows.
 
+    **Files that cells name**, such as pictures, are not looked at again once their part is complete: remove the part
+    after a change, and the same call writes it anew. The files of a folder of media are.
+
     **Ends.** A part is written under a hidden name and renamed when it is complete, so that a part that can be seen is
     whole. At most the part that each worker was at is encoded again.
 

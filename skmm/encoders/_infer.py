@@ -579,7 +579,7 @@ def _judge_paths(column):
         return Verdict(
             "absent",
             f"names of {kind} files, none of which exists in {os.fspath(folder)!r}",
-            "pass their folder as root",
+            "pass their folder: modalities=infer_modalities(X, y, root=...)",
         )
     return Verdict(kind, f"paths of {kind} files")
 

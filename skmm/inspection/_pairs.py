@@ -94,16 +94,23 @@ class PairsTable:
         facts = [column for column in frame.columns if column != "partner"]
         head = "".join(f"<th>{escape(name)}</th>" for name in ["row", "partner", *facts])
         body = [
-            f"<tr><td>{self._items(label, rows)}</td><td>{self._items(values['partner'], partners)}</td>"
+            f"<tr><td>{self._items(label, rows, 'X')}</td>"
+            f"<td>{self._items(values['partner'], partners, 'X_partner')}</td>"
             + "".join(f"<td>{escape(_text(values[name]))}</td>" for name in facts)
             + "</tr>"
             for label, values in zip(frame.index, frame.to_dict("records"), strict=True)
         ]
         self.html = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
-    def _items(self, label, table):
+    def _items(self, label, table, name):
         """Return the label of a row and its items; of rows that share a label those of the first."""
-        row = table.iloc[table.index.get_indexer_for([label])[0]]
+        position = table.index.get_indexer_for([label])[0]
+        if position < 0:
+            raise ValueError(
+                f"show_pairs: {name} has no row {label!r}; pass the data in which the rows were found as X, and of "
+                "find_leaks the training set as X_partner."
+            )
+        row = table.iloc[position]
         cells = [item_html(row[column], self._kinds[column], self._root) for column in table.columns]
         return "".join([f"<p><b>{escape(str(label))}</b></p>", *cells])
 

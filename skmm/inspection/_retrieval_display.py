@@ -160,7 +160,7 @@ class RetrievalDisplay:
             Kinds of the columns, as in the class.
 
         root : str or path-like, default=None
-            Folder below which relative paths are looked up.
+            Folder below which relative paths are looked up; None is that of the retriever's encoders, if it is one.
 
         random_state : int, RandomState instance or None, default=None
             Seed of the draw.
@@ -174,6 +174,10 @@ class RetrievalDisplay:
             The drawing.
         """
         X_query = [X_query] if isinstance(X_query, str) else from_arrow(X_query)
+        if root is None:
+            encoders = [transformer for _, transformer, _ in getattr(retriever, "modalities_", [])]
+            roots = {getattr(encoder, "root", None) for encoder in encoders} - {None}
+            root = roots.pop() if len(roots) == 1 else None
         if len(X_query) > max_queries:
             rows = np.sort(check_random_state(random_state).choice(len(X_query), max_queries, replace=False))
             X_query = safe_indexing(X_query, rows)
@@ -182,10 +186,12 @@ class RetrievalDisplay:
             queries = _pandas_frame(X_query, cls.__name__, "X_query")
             queries = queries[_columns_of(retriever, source, list(queries.columns))]
         else:
-            # Items of one modality are known by their positions.
-            queries = pd.DataFrame(
-                {source if isinstance(source, str) else "query": pd.Series(list(X_query), dtype=object)}
-            )
+            # Items of one modality are known by their positions, unless they have labels.
+            index = X_query.index if isinstance(X_query, pd.Series) else None
+            if index is None and isinstance(correct, str) and correct == "label":
+                correct = None
+            items = pd.Series(list(X_query), index=index, dtype=object)
+            queries = pd.DataFrame({source if isinstance(source, str) else "query": items})
         return cls(results, queries, correct=correct, kinds=kinds, root=root).plot(ax, max_queries=max_queries)
 
     def plot(self, ax: Any = None, *, max_queries: int = 6) -> "RetrievalDisplay":

@@ -213,8 +213,15 @@ class _AutoMultimodal(BaseEstimator):
         """Return ``cv``; a number at most the size of the smallest class that has two rows or more."""
         if not isinstance(self.cv, Integral) or not self._classifies:
             return self.cv
-        counts = np.unique(y, return_counts=True)[1]
-        return int(max(2, min(self.cv, counts[counts > 1].min(initial=self.cv))))
+        classes, counts = np.unique(y, return_counts=True)
+        n_folds = int(max(2, min(self.cv, counts[counts > 1].min(initial=self.cv))))
+        if n_folds < self.cv:
+            rarest = classes[counts > 1][counts[counts > 1].argmin()]
+            warn(
+                f"{type(self).__name__}: {n_folds} folds instead of cv={self.cv}, since the class {str(rarest)!r} has "
+                f"{counts[counts > 1].min()} rows. Join rare classes, or leave them out."
+            )
+        return n_folds
 
     def _try(self, strategies, X, y, groups, splits, clock):
         """Fit strategies on the folds while there is time.
@@ -455,7 +462,8 @@ class AutoMultimodalClassifier(ClassifierMixin, _AutoMultimodal):
     ``single``    each modality alone, with the model of ``linear``
     ``linear``    :class:`~skmm.fusion.ConcatFusion`, then logistic regression or ridge with a penalty by
                   cross-validation
-    ``svm``       :class:`~skmm.fusion.ConcatFusion`, then a support vector machine (at most 10,000 rows)
+    ``svm``       :class:`~skmm.fusion.ConcatFusion`, then a support vector machine (at most 10,000 rows, and of
+                  each class at least 4)
     ``trees``     30 principal components of each encoder's features and the columns of the table, then extremely
                   randomised trees
     ``boosting``  the same, then gradient boosting on histograms (at most 20 classes)

@@ -326,7 +326,8 @@ def _warn_of_duplicates(X, y, modalities, splits):
         warn(
             f"compare_fusions: {share:.0%} of the test rows are equal, or nearly so, to training rows of their fold in "
             f"one of the modalities {list(similar)}, so that scores may be too high for new items. Look at "
-            "skmm.inspection.find_duplicates(X, modalities), and pass its groups as groups=."
+            "skmm.inspection.find_duplicates(X, modalities), and pass its groups as groups=, joined with your own if "
+            "there are any."
         )
 
 

@@ -144,7 +144,10 @@ class VectorIndex(BaseEstimator):
             The index.
         """
         check_is_fitted(self)
-        keys = np.unique(np.asarray(keys, dtype=np.int64))
+        keys = np.asarray(keys)
+        if keys.size and keys.dtype.kind not in "iu":
+            raise TypeError(f"{type(self).__name__}: keys are whole numbers, got values of the type {keys.dtype}.")
+        keys = np.unique(keys.astype(np.int64))
         unknown = keys[~self._contains(keys)]
         if len(unknown):
             raise KeyError(f"{type(self).__name__}: there are no vectors with the keys {unknown[:10].tolist()}.")

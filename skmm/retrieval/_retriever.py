@@ -336,6 +336,11 @@ class CrossModalRetriever(ModalityComposition):
         if not labelled.any() or type_of_target(labels[labelled]) not in ("binary", "multiclass"):
             return None
         self.classes_ = np.unique(labels[labelled].astype(labels.dtype))
+        if len(self.classes_) == 1 and not labelled.all():
+            warn(
+                f"CrossModalRetriever: y has the class {self.classes_.tolist()[0]!r} alone; -1, NaN and None stand for "
+                "a missing label. Use other labels if -1 is a class."
+            )
         return self._encode_classes(labels)
 
     def _encode_classes(self, y):
@@ -410,6 +415,8 @@ class CrossModalRetriever(ModalityComposition):
         check_is_fitted(self, "fuser_")
         if isinstance(labels, str):
             raise TypeError(f"remove takes a sequence of labels, got the string {labels!r}.")
+        if np.asarray(labels).dtype.kind == "b":
+            raise TypeError("remove takes labels, not a mask; pass those where it is True, as X.index[mask].")
         numbers = np.unique(self._gallery.numbers_of(list(labels)))
         for name, index in self.indexes_.items():
             rows = self._rows_of_key[name].values
@@ -612,7 +619,7 @@ class CrossModalRetriever(ModalityComposition):
         values = [weights[name] for name in sources]
         if not np.all(np.isfinite(values)) or min(values) < 0 or sum(values) <= 0:
             raise ValueError(f"weights are numbers from 0, not all of them 0, got {dict(weights)}.")
-        return {name: float(weights[name]) for name in sources}
+        return {name: float(weights[name] / max(values)) for name in sources}
 
     def _resolve_targets(self, target, sources):
         """Return the names of the modalities to search: the others, or all if the sources are all."""

@@ -10,7 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.cluster import DBSCAN
+from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold
+from sklearn.preprocessing import StandardScaler
 
 from skmm import ImageDescriptor, _similar
 from skmm._similar import SimilarRows, join_groups
@@ -186,3 +188,20 @@ def test_pictures_of_emoji(emoji_images):
     assert same[120:].mean() > 0.95
     leaks = find_leaks(X[: len(images)], X[len(images) :], [("image", ImageDescriptor(), "image")])
     assert (leaks["reason"].iloc[:40] == "equal").all()
+
+
+@pytest.mark.parametrize("transformer", ["passthrough", StandardScaler(), PCA(5)], ids=str)
+@pytest.mark.parametrize("threshold", [1, "auto"])
+def test_copies_are_equal_up_to_rounding(transformer, threshold):
+    A = np.random.default_rng(0).normal(size=(60, 30))
+    modalities = [("f", transformer, slice(0, 30))]
+    leaks = find_leaks(A, A[:10], modalities, threshold=threshold)
+    assert leaks["partner"].tolist() == list(range(10))
+    result = find_duplicates(np.vstack([A, A[:10]]), modalities, threshold=threshold)
+    assert_array_equal(result.groups[60:], result.groups[:10])
+    assert len(result.duplicates) == 20
+
+
+def test_one_direction_is_no_equality():
+    rows = np.arange(1, 61.0)[:, None] * [1, 2]
+    assert find_duplicates(rows, [("f", "passthrough", [0, 1])], threshold=1).duplicates.empty

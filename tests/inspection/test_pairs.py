@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from skmm import ImageDescriptor
 from skmm.inspection import find_duplicates, find_leaks, show_pairs
@@ -61,3 +62,12 @@ def test_unknown_columns_and_arrays_raise(pictures):
         show_pairs(frame, pictures[["size"]])
     with pytest.raises(ValueError, match="X must be a data frame, got ndarray"):
         show_pairs(frame, np.ones((6, 2)))
+
+
+def test_partners_of_other_data_raise():
+    train = pd.DataFrame({"text": ["red fox", "blue hen", "tall man"]}, index=[*"abc"])
+    test = pd.DataFrame({"text": ["grey cat", "red fox", "old owl"]}, index=[*"xyz"])
+    leaks = find_leaks(train, test, [("text", TfidfVectorizer(), "text")])
+    assert "red fox" in show_pairs(leaks, test, train).html
+    with pytest.raises(ValueError, match="X_partner has no row 'a'; pass the data in which the rows were found"):
+        show_pairs(leaks, test)

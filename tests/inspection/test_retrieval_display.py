@@ -9,7 +9,9 @@ import pandas as pd
 import polars as pl
 import pytest
 from PIL import Image
+from sklearn.feature_extraction.text import TfidfVectorizer
 
+from skmm import CrossModalRetriever
 from skmm._plot import GREEN
 from skmm.inspection import RetrievalDisplay
 from skmm.inspection._retrieval_display import text_width, wrapped
@@ -161,7 +163,7 @@ class TestDrawing:
             display = RetrievalDisplay.from_estimator(retriever, items[:1], source=source)
             assert list(display.queries.columns) == columns
 
-    @pytest.mark.parametrize("make", [list, np.array, lambda items: pd.Series(items, index=[7, 5])])
+    @pytest.mark.parametrize("make", [list, np.array])
     def test_queries_that_are_no_frame(self, make):
         items = gallery()
         display = RetrievalDisplay.from_estimator(Retriever(items), make(["sea", "a cat"]), source="text", correct=None)
@@ -294,3 +296,18 @@ class TestErrors:
             RetrievalDisplay(results.iloc[:0], items).plot()
         with pytest.raises(ValueError, match="are too small for 2 queries"):
             RetrievalDisplay(results, items).plot(pyplot.subplots(figsize=(4, 1))[1])
+
+
+def test_items_keep_their_labels():
+    X = pd.DataFrame({"name": [f"fox{i} {'red' if i % 2 else 'grey'}" for i in range(20)], "size": np.arange(20.0)})
+    X["weight"] = X["size"] ** 2
+    modalities = [("text", TfidfVectorizer(), "name"), ("table", "passthrough", ["size", "weight"])]
+    retriever = CrossModalRetriever(modalities, "cca").fit(X)
+    queries = X["name"].iloc[[12, 10, 11]]
+    display = RetrievalDisplay.from_estimator(retriever, queries, source="text", target="text", n=2)
+    assert display.queries.iloc[:, 0].to_dict() == queries.to_dict()
+    assert display.is_right.reshape(3, 2)[:, 0].all()
+    # The position of an item in a list is no label of a row.
+    display = RetrievalDisplay.from_estimator(retriever, ["red"], source="text", target="text", n=2)
+    assert not display.is_right.any()
+    pyplot.close("all")

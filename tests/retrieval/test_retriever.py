@@ -583,3 +583,25 @@ def test_scorers_of_retrieval():
     )
     forward = next(iter(report.values()))
     assert scorer(search.best_estimator_, complete) == pytest.approx(forward["recall@5"])
+
+
+def test_masks_are_no_labels():
+    retriever = fit()
+    with pytest.raises(TypeError, match="takes labels, not a mask; pass those where it is True"):
+        retriever.remove(X["a0"] > 0)
+    assert len(retriever.labels_) == len(X)
+    with pytest.raises(TypeError, match="keys are whole numbers"):
+        ExactIndex().fit(np.eye(3)).remove([1.9])
+
+
+def test_the_class_minus_one_is_told():
+    with pytest.warns(UserWarning, match="y has the class 1 alone; -1, NaN and None stand for a missing label"):
+        CrossModalRetriever(MODALITIES, "cca").fit(X, np.where(np.arange(60) % 2, 1, -1))
+
+
+def test_small_weights_are_weights():
+    retriever = fit()
+    options = {"source": ["a", "b"], "target": "c"}
+    large = retriever.search(QUERIES, weights={"a": 1, "b": 2}, **options)
+    small = retriever.search(QUERIES, weights={"a": 1e-200, "b": 2e-200}, **options)
+    pd.testing.assert_frame_equal(small, large)
