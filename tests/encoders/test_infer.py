@@ -166,7 +166,7 @@ def test_files(tmp_path):
         (tmp_path / f"{i}.png").write_bytes(png(i))
     X = pd.DataFrame({"photo": [f"{i}.png" for i in range(3)], "x": [1.0, 2, 3]})
     assert kinds(X, root=tmp_path) == {"photo": "image", "x": "table"}
-    with pytest.warns(UserWarning, match=r"'photo' names of image files, none of which exists in '\.' .*as root"):
+    with pytest.warns(UserWarning, match=r"'photo' names of image files, none of which exists in '\.' .*root="):
         infer_modalities(X)
     X["photo"] = [str(tmp_path / name) for name in X["photo"]]
     assert kinds(X) == {"photo": "image", "x": "table"}
