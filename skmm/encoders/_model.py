@@ -339,23 +339,22 @@ class ModelEncoder(ItemEncoder):
             run.identity = self._find_identity(run)
         if run.identity is None:
             return self._find_and_store_facts(run)
-        facts = self._stored_facts(run)
-        if facts is not None or run.kind == "cpu":
-            return facts or self._find_and_store_facts(run)
+        # Stores that were written before there was a scale among the facts lack it.
+        facts = run.store.get_fact(run.identity) or {}
+        if "logit_scale" in facts or run.kind == "cpu":
+            return facts if "logit_scale" in facts else self._find_and_store_facts(run)
         # The memory of a GPU holds few copies of a model: processes load it one after the other.
         with run.store.one_at_a_time():
-            return self._stored_facts(run) or self._find_and_store_facts(run)
-
-    def _stored_facts(self, run):
-        """Return the facts that a store holds; None where it was written before there was a scale among them."""
-        facts = run.store.get_fact(run.identity)
-        return facts if facts is not None and "logit_scale" in facts else None
+            facts = run.store.get_fact(run.identity) or {}
+            return facts if "logit_scale" in facts else self._find_and_store_facts(run)
 
     def _all_facts(self, model):
         """Return what ``fit`` learns of any network."""
-        named = model.network.named_parameters()
-        scales = [float(weight.float().exp()) for name, weight in named if name.split(".")[-1] == self._logit_scale]
-        return {**self._find_facts(model), "logit_scale": scales[0] if scales else None}
+        facts = {**self._find_facts(model), "logit_scale": None}
+        for name, weight in model.network.named_parameters():
+            if name.rpartition(".")[2] == self._logit_scale:
+                facts["logit_scale"] = float(weight.float().exp())
+        return facts
 
     def _find_and_store_facts(self, run):
         run.torch_model = self._get_tuned_model(run)
