@@ -135,3 +135,11 @@ def test_module():
     command = [sys.executable, "-m", "skmm", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == f"skmm {skmm.__version__}\n"
+
+
+def test_interrupt(source, monkeypatch):
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skmm.__main__.encode_dataset", interrupt)
+    assert main(["encode", str(source), "out", "--image", "photo"]) == 130

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from skmm import CrossModalRetriever
+from skmm import CrossModalRetriever, ImageDescriptor
 from skmm._plot import GREEN
 from skmm.inspection import RetrievalDisplay
 from skmm.inspection._retrieval_display import text_width, wrapped
@@ -310,4 +310,16 @@ def test_items_keep_their_labels():
     # The position of an item in a list is no label of a row.
     display = RetrievalDisplay.from_estimator(retriever, ["red"], source="text", target="text", n=2)
     assert not display.is_right.any()
+    pyplot.close("all")
+
+
+def test_paths_are_those_of_the_retriever(tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    X = pd.DataFrame({"name": [f"fox {i}" for i in range(12)], "picture": ["a.png"] * 12})
+    retriever = Retriever(X)
+    retriever.modalities_ = [("text", None, "name"), ("image", ImageDescriptor(root=tmp_path), "picture")]
+    display = RetrievalDisplay.from_estimator(retriever, X[:2], correct=None)
+    assert display.root == tmp_path
+    display.to_html(tmp_path / "page.html")
+    assert "cannot be read" not in (tmp_path / "page.html").read_text(encoding="utf-8")
     pyplot.close("all")

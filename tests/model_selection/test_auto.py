@@ -401,3 +401,9 @@ def test_unreadable_items_are_told_once(tiny_image_model):
         auto.fit(X, np.arange(24) % 2)
     messages = {str(warning.message).partition(" (")[0] for warning in caught}
     assert messages == {"ImageEncoder: 2 of 24 items could not be encoded and count as missing"}
+
+
+def test_fewer_folds_for_a_rare_class_are_told(data):
+    y = np.where(np.arange(150) < 2, "rare", np.array(["a", "b"])[np.arange(150) % 2])
+    with pytest.warns(UserWarning, match=r"2 folds instead of cv=5, since the class 'rare' has 2 rows. Join rare"):
+        AutoMultimodalClassifier(strategies=CHEAP).fit(data.X, y)
